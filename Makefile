@@ -1,0 +1,45 @@
+# Everything that susx needs is fetched and built below build/ on first use; nothing is installed on the system but by
+# `make install`. What the targets do is in tools/, one file per step.
+
+PG ?= 18
+PG_CONFIG ?= pg_config
+PYTHON ?= python3
+
+.NOTPARALLEL:
+.PHONY: help demo up down psql url install test env model pictures clean
+
+help:
+	@echo "make demo      label pictures in an embedded PostgreSQL, from nothing but category names"
+	@echo "               (your own: make demo IMAGES=/folder CATEGORIES='dog,cat')"
+	@echo "make up        start the embedded PostgreSQL $(PG) with susx in it (PG=16 or PG=18)"
+	@echo "make psql      open psql on it"
+	@echo "make -s url    print its connection string"
+	@echo "make down      stop it"
+	@echo "make install   build susx and install it into your PostgreSQL (PG_CONFIG=/path/to/pg_config)"
+	@echo "make test      check formatting, lint, and run every test on PostgreSQL 16 and 18"
+	@echo "make model     build the default model in build/models/demo"
+	@echo "make pictures  fetch the demo's pictures to build/pictures"
+	@echo "make -s env    print the environment for plain cargo: eval \"\$$(make -s env)\""
+	@echo "make clean     stop the embedded clusters and remove everything built or fetched"
+
+demo: up $(if $(IMAGES),,pictures)
+	@build/venv/bin/python demo/run.py --url "$$($(PYTHON) -m tools.embedded url $(PG))" \
+		$(if $(IMAGES),--images "$$IMAGES" --categories "$$CATEGORIES")
+
+up down url psql:
+	@$(PYTHON) -m tools.embedded $@ $(PG)
+
+install:
+	@$(PYTHON) -m tools.install "$(PG_CONFIG)"
+
+test:
+	@$(PYTHON) -m tools.check
+
+env:
+	@$(PYTHON) -m tools.toolchain
+
+model pictures:
+	@$(PYTHON) -m tools.$@
+
+clean:
+	@$(PYTHON) -m tools.clean

@@ -1,0 +1,287 @@
+//! A model's directory in the Hugging Face ONNX layout, read and checked but not loaded.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::digest;
+use super::error::{ClipError, Result};
+use super::model_dir::{self, ModelFiles};
+use super::preprocess::Preprocessor;
+use super::preprocessor_config::PreprocessorConfig;
+
+/// Which encoders a model has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ModelKind {
+    /// Images and text, in one space.
+    Clip,
+    /// Images alone.
+    Vision,
+    /// Text alone.
+    Text,
+}
+
+impl fmt::Display for ModelKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ModelKind::Clip => "clip",
+            ModelKind::Vision => "vision",
+            ModelKind::Text => "text",
+        })
+    }
+}
+
+/// The values that a classifier on this model starts from; `None` leaves it to the classifier.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ClassifierDefaults {
+    /// Factor of the cosine similarities before the softmax.
+    pub logit_scale: Option<f32>,
+    /// Weight of the Tip-Adapter cache.
+    pub alpha: Option<f32>,
+    /// Sharpness of the Tip-Adapter cache.
+    pub beta: Option<f32>,
+    /// Weight of the KL term of TIP-X.
+    pub gamma: Option<f32>,
+    /// Temperature T of TIP-X.
+    pub temperature: Option<f32>,
+}
+
+/// A model's directory, read and checked; nothing is loaded.
+#[derive(Clone, Debug)]
+pub struct ModelConfig {
+    /// Name of the directory.
+    pub name: String,
+    /// The directory, symbolic links resolved.
+    pub dir: PathBuf,
+    /// The ONNX files.
+    pub files: ModelFiles,
+    /// `model_type` of `config.json`, such as `clip` or `siglip`.
+    pub model_type: Option<String>,
+    /// Length of an embedding by `config.json`, if it says so; the loaded model has the truth.
+    pub projection_dim: Option<usize>,
+    /// How images are preprocessed; `None` for a model without an image encoder.
+    pub preprocessor: Option<Preprocessor>,
+    /// `tokenizer.json`; `None` for a model without a text encoder.
+    pub tokenizer: Option<PathBuf>,
+    /// The most tokens of a text, special ones included.
+    pub context_length: usize,
+    /// The pad token, where a file beside `tokenizer.json` names one.
+    pub pad_token: Option<String>,
+    /// What a classifier on this model starts from.
+    pub defaults: ClassifierDefaults,
+}
+
+/// `susx.json`: what the files of an export do not say, or say wrongly.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct SusxJson {
+    logit_scale: Option<f32>,
+    alpha: Option<f32>,
+    beta: Option<f32>,
+    gamma: Option<f32>,
+    temperature: Option<f32>,
+    /// File names below the model's directory.
+    vision_model: Option<String>,
+    text_model: Option<String>,
+    context_length: Option<usize>,
+}
+
+/// `transformers` writes 1e30 where a tokenizer has no limit; nothing real comes near this.
+const LONGEST_CONTEXT: u64 = 8192;
+
+/// The `logit_scale_init_value` that CLIP's training starts from, ln(1 / 0.07).
+const UNTRAINED_LOGIT_SCALE: f64 = 2.6592;
+
+impl ModelConfig {
+    /// Reads the model `name` of `model_dir`.
+    pub fn read(model_dir: &Path, name: &str) -> Result<ModelConfig> {
+        let dir = model_dir::resolve(model_dir, name)?;
+        let config = json(&dir.join("config.json"))?.unwrap_or(Value::Null);
+        let tokenizer_config = json(&dir.join("tokenizer_config.json"))?.unwrap_or(Value::Null);
+        let special_tokens = json(&dir.join("special_tokens_map.json"))?.unwrap_or(Value::Null);
+        let susx_path = dir.join("susx.json");
+        let susx: SusxJson = match json(&susx_path)? {
+            Some(value) => {
+                serde_json::from_value(value).map_err(|error| ClipError::file(&susx_path, error))?
+            }
+            None => SusxJson::default(),
+        };
+
+        let named = |file: &Option<String>| {
+            let path = file.as_deref().map(|file| model_dir::file_below(&dir, file)).transpose();
+            path.map_err(|reason| ClipError::file(&susx_path, reason))
+        };
+        let files = model_dir::find_files(&dir, named(&susx.vision_model)?, named(&susx.text_model)?)?;
+        let (needs_vision, needs_text) = match &files {
+            ModelFiles::Split { vision, text } => (vision.is_some(), text.is_some()),
+            // Only the graph knows; then its loading finds out what is missing.
+            ModelFiles::Fused(_) => (false, false),
+        };
+        let preprocessor = preprocessor(&dir, needs_vision)?;
+        let tokenizer = Some(dir.join("tokenizer.json")).filter(|path| path.is_file());
+        if needs_text && tokenizer.is_none() {
+            return Err(ClipError::file(&dir, "there is no tokenizer.json"));
+        }
+        if let (Some(preprocessor), Some(image_size)) =
+            (&preprocessor, config["vision_config"]["image_size"].as_u64())
+        {
+            let (_, height, width) = preprocessor.shape();
+            if (height as u64, width as u64) != (image_size, image_size) {
+                let reason = format!(
+                    "the preprocessed images have {height} × {width} pixels, but image_size of config.json is {image_size}"
+                );
+                return Err(ClipError::file(dir.join("preprocessor_config.json"), reason));
+            }
+        }
+
+        let model_type = config["model_type"].as_str().map(str::to_owned);
+        let context_length =
+            context_length(&susx, &susx_path, &config, &tokenizer_config, model_type.as_deref())?;
+        let defaults = defaults(&susx, &susx_path, &config, model_type.as_deref())?;
+        let pad_token = pad_token(&tokenizer_config).or_else(|| pad_token(&special_tokens));
+        let projection_dim = config["projection_dim"].as_u64().and_then(|dim| usize::try_from(dim).ok());
+        Ok(ModelConfig {
+            name: name.to_owned(),
+            dir,
+            files,
+            model_type,
+            projection_dim,
+            preprocessor,
+            tokenizer,
+            context_length,
+            pad_token,
+            defaults,
+        })
+    }
+
+    /// Which encoders the model has. Of a fused file it is what the other files are for.
+    pub fn kind(&self) -> ModelKind {
+        let (vision, text) = match &self.files {
+            ModelFiles::Split { vision, text } => (vision.is_some(), text.is_some()),
+            ModelFiles::Fused(_) => (self.preprocessor.is_some(), self.tokenizer.is_some()),
+        };
+        match (vision, text) {
+            (true, false) => ModelKind::Vision,
+            (false, true) => ModelKind::Text,
+            _ => ModelKind::Clip,
+        }
+    }
+
+    /// Height and width of a preprocessed image, in pixels.
+    pub fn image_size(&self) -> Option<(usize, usize)> {
+        self.preprocessor.as_ref().map(|preprocessor| (preprocessor.shape().1, preprocessor.shape().2))
+    }
+
+    /// Size of the model's graphs and weights on disk, in bytes.
+    pub fn bytes(&self) -> Result<u64> {
+        digest::bytes(self)
+    }
+
+    /// SHA-256 of everything that an embedding depends on; see [`digest`] for what goes into it.
+    pub fn sha256(&self) -> Result<[u8; 32]> {
+        digest::sha256(self)
+    }
+}
+
+/// A JSON file; `None` if there is none.
+fn json(path: &Path) -> Result<Option<Value>> {
+    match std::fs::read(path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| ClipError::file(path, error)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(ClipError::file(path, error)),
+    }
+}
+
+fn preprocessor(dir: &Path, needed: bool) -> Result<Option<Preprocessor>> {
+    let path = dir.join("preprocessor_config.json");
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !needed => return Ok(None),
+        Err(error) => return Err(ClipError::file(&path, error)),
+    };
+    let preprocessor = PreprocessorConfig::from_json(&text).and_then(|config| Preprocessor::new(&config));
+    preprocessor.map(Some).map_err(|reason| ClipError::file(&path, reason))
+}
+
+/// A pad token is a string, or an object that has it as `content`.
+fn pad_token(config: &Value) -> Option<String> {
+    let token = &config["pad_token"];
+    token.as_str().or_else(|| token["content"].as_str()).map(str::to_owned)
+}
+
+/// The smallest of the limits that the files state: the encoder has no more positions, and the
+/// tokenizer was made for no more tokens. CLIP's own files may leave both out, as defaults.
+fn context_length(
+    susx: &SusxJson,
+    susx_path: &Path,
+    config: &Value,
+    tokenizer_config: &Value,
+    model_type: Option<&str>,
+) -> Result<usize> {
+    if let Some(length) = susx.context_length {
+        return match length as u64 {
+            2..=LONGEST_CONTEXT => Ok(length),
+            _ => Err(ClipError::file(
+                susx_path,
+                format!("\"context_length\" is {length}: expected 2 to {LONGEST_CONTEXT}"),
+            )),
+        };
+    }
+    let stated = [
+        &config["text_config"]["max_position_embeddings"],
+        &config["max_position_embeddings"],
+        &tokenizer_config["model_max_length"],
+    ];
+    let stated = stated
+        .iter()
+        .filter_map(|length| length.as_u64())
+        .filter(|length| (2..=LONGEST_CONTEXT).contains(length));
+    let default = match model_type {
+        Some("siglip" | "siglip2" | "siglip_model") => 64,
+        _ => 77,
+    };
+    Ok(stated.min().unwrap_or(default) as usize)
+}
+
+/// What classifiers start from: `susx.json`, and for the scale `config.json`.
+///
+/// `logit_scale_init_value` is the logarithm of the scale *before* training. Files of trained CLIPs
+/// still state CLIP's 2.6592 there, although their scale ended at CLIP's ceiling of 100: so that
+/// value means 100. SigLIP's files state nothing; the released models have 112 to 118 (and a bias,
+/// which a softmax over categories cancels).
+fn defaults(
+    susx: &SusxJson,
+    susx_path: &Path,
+    config: &Value,
+    model_type: Option<&str>,
+) -> Result<ClassifierDefaults> {
+    let logit_scale = match config["logit_scale_init_value"].as_f64() {
+        Some(value) if (value - UNTRAINED_LOGIT_SCALE).abs() < 1e-3 => Some(100.0),
+        Some(value) => Some(value.exp() as f32).filter(|scale| scale.is_finite() && *scale > 0.0),
+        None => match model_type {
+            Some("clip") => Some(100.0),
+            Some("siglip" | "siglip2" | "siglip_model") => Some(115.0),
+            _ => None,
+        },
+    };
+    let positive = [("logit_scale", susx.logit_scale), ("temperature", susx.temperature)];
+    let not_negative = [("alpha", susx.alpha), ("beta", susx.beta), ("gamma", susx.gamma)];
+    for (name, value) in positive.into_iter().chain(not_negative) {
+        if let Some(value) = value
+            && (!value.is_finite()
+                || value < 0.0
+                || (value == 0.0 && positive.iter().any(|(positive, _)| *positive == name)))
+        {
+            return Err(ClipError::file(susx_path, format!("\"{name}\" is {value}: out of range")));
+        }
+    }
+    Ok(ClassifierDefaults {
+        logit_scale: susx.logit_scale.or(logit_scale),
+        alpha: susx.alpha,
+        beta: susx.beta,
+        gamma: susx.gamma,
+        temperature: susx.temperature,
+    })
+}

@@ -1,0 +1,87 @@
+//! The identity of a model: SHA-256 of the files that its embeddings depend on.
+//!
+//! The digest covers, in the order of their names: the ONNX files that are used, the files of external
+//! weights that they name, `config.json`, `preprocessor_config.json`, `special_tokens_map.json`,
+//! `tokenizer.json` and `tokenizer_config.json`. For each file it takes the length of its name and the name relative to
+//! the model's directory, then the length of its content and the content; lengths are 64-bit
+//! little-endian. At the end comes the context length in the same form, because `susx.json` can
+//! change it. The rest of `susx.json` changes classifiers, not embeddings, and stays outside.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::config::ModelConfig;
+use super::error::{ClipError, Result};
+use super::external_data;
+use super::model_dir::ModelFiles;
+
+const CONFIGURATION: [&str; 5] = [
+    "config.json",
+    "preprocessor_config.json",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+];
+
+/// Size of the graphs and their weights, in bytes.
+pub(super) fn bytes(config: &ModelConfig) -> Result<u64> {
+    let mut bytes = 0;
+    for path in weights(config)?.into_values() {
+        bytes += path.metadata().map_err(|error| ClipError::file(&path, error))?.len();
+    }
+    Ok(bytes)
+}
+
+/// The digest that the module's documentation describes.
+pub(super) fn sha256(config: &ModelConfig) -> Result<[u8; 32]> {
+    let mut files = weights(config)?;
+    for name in CONFIGURATION {
+        let path = config.dir.join(name);
+        if path.is_file() {
+            files.insert(name.to_owned(), path);
+        }
+    }
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    for (name, path) in files {
+        hasher.update((name.len() as u64).to_le_bytes());
+        hasher.update(name.as_bytes());
+        let failed = |error| ClipError::file(&path, error);
+        let mut file = File::open(&path).map_err(failed)?;
+        let length = file.metadata().map_err(failed)?.len();
+        hasher.update(length.to_le_bytes());
+        loop {
+            match file.read(&mut buffer).map_err(failed)? {
+                0 => break,
+                read => hasher.update(&buffer[..read]),
+            }
+        }
+    }
+    hasher.update((config.context_length as u64).to_le_bytes());
+    Ok(hasher.finalize().into())
+}
+
+/// The ONNX files and their external weights, by their names relative to the directory.
+fn weights(config: &ModelConfig) -> Result<BTreeMap<String, PathBuf>> {
+    let graphs = match &config.files {
+        ModelFiles::Split { vision, text } => vision.iter().chain(text).collect(),
+        ModelFiles::Fused(path) => vec![path],
+    };
+    let mut files = BTreeMap::new();
+    for graph in graphs {
+        for path in external_data::files(graph)?.into_iter().chain([graph.clone()]) {
+            files.insert(relative(&config.dir, &path), path);
+        }
+    }
+    Ok(files)
+}
+
+/// The name below the model's directory, with `/` as the separator.
+fn relative(dir: &Path, path: &Path) -> String {
+    let name = path.strip_prefix(dir).unwrap_or(path);
+    name.components().map(|part| part.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/")
+}

@@ -1,0 +1,36 @@
+//! CLIP encoders on ONNX Runtime.
+//!
+//! The path of one image: bytes of a file → [`decode_rgb`] → 8-bit RGB, upright and on white →
+//! [`Preprocessor::pixel_values_into`] → `pixel_values` → [`ClipModel::image_features`] → a unit
+//! vector. The path of one text: [`ClipTokenizer::encode`] → token ids →
+//! [`ClipModel::text_features`] → a unit vector of the same space.
+//!
+//! A model is a directory ([`ModelConfig`]), loaded by [`ClipModel::load`] on an [`OnnxRuntime`].
+//! Nothing here starts a thread except ONNX Runtime itself: decoding and preprocessing run on the
+//! caller's, and a decoder's panic is the caller's to catch.
+
+mod config;
+mod decode;
+mod digest;
+mod encoders;
+mod error;
+mod external_data;
+mod graph;
+mod model;
+mod model_dir;
+mod preprocess;
+mod preprocessor_config;
+mod provider;
+mod runtime;
+mod tokenizer;
+
+pub use config::{ClassifierDefaults, ModelConfig, ModelKind};
+pub use decode::{IMAGE_FORMATS, ImageLimits, decode_rgb};
+pub use error::{ClipError, Result};
+pub use model::ClipModel;
+pub use model_dir::{ModelFiles, check_model_name, list_models};
+pub use preprocess::{PreprocessScratch, Preprocessor};
+pub use preprocessor_config::{PreprocessorConfig, Resample, Resize};
+pub use provider::{ExecutionProvider, SessionOptions};
+pub use runtime::OnnxRuntime;
+pub use tokenizer::{ClipTokenizer, Padding, TokenBatch};

@@ -1,0 +1,80 @@
+//! The ONNX Runtime library, loaded from a path at run time.
+
+use std::error::Error as _;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use ort::LoadDynamicError;
+use ort::environment::Environment;
+
+use super::error::{ClipError, Result};
+
+/// ONNX Runtime, loaded. A process can load one library, once; every clone is the same.
+#[derive(Clone, Debug)]
+pub struct OnnxRuntime {
+    path: PathBuf,
+    environment: Environment,
+}
+
+/// `ort` keeps the library and the environment in statics of its own, and a second one is an error.
+static LOADED: Mutex<Option<OnnxRuntime>> = Mutex::new(None);
+
+impl OnnxRuntime {
+    /// Loads the library at `path`, which must be ONNX Runtime 1.24 or newer.
+    ///
+    /// A second call with the same library returns the loaded one; another library is an error, as
+    /// it would need a new process. A call that failed can be repeated.
+    pub fn load(path: &Path) -> Result<OnnxRuntime> {
+        let failed = |reason: String| ClipError::Runtime { path: path.to_owned(), reason };
+        // Symbolic links are resolved, because ONNX Runtime looks for its GPU providers in the folder
+        // that it was loaded from.
+        let real = path.canonicalize().map_err(|error| failed(error.to_string()))?;
+        // The dynamic loader would wait for a writer if the path were a pipe.
+        if !real.is_file() {
+            return Err(failed("not a regular file".into()));
+        }
+        let mut loaded = LOADED.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(runtime) = &*loaded {
+            return match runtime.path == real {
+                true => Ok(runtime.clone()),
+                false => Err(failed(format!("this process has already loaded {}", runtime.path.display()))),
+            };
+        }
+        let builder = ort::init_from(&real).map_err(|error| failed(reason(&error)))?;
+        let environment = builder
+            .with_name("susx")
+            .with_telemetry(false)
+            .build()
+            .map_err(|error| failed(error.to_string()))?;
+        let runtime = OnnxRuntime { path: real, environment };
+        *loaded = Some(runtime.clone());
+        Ok(runtime)
+    }
+
+    /// The library's file, symbolic links resolved.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What the library says of itself: version, commit and build flags.
+    pub fn build_info(&self) -> &'static str {
+        ort::info()
+    }
+
+    pub(crate) fn environment(&self) -> &Environment {
+        &self.environment
+    }
+}
+
+/// What is wrong with a library. The path is told by the error around it.
+fn reason(error: &LoadDynamicError) -> String {
+    match error {
+        // The loader's own words are in the source: "invalid ELF header", for instance.
+        LoadDynamicError::Dlopen { error, .. } => error.source().map_or_else(|| error.to_string(), |source| source.to_string()),
+        LoadDynamicError::MissingApi { .. } => "it is a library, but not ONNX Runtime".into(),
+        LoadDynamicError::BadVersion { version_str, .. } => {
+            format!("expected ONNX Runtime 1.{} or newer, found {version_str}", ort::MINOR_VERSION)
+        }
+        LoadDynamicError::InvalidVersionString => error.to_string(),
+    }
+}

@@ -1,0 +1,9 @@
+//! SuS: from category names to zeroshot weights and a support set.
+
+mod prompts;
+mod retrieve;
+mod support_set;
+
+pub use prompts::{PromptError, fill_templates};
+pub use retrieve::{Candidate, Retrieval};
+pub use support_set::{SupportError, SupportSet, SupportSetBuilder, unit};

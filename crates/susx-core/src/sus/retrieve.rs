@@ -1,0 +1,240 @@
+//! SuS-LC (paper, section 3.1): the support set out of a pool of unlabelled images.
+//!
+//! Each prompt of a category has the pool's most similar images as its candidates; a category's
+//! support is its prompts' candidates in turn, best first, until it has enough. (The published code
+//! asks every prompt too, and then takes all images from the first.)
+//!
+//! An image is exclusive to the category whose zeroshot weight it is nearest to, unless told
+//! otherwise: a dog is then never the cat's sixteenth-best picture.
+
+use std::cmp::Ordering;
+use std::collections::{BinaryHeap, HashSet};
+
+use ndarray::{Array2, ArrayView2};
+
+use super::SupportSet;
+
+/// An image that was chosen for a category.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Candidate {
+    /// Index of the category.
+    pub category: usize,
+    /// Index of the prompt whose candidate it was.
+    pub prompt: usize,
+    /// The image's key in the pool.
+    pub key: String,
+    /// Cosine of the image to the prompt.
+    pub similarity: f32,
+}
+
+/// A retrieval going on: images are offered in any order, and the best are kept.
+#[derive(Debug)]
+pub struct Retrieval {
+    zeroshot_weights: Array2<f32>,
+    /// Unit rows, P x d.
+    prompts: Array2<f32>,
+    /// The category of each prompt, P.
+    owner: Vec<usize>,
+    per_class: usize,
+    exclusive: bool,
+    /// Per prompt at most `per_class` images, the worst on top.
+    kept: Vec<BinaryHeap<Worst>>,
+}
+
+/// Orders by similarity, then by key, so that the order of the offers does not matter; the heap's top
+/// is the one to drop next.
+#[derive(Debug, PartialEq)]
+struct Worst {
+    similarity: f32,
+    key: String,
+}
+
+impl Eq for Worst {}
+
+impl Ord for Worst {
+    fn cmp(&self, other: &Self) -> Ordering {
+        other.similarity.total_cmp(&self.similarity).then_with(|| self.key.cmp(&other.key))
+    }
+}
+
+impl PartialOrd for Worst {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Retrieval {
+    /// `prompts` (P x d) has unit rows, `owner` (P) the category of each.
+    pub fn new(
+        support_set: &SupportSet,
+        prompts: Array2<f32>,
+        owner: Vec<usize>,
+        per_class: usize,
+        exclusive: bool,
+    ) -> Self {
+        let kept = owner.iter().map(|_| BinaryHeap::new()).collect();
+        let zeroshot_weights = support_set.zeroshot_weights().to_owned();
+        Retrieval { zeroshot_weights, prompts, owner, per_class, exclusive, kept }
+    }
+
+    /// The prompts' embeddings, P x d.
+    pub fn prompts(&self) -> ArrayView2<'_, f32> {
+        self.prompts.view()
+    }
+
+    /// Offers images with unit features (N x d) to every prompt.
+    pub fn offer(&mut self, keys: &[String], features: ArrayView2<f32>) {
+        let similarities = features.dot(&self.prompts.t());
+        let nearest = self.nearest(features);
+        for (row, key) in keys.iter().enumerate() {
+            for prompt in 0..self.owner.len() {
+                if !self.exclusive || self.owner[prompt] == nearest[row] {
+                    self.keep(prompt, key, similarities[(row, prompt)]);
+                }
+            }
+        }
+    }
+
+    /// Offers images to one prompt, best first, as an index returns them. Whether it has enough.
+    pub fn offer_to(&mut self, prompt: usize, keys: &[String], features: ArrayView2<f32>) -> bool {
+        let similarities = features.dot(&self.prompts.row(prompt));
+        let nearest = self.nearest(features);
+        for (row, key) in keys.iter().enumerate() {
+            if !self.exclusive || self.owner[prompt] == nearest[row] {
+                self.keep(prompt, key, similarities[row]);
+            }
+        }
+        self.kept[prompt].len() >= self.per_class
+    }
+
+    /// Forgets what was offered to a prompt.
+    pub fn restart(&mut self, prompt: usize) {
+        self.kept[prompt].clear();
+    }
+
+    /// The images of every category, by category, best first per prompt and the prompts in turn.
+    pub fn select(self) -> Vec<Candidate> {
+        let categories = self.zeroshot_weights.nrows();
+        let mut lists: Vec<Vec<(usize, std::vec::IntoIter<Worst>)>> =
+            (0..categories).map(|_| Vec::new()).collect();
+        for (prompt, (heap, &category)) in self.kept.into_iter().zip(&self.owner).enumerate() {
+            lists[category].push((prompt, heap.into_sorted_vec().into_iter()));
+        }
+        let mut chosen = Vec::new();
+        for (category, mut prompts) in lists.into_iter().enumerate() {
+            let mut seen = HashSet::new();
+            let mut open = true;
+            while open && seen.len() < self.per_class {
+                open = false;
+                for (prompt, list) in &mut prompts {
+                    // An image that another prompt brought already gives way to the next one.
+                    let next = list.find(|image| !seen.contains(&image.key));
+                    let Some(image) = next.filter(|_| seen.len() < self.per_class) else { continue };
+                    open = true;
+                    seen.insert(image.key.clone());
+                    let similarity = image.similarity;
+                    chosen.push(Candidate { category, prompt: *prompt, key: image.key, similarity });
+                }
+            }
+        }
+        chosen
+    }
+
+    /// The category that each image is most similar to; the first of equals.
+    fn nearest(&self, features: ArrayView2<f32>) -> Vec<usize> {
+        if !self.exclusive {
+            return Vec::new();
+        }
+        let cosines = features.dot(&self.zeroshot_weights.t());
+        let best = |row: ndarray::ArrayView1<f32>| {
+            (0..row.len()).fold(0, |best, c| if row[c] > row[best] { c } else { best })
+        };
+        cosines.rows().into_iter().map(best).collect()
+    }
+
+    fn keep(&mut self, prompt: usize, key: &str, similarity: f32) {
+        let heap = &mut self.kept[prompt];
+        if heap.len() >= self.per_class {
+            match heap.peek() {
+                Some(worst) if worst.similarity <= similarity => {}
+                _ => return,
+            }
+        }
+        heap.push(Worst { similarity, key: key.to_owned() });
+        if heap.len() > self.per_class {
+            heap.pop();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sus::{SupportError, SupportSetBuilder, unit};
+    use ndarray::arr2;
+
+    fn two_categories() -> Result<SupportSet, SupportError> {
+        let mut builder = SupportSetBuilder::new(2);
+        builder.push_prompt("east", &[1.0, 0.0])?;
+        builder.push_prompt("north", &[0.0, 1.0])?;
+        builder.finish()
+    }
+
+    fn offer(retrieval: &mut Retrieval, pool: &[(&str, [f32; 2])]) -> Result<(), SupportError> {
+        for (key, vector) in pool {
+            let feature = unit(vector)?;
+            retrieval.offer(&[(*key).to_owned()], arr2(&[[feature[0], feature[1]]]).view());
+        }
+        Ok(())
+    }
+
+    fn keys(chosen: &[Candidate], category: usize) -> Vec<&str> {
+        chosen.iter().filter(|c| c.category == category).map(|c| c.key.as_str()).collect()
+    }
+
+    const POOL: [(&str, [f32; 2]); 5] =
+        [("e1", [5.0, 0.0]), ("ne", [3.0, 2.9]), ("n1", [0.0, 1.0]), ("e2", [9.0, 1.0]), ("e2b", [9.0, 1.0])];
+
+    #[test]
+    fn an_image_is_kept_for_the_category_it_is_nearest_to() -> Result<(), SupportError> {
+        let set = two_categories()?;
+        let new =
+            |exclusive| Retrieval::new(&set, set.zeroshot_weights().to_owned(), vec![0, 1], 2, exclusive);
+        let mut retrieval = new(true);
+        offer(&mut retrieval, &POOL)?;
+        let chosen = retrieval.select();
+        assert_eq!(keys(&chosen, 0), ["e1", "e2"]);
+        assert_eq!(keys(&chosen, 1), ["n1"]);
+
+        let mut retrieval = new(false);
+        offer(&mut retrieval, &POOL)?;
+        assert_eq!(keys(&retrieval.select(), 1), ["n1", "ne"]);
+        Ok(())
+    }
+
+    #[test]
+    fn the_order_of_the_pool_does_not_matter() -> Result<(), SupportError> {
+        let set = two_categories()?;
+        let run = |pool: &[(&str, [f32; 2])]| -> Result<Vec<Candidate>, SupportError> {
+            let mut retrieval = Retrieval::new(&set, set.zeroshot_weights().to_owned(), vec![0, 1], 2, true);
+            offer(&mut retrieval, pool)?;
+            Ok(retrieval.select())
+        };
+        let mut reversed = POOL;
+        reversed.reverse();
+        assert_eq!(run(&POOL)?, run(&reversed)?);
+        Ok(())
+    }
+
+    #[test]
+    fn prompts_take_turns_and_no_image_comes_twice() -> Result<(), SupportError> {
+        let set = two_categories()?;
+        let prompts = arr2(&[[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]]);
+        let mut retrieval = Retrieval::new(&set, prompts, vec![0, 0, 1], 3, false);
+        offer(&mut retrieval, &[("a", [1.0, 0.0]), ("b", [0.6, 0.8]), ("c", [0.9, 0.1]), ("d", [0.7, 0.7])])?;
+        let chosen = retrieval.select();
+        assert_eq!(keys(&chosen, 0), ["a", "b", "c"]);
+        assert_eq!(chosen.iter().take(3).map(|c| c.prompt).collect::<Vec<_>>(), [0, 1, 0]);
+        Ok(())
+    }
+}

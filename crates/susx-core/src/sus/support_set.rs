@@ -1,0 +1,241 @@
+//! Zeroshot weights and support features, keyed by category name.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use ndarray::{Array2, ArrayView2};
+
+/// Why a vector or a set of rows makes no support set.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SupportError {
+    #[error("expected {expected} dimensions, not {found}")]
+    Dimensions { expected: usize, found: usize },
+    #[error("an embedding must not be all zeros")]
+    Zero,
+    #[error("an embedding must hold only finite numbers")]
+    NotFinite,
+    #[error("there is no prompt, so there is no category")]
+    NoCategory,
+    #[error("category \"{0}\" has support images but no prompt")]
+    NoPrompt(String),
+    #[error("the prompts of category \"{0}\" cancel each other out")]
+    Cancelled(String),
+}
+
+/// The vector divided by its L2 norm.
+pub fn unit(vector: &[f32]) -> Result<Vec<f32>, SupportError> {
+    let norm = vector.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt();
+    match norm {
+        n if !n.is_finite() => Err(SupportError::NotFinite),
+        0.0 => Err(SupportError::Zero),
+        n => Ok(vector.iter().map(|&x| (f64::from(x) / n) as f32).collect()),
+    }
+}
+
+/// Categories with one unit zeroshot weight each and any number of unit support features.
+#[derive(Clone, Debug)]
+pub struct SupportSet {
+    categories: Vec<String>,
+    /// C x d.
+    zeroshot_weights: Array2<f32>,
+    /// M x d, sorted by category.
+    features: Array2<f32>,
+    /// C + 1; category `c` has the rows `offsets[c]..offsets[c + 1]`.
+    offsets: Vec<usize>,
+}
+
+impl SupportSet {
+    /// The names, C, in the order in which their first prompts came.
+    pub fn categories(&self) -> &[String] {
+        &self.categories
+    }
+
+    /// d.
+    pub fn dimensions(&self) -> usize {
+        self.zeroshot_weights.ncols()
+    }
+
+    /// One unit row per category, C x d.
+    pub fn zeroshot_weights(&self) -> ArrayView2<'_, f32> {
+        self.zeroshot_weights.view()
+    }
+
+    /// Unit rows sorted by category, M x d.
+    pub fn features(&self) -> ArrayView2<'_, f32> {
+        self.features.view()
+    }
+
+    /// Where each category's features begin, and at last M.
+    pub fn offsets(&self) -> &[usize] {
+        &self.offsets
+    }
+
+    /// The rows of one category's features.
+    pub fn rows(&self, category: usize) -> Range<usize> {
+        self.offsets[category]..self.offsets[category + 1]
+    }
+
+    /// M.
+    pub fn len(&self) -> usize {
+        self.features.nrows()
+    }
+
+    /// Whether no category has a support feature.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes on the heap.
+    pub fn size(&self) -> usize {
+        (self.features.len() + self.zeroshot_weights.len()) * size_of::<f32>()
+            + self.offsets.len() * size_of::<usize>()
+            + self.categories.iter().map(String::len).sum::<usize>()
+    }
+}
+
+/// Gathers the rows of a classifier in any order.
+#[derive(Clone, Debug, Default)]
+pub struct SupportSetBuilder {
+    dimensions: usize,
+    categories: Vec<Gathered>,
+    index: HashMap<String, usize>,
+    /// How many prompts came so far.
+    prompts: usize,
+}
+
+#[derive(Clone, Debug)]
+struct Gathered {
+    name: String,
+    /// Sum of the unit prompt embeddings, d; empty while there is none.
+    prompt_sum: Vec<f64>,
+    /// Unit features one after the other.
+    features: Vec<f32>,
+    /// Place of the first prompt among all prompts.
+    first_prompt: usize,
+}
+
+impl SupportSetBuilder {
+    pub fn new(dimensions: usize) -> Self {
+        SupportSetBuilder { dimensions, ..Default::default() }
+    }
+
+    /// Adds the embedding of one prompt: a category's zeroshot weight is the normalised mean of its
+    /// normalised prompt embeddings, CLIP's prompt ensembling.
+    pub fn push_prompt(&mut self, category: &str, embedding: &[f32]) -> Result<(), SupportError> {
+        let embedding = self.check(embedding)?;
+        let place = self.prompts;
+        self.prompts += 1;
+        let gathered = self.category(category);
+        if gathered.prompt_sum.is_empty() {
+            gathered.prompt_sum = vec![0.0; embedding.len()];
+            gathered.first_prompt = place;
+        }
+        for (sum, x) in gathered.prompt_sum.iter_mut().zip(embedding) {
+            *sum += f64::from(x);
+        }
+        Ok(())
+    }
+
+    /// Adds the embedding of one support image.
+    pub fn push_image(&mut self, category: &str, embedding: &[f32]) -> Result<(), SupportError> {
+        let embedding = self.check(embedding)?;
+        self.category(category).features.extend(embedding);
+        Ok(())
+    }
+
+    /// Sorts what was gathered. Every category needs a prompt; none needs an image.
+    pub fn finish(self) -> Result<SupportSet, SupportError> {
+        let mut categories = self.categories;
+        if let Some(orphan) = categories.iter().find(|c| c.prompt_sum.is_empty()) {
+            return Err(SupportError::NoPrompt(orphan.name.clone()));
+        }
+        if categories.is_empty() {
+            return Err(SupportError::NoCategory);
+        }
+        categories.sort_by_key(|c| c.first_prompt);
+
+        let mut weights = Vec::with_capacity(categories.len() * self.dimensions);
+        let mut features = Vec::with_capacity(categories.iter().map(|c| c.features.len()).sum());
+        let mut offsets = vec![0];
+        for category in &mut categories {
+            let norm = category.prompt_sum.iter().map(|x| x * x).sum::<f64>().sqrt();
+            if norm < 1e-9 {
+                return Err(SupportError::Cancelled(category.name.clone()));
+            }
+            weights.extend(category.prompt_sum.iter().map(|x| (x / norm) as f32));
+            features.append(&mut category.features);
+            offsets.push(features.len() / self.dimensions);
+        }
+        let matrix = |values: Vec<f32>| {
+            Array2::from_shape_vec((values.len() / self.dimensions, self.dimensions), values)
+                .map_err(|_| SupportError::Dimensions { expected: self.dimensions, found: 0 })
+        };
+        Ok(SupportSet {
+            zeroshot_weights: matrix(weights)?,
+            features: matrix(features)?,
+            offsets,
+            categories: categories.into_iter().map(|c| c.name).collect(),
+        })
+    }
+
+    fn check(&self, embedding: &[f32]) -> Result<Vec<f32>, SupportError> {
+        if embedding.len() != self.dimensions {
+            return Err(SupportError::Dimensions { expected: self.dimensions, found: embedding.len() });
+        }
+        unit(embedding)
+    }
+
+    fn category(&mut self, name: &str) -> &mut Gathered {
+        let place = *self.index.entry(name.to_owned()).or_insert_with(|| {
+            self.categories.push(Gathered {
+                name: name.to_owned(),
+                prompt_sum: Vec::new(),
+                features: Vec::new(),
+                first_prompt: usize::MAX,
+            });
+            self.categories.len() - 1
+        });
+        &mut self.categories[place]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_sorted_by_the_order_of_the_prompts() -> Result<(), SupportError> {
+        let mut builder = SupportSetBuilder::new(2);
+        builder.push_image("dog", &[0.0, 5.0])?;
+        builder.push_prompt("cat", &[3.0, 0.0])?;
+        builder.push_prompt("dog", &[0.0, 1.0])?;
+        builder.push_image("cat", &[4.0, 3.0])?;
+        builder.push_prompt("cat", &[0.0, 7.0])?;
+        let set = builder.finish()?;
+        assert_eq!(set.categories(), ["cat", "dog"]);
+        // Each prompt counts alike, however long its vector.
+        let half = 0.5f32.sqrt();
+        assert_eq!(set.zeroshot_weights(), ndarray::arr2(&[[half, half], [0.0, 1.0]]));
+        assert_eq!(set.features(), ndarray::arr2(&[[0.8, 0.6], [0.0, 1.0]]));
+        assert_eq!((set.rows(0), set.rows(1)), (0..1, 1..2));
+        Ok(())
+    }
+
+    #[test]
+    fn what_makes_no_support_set() -> Result<(), SupportError> {
+        let mut builder = SupportSetBuilder::new(2);
+        assert_eq!(
+            builder.push_prompt("cat", &[1.0]),
+            Err(SupportError::Dimensions { expected: 2, found: 1 })
+        );
+        assert_eq!(builder.push_prompt("cat", &[0.0, 0.0]), Err(SupportError::Zero));
+        assert_eq!(builder.push_prompt("cat", &[f32::NAN, 0.0]), Err(SupportError::NotFinite));
+        assert_eq!(builder.clone().finish().err(), Some(SupportError::NoCategory));
+        builder.push_image("cat", &[1.0, 0.0])?;
+        assert_eq!(builder.clone().finish().err(), Some(SupportError::NoPrompt("cat".into())));
+        builder.push_prompt("cat", &[1.0, 0.0])?;
+        builder.push_prompt("cat", &[-1.0, 0.0])?;
+        assert_eq!(builder.finish().err(), Some(SupportError::Cancelled("cat".into())));
+        Ok(())
+    }
+}

@@ -1,0 +1,78 @@
+//! A classifier ready to answer.
+
+use ndarray::{Array2, ArrayView2};
+
+use super::kl::{AffinityScale, KlTerm};
+use super::{Method, Params};
+use crate::sus::SupportSet;
+
+/// A support set with everything precomputed that does not depend on the query.
+///
+/// Immutable: a change of the support set or of the parameters is a new fit.
+#[derive(Clone, Debug)]
+pub struct TipX {
+    pub(super) params: Params,
+    pub(super) support_set: SupportSet,
+    /// `n/n_c`, C; 0 for a category without support.
+    pub(super) balance: Vec<f32>,
+    /// `n`, the mean number of support rows per category.
+    pub(super) mean_count: f32,
+    pub(super) kl: Option<KlTerm>,
+}
+
+impl TipX {
+    /// Freezes everything that queries have in common. O(M C d), and O(min(M, 4096)^2 d) for the
+    /// scale of the KL term, which is skipped where nothing can ask for it.
+    pub fn fit(support_set: SupportSet, params: Params) -> Self {
+        let categories = support_set.categories().len();
+        let counts: Vec<usize> = (0..categories).map(|c| support_set.rows(c).len()).collect();
+        let mean_count = support_set.len() as f32 / categories as f32;
+        let balance = counts.iter().map(|&n| if n == 0 { 0.0 } else { mean_count / n as f32 }).collect();
+        let kl = (!support_set.is_empty() && params.gamma > 0.0).then(|| {
+            KlTerm::fit(
+                support_set.zeroshot_weights(),
+                support_set.features(),
+                support_set.offsets(),
+                params.temperature,
+            )
+        });
+        TipX { params, support_set, balance, mean_count, kl }
+    }
+
+    /// The names, in the order of every row of logits.
+    pub fn categories(&self) -> &[String] {
+        self.support_set.categories()
+    }
+
+    /// d, the length of a query.
+    pub fn dimensions(&self) -> usize {
+        self.support_set.dimensions()
+    }
+
+    /// The zeroshot weights, C x d.
+    pub fn zeroshot_weights(&self) -> ArrayView2<'_, f32> {
+        self.support_set.zeroshot_weights()
+    }
+
+    /// The method that answers where none is asked for: TIP-X once there is a support set.
+    pub fn default_method(&self) -> Method {
+        if self.support_set.is_empty() { Method::ZeroShot } else { Method::TipX }
+    }
+
+    /// The frozen constants of the KL term, if there is one.
+    pub fn affinity_scale(&self) -> Option<AffinityScale> {
+        self.kl.as_ref().map(KlTerm::scale)
+    }
+
+    /// Bytes on the heap, for whoever keeps several.
+    pub fn size(&self) -> usize {
+        self.support_set.size()
+            + self.balance.len() * size_of::<f32>()
+            + self.kl.as_ref().map_or(0, KlTerm::size)
+    }
+
+    /// The logits (N x C) of unit queries (N x d).
+    pub fn logits(&self, queries: ArrayView2<f32>, method: Method) -> Array2<f32> {
+        self.terms(queries, method).sum()
+    }
+}

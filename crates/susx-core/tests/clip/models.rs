@@ -1,0 +1,268 @@
+//! Loaded models: the embeddings must be those of the numpy implementation in `tests/models/tiny_clip.py`.
+
+use ndarray::{Array2, Array4, Axis, concatenate};
+use serde_json::Value;
+use susx_core::clip::*;
+
+use crate::{TempDir, models, onnx_runtime};
+
+/// The least cosine similarity to numpy's float64 embedding.
+const EXACT: f32 = 0.99999;
+
+fn load(variant: &str) -> Option<(ClipModel, Value)> {
+    let (runtime, dir) = (onnx_runtime()?, models()?);
+    let config = ModelConfig::read(&dir, variant).unwrap();
+    let expected = std::fs::read_to_string(config.dir.join("expected.json")).unwrap();
+    let options = SessionOptions { provider: ExecutionProvider::Cpu, ..SessionOptions::default() };
+    Some((ClipModel::load(&runtime, config, &options).unwrap(), serde_json::from_str(&expected).unwrap()))
+}
+
+fn vector(value: &Value) -> Vec<f32> {
+    value.as_array().unwrap().iter().map(|value| value.as_f64().unwrap() as f32).collect()
+}
+
+fn cosine(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+/// The picture of `test_image` in `tiny_clip.py`.
+fn test_image(size: usize) -> Array4<f32> {
+    Array4::from_shape_fn((1, 3, size, size), |(_, c, y, x)| {
+        (c as f64 + y as f64 / 7.0 + x as f64 / 11.0).sin() as f32
+    })
+}
+
+fn check(variant: &str) {
+    let Some((model, expected)) = load(variant) else { return };
+    assert_eq!((model.name(), model.kind(), model.dimensions()), (variant, ModelKind::Clip, 32));
+    assert_eq!((model.provider(), model.fallback_reason()), ("CPUExecutionProvider", None));
+    assert_eq!(model.sha256(), model.config().sha256().unwrap());
+
+    let image = test_image(96);
+    let features = model.image_features(image.view()).unwrap();
+    let similarity = cosine(features.as_slice().unwrap(), &vector(&expected["image_embeds"]));
+    assert!(similarity > EXACT, "{variant}: image similarity {similarity}");
+    // A batch gives what its images give alone.
+    let other = image.mapv(|value| 0.5 - value);
+    let batch = concatenate(Axis(0), &[image.view(), other.view(), image.view()]).unwrap();
+    let batch = model.image_features(batch.view()).unwrap();
+    assert!(cosine(batch.row(2).as_slice().unwrap(), features.as_slice().unwrap()) > EXACT);
+    assert!(cosine(batch.row(1).as_slice().unwrap(), features.as_slice().unwrap()) < 0.99);
+
+    let texts: Vec<&str> =
+        expected["texts"].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();
+    let tokens = model.tokenizer().unwrap().encode(&texts).unwrap();
+    for (row, expected) in expected["input_ids"].as_array().unwrap().iter().enumerate() {
+        let expected: Vec<i64> = expected.as_array().unwrap().iter().map(|id| id.as_i64().unwrap()).collect();
+        let length = tokens.attention_mask.row(row).sum() as usize;
+        assert_eq!(
+            tokens.input_ids.row(row).as_slice().unwrap()[..length],
+            expected,
+            "{variant}: {:?}",
+            texts[row]
+        );
+    }
+    let features = model.text_features(&tokens).unwrap();
+    for (row, expected) in features.rows().into_iter().zip(expected["text_embeds"].as_array().unwrap()) {
+        let similarity = cosine(row.as_slice().unwrap(), &vector(expected));
+        assert!(similarity > EXACT, "{variant}: text similarity {similarity}");
+        let length = row.dot(&row);
+        assert!((length - 1.0).abs() < 1e-5, "{variant}: squared length {length}");
+    }
+    // One text alone is padded to another length, which must not matter.
+    let alone = model.text_features(&model.tokenizer().unwrap().encode(&texts[1..2]).unwrap()).unwrap();
+    assert!(cosine(alone.as_slice().unwrap(), features.row(1).as_slice().unwrap()) > EXACT);
+
+    assert_eq!(model.image_features(Array4::zeros((0, 3, 96, 96)).view()).unwrap().dim(), (0, 32));
+    assert_eq!(model.text_features(&model.tokenizer().unwrap().encode(&[]).unwrap()).unwrap().dim(), (0, 32));
+    let error = model.image_features(Array4::zeros((1, 3, 96, 95)).view()).unwrap_err().to_string();
+    assert!(error.contains("(3, 96, 95)") && error.contains("(3, 96, 96)"), "{error}");
+}
+
+#[test]
+fn split() {
+    check("split");
+}
+
+#[test]
+fn fused() {
+    check("fused");
+}
+
+#[test]
+fn without_attention_mask() {
+    check("no_mask");
+}
+
+#[test]
+fn siglip() {
+    check("siglip");
+    let Some((model, _)) = load("siglip") else { return };
+    assert_eq!(model.tokenizer().unwrap().encode(&["a cat"]).unwrap().input_ids.dim(), (1, 64));
+    assert_eq!(model.config().defaults.logit_scale, Some(115.0));
+}
+
+#[test]
+fn half_precision() {
+    check("fp16");
+}
+
+#[test]
+fn external_weights() {
+    check("external");
+}
+
+/// A copy of a test model that a test may spoil.
+fn copy(variant: &str, name: &str) -> Option<TempDir> {
+    let source = models()?.join(variant);
+    let copy = TempDir::new(name);
+    for folder in ["", "onnx"] {
+        for entry in source.join(folder).read_dir().unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_file() {
+                let name = path.strip_prefix(&source).unwrap();
+                copy.write(&format!("m/{}", name.display()), std::fs::read(&path).unwrap());
+            }
+        }
+    }
+    Some(copy)
+}
+
+fn reload(dir: &TempDir) -> Option<Result<ClipModel>> {
+    let runtime = onnx_runtime()?;
+    let options = SessionOptions { provider: ExecutionProvider::Cpu, ..SessionOptions::default() };
+    Some(ModelConfig::read(&dir.0, "m").and_then(|config| ClipModel::load(&runtime, config, &options)))
+}
+
+fn error(dir: &TempDir) -> Option<String> {
+    match reload(dir)? {
+        Ok(_) => panic!("the model was loaded"),
+        Err(error) => Some(error.to_string()),
+    }
+}
+
+#[test]
+fn one_tower_is_enough() {
+    let Some(dir) = copy("split", "vision") else { return };
+    std::fs::remove_file(dir.0.join("m/onnx/text_model.onnx")).unwrap();
+    std::fs::remove_file(dir.0.join("m/tokenizer.json")).unwrap();
+    let Some(model) = reload(&dir) else { return };
+    let model = model.unwrap();
+    assert_eq!(
+        (model.kind(), model.kind().to_string(), model.dimensions()),
+        (ModelKind::Vision, "vision".into(), 32)
+    );
+    assert!(model.tokenizer().is_none() && model.preprocessor().is_some());
+    let tokens = TokenBatch { input_ids: Array2::zeros((1, 2)), attention_mask: Array2::zeros((1, 2)) };
+    assert_eq!(model.text_features(&tokens), Err(ClipError::NoTower { model: "m".into(), tower: "text" }));
+
+    let Some(dir) = copy("split", "text") else { return };
+    std::fs::remove_file(dir.0.join("m/onnx/vision_model.onnx")).unwrap();
+    let model = reload(&dir).unwrap().unwrap();
+    assert_eq!(model.kind(), ModelKind::Text);
+    assert!(model.preprocessor().is_none());
+    let error = model.image_features(Array4::zeros((1, 3, 96, 96)).view());
+    assert_eq!(error, Err(ClipError::NoTower { model: "m".into(), tower: "image" }));
+}
+
+#[test]
+fn what_does_not_fit_is_named_with_both_numbers() {
+    let Some(dir) = copy("split", "sizes") else { return };
+    let preprocessor = r#"{"image_processor_type": "CLIPImageProcessor", "size": 128, "crop_size": 128}"#;
+    dir.write("m/preprocessor_config.json", preprocessor);
+    let Some(message) = error(&dir) else { return };
+    assert!(message.contains("128 × 128") && message.contains("96"), "{message}");
+    dir.write("m/config.json", r#"{"model_type": "clip", "projection_dim": 32}"#);
+    let message = error(&dir).unwrap();
+    assert!(message.contains("96 × 96") && message.contains("128 × 128"), "{message}");
+    dir.write(
+        "m/preprocessor_config.json",
+        r#"{"image_processor_type": "CLIPImageProcessor", "size": 96, "crop_size": 96}"#,
+    );
+    dir.write("m/config.json", r#"{"model_type": "clip", "projection_dim": 512}"#);
+    let message = error(&dir).unwrap();
+    assert!(message.contains("32") && message.contains("512"), "{message}");
+    dir.write("m/config.json", "{}");
+    dir.write("m/onnx/vision_model.onnx", "this is no graph");
+    assert!(error(&dir).unwrap().contains("vision_model.onnx"));
+    std::fs::copy(dir.0.join("m/onnx/text_model.onnx"), dir.0.join("m/onnx/vision_model.onnx")).unwrap();
+    let message = error(&dir).unwrap();
+    assert!(message.contains("vision_model.onnx"), "{message}");
+}
+
+#[test]
+fn external_weights_are_part_of_the_model() {
+    let Some(dir) = copy("external", "external") else { return };
+    let config = ModelConfig::read(&dir.0, "m").unwrap();
+    let (bytes, sha256) = (config.bytes().unwrap(), config.sha256().unwrap());
+    let weights = dir.0.join("m/onnx/vision_model.onnx_data");
+    let mut content = std::fs::read(&weights).unwrap();
+    assert!(bytes > content.len() as u64);
+    content[100] ^= 1;
+    std::fs::write(&weights, &content).unwrap();
+    assert_ne!(sha256, config.sha256().unwrap());
+
+    std::fs::remove_file(&weights).unwrap();
+    let message = config.sha256().unwrap_err().to_string();
+    assert!(message.contains("vision_model.onnx_data"), "{message}");
+    // Elsewhere, they are not read, whatever the link says.
+    let elsewhere = dir.write("elsewhere", content);
+    std::os::unix::fs::symlink(elsewhere, &weights).unwrap();
+    let Some(message) = error(&dir) else { return };
+    assert!(message.contains("leads out of"), "{message}");
+}
+
+/// Replaces the name of the external file by one of the same length.
+fn with_location(graph: &[u8], name: &str) -> Vec<u8> {
+    let old = b"vision_model.onnx_data";
+    let mut graph = graph.to_vec();
+    for at in 0..graph.len() - old.len() {
+        if graph[at..].starts_with(old) {
+            graph[at..at + old.len()].copy_from_slice(format!("{name:/<22}").as_bytes());
+        }
+    }
+    graph
+}
+
+#[test]
+fn external_weights_stay_in_the_model() {
+    let Some(dir) = copy("external", "escape") else { return };
+    let graph = std::fs::read(dir.0.join("m/onnx/vision_model.onnx")).unwrap();
+    for name in ["/etc/passwd", "../../weights", "a/../../../b"] {
+        dir.write("m/onnx/vision_model.onnx", with_location(&graph, name));
+        let message = ModelConfig::read(&dir.0, "m").unwrap().sha256().unwrap_err().to_string();
+        assert!(message.contains("not a file name below"), "{message}");
+    }
+    // Cut off anywhere, the file is an error and never a panic.
+    for length in (0..graph.len()).step_by(97).skip(1) {
+        dir.write("m/onnx/vision_model.onnx", &graph[..length]);
+        let _ = ModelConfig::read(&dir.0, "m").unwrap().sha256();
+    }
+}
+
+#[test]
+fn a_gpu_that_is_missing_is_told_or_an_error() {
+    let (Some(runtime), Some(dir)) = (onnx_runtime(), models()) else { return };
+    let config = ModelConfig::read(&dir, "split").unwrap();
+    let options = SessionOptions::default();
+    let model = ClipModel::load(&runtime, config.clone(), &options).unwrap();
+    if model.provider() != "CPUExecutionProvider" {
+        eprintln!("skipped: this machine has a GPU");
+        return;
+    }
+    let reason = model.fallback_reason().unwrap();
+    assert!(reason.contains("CUDAExecutionProvider"), "{reason}");
+    for provider in [
+        ExecutionProvider::Auto,
+        ExecutionProvider::Cuda,
+        ExecutionProvider::TensorRt,
+        ExecutionProvider::Cpu,
+    ] {
+        let options = SessionOptions { provider, require_gpu: true, ..SessionOptions::default() };
+        match ClipModel::load(&runtime, config.clone(), &options) {
+            Err(ClipError::Provider { reason, .. }) => assert!(!reason.is_empty()),
+            Err(other) => panic!("{provider}: {other}"),
+            Ok(_) => panic!("{provider}: loaded without a GPU"),
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! Loading ONNX Runtime: whatever the path names, an error and not a crash.
+
+use std::path::Path;
+
+use susx_core::clip::{ClipError, OnnxRuntime};
+
+use crate::{TempDir, onnx_runtime};
+
+fn reason(path: &Path) -> String {
+    match OnnxRuntime::load(path) {
+        Err(ClipError::Runtime { path: reported, reason }) => {
+            assert_eq!(reported, path);
+            reason
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_is_no_onnx_runtime_is_refused() {
+    let dir = TempDir::new("runtime");
+    assert!(reason(Path::new("/nonexistent/libonnxruntime.so")).contains("No such file"));
+    assert!(reason(&dir.0).contains("not a regular file"));
+    assert!(reason(Path::new("/dev/null")).contains("not a regular file"));
+    let text = dir.write("libtext.so", "this is no library");
+    assert!(reason(&text).contains("ELF"), "{}", reason(&text));
+    let empty = dir.write("libempty.so", "");
+    assert!(!reason(&empty).is_empty());
+    // A library, but another one.
+    let libc = ["/lib/x86_64-linux-gnu/libm.so.6", "/lib/aarch64-linux-gnu/libm.so.6", "/lib64/libm.so.6"];
+    if let Some(libm) = libc.iter().map(Path::new).find(|path| path.exists()) {
+        assert!(reason(libm).contains("not ONNX Runtime"), "{}", reason(libm));
+    }
+}
+
+#[test]
+fn a_second_load_gives_the_same_library() {
+    let Some(runtime) = onnx_runtime() else { return };
+    assert!(runtime.build_info().contains("ORT"), "{}", runtime.build_info());
+    let again = OnnxRuntime::load(runtime.path()).unwrap();
+    assert_eq!(again.path(), runtime.path());
+    let dir = TempDir::new("second");
+    let copy = dir.0.join("libonnxruntime.so");
+    std::fs::copy(runtime.path(), &copy).unwrap();
+    assert!(reason(&copy).contains("already loaded"));
+}

@@ -1,0 +1,53 @@
+//! Errors of the encoders, as a backend gets to see them.
+
+use susx_core::clip::ClipError;
+
+use crate::protocol::{Failure, FailureKind};
+
+impl Failure {
+    pub(crate) fn new(kind: FailureKind, message: impl ToString) -> Self {
+        Failure { kind, message: message.to_string(), hint: None }
+    }
+
+    pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
+        Failure { hint: Some(hint.into()), ..self }
+    }
+}
+
+impl From<ClipError> for Failure {
+    fn from(error: ClipError) -> Self {
+        let (kind, hint) = match &error {
+            ClipError::Image { .. } => {
+                (FailureKind::Input, Some("Images are JPEG, PNG, GIF, WebP, BMP or TIFF files."))
+            }
+            ClipError::ImageTooLarge { unit, .. } => (
+                FailureKind::TooLarge,
+                Some(match *unit {
+                    "bytes" => "The limit is the setting susx.max_image_bytes.",
+                    _ => "The limit is the setting susx.max_image_pixels.",
+                }),
+            ),
+            ClipError::Text { .. } | ClipError::NoTower { .. } | ClipError::Embedding { .. } => {
+                (FailureKind::Input, None)
+            }
+            ClipError::ModelName { .. } => (FailureKind::UnknownModel, None),
+            ClipError::ModelFile { .. } => (
+                FailureKind::Configuration,
+                Some("A model is a directory below susx.model_dir in the Hugging Face ONNX layout."),
+            ),
+            ClipError::Runtime { .. } => (
+                FailureKind::Configuration,
+                Some(
+                    "Set susx.onnxruntime_library to the path of libonnxruntime.so (1.24 or newer) \
+                     and reload the configuration.",
+                ),
+            ),
+            ClipError::Provider { .. } => (
+                FailureKind::Configuration,
+                Some("Turn susx.require_gpu off to run on the CPU, or set susx.execution_provider."),
+            ),
+            _ => (FailureKind::Inference, None),
+        };
+        Failure { kind, message: error.to_string(), hint: hint.map(str::to_owned) }
+    }
+}

@@ -1,0 +1,33 @@
+//! The inference process of susx.
+//!
+//! PostgreSQL never runs native inference code: a backend sends image bytes and text over a Unix
+//! socket to this process, which decodes, tokenizes, batches and runs ONNX Runtime. It has no shared
+//! memory attached, so that a decoder or a GPU driver that kills it costs no backend more than one
+//! failed request. One copy of each model serves every connection.
+//!
+//! The path of one image: [`connection`] reads its frame and puts it into its model's [`queue`]; a
+//! [`lane`] takes a batch from the queue, decodes and encodes it, and gives the embedding to the
+//! [`request`] it belongs to, which replies once it has them all.
+//!
+//! The extension depends on this crate without its `server` feature: it gets [`protocol`] alone.
+
+pub mod protocol;
+
+#[cfg(feature = "server")]
+mod budget;
+#[cfg(feature = "server")]
+mod connection;
+#[cfg(feature = "server")]
+mod failure;
+#[cfg(feature = "server")]
+mod lane;
+#[cfg(feature = "server")]
+pub mod listen;
+#[cfg(feature = "server")]
+mod queue;
+#[cfg(feature = "server")]
+mod registry;
+#[cfg(feature = "server")]
+mod request;
+#[cfg(feature = "server")]
+pub mod settings;

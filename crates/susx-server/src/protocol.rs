@@ -1,0 +1,202 @@
+//! What a backend and the inference process say to each other.
+//!
+//! A frame is a length (u32, little-endian, of what follows) and one message in postcard's format. A
+//! connection begins with [`Request::Hello`] and [`Reply::Hello`]; then every request has an id, chosen
+//! by the backend, that its reply carries. Replies come in the order in which they are ready.
+
+use serde::{Deserialize, Serialize};
+use serde_bytes::Bytes;
+
+/// Changed with every change of a message, so that an old library never misreads a new server.
+pub const PROTOCOL_VERSION: u32 = 1;
+
+/// Bytes of a frame's length.
+pub const LENGTH_BYTES: usize = size_of::<u32>();
+
+/// The longest message either side accepts: an image of PostgreSQL's largest size and its envelope.
+pub const MAX_MESSAGE_BYTES: usize = (1 << 30) + (1 << 20);
+
+/// From a backend.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Request<'a> {
+    /// The first message of a connection.
+    Hello { protocol: u32, version: &'a str },
+    /// Embeddings of images or texts.
+    Embed {
+        id: u64,
+        model: Option<&'a str>,
+        #[serde(borrow)]
+        inputs: Inputs<'a>,
+    },
+    /// What there is to know about one model, which is loaded for it.
+    Describe { id: u64, model: Option<&'a str> },
+    /// Every model of the model directory, loaded or not.
+    Models { id: u64 },
+}
+
+/// What to embed.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Inputs<'a> {
+    /// Image files.
+    #[serde(borrow)]
+    Images(Vec<&'a Bytes>),
+    #[serde(borrow)]
+    Texts(Vec<&'a str>),
+}
+
+/// From the inference process.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Reply {
+    Hello {
+        protocol: u32,
+        version: String,
+    },
+    /// One unit vector or one failure per input, in order.
+    Embedded {
+        id: u64,
+        embeddings: Vec<Result<Vec<f32>, Failure>>,
+    },
+    Model {
+        id: u64,
+        model: Box<Model>,
+    },
+    Models {
+        id: u64,
+        models: Vec<Model>,
+    },
+    /// The request as a whole has failed.
+    Failed {
+        id: u64,
+        failure: Failure,
+    },
+}
+
+impl Reply {
+    /// The request that it answers; 0 for the greeting.
+    pub fn id(&self) -> u64 {
+        match self {
+            Reply::Hello { .. } => 0,
+            Reply::Embedded { id, .. }
+            | Reply::Model { id, .. }
+            | Reply::Models { id, .. }
+            | Reply::Failed { id, .. } => *id,
+        }
+    }
+}
+
+/// A model of the model directory. What only loading tells is `None` until then.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Model {
+    pub name: String,
+    /// `clip`, `vision` or `text`.
+    pub kind: Option<String>,
+    pub dimensions: Option<u32>,
+    /// Height and width of `pixel_values`.
+    pub image_size: Option<(u32, u32)>,
+    /// The execution provider that really runs.
+    pub provider: Option<String>,
+    pub loaded: bool,
+    /// Size of the model's files.
+    pub bytes: Option<u64>,
+    pub sha256: Option<[u8; 32]>,
+    pub defaults: Defaults,
+    /// Why it cannot be used, or why it is not on the provider that was asked for.
+    pub error: Option<String>,
+}
+
+/// The values that a new classifier of a model starts from, where the model says them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Defaults {
+    pub alpha: Option<f32>,
+    pub beta: Option<f32>,
+    pub gamma: Option<f32>,
+    pub temperature: Option<f32>,
+    pub logit_scale: Option<f32>,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Failure {
+    pub kind: FailureKind,
+    pub message: String,
+    pub hint: Option<String>,
+}
+
+/// Whose fault it is; the extension has an SQLSTATE for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FailureKind {
+    /// An image or text that cannot be embedded.
+    Input,
+    /// An image beyond a limit.
+    TooLarge,
+    /// There is no such model.
+    UnknownModel,
+    /// A setting or a model's files must be put right first.
+    Configuration,
+    /// The model or the machine failed.
+    Inference,
+    /// The other side broke the protocol.
+    Protocol,
+}
+
+/// A message that cannot be sent or understood.
+#[derive(Debug, thiserror::Error)]
+pub enum ProtocolError {
+    #[error("a message of {0} bytes is longer than the largest allowed, {MAX_MESSAGE_BYTES} bytes")]
+    TooLong(usize),
+    #[error("a message could not be encoded or decoded: {0}")]
+    Postcard(#[from] postcard::Error),
+}
+
+/// The frame of a message.
+pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, ProtocolError> {
+    let mut frame = postcard::to_extend(message, vec![0; LENGTH_BYTES])?;
+    let length = frame.len() - LENGTH_BYTES;
+    if length > MAX_MESSAGE_BYTES {
+        return Err(ProtocolError::TooLong(length));
+    }
+    frame[..LENGTH_BYTES].copy_from_slice(&(length as u32).to_le_bytes());
+    Ok(frame)
+}
+
+/// The length of the message that follows these bytes.
+pub fn message_length(prefix: [u8; LENGTH_BYTES]) -> Result<usize, ProtocolError> {
+    match u32::from_le_bytes(prefix) as usize {
+        length if length > MAX_MESSAGE_BYTES => Err(ProtocolError::TooLong(length)),
+        length => Ok(length),
+    }
+}
+
+/// The message in a frame, without the frame's length.
+pub fn decode<'a, T: Deserialize<'a>>(message: &'a [u8]) -> Result<T, ProtocolError> {
+    Ok(postcard::from_bytes(message)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_arrive_as_they_were_sent() -> Result<(), ProtocolError> {
+        let image: Vec<u8> = (0..=255).collect();
+        let inputs = Inputs::Images(vec![Bytes::new(&image), Bytes::new(&[])]);
+        let frame = encode(&Request::Embed { id: 7, model: Some("clip"), inputs })?;
+        let (length, message) = frame.split_at(LENGTH_BYTES);
+        assert_eq!(message_length([length[0], length[1], length[2], length[3]])?, message.len());
+        let Request::Embed { id: 7, model: Some("clip"), inputs: Inputs::Images(images) } = decode(message)?
+        else {
+            panic!("another message");
+        };
+        assert_eq!(images, [Bytes::new(&image), Bytes::new(&[])]);
+        Ok(())
+    }
+
+    #[test]
+    fn garbage_is_an_error() {
+        assert!(decode::<Request>(&[0xff; 40]).is_err());
+        assert!(decode::<Request>(&[]).is_err());
+        // A list that claims more elements than there are bytes.
+        assert!(decode::<Reply>(&[1, 0, 0xff, 0xff, 0xff, 0xff, 0x0f]).is_err());
+        assert!(message_length([0xff; 4]).is_err());
+    }
+}

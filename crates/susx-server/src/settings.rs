@@ -1,0 +1,46 @@
+//! The command line: the extension's settings, as the supervisor passes them on.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+use susx_core::clip::ExecutionProvider;
+
+/// The inference process of the susx extension. PostgreSQL starts and ends it; it ends by itself when
+/// its standard input is closed.
+#[derive(Clone, Debug, Parser)]
+#[command(version)]
+pub struct Settings {
+    /// Socket to listen on; a leftover one is replaced.
+    #[arg(long)]
+    pub socket: PathBuf,
+    /// Directory of the models (susx.model_dir).
+    #[arg(long)]
+    pub model_dir: Option<PathBuf>,
+    /// ONNX Runtime's library (susx.onnxruntime_library).
+    #[arg(long)]
+    pub onnxruntime: Option<PathBuf>,
+    /// Execution provider (susx.execution_provider).
+    #[arg(long, default_value = "auto")]
+    pub provider: ExecutionProvider,
+    /// A GPU that cannot be used is an error (susx.require_gpu).
+    #[arg(long)]
+    pub require_gpu: bool,
+    /// Which GPU (susx.gpu_device).
+    #[arg(long, default_value_t = 0)]
+    pub gpu_device: i32,
+    /// Largest image file in bytes (susx.max_image_bytes).
+    #[arg(long)]
+    pub max_image_bytes: usize,
+    /// Most pixels of a decoded image (susx.max_image_pixels).
+    #[arg(long)]
+    pub max_image_pixels: u64,
+    /// Most inputs of one run of a model (susx.batch_size).
+    #[arg(long)]
+    pub batch_size: usize,
+    /// Bytes of requests that wait before senders wait (susx.queue_memory).
+    #[arg(long)]
+    pub queue_bytes: usize,
+    /// Threads that decode and that compute; 0 is one per core (susx.threads).
+    #[arg(long, default_value_t = 0)]
+    pub threads: usize,
+}

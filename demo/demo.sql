@@ -1,0 +1,42 @@
+-- From pictures and category names to labels. Run by `make demo`; :categories is an array of names.
+\pset footer off
+\timing off
+
+\echo
+\echo '1. Every picture becomes a vector. A picture that cannot be read costs one error, not the statement.'
+\timing on
+UPDATE photos p
+SET embedding = e.embedding
+FROM (SELECT array_agg(id ORDER BY id) AS ids, array_agg(image ORDER BY id) AS images
+      FROM photos GROUP BY id / 256) batch,
+     susx.embed_images(batch.images) e
+WHERE p.id = batch.ids[e.ord];
+\timing off
+SELECT count(*) AS pictures, count(embedding) AS embedded FROM photos;
+SELECT name, dimensions, image_size, provider FROM susx.models() WHERE loaded;
+
+\echo '2. A classifier is made from nothing but the names. It is a table.'
+SELECT susx.create_classifier('kinds', :'categories') AS classifier;
+
+\echo '3. Zero-shot: the names alone.'
+CREATE TEMP TABLE zero_shot AS
+SELECT id, susx.label('kinds', embedding) AS label FROM photos WHERE embedding IS NOT NULL;
+
+\echo '4. A support set is retrieved from the same unlabelled pictures.'
+SELECT * FROM susx.build_support_set('kinds', 'photos', image_column => 'image');
+
+\echo '5. TIP-X: the names and the support set.'
+CREATE TEMP TABLE tip_x AS
+SELECT id, susx.label('kinds', embedding) AS label FROM photos WHERE embedding IS NOT NULL;
+
+\echo 'Some labels:'
+SELECT p.path, c.category AS label, round(c.probability::numeric, 2) AS probability
+FROM (SELECT * FROM photos WHERE embedding IS NOT NULL ORDER BY md5(path) LIMIT 12) p,
+     susx.classify('kinds', p.embedding) c;
+
+\echo 'How many are right, by the folder that each picture came from:'
+SELECT count(*) AS pictures,
+       round(100.0 * avg((z.label = p.truth)::int), 1) AS "zero-shot %",
+       round(100.0 * avg((t.label = p.truth)::int), 1) AS "tip-x %"
+FROM photos p JOIN zero_shot z USING (id) JOIN tip_x t USING (id)
+WHERE p.truth IS NOT NULL;

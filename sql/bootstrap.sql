@@ -1,0 +1,29 @@
+-- The settings of every classifier, one row each. A classifier's prompts and support images are in its
+-- own table, which belongs to whoever created it.
+CREATE TABLE susx.classifier (
+    classifier   regclass PRIMARY KEY,
+    model        text,
+    model_sha256 bytea,
+    method       text CHECK (method IN ('zero-shot', 'tip-adapter', 'tip-x')),
+    alpha        real NOT NULL CHECK (alpha >= 0 AND alpha < 'Infinity'),
+    beta         real NOT NULL CHECK (beta >= 0 AND beta < 'Infinity'),
+    gamma        real NOT NULL CHECK (gamma >= 0 AND gamma < 'Infinity'),
+    temperature  real NOT NULL CHECK (temperature > 0 AND temperature < 'Infinity'),
+    logit_scale  real NOT NULL CHECK (logit_scale > 0 AND logit_scale < 'Infinity')
+);
+SELECT pg_catalog.pg_extension_config_dump('susx.classifier', '');
+
+-- Whoever may read a classifier's table sees its settings, and whoever may update it changes them. For
+-- a table that is gone the functions return NULL: its row is anyone's to delete, see forget_dropped().
+GRANT SELECT, INSERT, UPDATE, DELETE ON susx.classifier TO PUBLIC;
+ALTER TABLE susx.classifier ENABLE ROW LEVEL SECURITY;
+CREATE POLICY read_settings ON susx.classifier FOR SELECT
+    USING (pg_catalog.has_table_privilege(classifier, 'SELECT') IS NOT FALSE);
+CREATE POLICY add_settings ON susx.classifier FOR INSERT
+    WITH CHECK (pg_catalog.has_table_privilege(classifier, 'UPDATE'));
+CREATE POLICY change_settings ON susx.classifier FOR UPDATE
+    USING (pg_catalog.has_table_privilege(classifier, 'UPDATE'));
+CREATE POLICY delete_settings ON susx.classifier FOR DELETE
+    USING (pg_catalog.has_table_privilege(classifier, 'UPDATE') IS NOT FALSE);
+
+GRANT USAGE ON SCHEMA susx TO PUBLIC;

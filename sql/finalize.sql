@@ -1,0 +1,67 @@
+-- What a session has fitted of a classifier is out of date when its settings change.
+CREATE TRIGGER settings_changed
+    AFTER INSERT OR UPDATE OR DELETE ON susx.classifier
+    FOR EACH ROW EXECUTE FUNCTION susx.settings_changed();
+
+-- A classifier's settings go with its table, whatever drops it.
+CREATE FUNCTION susx.forget_dropped() RETURNS event_trigger
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    DELETE FROM susx.classifier c
+    USING pg_event_trigger_dropped_objects() d
+    WHERE d.classid = 'pg_class'::regclass AND d.objsubid = 0 AND c.classifier = d.objid;
+END
+$$;
+CREATE EVENT TRIGGER susx_forget_dropped ON sql_drop
+    WHEN TAG IN ('DROP TABLE', 'DROP SCHEMA', 'DROP OWNED', 'DROP EXTENSION')
+    EXECUTE FUNCTION susx.forget_dropped();
+
+COMMENT ON TABLE susx.classifier IS
+    'Settings of every classifier: model, method and the parameters of TIP-X';
+COMMENT ON COLUMN susx.classifier.classifier IS 'The table with the prompts and the support images';
+COMMENT ON COLUMN susx.classifier.model IS 'Model that embeds images for it; NULL: it classifies vectors only';
+COMMENT ON COLUMN susx.classifier.model_sha256 IS 'Digest of the files of that model when the classifier was made';
+COMMENT ON COLUMN susx.classifier.method IS 'zero-shot, tip-adapter or tip-x; NULL: tip-x once there is a support set';
+COMMENT ON COLUMN susx.classifier.alpha IS 'Weight of the cache term';
+COMMENT ON COLUMN susx.classifier.beta IS 'Sharpness of the affinities in the cache term';
+COMMENT ON COLUMN susx.classifier.gamma IS 'Weight of the KL term';
+COMMENT ON COLUMN susx.classifier.temperature IS 'Softens the category distributions that the KL term compares';
+COMMENT ON COLUMN susx.classifier.logit_scale IS 'Factor of the cosines in zero-shot logits';
+
+COMMENT ON FUNCTION susx.models() IS
+    'Models below susx.model_dir, and the execution provider that the loaded ones really run on';
+COMMENT ON FUNCTION susx.embed_image(bytea, text) IS
+    'Embedding of an image file, of unit length';
+COMMENT ON FUNCTION susx.embed_text(text, text) IS
+    'Embedding of a text, of unit length';
+COMMENT ON FUNCTION susx.embed_images(bytea[], text) IS
+    'Embeddings of many image files; one that cannot be embedded costs one error';
+COMMENT ON FUNCTION susx.embed_texts(text[], text) IS
+    'Embeddings of many texts';
+COMMENT ON FUNCTION susx.create_classifier(text, text[], text[], text) IS
+    'Create the table of a classifier from category names; zero-shot works at once';
+COMMENT ON FUNCTION susx.create_classifier(text, text[], vector[]) IS
+    'Create the table of a classifier from one text embedding per category; no model is needed';
+COMMENT ON FUNCTION susx.alter_classifier(regclass, real, real, real, real, real, text, text) IS
+    'Change the settings of a classifier; NULL leaves one as it is';
+COMMENT ON FUNCTION susx.add_support(regclass, text, vector[]) IS
+    'Add labelled images, by their embeddings, to the support set of a category';
+COMMENT ON FUNCTION susx.build_support_set(regclass, regclass, integer, text, text, text, text, boolean) IS
+    'Retrieve the support set from a table of unlabelled images, by the category names alone (SuS-LC)';
+COMMENT ON FUNCTION susx.classify(regclass, vector, integer, text) IS
+    'The k best categories of an embedding with their scores and probabilities';
+COMMENT ON FUNCTION susx.classify(regclass, bytea, integer, text) IS
+    'The k best categories of an image file with their scores and probabilities';
+COMMENT ON FUNCTION susx.label(regclass, vector, text) IS
+    'The best category of an embedding';
+COMMENT ON FUNCTION susx.label(regclass, bytea, text) IS
+    'The best category of an image file';
+COMMENT ON FUNCTION susx.classifier_changed() IS
+    'Trigger of classifiers'' tables: lets every session fit the classifier anew';
+COMMENT ON FUNCTION susx.settings_changed() IS
+    'Trigger of susx.classifier: lets every session fit the classifier anew';
+COMMENT ON FUNCTION susx.forget_dropped() IS
+    'Event trigger: deletes the settings of dropped classifiers';
+COMMENT ON EVENT TRIGGER susx_forget_dropped IS
+    'Deletes the settings of dropped classifiers';

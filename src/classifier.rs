@@ -1,0 +1,207 @@
+//! Classifiers: their tables and their settings.
+
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+use susx_core::sus::{fill_templates, unit};
+use susx_core::tip_x::Params;
+use susx_server::protocol::Defaults;
+
+use crate::fitted;
+use crate::pg::catalog::{self, NewRows, Settings};
+use crate::pg::client;
+use crate::pg::error::{Error, Result};
+use crate::pg::regclass::RegClass;
+use crate::pg::relcache;
+use crate::pg::vector::Vector;
+
+/// Creates the table of a classifier with every template's prompt for every category.
+#[pg_extern(name = "create_classifier", volatile, parallel_unsafe)]
+fn create_classifier_from_names(
+    name: &str,
+    categories: Vec<Option<String>>,
+    templates: default!(Vec<Option<String>>, "ARRAY['a photo of a {}.']"),
+    model: default!(Option<&str>, "NULL"),
+) -> Result<RegClass, ErrorReport> {
+    let categories = checked_categories(categories)?;
+    let templates = without_nulls(templates, "templates")?;
+    let templates: Vec<&str> = templates.iter().map(String::as_str).collect();
+    let mut category = Vec::new();
+    let mut prompt = Vec::new();
+    for name in categories {
+        for text in fill_templates(&templates, &name).map_err(Error::from)? {
+            category.push(name.clone());
+            prompt.push(text);
+        }
+    }
+    let model = client::describe(model)?;
+    let texts: Vec<&str> = prompt.iter().map(String::as_str).collect();
+    let embedding = embeddings(client::embed_texts(Some(&model.name), &texts)?)?;
+    let settings = Settings {
+        model: Some(model.name),
+        model_sha256: model.sha256.map(|sha256| sha256.to_vec()),
+        method: None,
+        params: starting_values(model.defaults),
+    };
+    let prompt = prompt.into_iter().map(Some).collect();
+    Ok(create(name, &settings, NewRows { kind: "prompt", origin: "template", category, prompt, embedding })?)
+}
+
+/// Creates the table of a classifier whose categories have the given text embeddings.
+#[pg_extern(name = "create_classifier", volatile, parallel_unsafe)]
+fn create_classifier_from_vectors(
+    name: &str,
+    categories: Vec<Option<String>>,
+    text_embeddings: Vec<Option<Vector>>,
+) -> Result<RegClass, ErrorReport> {
+    let category = checked_categories(categories)?;
+    let embedding = without_nulls(text_embeddings, "text_embeddings")?;
+    if category.len() != embedding.len() {
+        let message =
+            format!("there are {} categories but {} text embeddings", category.len(), embedding.len());
+        return Err(Error::Argument(message).into());
+    }
+    check_vectors(&embedding, embedding[0].0.len())?;
+    let settings = Settings { model: None, model_sha256: None, method: None, params: Params::default() };
+    let prompt = vec![None; category.len()];
+    Ok(create(name, &settings, NewRows { kind: "prompt", origin: "given", category, prompt, embedding })?)
+}
+
+/// Changes a classifier's settings; NULL leaves one as it is.
+#[pg_extern(volatile, parallel_unsafe)]
+#[allow(clippy::too_many_arguments)]
+fn alter_classifier(
+    classifier: RegClass,
+    alpha: default!(Option<f32>, "NULL"),
+    beta: default!(Option<f32>, "NULL"),
+    gamma: default!(Option<f32>, "NULL"),
+    temperature: default!(Option<f32>, "NULL"),
+    logit_scale: default!(Option<f32>, "NULL"),
+    method: default!(Option<&str>, "NULL"),
+    model: default!(Option<&str>, "NULL"),
+) -> Result<(), ErrorReport> {
+    classifier.open_for_reading()?;
+    let mut settings = catalog::settings(classifier)?;
+    let old = settings.params;
+    let new = Params {
+        alpha: alpha.unwrap_or(old.alpha),
+        beta: beta.unwrap_or(old.beta),
+        gamma: gamma.unwrap_or(old.gamma),
+        temperature: temperature.unwrap_or(old.temperature),
+        logit_scale: logit_scale.unwrap_or(old.logit_scale),
+    };
+    settings.params = new.check().map_err(Error::from)?;
+    match method {
+        None => {}
+        Some(AUTOMATIC) => settings.method = None,
+        Some(name) => settings.method = Some(name.parse().map_err(Error::from)?),
+    }
+    if let Some(model) = model {
+        let model = client::describe(Some(model))?;
+        let expected = fitted::support_set(classifier)?.dimensions();
+        let found = model.dimensions.map_or(0, |dimensions| dimensions as usize);
+        if expected != found {
+            return Err(Error::Dimensions { classifier: classifier.name()?, expected, found }.into());
+        }
+        settings.model = Some(model.name);
+        settings.model_sha256 = model.sha256.map(|sha256| sha256.to_vec());
+    }
+    Ok(catalog::update_settings(classifier, &settings)?)
+}
+
+/// The method that goes back to TIP-X where there is a support set, and zero-shot where there is none.
+const AUTOMATIC: &str = "auto";
+
+/// The trigger of every classifier's table: what a session has fitted of it is out of date.
+#[pg_trigger]
+fn classifier_changed<'a>(
+    trigger: &'a PgTrigger<'a>,
+) -> std::result::Result<Option<PgHeapTuple<'a, impl WhoAllocated>>, ErrorReport> {
+    let relation = trigger.relid().map_err(|e| Error::Internal(e.to_string()))?;
+    relcache::invalidate(RegClass(relation));
+    Ok(None::<PgHeapTuple<AllocatedByPostgres>>)
+}
+
+/// The trigger of `susx.classifier`: likewise for the classifier whose settings change.
+#[pg_trigger]
+fn settings_changed<'a>(
+    trigger: &'a PgTrigger<'a>,
+) -> std::result::Result<Option<PgHeapTuple<'a, impl WhoAllocated>>, ErrorReport> {
+    for row in [trigger.old(), trigger.new()].into_iter().flatten() {
+        let classifier: Option<pg_sys::Oid> =
+            row.get_by_name("classifier").map_err(|e| Error::Internal(e.to_string()))?;
+        if let Some(classifier) = classifier {
+            relcache::invalidate(RegClass(classifier));
+        }
+    }
+    Ok(None::<PgHeapTuple<AllocatedByPostgres>>)
+}
+
+fn create(name: &str, settings: &Settings, prompts: NewRows) -> Result<RegClass> {
+    let classifier = catalog::create_table(name, prompts.embedding[0].0.len())?;
+    catalog::insert_settings(classifier, settings)?;
+    catalog::insert_rows(classifier, prompts)?;
+    Ok(classifier)
+}
+
+/// A model's own starting values; CLIP's where it has none.
+fn starting_values(model: Defaults) -> Params {
+    let clip = Params::default();
+    Params {
+        alpha: model.alpha.unwrap_or(clip.alpha),
+        beta: model.beta.unwrap_or(clip.beta),
+        gamma: model.gamma.unwrap_or(clip.gamma),
+        temperature: model.temperature.unwrap_or(clip.temperature),
+        logit_scale: model.logit_scale.unwrap_or(clip.logit_scale),
+    }
+}
+
+fn checked_categories(categories: Vec<Option<String>>) -> Result<Vec<String>> {
+    let categories = without_nulls(categories, "categories")?;
+    let mut seen = std::collections::HashSet::new();
+    for category in &categories {
+        if category.trim().is_empty() {
+            return Err(Error::argument("a category's name must not be empty"));
+        }
+        if !seen.insert(category) {
+            return Err(Error::Argument(format!("category \"{category}\" is named twice")));
+        }
+    }
+    Ok(categories)
+}
+
+/// The elements of an array argument that must have some, and no NULL among them.
+pub(crate) fn without_nulls<T>(array: Vec<Option<T>>, what: &str) -> Result<Vec<T>> {
+    if array.is_empty() {
+        return Err(Error::Argument(format!("{what} must not be empty")));
+    }
+    (1..)
+        .zip(array)
+        .map(|(ord, element)| {
+            element.ok_or_else(|| Error::Argument(format!("element {ord} of {what} is NULL")))
+        })
+        .collect()
+}
+
+/// Vectors that all have a direction, and the same number of dimensions.
+pub(crate) fn check_vectors(vectors: &[Vector], dimensions: usize) -> Result<()> {
+    for (ord, vector) in (1..).zip(vectors) {
+        let what = || format!("element {ord}");
+        if vector.0.len() != dimensions {
+            let source =
+                susx_core::sus::SupportError::Dimensions { expected: dimensions, found: vector.0.len() };
+            return Err(Error::Vector { what: what(), source });
+        }
+        unit(&vector.0).map_err(|source| Error::Vector { what: what(), source })?;
+    }
+    Ok(())
+}
+
+fn embeddings(answers: Vec<client::Embedding>) -> Result<Vec<Vector>> {
+    (1..)
+        .zip(answers)
+        .map(|(ord, answer)| match answer {
+            Ok(embedding) => Vector::new(embedding),
+            Err(failure) => Err(Error::Element { ord, failure }),
+        })
+        .collect()
+}

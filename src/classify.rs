@@ -1,0 +1,126 @@
+//! Labels.
+
+use ndarray::ArrayView2;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+use susx_core::sus::unit;
+use susx_core::tip_x::{Method, Ranked, top_k};
+
+use crate::fitted::{self, Fitted};
+use crate::pg::client;
+use crate::pg::error::{Error, Result};
+use crate::pg::regclass::RegClass;
+use crate::pg::vector::Vector;
+
+/// Rank, category, score and probability.
+type Row = (i32, String, f32, f32);
+
+/// The `k` best categories of an image's embedding; no row for NULL.
+#[pg_extern(name = "classify", stable, parallel_safe, cost = 1000)]
+#[allow(clippy::type_complexity)]
+fn classify_vector(
+    classifier: Option<RegClass>,
+    embedding: Option<Vector>,
+    k: default!(Option<i32>, "1"),
+    method: default!(Option<&str>, "NULL"),
+) -> Result<
+    TableIterator<
+        'static,
+        (name!(rank, i32), name!(category, String), name!(score, f32), name!(probability, f32)),
+    >,
+    ErrorReport,
+> {
+    let (Some(classifier), Some(embedding)) = (classifier, embedding) else {
+        return Ok(TableIterator::new([]));
+    };
+    let fitted = fitted::get(classifier)?;
+    Ok(TableIterator::new(ranking(&fitted, &embedding, k, method)?))
+}
+
+/// The `k` best categories of an image file; no row for NULL.
+#[pg_extern(name = "classify", stable, parallel_safe, cost = 100000)]
+#[allow(clippy::type_complexity)]
+fn classify_image(
+    classifier: Option<RegClass>,
+    image: Option<&[u8]>,
+    k: default!(Option<i32>, "1"),
+    method: default!(Option<&str>, "NULL"),
+) -> Result<
+    TableIterator<
+        'static,
+        (name!(rank, i32), name!(category, String), name!(score, f32), name!(probability, f32)),
+    >,
+    ErrorReport,
+> {
+    let (Some(classifier), Some(image)) = (classifier, image) else { return Ok(TableIterator::new([])) };
+    let fitted = fitted::get(classifier)?;
+    let embedding = embed(&fitted, image)?;
+    Ok(TableIterator::new(ranking(&fitted, &embedding, k, method)?))
+}
+
+/// The best category of an image's embedding; NULL for NULL.
+#[pg_extern(name = "label", stable, parallel_safe, cost = 1000)]
+fn label_vector(
+    classifier: Option<RegClass>,
+    embedding: Option<Vector>,
+    method: default!(Option<&str>, "NULL"),
+) -> Result<Option<String>, ErrorReport> {
+    let (Some(classifier), Some(embedding)) = (classifier, embedding) else { return Ok(None) };
+    let fitted = fitted::get(classifier)?;
+    Ok(best(&fitted, &embedding, method)?)
+}
+
+/// The best category of an image file; NULL for NULL.
+#[pg_extern(name = "label", stable, parallel_safe, cost = 100000)]
+fn label_image(
+    classifier: Option<RegClass>,
+    image: Option<&[u8]>,
+    method: default!(Option<&str>, "NULL"),
+) -> Result<Option<String>, ErrorReport> {
+    let (Some(classifier), Some(image)) = (classifier, image) else { return Ok(None) };
+    let fitted = fitted::get(classifier)?;
+    let embedding = embed(&fitted, image)?;
+    Ok(best(&fitted, &embedding, method)?)
+}
+
+/// An image's embedding by the model of the classifier's own vectors.
+fn embed(fitted: &Fitted, image: &[u8]) -> Result<Vector> {
+    let Some(model) = fitted.settings.model.as_deref() else {
+        return Err(Error::NoModel(fitted.name.clone()));
+    };
+    client::only(client::embed_images(Some(model), &[image])?)
+}
+
+fn ranking(fitted: &Fitted, embedding: &Vector, k: Option<i32>, method: Option<&str>) -> Result<Vec<Row>> {
+    let k = match k.map(usize::try_from) {
+        None => 1,
+        Some(Ok(k)) if k > 0 => k,
+        _ => return Err(Error::argument("k must be at least 1")),
+    };
+    let categories = fitted.tip_x.categories();
+    let rows = (1..)
+        .zip(rank(fitted, embedding, k, method)?)
+        .map(|(rank, r)| (rank, categories[r.category].clone(), r.score, r.probability));
+    Ok(rows.collect())
+}
+
+fn best(fitted: &Fitted, embedding: &Vector, method: Option<&str>) -> Result<Option<String>> {
+    let best = rank(fitted, embedding, 1, method)?;
+    Ok(best.first().map(|r| fitted.tip_x.categories()[r.category].clone()))
+}
+
+fn rank(fitted: &Fitted, embedding: &Vector, k: usize, method: Option<&str>) -> Result<Vec<Ranked>> {
+    let method = match method {
+        Some(name) => name.parse::<Method>()?,
+        None => fitted.settings.method.unwrap_or_else(|| fitted.tip_x.default_method()),
+    };
+    let (expected, found) = (fitted.tip_x.dimensions(), embedding.0.len());
+    if expected != found {
+        return Err(Error::Dimensions { classifier: fitted.name.clone(), expected, found });
+    }
+    let query = unit(&embedding.0)
+        .map_err(|source| Error::Vector { what: "cannot classify the vector".to_owned(), source })?;
+    let query = ArrayView2::from_shape((1, expected), &query).map_err(|e| Error::Internal(e.to_string()))?;
+    let logits = fitted.tip_x.logits(query, method);
+    Ok(top_k(&logits.row(0).to_vec(), k))
+}

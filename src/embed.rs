@@ -1,0 +1,78 @@
+//! Images and texts to vectors.
+
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+
+use crate::pg::client::{self, Embedding};
+use crate::pg::error::Result;
+use crate::pg::vector::Vector;
+
+/// Number, embedding and error of one element of an array.
+type Row = (i32, Option<Vector>, Option<String>);
+
+/// The embedding of an image file, of unit length; NULL for NULL.
+#[pg_extern(stable, parallel_safe, cost = 100000)]
+fn embed_image(
+    image: Option<&[u8]>,
+    model: default!(Option<&str>, "NULL"),
+) -> Result<Option<Vector>, ErrorReport> {
+    let Some(image) = image else { return Ok(None) };
+    Ok(Some(client::only(client::embed_images(model, &[image])?)?))
+}
+
+/// The embedding of a text, of unit length; NULL for NULL.
+#[pg_extern(stable, parallel_safe, cost = 100000)]
+fn embed_text(
+    text: Option<&str>,
+    model: default!(Option<&str>, "NULL"),
+) -> Result<Option<Vector>, ErrorReport> {
+    let Some(text) = text else { return Ok(None) };
+    Ok(Some(client::only(client::embed_texts(model, &[text])?)?))
+}
+
+/// The embeddings of many image files: an image that cannot be embedded costs one error, not the call.
+#[pg_extern(stable, parallel_safe, cost = 1000000)]
+#[allow(clippy::type_complexity)]
+fn embed_images(
+    images: Option<Array<'_, &[u8]>>,
+    model: default!(Option<&str>, "NULL"),
+) -> Result<
+    TableIterator<'static, (name!(ord, i32), name!(embedding, Option<Vector>), name!(error, Option<String>))>,
+    ErrorReport,
+> {
+    let images: Vec<Option<&[u8]>> = images.iter().flat_map(Array::iter).collect();
+    Ok(TableIterator::new(embed_all(&images, |images| client::embed_images(model, images))?))
+}
+
+/// The embeddings of many texts.
+#[pg_extern(stable, parallel_safe, cost = 1000000)]
+#[allow(clippy::type_complexity)]
+fn embed_texts(
+    texts: Option<Array<'_, &str>>,
+    model: default!(Option<&str>, "NULL"),
+) -> Result<
+    TableIterator<'static, (name!(ord, i32), name!(embedding, Option<Vector>), name!(error, Option<String>))>,
+    ErrorReport,
+> {
+    let texts: Vec<Option<&str>> = texts.iter().flat_map(Array::iter).collect();
+    Ok(TableIterator::new(embed_all(&texts, |texts| client::embed_texts(model, texts))?))
+}
+
+/// One row per input, in their order; NULLs are not embedded.
+fn embed_all<T: Copy>(
+    inputs: &[Option<T>],
+    embed: impl FnOnce(&[T]) -> Result<Vec<Embedding>>,
+) -> Result<Vec<Row>> {
+    let present: Vec<T> = inputs.iter().copied().flatten().collect();
+    let embeddings = if present.is_empty() { Vec::new() } else { embed(&present)? };
+    let mut embeddings = embeddings.into_iter();
+    let mut rows = Vec::with_capacity(inputs.len());
+    for (ord, input) in (1..).zip(inputs) {
+        rows.push(match input.and_then(|_| embeddings.next()) {
+            Some(Ok(embedding)) => (ord, Some(Vector::new(embedding)?), None),
+            Some(Err(failure)) => (ord, None, Some(failure.message)),
+            None => (ord, None, None),
+        });
+    }
+    Ok(rows)
+}

@@ -1,0 +1,146 @@
+//! The classifiers that a session has fitted.
+//!
+//! A classifier is fitted when it is first used and kept until its table or its settings change; the
+//! change arrives as an invalidation of the table ([`crate::pg::relcache`]). A fit shows the snapshot
+//! that it was made with:
+//!
+//! * the statement that made it uses it to its end, so that all its rows see one state;
+//! * later statements use it if nothing had committed between that snapshot and the fit, so that any
+//!   later change is still to be announced, and if their own snapshot is not older.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use pgrx::pg_sys;
+use susx_core::sus::{SupportError, SupportSet, SupportSetBuilder};
+use susx_core::tip_x::TipX;
+
+use crate::pg::catalog::{self, Settings};
+use crate::pg::error::{Error, Result};
+use crate::pg::guc;
+use crate::pg::regclass::RegClass;
+use crate::pg::snapshot::SnapshotId;
+
+/// A classifier as a statement sees it.
+#[derive(Debug)]
+pub struct Fitted {
+    pub name: String,
+    pub settings: Settings,
+    pub tip_x: TipX,
+}
+
+#[derive(Debug)]
+struct Entry {
+    fitted: Rc<Fitted>,
+    made_with: SnapshotId,
+    /// Whether statements with other snapshots may use it.
+    is_lasting: bool,
+    /// The last snapshot that it was found good for.
+    good_for: SnapshotId,
+    last_use: u64,
+}
+
+/// Whose rights and row-level security a fit was read with is part of its key.
+type Key = (RegClass, pg_sys::Oid);
+
+#[derive(Debug, Default)]
+struct Cache {
+    entries: HashMap<Key, Entry>,
+    clock: u64,
+}
+
+thread_local! {
+    static CACHE: RefCell<Cache> = RefCell::default();
+}
+
+/// Drops what was fitted of a classifier.
+pub fn forget(classifier: RegClass) {
+    CACHE.with_borrow_mut(|cache| cache.entries.retain(|(relation, _), _| *relation != classifier));
+}
+
+/// Drops everything.
+pub fn forget_all() {
+    CACHE.with_borrow_mut(|cache| cache.entries.clear());
+}
+
+/// The classifier as the running statement sees it.
+pub fn get(classifier: RegClass) -> Result<Rc<Fitted>> {
+    let snapshot = SnapshotId::active()
+        .ok_or_else(|| Error::Internal("a classifier was used outside of a statement".to_owned()))?;
+    // SAFETY: reads a variable of this process.
+    let key = (classifier, unsafe { pg_sys::GetUserId() });
+    if let Some(fitted) = CACHE.with_borrow_mut(|cache| cache.used_by(&key, snapshot)) {
+        return Ok(fitted);
+    }
+    // Takes in the invalidations that are due, which may drop the entry.
+    classifier.open_for_reading()?;
+    if let Some(fitted) = CACHE.with_borrow_mut(|cache| cache.lasting(&key, snapshot)) {
+        return Ok(fitted);
+    }
+    let fitted = Rc::new(fit(classifier)?);
+    let is_lasting = snapshot.is_latest();
+    CACHE.with_borrow_mut(|cache| cache.insert(key, Rc::clone(&fitted), snapshot, is_lasting));
+    Ok(fitted)
+}
+
+impl Cache {
+    /// What this very snapshot has used before: the path of every row of a statement but the first.
+    fn used_by(&mut self, key: &Key, snapshot: SnapshotId) -> Option<Rc<Fitted>> {
+        let entry = self.entries.get(key).filter(|entry| entry.good_for == snapshot)?;
+        Some(Rc::clone(&entry.fitted))
+    }
+
+    fn lasting(&mut self, key: &Key, snapshot: SnapshotId) -> Option<Rc<Fitted>> {
+        self.clock += 1;
+        let entry = self.entries.get_mut(key)?;
+        if !entry.is_lasting || snapshot.is_older_than(entry.made_with) {
+            return None;
+        }
+        entry.good_for = snapshot;
+        entry.last_use = self.clock;
+        Some(Rc::clone(&entry.fitted))
+    }
+
+    fn insert(&mut self, key: Key, fitted: Rc<Fitted>, snapshot: SnapshotId, is_lasting: bool) {
+        self.clock += 1;
+        let entry =
+            Entry { fitted, made_with: snapshot, is_lasting, good_for: snapshot, last_use: self.clock };
+        self.entries.insert(key, entry);
+        let limit = guc::classifier_cache();
+        while self.entries.len() > 1 && self.size() > limit {
+            let oldest = self.entries.iter().min_by_key(|(_, entry)| entry.last_use).map(|(key, _)| *key);
+            let Some(oldest) = oldest else { break };
+            self.entries.remove(&oldest);
+        }
+    }
+
+    /// In bytes.
+    fn size(&self) -> u64 {
+        self.entries.values().map(|entry| entry.fitted.tip_x.size() as u64).sum()
+    }
+}
+
+fn fit(classifier: RegClass) -> Result<Fitted> {
+    let settings = catalog::settings(classifier)?;
+    let support_set = support_set(classifier)?;
+    let params = settings.params.check()?;
+    Ok(Fitted { name: classifier.name()?, settings, tip_x: TipX::fit(support_set, params) })
+}
+
+/// The prompts and the support images of a classifier's table.
+pub fn support_set(classifier: RegClass) -> Result<SupportSet> {
+    let name = classifier.name()?;
+    let bad = |source: SupportError| Error::Classifier { classifier: name.clone(), source };
+    let mut builder: Option<SupportSetBuilder> = None;
+    catalog::read_rows(classifier, |category, is_prompt, embedding| {
+        let embedding = embedding.0;
+        let builder = builder.get_or_insert_with(|| SupportSetBuilder::new(embedding.len()));
+        if is_prompt {
+            builder.push_prompt(category, &embedding).map_err(bad)
+        } else {
+            builder.push_image(category, &embedding).map_err(bad)
+        }
+    })?;
+    builder.unwrap_or_default().finish().map_err(bad)
+}

@@ -1,0 +1,33 @@
+//! susx: label a table of images from category names alone, in SQL.
+//!
+//! The SQL surface, one file per area:
+//!
+//! * [`model`] - which models there are;
+//! * [`embed`] - images and texts to vectors;
+//! * [`classifier`] - classifiers and their settings;
+//! * [`support_set`] - support images, given or retrieved;
+//! * [`classify`] - labels.
+//!
+//! They stand on [`pg`], which is everything that touches PostgreSQL's internals, and on `susx-core`,
+//! which knows the method and nothing of PostgreSQL. Inference runs in the process `susx-server`.
+
+mod classifier;
+mod classify;
+mod embed;
+mod fitted;
+mod model;
+mod pg;
+mod support_set;
+
+pgrx::pg_module_magic!(name, version);
+
+pgrx::extension_sql_file!("../sql/bootstrap.sql", name = "bootstrap", bootstrap);
+pgrx::extension_sql_file!("../sql/finalize.sql", name = "finalize", finalize);
+
+/// Called by PostgreSQL when the library is loaded.
+#[pgrx::pg_guard]
+pub extern "C-unwind" fn _PG_init() {
+    pg::guc::define();
+    pg::relcache::register();
+    pg::supervisor::register_at_start();
+}

@@ -1,0 +1,146 @@
+//! Every error that SQL gets to see, and the only place that knows SQLSTATEs.
+
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{PgSqlErrorCode, function_name};
+use susx_core::sus::{PromptError, SupportError};
+use susx_core::tip_x::{Method, ParamError};
+use susx_server::protocol::{Failure, FailureKind, ProtocolError};
+
+/// What can go wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The inference process says no.
+    #[error("{}", .0.message)]
+    Server(Failure),
+    /// An error of one element of an array.
+    #[error("element {ord}: {}", .failure.message)]
+    Element { ord: usize, failure: Failure },
+    #[error("{0}")]
+    ServerUnavailable(String, &'static str),
+    #[error("lost the connection to the inference process: {0}")]
+    ConnectionLost(std::io::Error),
+    #[error(transparent)]
+    Protocol(#[from] ProtocolError),
+    #[error("susx-server is version {server}, but the library of the extension is version {library}")]
+    Version { server: String, library: &'static str },
+    #[error("\"{0}\" is not a classifier")]
+    NotAClassifier(String, String),
+    #[error("relation with OID {0} does not exist")]
+    NoRelation(u32),
+    #[error("category \"{category}\" of classifier \"{classifier}\" does not exist")]
+    NoCategory { classifier: String, category: String, known: String },
+    #[error("classifier \"{classifier}\" expects {expected} dimensions, not {found}")]
+    Dimensions { classifier: String, expected: usize, found: usize },
+    #[error("classifier \"{classifier}\": {source}")]
+    Classifier { classifier: String, source: SupportError },
+    #[error("{what}: {source}")]
+    Vector { what: String, source: SupportError },
+    #[error("classifier \"{0}\" has no model, so it can only classify vectors")]
+    NoModel(String),
+    #[error(transparent)]
+    Prompt(#[from] PromptError),
+    #[error(transparent)]
+    Param(#[from] ParamError),
+    #[error("{0}")]
+    Argument(String),
+    #[error("{message}")]
+    ArgumentWithHint { message: String, hint: String },
+    #[error("column \"{column}\" of relation \"{relation}\" does not exist")]
+    NoColumn { relation: String, column: String },
+    #[error("permission denied for table {0}")]
+    Permission(String),
+    /// Something that PostgreSQL promises did not hold.
+    #[error("susx internal error: {0}")]
+    Internal(String),
+}
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl From<pgrx::spi::Error> for Error {
+    fn from(error: pgrx::spi::Error) -> Self {
+        Error::Internal(error.to_string())
+    }
+}
+
+impl Error {
+    /// An argument that makes no sense.
+    pub fn argument(message: impl Into<String>) -> Self {
+        Error::Argument(message.into())
+    }
+
+    fn sqlstate(&self) -> PgSqlErrorCode {
+        use PgSqlErrorCode::*;
+        match self {
+            Error::Server(failure) | Error::Element { failure, .. } => match failure.kind {
+                FailureKind::Input => ERRCODE_INVALID_BINARY_REPRESENTATION,
+                FailureKind::TooLarge => ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+                FailureKind::UnknownModel => ERRCODE_UNDEFINED_OBJECT,
+                FailureKind::Configuration => ERRCODE_CONFIG_FILE_ERROR,
+                FailureKind::Inference => ERRCODE_EXTERNAL_ROUTINE_EXCEPTION,
+                FailureKind::Protocol => ERRCODE_PROTOCOL_VIOLATION,
+            },
+            Error::ServerUnavailable(..) => ERRCODE_CANNOT_CONNECT_NOW,
+            Error::ConnectionLost(_) => ERRCODE_CONNECTION_FAILURE,
+            Error::Protocol(_) => ERRCODE_PROTOCOL_VIOLATION,
+            Error::Version { .. } => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            Error::NotAClassifier(..) | Error::NoCategory { .. } => ERRCODE_UNDEFINED_OBJECT,
+            Error::NoRelation(_) => ERRCODE_UNDEFINED_TABLE,
+            Error::NoColumn { .. } => ERRCODE_UNDEFINED_COLUMN,
+            Error::Dimensions { .. } => ERRCODE_DATA_EXCEPTION,
+            Error::Classifier { source, .. } | Error::Vector { source, .. } => match source {
+                SupportError::NoCategory | SupportError::NoPrompt(_) => {
+                    ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
+                }
+                _ => ERRCODE_DATA_EXCEPTION,
+            },
+            Error::NoModel(_) => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            Error::Prompt(_) | Error::Argument(_) | Error::ArgumentWithHint { .. } => {
+                ERRCODE_INVALID_PARAMETER_VALUE
+            }
+            Error::Param(ParamError::UnknownMethod(_)) => ERRCODE_UNDEFINED_OBJECT,
+            Error::Param(_) => ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
+            Error::Permission(_) => ERRCODE_INSUFFICIENT_PRIVILEGE,
+            Error::Internal(_) => ERRCODE_INTERNAL_ERROR,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Error::Server(failure) | Error::Element { failure, .. } => failure.hint.clone(),
+            Error::ServerUnavailable(_, hint) => Some((*hint).to_owned()),
+            Error::ConnectionLost(_) => {
+                Some("It has been or will be restarted; PostgreSQL's log may say why it ended.".to_owned())
+            }
+            Error::Version { .. } => {
+                Some("Install both of the same version and restart PostgreSQL.".to_owned())
+            }
+            Error::NotAClassifier(_, known) => Some(known.clone()),
+            Error::NoCategory { known, .. } => Some(format!("Its categories: {known}.")),
+            Error::Dimensions { .. } => Some("Were both made by the same model?".to_owned()),
+            Error::Classifier { source: SupportError::NoPrompt(_), .. } => {
+                Some("Correct the category of these rows, or add a prompt for it.".to_owned())
+            }
+            Error::NoModel(_) => {
+                Some("Set one with susx.alter_classifier(classifier, model => 'name').".to_owned())
+            }
+            Error::Prompt(PromptError::NoPlaceholder(_)) => {
+                Some("A template is a sentence such as 'a photo of a {}.'.".to_owned())
+            }
+            Error::Param(ParamError::UnknownMethod(_)) => {
+                Some(format!("Methods: {}.", Method::ALL.map(Method::name).join(", ")))
+            }
+            Error::ArgumentWithHint { hint, .. } => Some(hint.clone()),
+            _ => None,
+        }
+    }
+}
+
+impl From<Error> for ErrorReport {
+    fn from(error: Error) -> Self {
+        let report = ErrorReport::new(error.sqlstate(), error.to_string(), function_name!());
+        match error.hint() {
+            Some(hint) => report.set_hint(hint),
+            None => report,
+        }
+    }
+}

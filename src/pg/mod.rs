@@ -1,0 +1,13 @@
+//! Everything that touches PostgreSQL's internals.
+
+pub mod catalog;
+pub mod client;
+pub mod error;
+pub mod guc;
+pub mod regclass;
+pub mod relcache;
+pub mod snapshot;
+pub mod spi;
+pub mod supervisor;
+pub mod vector;
+mod wait;

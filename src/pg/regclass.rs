@@ -1,0 +1,89 @@
+//! PostgreSQL's `regclass`: a relation by its OID, whatever it is called and wherever it moves.
+
+use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
+use pgrx::datum::Datum;
+use pgrx::{FromDatum, IntoDatum, impl_sql_translatable, pg_sys};
+
+use super::error::{Error, Result};
+
+/// A relation's OID, shown as its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RegClass(pub pg_sys::Oid);
+
+impl_sql_translatable!(RegClass, "regclass");
+
+impl FromDatum for RegClass {
+    unsafe fn from_polymorphic_datum(
+        datum: pg_sys::Datum,
+        is_null: bool,
+        typoid: pg_sys::Oid,
+    ) -> Option<Self> {
+        // SAFETY: regclass is represented as an OID.
+        unsafe { pg_sys::Oid::from_polymorphic_datum(datum, is_null, typoid) }.map(RegClass)
+    }
+}
+
+impl IntoDatum for RegClass {
+    fn into_datum(self) -> Option<pg_sys::Datum> {
+        self.0.into_datum()
+    }
+
+    fn type_oid() -> pg_sys::Oid {
+        pg_sys::REGCLASSOID
+    }
+}
+
+// SAFETY: reads the argument as what SQL declares it to be.
+unsafe impl<'fcx> ArgAbi<'fcx> for RegClass {
+    unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
+        // SAFETY: as above; PostgreSQL passes no NULL to a parameter that is not an Option.
+        unsafe { RegClass(pg_sys::Oid::unbox_arg_unchecked(arg)) }
+    }
+}
+
+// SAFETY: returns an OID, which is regclass's representation.
+unsafe impl BoxRet for RegClass {
+    unsafe fn box_into<'fcx>(self, fcinfo: &mut FcInfo<'fcx>) -> Datum<'fcx> {
+        // SAFETY: as above.
+        unsafe { fcinfo.return_raw_datum(pg_sys::Datum::from(self.0)) }
+    }
+}
+
+impl RegClass {
+    /// Schema and name.
+    fn names(self) -> Result<(String, String)> {
+        // SAFETY: both return NULL or a palloc'd C string for any OID.
+        let (schema, name) = unsafe {
+            let name = pg_sys::get_rel_name(self.0);
+            let schema = pg_sys::get_namespace_name(pg_sys::get_rel_namespace(self.0));
+            if name.is_null() || schema.is_null() {
+                return Err(Error::NoRelation(self.0.to_u32()));
+            }
+            (std::ffi::CStr::from_ptr(schema), std::ffi::CStr::from_ptr(name))
+        };
+        Ok((schema.to_string_lossy().into_owned(), name.to_string_lossy().into_owned()))
+    }
+
+    /// The name without its schema, for messages.
+    pub fn name(self) -> Result<String> {
+        Ok(self.names()?.1)
+    }
+
+    /// The name with its schema, quoted for SQL text.
+    pub fn quoted(self) -> Result<String> {
+        let (schema, name) = self.names()?;
+        Ok(pgrx::spi::quote_qualified_identifier(schema, name))
+    }
+
+    /// Locks the relation against being dropped until the transaction ends, and takes in what other
+    /// sessions committed to it; an error if it does not exist or may not be read.
+    pub fn open_for_reading(self) -> Result<()> {
+        // SAFETY: any OID may be locked; the lock's owner is the transaction.
+        let allowed = unsafe {
+            pg_sys::LockRelationOid(self.0, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
+            self.names()?;
+            pg_sys::pg_class_aclcheck(self.0, pg_sys::GetUserId(), pg_sys::ACL_SELECT as pg_sys::AclMode)
+        };
+        if allowed == pg_sys::AclResult::ACLCHECK_OK { Ok(()) } else { Err(Error::Permission(self.name()?)) }
+    }
+}

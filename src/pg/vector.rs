@@ -1,0 +1,116 @@
+//! pgvector's `vector`.
+//!
+//! Its layout (pgvector's `src/vector.h`): a varlena header, `int16 dim`, `int16 unused`, and `dim`
+//! float4s, all in the machine's byte order.
+
+use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
+use pgrx::datum::{Datum, UnboxDatum};
+use pgrx::{FromDatum, IntoDatum, impl_sql_translatable, pg_sys};
+
+use super::catalog;
+use super::error::{Error, Result};
+
+/// pgvector's limit.
+pub const MAX_DIMENSIONS: usize = 16_000;
+
+const HEADER: usize = pg_sys::VARHDRSZ;
+/// Bytes before the first element.
+const ELEMENTS: usize = HEADER + 2 * size_of::<i16>();
+
+/// The elements of a `vector`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Vector(pub Vec<f32>);
+
+impl_sql_translatable!(Vector, "vector");
+
+impl Vector {
+    /// Checks what pgvector would refuse.
+    pub fn new(elements: Vec<f32>) -> Result<Self> {
+        if elements.is_empty() || elements.len() > MAX_DIMENSIONS {
+            return Err(Error::argument(format!(
+                "a vector must have between 1 and {MAX_DIMENSIONS} dimensions, not {}",
+                elements.len()
+            )));
+        }
+        Ok(Vector(elements))
+    }
+}
+
+impl FromDatum for Vector {
+    unsafe fn from_polymorphic_datum(datum: pg_sys::Datum, is_null: bool, _: pg_sys::Oid) -> Option<Self> {
+        if is_null || datum.is_null() {
+            return None;
+        }
+        // SAFETY: the caller says that the datum is a vector. Detoasted, it has the layout above and
+        // is aligned to 4 bytes; its elements are copied before the memory is freed.
+        unsafe {
+            let original: *mut pg_sys::varlena = datum.cast_mut_ptr();
+            let varlena = pg_sys::pg_detoast_datum(original);
+            let start = varlena.cast::<u8>();
+            let dimensions = usize::from(start.add(HEADER).cast::<u16>().read());
+            let elements = std::slice::from_raw_parts(start.add(ELEMENTS).cast::<f32>(), dimensions).to_vec();
+            if varlena != original {
+                pg_sys::pfree(varlena.cast());
+            }
+            Some(Vector(elements))
+        }
+    }
+}
+
+impl IntoDatum for Vector {
+    fn into_datum(self) -> Option<pg_sys::Datum> {
+        let bytes = ELEMENTS + self.0.len() * size_of::<f32>();
+        // SAFETY: palloc0 returns that many zeroed bytes, aligned to 8, or raises an error; the size
+        // is far below what a varlena header can say.
+        unsafe {
+            let start = pg_sys::palloc0(bytes).cast::<u8>();
+            pgrx::set_varsize_4b(start.cast(), bytes as i32);
+            start.add(HEADER).cast::<u16>().write(self.0.len() as u16);
+            std::ptr::copy_nonoverlapping(self.0.as_ptr(), start.add(ELEMENTS).cast::<f32>(), self.0.len());
+            Some(pg_sys::Datum::from(start))
+        }
+    }
+
+    fn type_oid() -> pg_sys::Oid {
+        catalog::vector_type()
+    }
+
+    fn is_compatible_with(other: pg_sys::Oid) -> bool {
+        other == Self::type_oid()
+    }
+}
+
+// SAFETY: copies out of the datum, so that nothing borrows from it.
+unsafe impl UnboxDatum for Vector {
+    type As<'src> = Vector;
+
+    unsafe fn unbox<'src>(datum: Datum<'src>) -> Vector
+    where
+        Self: 'src,
+    {
+        // SAFETY: the caller says that this is a vector and not NULL.
+        match unsafe { Vector::from_datum(std::mem::transmute::<Datum<'src>, pg_sys::Datum>(datum), false) } {
+            Some(vector) => vector,
+            None => Vector(Vec::new()),
+        }
+    }
+}
+
+// SAFETY: reads the argument as what SQL declares it to be.
+unsafe impl<'fcx> ArgAbi<'fcx> for Vector {
+    unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
+        // SAFETY: as above; PostgreSQL passes no NULL to a parameter that is not an Option.
+        unsafe { arg.unbox_arg_using_from_datum().unwrap_or(Vector(Vec::new())) }
+    }
+}
+
+// SAFETY: returns a palloc'd varlena in vector's layout.
+unsafe impl BoxRet for Vector {
+    unsafe fn box_into<'fcx>(self, fcinfo: &mut FcInfo<'fcx>) -> Datum<'fcx> {
+        match self.into_datum() {
+            // SAFETY: as above.
+            Some(datum) => unsafe { fcinfo.return_raw_datum(datum) },
+            None => fcinfo.return_null(),
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! Waiting as a backend must: interruptible, and over when the postmaster is.
+
+use std::os::fd::RawFd;
+use std::time::Duration;
+
+use pgrx::{check_for_interrupts, pg_sys};
+
+/// What to wait for on a socket.
+#[derive(Clone, Copy, Debug)]
+pub struct Interest {
+    pub read: bool,
+    pub write: bool,
+}
+
+/// Waits until the socket is ready, and acts on a cancel or a statement_timeout meanwhile.
+pub fn for_socket(socket: RawFd, interest: Interest) {
+    let mut events = pg_sys::WL_LATCH_SET | pg_sys::WL_EXIT_ON_PM_DEATH;
+    if interest.read {
+        events |= pg_sys::WL_SOCKET_READABLE;
+    }
+    if interest.write {
+        events |= pg_sys::WL_SOCKET_WRITEABLE;
+    }
+    wait(events, socket, -1);
+}
+
+/// Waits for a while, and acts on a cancel or a statement_timeout meanwhile.
+pub fn for_time(time: Duration) {
+    let events = pg_sys::WL_LATCH_SET | pg_sys::WL_EXIT_ON_PM_DEATH | pg_sys::WL_TIMEOUT;
+    wait(events, pg_sys::PGINVALID_SOCKET, i64::try_from(time.as_millis()).unwrap_or(i64::MAX));
+}
+
+fn wait(events: u32, socket: RawFd, milliseconds: i64) {
+    // SAFETY: MyLatch is this process's own; the socket is open or PGINVALID_SOCKET.
+    unsafe {
+        let ready = pg_sys::WaitLatchOrSocket(
+            pg_sys::MyLatch,
+            events as i32,
+            socket,
+            milliseconds,
+            pg_sys::PG_WAIT_EXTENSION,
+        );
+        if ready & pg_sys::WL_LATCH_SET as i32 != 0 {
+            pg_sys::ResetLatch(pg_sys::MyLatch);
+        }
+    }
+    check_for_interrupts!();
+}

@@ -1,0 +1,249 @@
+//! Support images: given with their labels, or retrieved by the category names alone.
+
+use std::collections::HashMap;
+
+use ndarray::{Array2, ArrayView2};
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+use susx_core::sus::{Retrieval, SupportError, SupportSet, unit};
+
+use crate::classifier::{check_vectors, without_nulls};
+use crate::fitted;
+use crate::pg::catalog::{self, NewRows, Pool, Retrieved};
+use crate::pg::error::{Error, Result};
+use crate::pg::regclass::RegClass;
+use crate::pg::vector::Vector;
+
+/// Images of the pool that are looked at together.
+const BATCH: usize = 256;
+/// How far an index scan goes for one prompt: pgvector's own default of hnsw.max_scan_tuples.
+const INDEX_LIMIT: usize = 20_000;
+
+/// Adds labelled images by their embeddings; returns how many.
+#[pg_extern(name = "add_support", volatile, parallel_unsafe)]
+fn add_support_vectors(
+    classifier: RegClass,
+    category: &str,
+    embeddings: Vec<Option<Vector>>,
+) -> Result<i64, ErrorReport> {
+    classifier.open_for_reading()?;
+    catalog::settings(classifier)?;
+    let support_set = fitted::support_set(classifier)?;
+    if !support_set.categories().iter().any(|known| known == category) {
+        return Err(Error::NoCategory {
+            classifier: classifier.name()?,
+            category: category.to_owned(),
+            known: support_set.categories().join(", "),
+        }
+        .into());
+    }
+    let embedding = without_nulls(embeddings, "embeddings")?;
+    check_vectors(&embedding, support_set.dimensions())?;
+    let rows = NewRows {
+        kind: "image",
+        origin: "labelled",
+        category: vec![category.to_owned(); embedding.len()],
+        prompt: vec![None; embedding.len()],
+        embedding,
+    };
+    let added = catalog::insert_rows(classifier, rows)?;
+    Ok(i64::try_from(added).unwrap_or(i64::MAX))
+}
+
+/// Makes the classifier's support set out of a pool of unlabelled images (SuS-LC).
+#[pg_extern(volatile, parallel_unsafe)]
+#[allow(clippy::too_many_arguments, clippy::type_complexity)]
+fn build_support_set(
+    classifier: RegClass,
+    pool: RegClass,
+    per_class: default!(i32, "16"),
+    prompting: default!(&str, "'photo'"),
+    embedding_column: default!(&str, "'embedding'"),
+    image_column: default!(Option<&str>, "NULL"),
+    key_column: default!(Option<&str>, "NULL"),
+    exclusive: default!(bool, "true"),
+) -> Result<
+    TableIterator<'static, (name!(category, String), name!(images, i32), name!(similarity, Option<f32>))>,
+    ErrorReport,
+> {
+    let per_class = usize::try_from(per_class).ok().filter(|&n| n > 0);
+    let per_class = per_class.ok_or_else(|| Error::argument("per_class must be at least 1"))?;
+    classifier.open_for_reading()?;
+    catalog::settings(classifier)?;
+    let pool = Pool::open(pool, embedding_column, image_column, key_column)?;
+    let support_set = fitted::support_set(classifier)?;
+    let prompts = Prompts::read(classifier, &support_set, prompting)?;
+
+    let retrieval = Retrieval::new(&support_set, prompts.embeddings, prompts.category, per_class, exclusive);
+    let retrieval = if pool.has_index() {
+        catalog::with_iterative_scans(|| ask_the_index(&pool, retrieval, per_class))?
+    } else {
+        scan(&pool, retrieval, support_set.dimensions())?
+    };
+    let chosen = retrieval.select().into_iter().map(|image| Retrieved {
+        category: support_set.categories()[image.category].clone(),
+        prompt: prompts.text[image.prompt].clone(),
+        key: image.key,
+        similarity: image.similarity,
+    });
+    catalog::delete_support(classifier, "retrieved")?;
+    let copied = pool.copy(classifier, chosen.collect())?;
+    let categories = summary(&support_set, copied);
+    report_empty(&categories);
+    Ok(TableIterator::new(categories))
+}
+
+/// The prompts that ask for images.
+#[derive(Debug)]
+struct Prompts {
+    text: Vec<Option<String>>,
+    category: Vec<usize>,
+    /// Unit rows.
+    embeddings: Array2<f32>,
+}
+
+impl Prompts {
+    /// `photo`: the prompts that the classifier was created with; `cupl`: the sentences that were added
+    /// to it (paper, section 3.1, "prompting strategies").
+    fn read(classifier: RegClass, support_set: &SupportSet, prompting: &str) -> Result<Self> {
+        let origins: &[&str] = match prompting {
+            "photo" => &["template", "given"],
+            "cupl" => &["cupl"],
+            other => {
+                return Err(Error::ArgumentWithHint {
+                    message: format!("unknown prompting \"{other}\""),
+                    hint: "Promptings: photo, cupl.".to_owned(),
+                });
+            }
+        };
+        let place: HashMap<&str, usize> =
+            support_set.categories().iter().enumerate().map(|(i, name)| (name.as_str(), i)).collect();
+        let (mut text, mut category, mut elements) = (Vec::new(), Vec::new(), Vec::new());
+        catalog::read_prompts(classifier, origins, |name, prompt, embedding| {
+            let Some(&place) = place.get(name) else { return Ok(()) };
+            elements.extend(unit(&embedding.0).map_err(|source| Error::Vector {
+                what: format!("a prompt of category \"{name}\""),
+                source,
+            })?);
+            text.push(prompt);
+            category.push(place);
+            Ok(())
+        })?;
+        if text.is_empty() {
+            return Err(Error::Argument(format!(
+                "the classifier has no prompts for prompting \"{prompting}\""
+            )));
+        }
+        let shape = (text.len(), support_set.dimensions());
+        let embeddings =
+            Array2::from_shape_vec(shape, elements).map_err(|e| Error::Internal(e.to_string()))?;
+        Ok(Prompts { text, category, embeddings })
+    }
+}
+
+/// Unit features with their keys, until there are enough to look at together.
+#[derive(Debug)]
+struct Batch {
+    dimensions: usize,
+    keys: Vec<String>,
+    elements: Vec<f32>,
+    /// Vectors without a direction, which are similar to nothing.
+    zeros: usize,
+}
+
+impl Batch {
+    fn new(dimensions: usize) -> Self {
+        Batch { dimensions, keys: Vec::new(), elements: Vec::new(), zeros: 0 }
+    }
+
+    fn push(&mut self, key: String, embedding: &Vector) -> Result<()> {
+        if embedding.0.len() != self.dimensions {
+            let source = SupportError::Dimensions { expected: self.dimensions, found: embedding.0.len() };
+            return Err(Error::Vector { what: format!("image {key} of the pool"), source });
+        }
+        match unit(&embedding.0) {
+            Ok(feature) => {
+                self.keys.push(key);
+                self.elements.extend(feature);
+            }
+            Err(_) => self.zeros += 1,
+        }
+        Ok(())
+    }
+
+    fn features(&self) -> Result<ArrayView2<'_, f32>> {
+        ArrayView2::from_shape((self.keys.len(), self.dimensions), &self.elements)
+            .map_err(|e| Error::Internal(e.to_string()))
+    }
+
+    fn clear(&mut self) {
+        self.keys.clear();
+        self.elements.clear();
+    }
+}
+
+/// Looks at every image of the pool once.
+fn scan(pool: &Pool, mut retrieval: Retrieval, dimensions: usize) -> Result<Retrieval> {
+    let mut batch = Batch::new(dimensions);
+    pool.read(|key, embedding| {
+        batch.push(key, &embedding)?;
+        if batch.keys.len() == BATCH {
+            retrieval.offer(&batch.keys, batch.features()?);
+            batch.clear();
+        }
+        Ok(())
+    })?;
+    retrieval.offer(&batch.keys, batch.features()?);
+    if batch.zeros > 0 {
+        warning!("susx: {} images of the pool have an embedding of zeros and were left out", batch.zeros);
+    }
+    Ok(retrieval)
+}
+
+/// Asks pgvector's index for every prompt's nearest images, more and more of them until enough are
+/// nearest to the prompt's own category.
+fn ask_the_index(pool: &Pool, mut retrieval: Retrieval, per_class: usize) -> Result<Retrieval> {
+    let prompts = retrieval.prompts().to_owned();
+    for (prompt, query) in prompts.rows().into_iter().enumerate() {
+        let query = query.to_vec();
+        let mut limit = per_class.saturating_mul(4).min(INDEX_LIMIT);
+        loop {
+            let mut batch = Batch::new(query.len());
+            pool.nearest(&query, limit, |key, embedding| batch.push(key, &embedding))?;
+            retrieval.restart(prompt);
+            let has_enough = retrieval.offer_to(prompt, &batch.keys, batch.features()?);
+            if has_enough || batch.keys.len() < limit || limit == INDEX_LIMIT {
+                break;
+            }
+            limit = limit.saturating_mul(4).min(INDEX_LIMIT);
+        }
+    }
+    Ok(retrieval)
+}
+
+/// Names the categories of which the pool showed nothing.
+fn report_empty(categories: &[(String, i32, Option<f32>)]) {
+    let empty: Vec<&str> = categories
+        .iter()
+        .filter(|(_, images, _)| *images == 0)
+        .map(|(category, ..)| category.as_str())
+        .collect();
+    if !empty.is_empty() {
+        notice!("no image of the pool is nearest to {}: they compete by their names alone", empty.join(", "));
+    }
+}
+
+/// Every category with the number and the mean similarity of its images.
+fn summary(support_set: &SupportSet, images: Vec<(String, f32)>) -> Vec<(String, i32, Option<f32>)> {
+    let mut sums: HashMap<String, (i32, f32)> = HashMap::new();
+    for (category, similarity) in images {
+        let sum = sums.entry(category).or_default();
+        sum.0 += 1;
+        sum.1 += similarity;
+    }
+    let row = |category: &String| match sums.get(category) {
+        Some(&(images, similarity)) => (category.clone(), images, Some(similarity / images as f32)),
+        None => (category.clone(), 0, None),
+    };
+    support_set.categories().iter().map(row).collect()
+}

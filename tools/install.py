@@ -1,0 +1,121 @@
+"""Builds susx in release mode and puts it where a PostgreSQL finds it: library, SQL, control file, server program."""
+
+from __future__ import annotations
+
+import filecmp
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from . import toolchain
+from .console import Failure, main, run, say
+from .paths import BUILD, PACKAGES, ROOT
+from .steps import digest, lock, replace, scratch, step
+
+_SUPPORTED = ("15", "16", "17", "18")
+
+
+def install(pg_config: Path) -> None:
+    major = _major(pg_config)
+    destination = Path(os.environ.get("DESTDIR") or "/")
+    _copy(_package(pg_config, major), destination)
+
+
+def _major(pg_config: Path) -> str:
+    version = _ask(pg_config, "--version")
+    found = re.match(r"PostgreSQL (\d+)", version)
+    if not found or found[1] not in _SUPPORTED:
+        raise Failure(f"{pg_config} is of {version}; susx is for PostgreSQL {', '.join(_SUPPORTED)}")
+    if not Path(_ask(pg_config, "--includedir-server"), "postgres.h").exists():
+        raise Failure(
+            f"{pg_config} is of {version}, whose server headers are not installed (on Debian and Ubuntu: "
+            f"postgresql-server-dev-{found[1]}). For another PostgreSQL: PG_CONFIG=/path/to/pg_config"
+        )
+    return found[1]
+
+
+def _ask(pg_config: Path, question: str) -> str:
+    try:
+        return subprocess.run([pg_config, question], check=True, capture_output=True, text=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise Failure(f"cannot run {pg_config}: {error}. Say PG_CONFIG=/path/to/pg_config")
+
+
+def _package(pg_config: Path, major: str) -> Path:
+    """The files to install, below a directory that stands for /."""
+    embedded = (BUILD / "pg") in pg_config.resolve().parents
+    env = {**os.environ, **toolchain.environment(None if embedded else pg_config)}
+    features = ["--no-default-features", "--features", f"pg{major}"]
+    # Only this package: in a build of the whole workspace Cargo unites the features of the server's dependencies with
+    # the extension's, and ONNX Runtime's binding would end up inside PostgreSQL.
+    build = ["cargo", "build", "--release", "--package"]
+    package = PACKAGES / f"pg{major}"
+
+    with lock("package"):
+        say(f"building susx for PostgreSQL {major}")
+        run([*build, "susx-server"], env)
+        run([*build, "susx", "--lib", *features], env)
+        release = _target_directory(env) / "release"
+        server = release / "susx-server"
+        sources = [release / "libsusx.so", server, ROOT / "susx.control", ROOT / "Cargo.toml", *ROOT.glob("sql/*.sql")]
+
+        def assemble() -> None:
+            program = toolchain.cargo_pgrx()
+            with scratch() as directory:
+                command = [program, "pgrx", "package", "--package", "susx", "--pg-config", pg_config, *features]
+                run([*command, "--out-dir", directory / "root"], env)
+                target = _below(directory / "root", Path(_ask(pg_config, "--bindir"))) / "susx-server"
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(server, target)
+                replace(directory / "root", package)
+
+        step(f"package-pg{major}", f"{pg_config} {digest(sources)}", package, assemble)
+    return package
+
+
+def _target_directory(env: dict[str, str]) -> Path:
+    command = ["cargo", "metadata", "--no-deps", "--format-version", "1"]
+    metadata = subprocess.run(command, cwd=ROOT, env=env, check=True, capture_output=True).stdout
+    return Path(json.loads(metadata)["target_directory"])
+
+
+def _below(root: Path, path: Path) -> Path:
+    return root / path.relative_to("/")
+
+
+def _copy(package: Path, destination: Path) -> None:
+    pairs = [(path, destination / path.relative_to(package)) for path in sorted(package.rglob("*")) if path.is_file()]
+    for _, target in pairs:
+        folder = next(parent for parent in target.parents if parent.exists())
+        if not os.access(folder, os.W_OK):
+            raise Failure(
+                f"susx is built, but {folder} is not yours to write to. "
+                f"To install it: sudo cp --remove-destination -rT {package} {destination}"
+            )
+    for source, target in pairs:
+        # Untouched where nothing changed, so that a running server need not be restarted; renamed into place, for
+        # backends that have the old library mapped must not see it change.
+        if not target.exists() or not filecmp.cmp(source, target, shallow=False):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            partial = target.with_name(f".{target.name}.{os.getpid()}")
+            shutil.copyfile(source, partial)
+            partial.chmod(0o755 if os.access(source, os.X_OK) else 0o644)
+            partial.replace(target)
+            say(f"    installed {target}")
+
+
+def run_install() -> None:
+    if len(sys.argv) != 2:
+        raise Failure("usage: python3 -m tools.install /path/to/pg_config")
+    found = shutil.which(sys.argv[1])
+    if not found:
+        raise Failure(f"there is no {sys.argv[1]}: say PG_CONFIG=/path/to/pg_config")
+    install(Path(found).absolute())
+
+
+if __name__ == "__main__":
+    main(run_install)

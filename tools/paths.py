@@ -1,0 +1,33 @@
+"""Where things lie. All that is fetched or built is below build/, apart from Cargo's own target/."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILD = ROOT / "build"
+
+DOWNLOADS = BUILD / "downloads"
+STAMPS = BUILD / "stamps"
+TEMPORARY = BUILD / "tmp"
+VENV = BUILD / "venv"
+PYTHON = VENV / "bin" / "python"
+TOOLS = BUILD / "tools"
+PGRX_HOME = BUILD / "pgrx"
+LIBCLANG = BUILD / "libclang"
+ONNXRUNTIME = BUILD / "onnxruntime" / "libonnxruntime.so"
+MODELS = BUILD / "models"
+PICTURES = BUILD / "pictures"
+PACKAGES = BUILD / "package"
+
+PG_VERSIONS = ("16", "18")
+
+
+def pg_home(pg: str) -> Path:
+    return BUILD / "pg" / pg
+
+
+def pg_bin(pg: str, program: str) -> Path:
+    return pg_home(pg) / "bin" / program
+
+
+def cluster_home(pg: str) -> Path:
+    return BUILD / "cluster" / pg

@@ -1,0 +1,71 @@
+"""cargo-pgrx, its configuration, and the environment in which Cargo builds the extension."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+from pathlib import Path
+
+from . import libclang, onnxruntime, postgres
+from .console import Failure, main, run, say
+from .paths import ONNXRUNTIME, PG_VERSIONS, PGRX_HOME, TOOLS, pg_bin
+from .pins import CARGO_PGRX
+from .steps import step, write
+
+PROGRAM = TOOLS / "bin" / "cargo-pgrx"
+
+
+def environment(pg_config: Path | None = None) -> dict[str, str]:
+    """What to add to the environment of Cargo: for PostgreSQLs of build/pg, or for the one of `pg_config`."""
+    _prerequisites()
+    settings = {"PGRX_HOME": str(PGRX_HOME), **libclang.environment()}
+    if pg_config is None:
+        postgres.ensure_all()
+        configs = "".join(f'pg{pg} = "{pg_bin(pg, "pg_config")}"\n' for pg in PG_VERSIONS)
+        _write_if_changed(PGRX_HOME / "config.toml", f"[configs]\n{configs}")
+    else:
+        PGRX_HOME.mkdir(parents=True, exist_ok=True)
+        settings["PGRX_PG_CONFIG_PATH"] = str(pg_config)
+    return settings
+
+
+def _prerequisites() -> None:
+    for program, what in (("cargo", "the Rust toolchain"), ("rustc", "the Rust toolchain"), ("cc", "a C compiler")):
+        if not shutil.which(program):
+            raise Failure(f"`{program}` is not in PATH: install {what}")
+
+
+def _write_if_changed(path: Path, text: str) -> None:
+    # Its time of change makes pgrx generate its bindings again, which takes a minute.
+    if not path.exists() or path.read_text() != text:
+        write(path, text)
+
+
+def cargo_pgrx() -> Path:
+    def install() -> None:
+        say(f"building cargo-pgrx {CARGO_PGRX} (a few minutes, once)")
+        target = TOOLS / "target"
+        # Unoptimised: it compiles in half the time, and runs for seconds.
+        env = {**os.environ, "CARGO_TARGET_DIR": str(target), "CARGO_PROFILE_DEV_DEBUG": "0"}
+        crate = ["cargo-pgrx", "--version", f"={CARGO_PGRX}", "--locked"]
+        run(["cargo", "install", "--debug", "--root", TOOLS, *crate], env)
+        shutil.rmtree(target)
+
+    _prerequisites()
+    step("cargo-pgrx", CARGO_PGRX, PROGRAM, install)
+    return PROGRAM
+
+
+def print_environment() -> None:
+    settings = environment()
+    cargo_pgrx()
+    onnxruntime.ensure()
+    settings["ORT_DYLIB_PATH"] = str(ONNXRUNTIME)
+    for name, value in settings.items():
+        print(f"export {name}={shlex.quote(value)}")
+    print(f'export PATH={shlex.quote(str(PROGRAM.parent))}:"$PATH"')
+
+
+if __name__ == "__main__":
+    main(print_environment)

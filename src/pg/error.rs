@@ -45,6 +45,8 @@ pub enum Error {
     Argument(String),
     #[error("{message}")]
     ArgumentWithHint { message: String, hint: String },
+    #[error("no schema has been selected to create in")]
+    NoSchema,
     #[error("column \"{column}\" of relation \"{relation}\" does not exist")]
     NoColumn { relation: String, column: String },
     #[error("permission denied for table {0}")]
@@ -85,6 +87,7 @@ impl Error {
             Error::Version { .. } => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Error::NotAClassifier(..) | Error::NoCategory { .. } => ERRCODE_UNDEFINED_OBJECT,
             Error::NoRelation(_) => ERRCODE_UNDEFINED_TABLE,
+            Error::NoSchema => ERRCODE_INVALID_SCHEMA_NAME,
             Error::NoColumn { .. } => ERRCODE_UNDEFINED_COLUMN,
             Error::Dimensions { .. } => ERRCODE_DATA_EXCEPTION,
             Error::Classifier { source, .. } | Error::Vector { source, .. } => match source {

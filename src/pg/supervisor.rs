@@ -20,6 +20,7 @@ use pgrx::bgworkers::{
     SignalWakeFlags,
 };
 use pgrx::prelude::*;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::error::{Error, Result};
 use super::{guc, wait};
@@ -66,11 +67,8 @@ pub fn connect() -> Result<UnixStream> {
     let deadline = Instant::now() + guc::startup_timeout();
     let mut asked = false;
     loop {
-        match UnixStream::connect(SOCKET) {
-            Ok(stream) => {
-                stream.set_nonblocking(true).map_err(Error::ConnectionLost)?;
-                return Ok(stream);
-            }
+        match try_connect() {
+            Ok(stream) => return Ok(stream),
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {}
             // The queue of waiting connections is full.
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
@@ -88,6 +86,15 @@ pub fn connect() -> Result<UnixStream> {
         }
         wait::for_time(LOOK_AGAIN);
     }
+}
+
+/// Connects without waiting: the standard library's own connect would wait for a server that is stuck,
+/// and could not be cancelled.
+fn try_connect() -> io::Result<UnixStream> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new(SOCKET)?)?;
+    Ok(UnixStream::from(socket))
 }
 
 /// Asks the postmaster for a supervisor. Where one is in charge already, the new one ends at once.

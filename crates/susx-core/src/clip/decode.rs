@@ -16,6 +16,7 @@
 mod flatten;
 mod jpeg;
 mod tiff;
+mod webp;
 
 use std::error::Error as _;
 use std::io::Cursor;
@@ -76,9 +77,9 @@ pub fn decode_rgb(bytes: &[u8], limits: &ImageLimits) -> Result<RgbImage> {
         _ if is_big_tiff => tiff::decode(bytes, limits)?,
         Ok(ImageFormat::Jpeg) => jpeg::decode(bytes, limits)?,
         Ok(ImageFormat::Tiff) => tiff::decode(bytes, limits)?,
+        Ok(ImageFormat::WebP) => webp::decode(bytes, limits)?,
         Ok(ImageFormat::Png) => decode(bytes, limits, ImageFormat::Png, "PNG")?,
         Ok(ImageFormat::Gif) => decode(bytes, limits, ImageFormat::Gif, "GIF")?,
-        Ok(ImageFormat::WebP) => decode(bytes, limits, ImageFormat::WebP, "WebP")?,
         Ok(ImageFormat::Bmp) => decode(bytes, limits, ImageFormat::Bmp, "BMP")?,
         Ok(other) => {
             return Err(unsupported(&format!(

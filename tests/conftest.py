@@ -1,0 +1,138 @@
+"""One throw-away cluster for all tests; those that need other settings or kill processes start their own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import uuid
+from pathlib import Path
+from typing import Callable, ContextManager, Iterator
+
+import pytest
+
+from helpers.reference import ReferenceModel
+from helpers.session import Session
+from tools.cluster import Cluster
+from tools.paths import MODELS, ONNXRUNTIME, PG_VERSIONS
+
+PG = os.environ.get("SUSX_TEST_PG", "18")
+DATABASE = "susx"
+
+# The layouts in which CLIPs are found: see models/tiny_clip.py.
+TINY_VARIANTS = ("split", "fused", "no_mask", "siglip", "fp16", "external")
+MODEL_NAMES = ("demo", *(f"tiny_{variant}" for variant in TINY_VARIANTS))
+
+
+def pytest_report_header() -> str:
+    return f"PostgreSQL {PG}"
+
+
+@pytest.fixture(scope="session")
+def model_dir() -> Iterator[Path]:
+    """susx.model_dir: the demo model, and a tiny CLIP with random weights in every layout."""
+    assert (MODELS / "demo").is_dir(), "the demo model is not built: run `make model`"
+    folder = Path(tempfile.mkdtemp(prefix="susx-models-", dir="/tmp"))
+    # PostgreSQL may run as another account.
+    folder.chmod(0o755)
+    shutil.copytree(MODELS / "demo", folder / "demo")
+    make = Path(__file__).parent / "models" / "tiny_clip.py"
+    for variant in TINY_VARIANTS:
+        subprocess.run([sys.executable, make, folder / f"tiny_{variant}", "--variant", variant], check=True, stdout=subprocess.DEVNULL)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def settings(model_dir: Path) -> dict[str, object]:
+    """The settings that susx needs, and what makes a cluster for tests quick."""
+    return {
+        "susx.model_dir": model_dir,
+        "susx.model": "demo",
+        "susx.onnxruntime_library": ONNXRUNTIME,
+        "synchronous_commit": "off",
+        "autovacuum": "off",
+    }
+
+
+@pytest.fixture(scope="session")
+def new_cluster(settings: dict[str, object]) -> Callable[..., ContextManager[Cluster]]:
+    """Starts a cluster of the tested version: `with new_cluster(**{"susx.model_dir": None}) as cluster`.
+
+    A setting that is None is left out.
+    """
+
+    @contextlib.contextmanager
+    def start(**changes: object) -> Iterator[Cluster]:
+        wanted = {name: value for name, value in {**settings, **changes}.items() if value is not None}
+        with Cluster.throwaway(PG, wanted) as cluster:
+            cluster.create_database(DATABASE)
+            with contextlib.closing(Session(cluster.url(DATABASE))) as session:
+                session.run("SET client_min_messages = warning; CREATE EXTENSION susx CASCADE")
+            yield cluster
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def cluster(new_cluster) -> Iterator[Cluster]:
+    assert PG in PG_VERSIONS, f"SUSX_TEST_PG is {PG}: expected one of {PG_VERSIONS}"
+    with new_cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def connect(cluster: Cluster) -> Iterator[Callable[..., Session]]:
+    """Opens sessions: connect(), connect("database"), connect(user="role")."""
+    sessions = []
+
+    def open_session(database: str = DATABASE, user: str | None = None) -> Session:
+        sessions.append(Session(cluster.url(database), user))
+        return sessions[-1]
+
+    yield open_session
+    for session in sessions:
+        session.close()
+
+
+@pytest.fixture
+def sql(connect) -> Iterator[Session]:
+    """A session in a schema of its own, which is first in its search_path and gone after the test."""
+    session = connect()
+    schema = f"t_{uuid.uuid4().hex[:12]}"
+    session.run(f"CREATE SCHEMA {schema}; SET search_path = {schema}, public; SET client_min_messages = warning")
+    yield session
+    cleaner = connect()
+    session.close()
+    cleaner.run(f"SET client_min_messages = warning; DROP SCHEMA {schema} CASCADE")
+
+
+@pytest.fixture
+def schema(sql: Session) -> str:
+    """The name of the schema of `sql`."""
+    return sql.one("SELECT current_schema()")
+
+
+@pytest.fixture
+def fresh_database(cluster: Cluster, connect) -> Iterator[str]:
+    """An empty database without the extension."""
+    name = f"d_{uuid.uuid4().hex[:12]}"
+    cluster.create_database(name)
+    yield name
+    connect("postgres").run(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="session")
+def reference(model_dir: Path) -> Callable[[str], ReferenceModel]:
+    """A model in Python, by its name."""
+    loaded: dict[str, ReferenceModel] = {}
+
+    def get(name: str) -> ReferenceModel:
+        if name not in loaded:
+            loaded[name] = ReferenceModel(model_dir / name)
+        return loaded[name]
+
+    return get

@@ -1,0 +1,1 @@
+"""What several test files use: a session of a client, pictures, models in Python, processes."""

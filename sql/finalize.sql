@@ -43,7 +43,8 @@ COMMENT ON FUNCTION susx.create_classifier(text, text[], text[], text) IS
     'Create the table of a classifier from category names; zero-shot works at once';
 COMMENT ON FUNCTION susx.create_classifier(text, text[], vector[]) IS
     'Create the table of a classifier from one text embedding per category; no model is needed';
-COMMENT ON FUNCTION susx.alter_classifier(regclass, real, real, real, real, real, text, text) IS
+COMMENT ON FUNCTION susx.alter_classifier(
+    regclass, double precision, double precision, double precision, double precision, double precision, text, text) IS
     'Change the settings of a classifier; NULL leaves one as it is';
 COMMENT ON FUNCTION susx.add_support(regclass, text, vector[]) IS
     'Add labelled images, by their embeddings, to the support set of a category';

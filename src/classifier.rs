@@ -7,7 +7,7 @@ use susx_core::tip_x::Params;
 use susx_server::protocol::Defaults;
 
 use crate::fitted;
-use crate::pg::catalog::{self, NewRows, Settings};
+use crate::pg::catalog::classifier::{self as catalog, NewRows, Settings};
 use crate::pg::client;
 use crate::pg::error::{Error, Result};
 use crate::pg::regclass::RegClass;
@@ -67,27 +67,30 @@ fn create_classifier_from_vectors(
 }
 
 /// Changes a classifier's settings; NULL leaves one as it is.
+///
+/// Drivers send numbers as double precision, which PostgreSQL does not pass to a real by itself.
 #[pg_extern(volatile, parallel_unsafe)]
 #[allow(clippy::too_many_arguments)]
 fn alter_classifier(
     classifier: RegClass,
-    alpha: default!(Option<f32>, "NULL"),
-    beta: default!(Option<f32>, "NULL"),
-    gamma: default!(Option<f32>, "NULL"),
-    temperature: default!(Option<f32>, "NULL"),
-    logit_scale: default!(Option<f32>, "NULL"),
+    alpha: default!(Option<f64>, "NULL"),
+    beta: default!(Option<f64>, "NULL"),
+    gamma: default!(Option<f64>, "NULL"),
+    temperature: default!(Option<f64>, "NULL"),
+    logit_scale: default!(Option<f64>, "NULL"),
     method: default!(Option<&str>, "NULL"),
     model: default!(Option<&str>, "NULL"),
 ) -> Result<(), ErrorReport> {
     classifier.open_for_reading()?;
     let mut settings = catalog::settings(classifier)?;
     let old = settings.params;
+    let given = |new: Option<f64>, old: f32| new.map_or(old, |new| new as f32);
     let new = Params {
-        alpha: alpha.unwrap_or(old.alpha),
-        beta: beta.unwrap_or(old.beta),
-        gamma: gamma.unwrap_or(old.gamma),
-        temperature: temperature.unwrap_or(old.temperature),
-        logit_scale: logit_scale.unwrap_or(old.logit_scale),
+        alpha: given(alpha, old.alpha),
+        beta: given(beta, old.beta),
+        gamma: given(gamma, old.gamma),
+        temperature: given(temperature, old.temperature),
+        logit_scale: given(logit_scale, old.logit_scale),
     };
     settings.params = new.check().map_err(Error::from)?;
     match method {

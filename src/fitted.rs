@@ -16,7 +16,7 @@ use pgrx::pg_sys;
 use susx_core::sus::{SupportError, SupportSet, SupportSetBuilder};
 use susx_core::tip_x::TipX;
 
-use crate::pg::catalog::{self, Settings};
+use crate::pg::catalog::classifier::{self as catalog, Settings};
 use crate::pg::error::{Error, Result};
 use crate::pg::guc;
 use crate::pg::regclass::RegClass;

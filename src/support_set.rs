@@ -9,7 +9,8 @@ use susx_core::sus::{Retrieval, SupportError, SupportSet, unit};
 
 use crate::classifier::{check_vectors, without_nulls};
 use crate::fitted;
-use crate::pg::catalog::{self, NewRows, Pool, Retrieved};
+use crate::pg::catalog::classifier::{self as catalog, NewRows};
+use crate::pg::catalog::pool::{Pool, Retrieved, with_iterative_scans};
 use crate::pg::error::{Error, Result};
 use crate::pg::regclass::RegClass;
 use crate::pg::vector::Vector;
@@ -76,7 +77,7 @@ fn build_support_set(
 
     let retrieval = Retrieval::new(&support_set, prompts.embeddings, prompts.category, per_class, exclusive);
     let retrieval = if pool.has_index() {
-        catalog::with_iterative_scans(|| ask_the_index(&pool, retrieval, per_class))?
+        with_iterative_scans(|| ask_the_index(&pool, retrieval, per_class))?
     } else {
         scan(&pool, retrieval, support_set.dimensions())?
     };
@@ -229,7 +230,10 @@ fn report_empty(categories: &[(String, i32, Option<f32>)]) {
         .map(|(category, ..)| category.as_str())
         .collect();
     if !empty.is_empty() {
-        notice!("no image of the pool is nearest to {}: they compete by their names alone", empty.join(", "));
+        notice!(
+            "the pool shows nothing of {}: a category without support images competes by its name alone",
+            empty.join(", ")
+        );
     }
 }
 

@@ -16,6 +16,7 @@ import pytest
 
 from helpers.reference import ReferenceModel
 from helpers.session import Session
+from helpers.shared import folder
 from tools.cluster import Cluster
 from tools.paths import MODELS, ONNXRUNTIME, PG_VERSIONS
 
@@ -136,3 +137,22 @@ def reference(model_dir: Path) -> Callable[[str], ReferenceModel]:
         return loaded[name]
 
     return get
+
+
+@pytest.fixture(scope="session")
+def photos(cluster: Cluster) -> str:
+    """The name of a table of 1,200 photographs of 30 categories, embedded by the demo model in SQL."""
+    source = folder("photos")
+    with contextlib.closing(Session(cluster.url(DATABASE))) as session:
+        session.run("CREATE SCHEMA photographs; SET search_path = photographs, public")
+        session.run("CREATE TABLE photos (id int PRIMARY KEY, image bytea, truth text, embedding vector(512))")
+        paths = sorted(source.glob("*/*.jpg"))
+        rows = ((i, path.read_bytes(), path.parent.name.replace("_", " ")) for i, path in enumerate(paths))
+        session.copy("photos", ["id", "image", "truth"], rows)
+        session.run("""
+            UPDATE photos p SET embedding = e.embedding
+            FROM (SELECT array_agg(id ORDER BY id) AS ids, array_agg(image ORDER BY id) AS images
+                  FROM photos GROUP BY id / 256) batch, susx.embed_images(batch.images) e
+            WHERE p.id = batch.ids[e.ord]""")
+        assert session.rows("SELECT count(*), count(embedding) FROM photos") == [(1200, 1200)]
+    return "photographs.photos"

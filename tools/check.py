@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from . import install, model, onnxruntime, pictures, python_env, toolchain
+from . import install, model, onnxruntime, pictures, python_env, test_models, toolchain
 from .console import main, run, say
 from .paths import ONNXRUNTIME, PG_VERSIONS, PYTHON, pg_bin
 
@@ -28,6 +28,7 @@ def check() -> None:
 
     onnxruntime.ensure()
     model.ensure()
+    test_models.ensure()
     say("running the Rust tests")
     lines = run(["cargo", "test", "-p", "susx-core", "-p", "susx-server"], env, echo=True)
     closing += [f"cargo test: {line}" for line in lines if line.startswith("test result:")]

@@ -15,6 +15,7 @@ PGRX_HOME = BUILD / "pgrx"
 LIBCLANG = BUILD / "libclang"
 ONNXRUNTIME = BUILD / "onnxruntime" / "libonnxruntime.so"
 MODELS = BUILD / "models"
+TEST_MODELS = BUILD / "test-models"
 PICTURES = BUILD / "pictures"
 PACKAGES = BUILD / "package"
 

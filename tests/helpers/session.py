@@ -69,6 +69,12 @@ class Session:
         self.connection.close()
 
 
+@contextlib.contextmanager
+def session_of(cluster, database: str = "susx") -> Iterator[Session]:
+    with contextlib.closing(Session(cluster.url(database))) as session:
+        yield session
+
+
 def vector(values: object) -> str:
     """pgvector's text for an array, exact to the last bit of a float32."""
     return "[" + ",".join(repr(float(x)) for x in np.asarray(values, np.float32)) + "]"

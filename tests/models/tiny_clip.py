@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes a small CLIP with random weights, in the files and names of a Hugging Face ONNX export.
 
-    python tests/models/tiny_clip.py OUT_DIR --variant split|fused|no_mask|siglip|fp16|external
+    python tests/models/tiny_clip.py OUT_DIR --variant split|fused|no_mask|siglip|fp16|external|fixed
 
 It needs numpy, onnx and tokenizers. The models mean nothing, but they are whole: OpenAI's architecture
 (class token, pre-layer-norm, quick-GELU, causal text encoder, pooling at the end-of-text token), a
@@ -27,7 +27,7 @@ IMAGE, PATCH, WIDTH, HEADS, LAYERS, PROJECTION = 96, 32, 64, 4, 2, 32
 SENTENCES = """a photo of a cat. a photo of a dog. a drawing of the house and the garden. an accordion and a piano
 on the table. people walking along the street in the rain. a close-up photo of the small red flower. what is this?
 it's a black and white picture of an old car, don't you see? 10 apples, 25 oranges and 7 lemons in the kitchen"""
-VARIANTS = ["split", "fused", "no_mask", "siglip", "fp16", "external"]
+VARIANTS = ["split", "fused", "no_mask", "siglip", "fp16", "external", "fixed"]
 TEXTS = ["a photo of a cat.", "A  Photo of the  HOUSE", "zebra crossing; naïve café 東京", "", "a very long text " * 40]
 
 
@@ -340,9 +340,10 @@ def rename(graph, value, name):
 
 def write_graphs(out, clip, variant):
     float_type, element = (np.float16, TensorProto.FLOAT16) if variant == "fp16" else (np.float32, TensorProto.FLOAT)
-    pixels = ("pixel_values", element, ["batch_size", 3, IMAGE, IMAGE])
-    ids = ("input_ids", TensorProto.INT64, ["batch_size", "sequence_length"])
-    mask = ("attention_mask", TensorProto.INT64, ["batch_size", "sequence_length"])
+    # As exported for a compiler that wants to know every extent, and with the smaller integers.
+    batch, length, integer = ("batch_size", "sequence_length", TensorProto.INT64) if variant != "fixed" else (2, 77, TensorProto.INT32)
+    pixels = ("pixel_values", element, [batch, 3, IMAGE, IMAGE])
+    ids, mask = ("input_ids", integer, [batch, length]), ("attention_mask", integer, [batch, length])
     has_mask = variant not in ("no_mask", "siglip")
     suffix = "_fp16" if variant == "fp16" else ""
     if variant == "fused":
@@ -354,12 +355,12 @@ def write_graphs(out, clip, variant):
         rename(graph, graph.op("Transpose", logits, perm=[1, 0]), "logits_per_text")
         rename(graph, text, "text_embeds")
         rename(graph, image, "image_embeds")
-        batch = lambda kind, value: (value[0], value[1], [f"{kind}_batch_size", *value[2][1:]])
+        own_batch = lambda kind, value: (value[0], value[1], [f"{kind}_batch_size", *value[2][1:]])
         outputs = [("logits_per_image", element, ["image_batch_size", "text_batch_size"]),
                    ("logits_per_text", element, ["text_batch_size", "image_batch_size"]),
                    ("text_embeds", element, ["text_batch_size", PROJECTION]),
                    ("image_embeds", element, ["image_batch_size", PROJECTION])]
-        save(out / "onnx/model.onnx", graph, [batch("text", ids), batch("image", pixels), batch("text", mask)], outputs)
+        save(out / "onnx/model.onnx", graph, [own_batch("text", ids), own_batch("image", pixels), own_batch("text", mask)], outputs)
         return
     for tower, run in (("vision", clip.image), ("text", clip.text)):
         graph = Graph(float_type)
@@ -367,12 +368,13 @@ def write_graphs(out, clip, variant):
             inputs, (hidden, embedding), name = [pixels], run(graph, "pixel_values"), "image_embeds"
         else:
             inputs, name = [ids, mask] if has_mask else [ids], "text_embeds"
-            hidden, embedding = run(graph, "input_ids", "attention_mask" if has_mask else None)
+            values = (graph.op("Cast", value[0], to=TensorProto.INT64) for value in inputs)
+            hidden, embedding = run(graph, next(values), next(values, None))
         name = "pooler_output" if variant == "siglip" else name
         rename(graph, hidden, "last_hidden_state")
         rename(graph, embedding, name)
         # Hugging Face's CLIP lists the embedding first, its SigLIP last.
-        outputs = [(name, element, ["batch_size", PROJECTION]), ("last_hidden_state", element, ["batch_size", None, WIDTH])]
+        outputs = [(name, element, [batch, PROJECTION]), ("last_hidden_state", element, [batch, None, WIDTH])]
         outputs = outputs[::-1] if variant == "siglip" else outputs
         save(out / f"onnx/{tower}_model{suffix}.onnx", graph, inputs, outputs, variant == "external")
 

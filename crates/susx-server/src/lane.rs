@@ -2,9 +2,10 @@
 //!
 //! A model has two lanes for images: while one runs the model, the other decodes the next batch.
 
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use ndarray::{Array2, Array4, Axis};
+use ndarray::{Array2, Array4, Axis, s};
 use rayon::prelude::*;
 use susx_core::clip::{ClipError, ClipModel, ImageLimits, PreprocessScratch, decode_rgb};
 
@@ -83,7 +84,8 @@ fn embed_images(model: &ClipModel, limits: &ImageLimits, files: &[&Vec<u8>]) -> 
     if good.len() < files.len() {
         pixel_values = pixel_values.select(Axis(0), &good);
     }
-    let mut features = rows(model.image_features(pixel_values.view()), good.len()).into_iter();
+    let features = |rows: Range<usize>| model.image_features(pixel_values.slice(s![rows, .., .., ..]));
+    let mut features = rows(good.len(), &features).into_iter();
     decoded
         .into_iter()
         .map(|result| match result {
@@ -99,14 +101,20 @@ fn embed_texts(model: &ClipModel, texts: &[&str]) -> Vec<Embedding> {
     let Some(tokenizer) = model.tokenizer() else {
         return no_tower(model, "text", texts.len());
     };
-    let features = tokenizer.encode(texts).and_then(|tokens| model.text_features(&tokens));
-    rows(features, texts.len())
+    rows(texts.len(), &|rows| model.text_features(&tokenizer.encode(&texts[rows])?))
 }
 
-/// One embedding per row, or the same failure for all.
-fn rows(features: Result<Array2<f32>, ClipError>, inputs: usize) -> Vec<Embedding> {
-    match features {
+/// Runs the model on some of a batch's inputs.
+type Features<'a> = &'a dyn Fn(Range<usize>) -> Result<Array2<f32>, ClipError>;
+
+/// One embedding per input. An input of which the model makes no vector costs only itself: then the
+/// inputs are run one by one. Any other failure is everybody's.
+fn rows(inputs: usize, features: Features) -> Vec<Embedding> {
+    match features(0..inputs) {
         Ok(features) => features.rows().into_iter().map(|row| Ok(row.to_vec())).collect(),
+        Err(ClipError::Embedding { .. } | ClipError::Text { .. }) if inputs > 1 => {
+            (0..inputs).flat_map(|i| rows(1, &|_| features(i..i + 1))).collect()
+        }
         Err(error) => vec![Err(error.into()); inputs],
     }
 }

@@ -179,7 +179,9 @@ impl ModelConfig {
         digest::bytes(self)
     }
 
-    /// SHA-256 of everything that an embedding depends on; see [`digest`] for what goes into it.
+    /// SHA-256 of everything that an embedding depends on: the graphs in use with their external
+    /// weights, the configuration of the preprocessing and of the tokenizer, and the context length.
+    /// `digest.rs` says how they are put together. Reads all of the model once.
     pub fn sha256(&self) -> Result<[u8; 32]> {
         digest::sha256(self)
     }

@@ -1,17 +1,7 @@
-//! From the bytes of an image file to upright RGB pixels, as a viewer would show them on white paper.
+//! From the bytes of an image file to upright RGB pixels.
 //!
-//! * The format is told by the first bytes, never by a name.
-//! * Of an animation or a multi-page file it is the first picture.
-//! * The orientation that a camera stored (EXIF, or TIFF's tag) is applied.
-//! * What is transparent shows white. (`convert("RGB")` of Pillow, and so OpenAI's CLIP, shows what is
-//!   stored below the transparency, often black or noise.)
-//! * More than 8 bits per channel are scaled to 8, floating-point values from 0 to 1. (Pillow cuts
-//!   16-bit greyscale off at 255.)
-//! * Colour profiles are ignored, as CLIP does.
-//! * A file whose picture ends early or is damaged is an error, never a picture that is grey in part.
-//!
-//! Memory and time are bounded by [`ImageLimits`]. Should a decoder panic nevertheless, it is the
-//! caller who catches it.
+//! The formats are decoded by one crate each; this module holds what they have in common: the limits, the
+//! orientation and the flattening to RGB.
 
 mod flatten;
 mod jpeg;
@@ -62,7 +52,21 @@ impl ImageLimits {
 /// The formats that are decoded, by their names in messages.
 pub const IMAGE_FORMATS: [&str; 6] = ["JPEG", "PNG", "GIF", "WebP", "BMP", "TIFF"];
 
-/// Decodes an image of any of [`IMAGE_FORMATS`] to 8-bit RGB; see the [module](self) for the rules.
+/// Decodes an image of any of [`IMAGE_FORMATS`] to upright 8-bit RGB, as a viewer shows it on white.
+///
+/// * The format is told by the first bytes, never by a name.
+/// * Of an animation or a multi-page file it is the first picture.
+/// * The orientation that a camera stored (EXIF, or TIFF's tag) is applied.
+/// * What is transparent shows white. (`convert("RGB")` of Pillow, and so OpenAI's CLIP, shows what is
+///   stored below the transparency, often black or noise.)
+/// * More than 8 bits per channel are scaled to 8, floating-point values from 0 to 1. (Pillow cuts
+///   16-bit greyscale off at 255.)
+/// * CMYK becomes RGB by Pillow's formula. Colour profiles are ignored, as CLIP does.
+/// * A file whose picture ends early or is damaged is an error, never a picture that is grey in part.
+///   (One case nobody can tell: a JPEG that was cut off and then closed with a proper end marker.)
+///
+/// Memory and time are bounded by `limits`. No panic of a decoder is known; should one come
+/// nevertheless, it is the caller who catches it.
 pub fn decode_rgb(bytes: &[u8], limits: &ImageLimits) -> Result<RgbImage> {
     if bytes.is_empty() {
         return Err(ClipError::Image { format: None, reason: "there are no bytes".into() });
@@ -110,6 +114,12 @@ fn decode(
         let reason = error.source().map_or_else(|| error.to_string(), |source| source.to_string());
         ClipError::Image { format: Some(name), reason }
     };
+    // PNG's decoder would report a size beyond its memory limit in words of its own.
+    if let (ImageFormat::Png, Some(&[b'I', b'H', b'D', b'R', w0, w1, w2, w3, h0, h1, h2, h3])) =
+        (format, bytes.get(12..24))
+    {
+        limits.check_pixels(u32::from_be_bytes([w0, w1, w2, w3]), u32::from_be_bytes([h0, h1, h2, h3]))?;
+    }
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut bounds = Limits::default();
     bounds.max_alloc = Some(limits.max_alloc());

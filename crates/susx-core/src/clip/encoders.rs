@@ -47,6 +47,7 @@ pub(super) fn normalise(mut features: Array2<f32>) -> Result<Array2<f32>> {
 }
 
 impl Encoders {
+    /// Loads the graphs on the provider of `candidate` and checks them against the other files.
     pub fn load(
         runtime: &OnnxRuntime,
         config: &ModelConfig,
@@ -97,7 +98,7 @@ impl Encoders {
     pub fn probe(&self, config: &ModelConfig) -> Result<usize> {
         let mut found: Vec<(&str, usize)> = Vec::new();
         if let (Some(tower), Some(preprocessor)) = (&self.image, &config.preprocessor) {
-            let features = self.image_features(blank(preprocessor).view())?;
+            let features = self.image_features(blank(preprocessor, 1).view())?;
             found.push((
                 "image",
                 normalise(features).map_err(|error| ClipError::file(tower.graph.path(), error))?.ncols(),
@@ -132,11 +133,15 @@ impl Encoders {
         }
     }
 
+    /// Runs the image encoder: N × 3 × H × W in, N × dimensions out, not normalised.
     pub fn image_features(&self, pixel_values: ArrayView4<f32>) -> Result<Array2<f32>> {
         let Some(tower) = &self.image else { return Err(ClipError::inference("there is no image encoder")) };
         // A graph of both towers wants a text too; the cheapest is an empty one.
         let tokens = match (tower.graph.input(Role::InputIds), &self.tokenizer) {
-            (Some(_), Some(tokenizer)) => Some(tokenizer.encode(&[""])?),
+            (Some(_), Some(tokenizer)) => {
+                let rows = fixed_batch(&tower.graph, Role::InputIds, 1).unwrap_or(1);
+                Some(tokenizer.encode(&vec![""; rows])?)
+            }
             _ => None,
         };
         let run = |pixel_values: ArrayView4<f32>| {
@@ -152,6 +157,7 @@ impl Encoders {
         }
     }
 
+    /// Runs the text encoder: N × length in, N × dimensions out, not normalised.
     pub fn text_features(
         &self,
         tokens: &TokenBatch,
@@ -160,7 +166,9 @@ impl Encoders {
         let Some(tower) = &self.text else { return Err(ClipError::inference("there is no text encoder")) };
         // A graph of both towers wants an image too; it is run for nothing.
         let blank = match (tower.graph.input(Role::PixelValues), preprocessor) {
-            (Some(_), Some(preprocessor)) => Some(blank(preprocessor)),
+            (Some(_), Some(preprocessor)) => {
+                Some(blank(preprocessor, fixed_batch(&tower.graph, Role::PixelValues, 1).unwrap_or(1)))
+            }
             _ => None,
         };
         let run = |tokens: &TokenBatch| {
@@ -180,10 +188,10 @@ impl Encoders {
     }
 }
 
-/// One image of zeros, which after the normalisation is the average colour.
-fn blank(preprocessor: &Preprocessor) -> Array4<f32> {
+/// Images of zeros, which after the normalisation is the average colour.
+fn blank(preprocessor: &Preprocessor, rows: usize) -> Array4<f32> {
     let (channels, height, width) = preprocessor.shape();
-    Array4::zeros((1, channels, height, width))
+    Array4::zeros((rows, channels, height, width))
 }
 
 /// Number of rows that the graph was exported for; `None` if it takes any, or just these `rows`.
@@ -253,4 +261,39 @@ fn tokenizer(graph: &Graph, config: &ModelConfig) -> Result<ClipTokenizer> {
         _ => Padding::ContextLength,
     };
     ClipTokenizer::from_file(path, context_length, config.pad_token.as_deref(), padding)
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::array;
+
+    use super::*;
+
+    #[test]
+    fn what_is_no_embedding_is_told_by_its_row() {
+        // The last ones have squares that overflow or vanish in single precision.
+        for features in [array![[3.0, 4.0]], array![[3e30, 4e30]], array![[3e-30, 4e-30]]] {
+            let unit = normalise(features).unwrap();
+            assert!((unit - array![[0.6, 0.8]]).iter().all(|error| error.abs() < 1e-6));
+        }
+        let row = |features| match normalise(features) {
+            Err(ClipError::Embedding { row, .. }) => row,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(row(array![[1.0, 0.0], [0.0, 0.0]]), 1);
+        assert_eq!(row(array![[f32::NAN, 0.0], [1.0, 0.0]]), 0);
+        assert_eq!(row(array![[1.0, 0.0], [1.0, 0.0], [f32::INFINITY, 0.0]]), 2);
+    }
+
+    #[test]
+    fn pieces_are_put_together_in_order() {
+        let run = |rows: &[usize]| {
+            assert_eq!(rows.len(), 4);
+            Ok(Array2::from_shape_fn((4, 1), |(i, _)| rows[i] as f32))
+        };
+        for n in 1..10 {
+            let expected = Array2::from_shape_fn((n, 1), |(i, _)| i as f32);
+            assert_eq!(in_batches(n, 4, run), Ok(expected));
+        }
+    }
 }

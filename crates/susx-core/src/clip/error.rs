@@ -114,7 +114,8 @@ impl ClipError {
 /// `/onnxruntime_src/….cc:2043 … [ONNXRuntimeError] : 1 : FAIL : Failed to load library …`.
 pub(crate) fn onnx_message<R>(error: &ort::Error<R>) -> String {
     let message = error.message();
-    let inner = message.rsplit_once("[ONNXRuntimeError] : ").and_then(|(_, rest)| rest.splitn(3, " : ").nth(2));
+    let inner =
+        message.rsplit_once("[ONNXRuntimeError] : ").and_then(|(_, rest)| rest.splitn(3, " : ").nth(2));
     inner.unwrap_or(message).trim().to_owned()
 }
 

@@ -11,6 +11,9 @@ use super::runtime::OnnxRuntime;
 use super::tokenizer::{ClipTokenizer, TokenBatch};
 
 /// A CLIP model, loaded and probed. All methods take `&self`; runs of one graph wait for each other.
+///
+/// Where both encoders are in one file, ONNX Runtime runs both of them each time: a batch of images
+/// costs an empty text besides, and a batch of texts a blank image. Split files are faster.
 pub struct ClipModel {
     config: ModelConfig,
     sha256: [u8; 32],
@@ -26,7 +29,8 @@ impl ClipModel {
     ///
     /// The execution providers of `options` are tried in order: one counts only if ONNX Runtime
     /// registers it, loads every graph with it and the probe run succeeds. What was passed over is in
-    /// [`fallback_reason`](Self::fallback_reason).
+    /// [`fallback_reason`](Self::fallback_reason). Single operations that the provider does not know
+    /// run on the CPU; ONNX Runtime does not report them.
     pub fn load(runtime: &OnnxRuntime, config: ModelConfig, options: &SessionOptions) -> Result<ClipModel> {
         let sha256 = config.sha256()?;
         let bytes = config.bytes()?;

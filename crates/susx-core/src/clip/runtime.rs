@@ -70,7 +70,9 @@ impl OnnxRuntime {
 fn reason(error: &LoadDynamicError) -> String {
     match error {
         // The loader's own words are in the source: "invalid ELF header", for instance.
-        LoadDynamicError::Dlopen { error, .. } => error.source().map_or_else(|| error.to_string(), |source| source.to_string()),
+        LoadDynamicError::Dlopen { error, .. } => {
+            error.source().map_or_else(|| error.to_string(), |source| source.to_string())
+        }
         LoadDynamicError::MissingApi { .. } => "it is a library, but not ONNX Runtime".into(),
         LoadDynamicError::BadVersion { version_str, .. } => {
             format!("expected ONNX Runtime 1.{} or newer, found {version_str}", ort::MINOR_VERSION)

@@ -112,6 +112,36 @@ fn external_weights() {
     check("external");
 }
 
+/// A graph for batches of two texts of 77 tokens: other numbers are cut into pieces and filled up.
+#[test]
+fn fixed_shapes() {
+    check("fixed");
+    let Some((model, _)) = load("fixed") else { return };
+    assert_eq!(model.tokenizer().unwrap().encode(&["a cat"]).unwrap().input_ids.dim(), (1, 77));
+}
+
+/// A server runs requests of many sessions at once.
+#[test]
+fn models_can_be_shared_between_threads() {
+    let Some((model, _)) = load("split") else { return };
+    let expected = model.image_features(test_image(96).view()).unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for n in 1..6 {
+                    let images = concatenate(Axis(0), &vec![test_image(96).view(); n]).unwrap();
+                    let features = model.image_features(images.view()).unwrap();
+                    assert!(
+                        cosine(features.row(n - 1).as_slice().unwrap(), expected.as_slice().unwrap()) > EXACT
+                    );
+                    let tokens = model.tokenizer().unwrap().encode(&vec!["a photo"; n]).unwrap();
+                    assert_eq!(model.text_features(&tokens).unwrap().dim(), (n, 32));
+                }
+            });
+        }
+    });
+}
+
 /// A copy of a test model that a test may spoil.
 fn copy(variant: &str, name: &str) -> Option<TempDir> {
     let source = models()?.join(variant);

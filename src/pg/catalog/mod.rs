@@ -1,0 +1,76 @@
+//! What susx reads and writes in the database: the only SQL in this library.
+//!
+//! Everything runs as the caller, with the caller's rights. Names are qualified and operators too, so
+//! that nothing depends on the caller's search_path.
+
+pub mod classifier;
+pub mod pool;
+
+use std::cell::Cell;
+
+use pgrx::datum::DatumWithOid;
+use pgrx::prelude::*;
+use pgrx::{FromDatum, IntoDatum};
+
+use super::error::{Error, Result};
+use super::spi;
+
+/// An argument of a query.
+fn arg<'a, T: IntoDatum>(value: T) -> DatumWithOid<'a> {
+    let oid = T::type_oid();
+    // SAFETY: the OID is the type's own.
+    unsafe { DatumWithOid::new(value, oid) }
+}
+
+thread_local! {
+    static VECTOR_TYPE: Cell<pg_sys::Oid> = const { Cell::new(pg_sys::Oid::INVALID) };
+}
+
+/// Forgets what was looked up in pg_type.
+pub fn forget_types() {
+    VECTOR_TYPE.set(pg_sys::Oid::INVALID);
+}
+
+/// The OID of pgvector's type; invalid if the extension is not there.
+pub fn vector_type() -> pg_sys::Oid {
+    if VECTOR_TYPE.get() == pg_sys::Oid::INVALID {
+        let mut found = pg_sys::Oid::INVALID;
+        let looked_up = spi::read(
+            "SELECT t.oid FROM pg_catalog.pg_type t JOIN pg_catalog.pg_extension e \
+             ON t.typnamespace OPERATOR(pg_catalog.=) e.extnamespace \
+             WHERE e.extname OPERATOR(pg_catalog.=) 'vector' AND t.typname OPERATOR(pg_catalog.=) 'vector'",
+            &[],
+            |row| {
+                found = row.required(1)?;
+                Ok(false)
+            },
+        );
+        if looked_up.is_ok() {
+            VECTOR_TYPE.set(found);
+        }
+    }
+    VECTOR_TYPE.get()
+}
+
+/// pgvector's schema, quoted.
+fn vector_schema() -> Result<String> {
+    let sql = "SELECT pg_catalog.quote_ident(n.nspname) FROM pg_catalog.pg_extension e \
+               JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) e.extnamespace \
+               WHERE e.extname OPERATOR(pg_catalog.=) 'vector'";
+    first(sql, &[])?.ok_or_else(|| Error::Internal("the extension vector is not installed".to_owned()))
+}
+
+/// The first column of the first row.
+fn first<T: FromDatum + IntoDatum>(sql: &str, args: &[DatumWithOid]) -> Result<Option<T>> {
+    let mut found = None;
+    spi::read(sql, args, |row| {
+        found = row.get(1)?;
+        Ok(false)
+    })?;
+    Ok(found)
+}
+
+/// Runs a statement that writes; returns the rows that it touched.
+fn write(sql: &str, args: &[DatumWithOid]) -> Result<usize> {
+    Spi::connect_mut(|client| client.update(sql, None, args).map(|table| table.len())).map_err(Error::from)
+}

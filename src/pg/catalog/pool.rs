@@ -1,0 +1,239 @@
+//! Tables of images with embeddings, out of which support sets are retrieved.
+
+use pgrx::prelude::*;
+use pgrx::spi::quote_identifier;
+
+use super::{arg, first, vector_schema, vector_type, write};
+use crate::pg::error::{Error, Result};
+use crate::pg::regclass::RegClass;
+use crate::pg::spi::{self, Row};
+use crate::pg::vector::Vector;
+
+/// A table of images with embeddings, its columns checked and quoted.
+#[derive(Debug)]
+pub struct Pool {
+    table: String,
+    key: String,
+    /// The key's type if two of its values can be compared by pg_catalog's operator.
+    key_type: Option<String>,
+    embedding: String,
+    image: Option<String>,
+    /// pgvector's operator that an index on the embedding column serves, qualified.
+    operator: Option<String>,
+}
+
+/// An image that goes into a classifier's table.
+#[derive(Debug)]
+pub struct Retrieved {
+    pub category: String,
+    pub prompt: Option<String>,
+    pub key: String,
+    pub similarity: f32,
+}
+
+impl Pool {
+    pub fn open(
+        pool: RegClass,
+        embedding_column: &str,
+        image_column: Option<&str>,
+        key_column: Option<&str>,
+    ) -> Result<Self> {
+        pool.open_for_reading()?;
+        let embedding = column(pool, embedding_column)?;
+        if embedding.oid != vector_type() {
+            return Err(Error::argument(format!(
+                "column \"{embedding_column}\" of relation \"{}\" has type {}, not vector",
+                pool.name()?,
+                embedding.type_name
+            )));
+        }
+        let image = image_column.map(|name| column(pool, name)).transpose()?;
+        if let Some(image) = image.as_ref().filter(|image| image.oid != pg_sys::BYTEAOID) {
+            return Err(Error::argument(format!(
+                "column {} of relation \"{}\" has type {}, not bytea",
+                image.quoted,
+                pool.name()?,
+                image.type_name
+            )));
+        }
+        let key = match key_column {
+            Some(name) => column(pool, name)?,
+            None => column(pool, &primary_key(pool)?)?,
+        };
+        Ok(Pool {
+            table: pool.quoted()?,
+            key_type: key.is_built_in.then_some(key.type_name),
+            key: key.quoted,
+            operator: index_operator(pool, embedding_column)?,
+            embedding: embedding.quoted,
+            image: image.map(|image| image.quoted),
+        })
+    }
+
+    /// Whether an index finds the images that are nearest to a vector.
+    pub fn has_index(&self) -> bool {
+        self.operator.is_some()
+    }
+
+    /// Shows the key and the embedding of every image that has both.
+    pub fn read(&self, mut each: impl FnMut(String, Vector) -> Result<()>) -> Result<()> {
+        let Pool { table, key, embedding, .. } = self;
+        let sql = format!(
+            "SELECT {key}::text, {embedding} FROM {table} WHERE {embedding} IS NOT NULL AND {key} IS NOT NULL"
+        );
+        spi::read(&sql, &[], |row: &Row| {
+            each(row.required(1)?, row.required(2)?)?;
+            Ok(true)
+        })
+    }
+
+    /// Shows up to `limit` images by the pool's index, those nearest to `query` first.
+    pub fn nearest(
+        &self,
+        query: &[f32],
+        limit: usize,
+        mut each: impl FnMut(String, Vector) -> Result<()>,
+    ) -> Result<()> {
+        let Pool { table, key, embedding, operator: Some(operator), .. } = self else {
+            return Err(Error::Internal("the pool has no index".to_owned()));
+        };
+        let sql = format!(
+            "SELECT {key}::text, {embedding} FROM {table} WHERE {embedding} IS NOT NULL AND {key} IS NOT NULL \
+             ORDER BY {embedding} {operator} $1 LIMIT $2"
+        );
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        spi::read(&sql, &[arg(Vector(query.to_vec())), arg(limit)], |row: &Row| {
+            each(row.required(1)?, row.required(2)?)?;
+            Ok(true)
+        })
+    }
+
+    /// Copies images into a classifier's table: the key, the embedding and, where the pool was opened
+    /// with an image column, the picture. Returns each new row's category and similarity.
+    pub fn copy(&self, classifier: RegClass, images: Vec<Retrieved>) -> Result<Vec<(String, f32)>> {
+        let Pool { table, key, embedding, key_type, image, .. } = self;
+        let image = image.as_ref().map_or("NULL".to_owned(), |image| format!("p.{image}"));
+        let joined = match key_type {
+            Some(key_type) => format!("p.{key} OPERATOR(pg_catalog.=) u.key::{key_type}"),
+            None => format!("p.{key}::text OPERATOR(pg_catalog.=) u.key"),
+        };
+        let sql = format!(
+            "INSERT INTO {} (category, kind, origin, prompt, source_key, image, similarity, embedding) \
+             SELECT u.category, 'image', 'retrieved', u.prompt, u.key, {image}, u.similarity, p.{embedding} \
+             FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), \
+             pg_catalog.unnest($4)) WITH ORDINALITY AS u (category, prompt, key, similarity, ord) \
+             JOIN {table} p ON {joined} ORDER BY u.ord RETURNING category, similarity",
+            classifier.quoted()?
+        );
+        let expected = images.len();
+        let (mut categories, mut prompts, mut keys, mut similarities) = (vec![], vec![], vec![], vec![]);
+        for image in images {
+            categories.push(image.category);
+            prompts.push(image.prompt);
+            keys.push(image.key);
+            similarities.push(image.similarity);
+        }
+        let rows = Spi::connect_mut(|client| {
+            let args = [arg(categories), arg(prompts), arg(keys), arg(similarities)];
+            let mut rows = Vec::new();
+            for row in client.update(&sql, None, &args)? {
+                rows.push((
+                    row.get::<String>(1)?.unwrap_or_default(),
+                    row.get::<f32>(2)?.unwrap_or_default(),
+                ));
+            }
+            Ok::<_, pgrx::spi::Error>(rows)
+        })?;
+        if rows.len() > expected {
+            return Err(Error::argument(format!("column {key} of {table} is not unique, so it is no key")));
+        }
+        Ok(rows)
+    }
+}
+
+#[derive(Debug)]
+struct Column {
+    quoted: String,
+    oid: pg_sys::Oid,
+    type_name: String,
+    /// Whether the type is one of pg_catalog's.
+    is_built_in: bool,
+}
+
+fn column(relation: RegClass, name: &str) -> Result<Column> {
+    let mut found = None;
+    spi::read(
+        "SELECT a.atttypid, pg_catalog.format_type(a.atttypid, a.atttypmod), \
+         t.typnamespace OPERATOR(pg_catalog.=) 'pg_catalog'::pg_catalog.regnamespace \
+         FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid OPERATOR(pg_catalog.=) a.atttypid \
+         WHERE a.attrelid OPERATOR(pg_catalog.=) $1 AND a.attname OPERATOR(pg_catalog.=) $2 \
+         AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped",
+        &[arg(relation.0), arg(name.to_owned())],
+        |row| {
+            found = Some(Column {
+                quoted: quote_identifier(name),
+                oid: row.required(1)?,
+                type_name: row.required(2)?,
+                is_built_in: row.required(3)?,
+            });
+            Ok(false)
+        },
+    )?;
+    match found {
+        Some(column) => Ok(column),
+        None => Err(Error::NoColumn { relation: relation.name()?, column: name.to_owned() }),
+    }
+}
+
+/// The column of a primary key that has only one.
+fn primary_key(relation: RegClass) -> Result<String> {
+    let sql = "SELECT a.attname::text FROM pg_catalog.pg_index i JOIN pg_catalog.pg_attribute a \
+               ON a.attrelid OPERATOR(pg_catalog.=) i.indrelid AND a.attnum OPERATOR(pg_catalog.=) i.indkey[0] \
+               WHERE i.indrelid OPERATOR(pg_catalog.=) $1 AND i.indisprimary \
+               AND i.indnkeyatts OPERATOR(pg_catalog.=) 1";
+    match first(sql, &[arg(relation.0)])? {
+        Some(name) => Ok(name),
+        None => Err(Error::ArgumentWithHint {
+            message: format!("relation \"{}\" has no primary key of one column", relation.name()?),
+            hint: "Name a unique column with key_column => '…'.".to_owned(),
+        }),
+    }
+}
+
+/// The operator that orders by an hnsw or ivfflat index over all rows. For unit vectors, which
+/// embeddings are, all three of these orders are the same.
+fn index_operator(relation: RegClass, column: &str) -> Result<Option<String>> {
+    let sql = "SELECT o.opcname::text FROM pg_catalog.pg_index i \
+               JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) i.indexrelid \
+               JOIN pg_catalog.pg_am m ON m.oid OPERATOR(pg_catalog.=) c.relam \
+               JOIN pg_catalog.pg_opclass o ON o.oid OPERATOR(pg_catalog.=) i.indclass[0] \
+               JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) i.indrelid \
+               AND a.attnum OPERATOR(pg_catalog.=) i.indkey[0] \
+               WHERE i.indrelid OPERATOR(pg_catalog.=) $1 AND a.attname OPERATOR(pg_catalog.=) $2 \
+               AND i.indisvalid AND i.indpred IS NULL \
+               AND m.amname OPERATOR(pg_catalog.=) ANY ('{hnsw,ivfflat}') \
+               AND o.opcname OPERATOR(pg_catalog.=) ANY ('{vector_cosine_ops,vector_ip_ops,vector_l2_ops}') \
+               ORDER BY m.amname, o.opcname LIMIT 1";
+    let operator = match first::<String>(sql, &[arg(relation.0), arg(column.to_owned())])?.as_deref() {
+        Some("vector_cosine_ops") => "<=>",
+        Some("vector_ip_ops") => "<#>",
+        Some("vector_l2_ops") => "<->",
+        _ => return Ok(None),
+    };
+    Ok(Some(format!("OPERATOR({}.{operator})", vector_schema()?)))
+}
+
+/// Lets pgvector's index scans go on until a query has its rows, while `call` runs.
+pub fn with_iterative_scans<T>(call: impl FnOnce() -> Result<T>) -> Result<T> {
+    // SAFETY: the level is closed below; after an ERROR the transaction's abort does it.
+    let level = unsafe { pg_sys::NewGUCNestLevel() };
+    write(
+        "SELECT pg_catalog.set_config('hnsw.iterative_scan', 'strict_order', true), \
+         pg_catalog.set_config('ivfflat.iterative_scan', 'relaxed_order', true)",
+        &[],
+    )?;
+    let result = call();
+    // SAFETY: closes the level opened above.
+    unsafe { pg_sys::AtEOXact_GUC(true, level) };
+    result
+}

@@ -1,0 +1,35 @@
+"""Changing the settings of a running cluster, as an administrator does."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Iterator
+
+from helpers.processes import eventually
+from helpers.session import Session, session_of
+from tools.cluster import Cluster
+
+
+@contextlib.contextmanager
+def reloaded(cluster: Cluster, **values: object) -> Iterator[None]:
+    """The settings susx.NAME have these values, in every process, until the block ends."""
+    with session_of(cluster) as session:
+        # Only then it knows the settings' names.
+        session.run("LOAD 'susx'")
+        for name, value in values.items():
+            # ALTER SYSTEM takes no parameters.
+            literal = session.one("SELECT quote_literal(%s)", str(value))
+            session.run(f"ALTER SYSTEM SET susx.{name} = {literal}")
+        _reload(session, values)
+        try:
+            yield
+        finally:
+            for name in values:
+                session.run(f"ALTER SYSTEM RESET susx.{name}")
+            _reload(session, {})
+
+
+def _reload(session: Session, values: dict[str, object]) -> None:
+    session.run("SELECT pg_reload_conf()")
+    for name, value in values.items():
+        assert eventually(lambda: session.one(f"SHOW susx.{name}") == str(value)), f"susx.{name} did not change"

@@ -45,6 +45,8 @@ pub enum Error {
     Argument(String),
     #[error("{message}")]
     ArgumentWithHint { message: String, hint: String },
+    #[error("a classifier cannot be a temporary table")]
+    Temporary,
     #[error("no schema has been selected to create in")]
     NoSchema,
     #[error("column \"{column}\" of relation \"{relation}\" does not exist")]
@@ -87,6 +89,7 @@ impl Error {
             Error::Version { .. } => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Error::NotAClassifier(..) | Error::NoCategory { .. } => ERRCODE_UNDEFINED_OBJECT,
             Error::NoRelation(_) => ERRCODE_UNDEFINED_TABLE,
+            Error::Temporary => ERRCODE_FEATURE_NOT_SUPPORTED,
             Error::NoSchema => ERRCODE_INVALID_SCHEMA_NAME,
             Error::NoColumn { .. } => ERRCODE_UNDEFINED_COLUMN,
             Error::Dimensions { .. } => ERRCODE_DATA_EXCEPTION,
@@ -122,6 +125,9 @@ impl Error {
             Error::Dimensions { .. } => Some("Were both made by the same model?".to_owned()),
             Error::Classifier { source: SupportError::NoPrompt(_), .. } => {
                 Some("Correct the category of these rows, or add a prompt for it.".to_owned())
+            }
+            Error::Temporary => {
+                Some("Create it in a schema of your own and drop it when it is done.".to_owned())
             }
             Error::NoModel(_) => {
                 Some("Set one with susx.alter_classifier(classifier, model => 'name').".to_owned())

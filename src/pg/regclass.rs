@@ -81,6 +81,8 @@ impl RegClass {
         // SAFETY: any OID may be locked; the lock's owner is the transaction.
         let allowed = unsafe {
             pg_sys::LockRelationOid(self.0, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
+            // Locking does so only where the lock was not held before.
+            pg_sys::AcceptInvalidationMessages();
             self.names()?;
             pg_sys::pg_class_aclcheck(self.0, pg_sys::GetUserId(), pg_sys::ACL_SELECT as pg_sys::AclMode)
         };

@@ -36,13 +36,17 @@ impl SnapshotId {
         latest.is_some_and(|latest| latest.xmax == self.xmax && latest.in_progress == self.in_progress)
     }
 
-    /// Whether this snapshot was taken before `other`, as an imported one may be.
+    /// Whether this snapshot was taken before `other`, as an imported one may be, or a cursor's.
+    ///
+    /// Command ids are those of one transaction. An older transaction with the same other numbers has
+    /// then a higher one at most, and its snapshot passes for newer: which costs a fit, no more.
     pub fn is_older_than(self, other: SnapshotId) -> bool {
-        // SAFETY: a comparison of two numbers, modulo 2^32.
-        unsafe {
-            pg_sys::TransactionIdPrecedes(self.xmax, other.xmax)
-                || self.xmax == other.xmax && self.in_progress.0 > other.in_progress.0
+        if self.xmax != other.xmax {
+            // SAFETY: a comparison of two numbers, modulo 2^32.
+            return unsafe { pg_sys::TransactionIdPrecedes(self.xmax, other.xmax) };
         }
+        self.in_progress.0 > other.in_progress.0
+            || self.in_progress == other.in_progress && self.command < other.command
     }
 
     unsafe fn of(snapshot: pg_sys::Snapshot) -> Option<Self> {

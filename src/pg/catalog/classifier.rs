@@ -144,7 +144,13 @@ pub fn create_table(name: &str, dimensions: usize) -> Result<RegClass> {
     write(&format!("COMMENT ON TABLE {quoted} IS {}", quote_literal(comment)), &[])?;
     let oid: Option<pg_sys::Oid> =
         first("SELECT pg_catalog.to_regclass($1)::pg_catalog.oid", &[arg(quoted)])?;
-    oid.map(RegClass).ok_or_else(|| Error::Internal(format!("table {name} was not created")))
+    let oid = oid.ok_or_else(|| Error::Internal(format!("table {name} was not created")))?;
+    // Parallel workers cannot read temporary tables, and classify() may run in them.
+    // SAFETY: looks up a table that exists.
+    if unsafe { pg_sys::get_rel_persistence(oid) } as u8 == pg_sys::RELPERSISTENCE_TEMP {
+        return Err(Error::Temporary);
+    }
+    Ok(RegClass(oid))
 }
 
 /// Stores the settings of a new classifier.

@@ -1,5 +1,6 @@
 //! The directory of models: names, and which ONNX files of a model to take.
 
+use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 
 use super::config::ModelConfig;
@@ -35,7 +36,8 @@ pub(crate) fn resolve(model_dir: &Path, name: &str) -> Result<PathBuf> {
     let dir = match parent.join(name).canonicalize() {
         Ok(dir) if dir.is_dir() => dir,
         Ok(_) => return Err(refused(format!("it is not a directory in {}", parent.display()))),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        // A name may also be too long for any file.
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidFilename) => {
             return Err(refused(format!("there is no such directory in {}", parent.display())));
         }
         Err(error) => return Err(ClipError::file(parent.join(name), error)),

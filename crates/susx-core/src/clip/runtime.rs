@@ -20,19 +20,14 @@ pub struct OnnxRuntime {
 static LOADED: Mutex<Option<OnnxRuntime>> = Mutex::new(None);
 
 impl OnnxRuntime {
-    /// Loads the library at `path`, which must be ONNX Runtime 1.24 or newer.
+    /// Loads the library at `path`, which must be ONNX Runtime 1.24 or newer. A name without any folder
+    /// is looked for by the dynamic loader.
     ///
     /// A second call with the same library returns the loaded one; another library is an error, as
     /// it would need a new process. A call that failed can be repeated.
     pub fn load(path: &Path) -> Result<OnnxRuntime> {
         let failed = |reason: String| ClipError::Runtime { path: path.to_owned(), reason };
-        // Symbolic links are resolved, because ONNX Runtime looks for its GPU providers in the folder
-        // that it was loaded from.
-        let real = path.canonicalize().map_err(|error| failed(error.to_string()))?;
-        // The dynamic loader would wait for a writer if the path were a pipe.
-        if !real.is_file() {
-            return Err(failed("not a regular file".into()));
-        }
+        let real = if is_bare_name(path) { path.to_owned() } else { file(path).map_err(failed)? };
         let mut loaded = LOADED.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if let Some(runtime) = &*loaded {
             return match runtime.path == real {
@@ -51,7 +46,7 @@ impl OnnxRuntime {
         Ok(runtime)
     }
 
-    /// The library's file, symbolic links resolved.
+    /// The library's file, symbolic links resolved, or the name that the dynamic loader found it by.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -64,6 +59,18 @@ impl OnnxRuntime {
     pub(crate) fn environment(&self) -> &Environment {
         &self.environment
     }
+}
+
+fn is_bare_name(path: &Path) -> bool {
+    path.file_name() == Some(path.as_os_str())
+}
+
+/// The library's real file. Symbolic links are resolved, because ONNX Runtime looks for its GPU
+/// providers in the folder that it was loaded from.
+fn file(path: &Path) -> Result<PathBuf, String> {
+    let real = path.canonicalize().map_err(|error| error.to_string())?;
+    // The dynamic loader would wait for a writer if the path were a pipe.
+    if real.is_file() { Ok(real) } else { Err("not a regular file".into()) }
 }
 
 /// What is wrong with a library. The path is told by the error around it.

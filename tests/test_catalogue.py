@@ -1,0 +1,140 @@
+"""What the extension puts into a database: everything is described, declared as it is meant, and gone with it."""
+
+from __future__ import annotations
+
+import pytest
+
+# name(argument types): (volatility, parallel safety)
+STABLE, VOLATILE = "s", "v"
+SAFE, RESTRICTED, UNSAFE = "s", "r", "u"
+FUNCTIONS = {
+    "add_support(regclass,text,vector[])": (VOLATILE, UNSAFE),
+    "alter_classifier(regclass,real,real,real,real,real,text,text)": (VOLATILE, UNSAFE),
+    "build_support_set(regclass,regclass,integer,text,text,text,text,boolean)": (VOLATILE, UNSAFE),
+    "classify(regclass,bytea,integer,text)": (STABLE, SAFE),
+    "classify(regclass,vector,integer,text)": (STABLE, SAFE),
+    "create_classifier(text,text[],text[],text)": (VOLATILE, UNSAFE),
+    "create_classifier(text,text[],vector[])": (VOLATILE, UNSAFE),
+    "embed_image(bytea,text)": (STABLE, SAFE),
+    "embed_images(bytea[],text)": (STABLE, SAFE),
+    "embed_text(text,text)": (STABLE, SAFE),
+    "embed_texts(text[],text)": (STABLE, SAFE),
+    "label(regclass,bytea,text)": (STABLE, SAFE),
+    "label(regclass,vector,text)": (STABLE, SAFE),
+    "models()": (VOLATILE, RESTRICTED),
+}
+TRIGGER_FUNCTIONS = {"classifier_changed()", "settings_changed()", "forget_dropped()"}
+
+MEMBERS = """
+    SELECT d.classid::regclass::text, d.objid, pg_describe_object(d.classid, d.objid, 0), obj_description(d.objid, d.classid::regclass::text)
+    FROM pg_depend d JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
+    WHERE e.extname = 'susx' AND d.deptype = 'e' AND d.classid::regclass::text IN ('pg_proc', 'pg_class', 'pg_event_trigger', 'pg_type', 'pg_namespace')"""
+
+
+def signature(text):
+    return text.replace("double precision", "real")
+
+
+@pytest.mark.parametrize("database", ["public", "fresh"])
+def test_functions(connect, fresh_database, database):
+    session = connect()
+    if database == "fresh":
+        session = connect(fresh_database)
+        session.run("CREATE SCHEMA vectors; CREATE EXTENSION vector SCHEMA vectors; CREATE EXTENSION susx; SET search_path = vectors")
+    rows = session.rows("""
+        SELECT p.oid::regprocedure::text, p.provolatile, p.proparallel FROM pg_proc p
+        WHERE p.pronamespace = 'susx'::regnamespace""")
+    found = {signature(name.removeprefix("susx.")): declared for name, *declared in rows}
+    assert set(found) == set(FUNCTIONS) | TRIGGER_FUNCTIONS
+    for name, (volatility, parallel) in FUNCTIONS.items():
+        assert found[name] == [volatility, parallel], name
+
+
+def test_everything_has_a_comment(sql):
+    members = sql.rows(MEMBERS)
+    assert {kind for kind, *_ in members} >= {"pg_proc", "pg_class", "pg_event_trigger"}
+    undescribed = [what for kind, _, what, comment in members if not comment and kind != "pg_type"]
+    assert undescribed == []
+    columns = sql.rows("""
+        SELECT attrelid::regclass::text, attname, col_description(attrelid, attnum) FROM pg_attribute
+        WHERE attrelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'susx'::regnamespace AND relkind IN ('r', 'v'))
+        AND attnum > 0 AND NOT attisdropped""")
+    assert len(columns) >= 9
+    assert [column for column in columns if not column[2]] == []
+    assert sql.one("SELECT obj_description(oid) FROM pg_extension WHERE extname = 'susx'")
+
+
+def test_settings_are_described(sql):
+    sql.run("LOAD 'susx'")
+    rows = dict(sql.rows("SELECT name, short_desc FROM pg_settings WHERE name LIKE 'susx.%'"))
+    expected = {"model", "model_dir", "onnxruntime_library", "execution_provider", "require_gpu", "max_image_bytes", "max_image_pixels"}
+    assert {f"susx.{name}" for name in expected} <= set(rows)
+    assert all(rows.values())
+
+
+def test_arguments_have_the_names_of_the_manual(sql):
+    names = dict(sql.rows("""
+        SELECT proname || pronargs, array_to_string(proargnames[1:pronargs], ' ') FROM pg_proc
+        WHERE pronamespace = 'susx'::regnamespace AND prorettype <> 'trigger'::regtype AND pronargs > 0"""))
+    assert names == {
+        "add_support3": "classifier category embeddings",
+        "alter_classifier8": "classifier alpha beta gamma temperature logit_scale method model",
+        "build_support_set8": "classifier pool per_class prompting embedding_column image_column key_column exclusive",
+        "classify4": names["classify4"],
+        "create_classifier4": "name categories templates model",
+        "create_classifier3": "name categories text_embeddings",
+        "embed_image2": "image model",
+        "embed_images2": "images model",
+        "embed_text2": "text model",
+        "embed_texts2": "texts model",
+        "label3": names["label3"],
+    }
+    assert names["classify4"] in ("classifier embedding k method", "classifier image k method")
+    assert names["label3"] in ("classifier embedding method", "classifier image method")
+
+
+def test_drop_and_create_again(connect, fresh_database):
+    """DROP EXTENSION leaves users' own tables, and a new extension starts without them."""
+    session = connect(fresh_database)
+    session.run("SET client_min_messages = warning; CREATE EXTENSION susx CASCADE")
+    create = "SELECT susx.create_classifier('c', '{a,b}', text_embeddings => ARRAY['[1,0]', '[0,1]']::vector[])"
+    session.run(create)
+    # The classifier's trigger is a function of the extension.
+    assert session.fails("DROP EXTENSION susx").sqlstate == "2BP01"
+    session.run("DROP EXTENSION susx CASCADE")
+    assert session.one("SELECT count(*) FROM c") == 2
+    assert session.rows("SELECT 1 FROM pg_event_trigger") == []
+    session.run("CREATE EXTENSION susx")
+    assert session.rows("SELECT * FROM susx.classifier") == []
+    assert session.fails("SELECT susx.label('c', '[1,0]'::vector)").sqlstate == "42704"
+    session.run("DROP TABLE c")
+    session.run(create)
+    assert session.one("SELECT susx.label('c', '[1,0]'::vector)") == "a"
+    # In the same session, with pgvector's type under another OID.
+    session.run("DROP EXTENSION vector CASCADE; CREATE EXTENSION susx CASCADE; DROP TABLE IF EXISTS c")
+    session.run(create)
+    assert session.one("SELECT susx.label('c', '[0,1]'::vector)") == "b"
+    session.run("BEGIN; DROP EXTENSION susx CASCADE; ROLLBACK")
+    assert session.one("SELECT susx.label('c', '[0,1]'::vector)") == "b"
+
+
+def test_pgvector_in_a_schema_of_its_own(connect, fresh_database):
+    session = connect(fresh_database)
+    session.run("CREATE SCHEMA vectors; CREATE EXTENSION vector SCHEMA vectors; CREATE EXTENSION susx")
+    session.run("SELECT susx.create_classifier('c', '{a,b}', text_embeddings => ARRAY['[1,0]', '[0,1]']::vectors.vector[])")
+    session.run("CREATE TABLE pool (id int PRIMARY KEY, embedding vectors.vector(2)); INSERT INTO pool VALUES (1, '[1,0]'), (2, '[0,1]')")
+    for index in ("", "CREATE INDEX ON pool USING hnsw (embedding vectors.vector_cosine_ops); SET enable_seqscan = off"):
+        session.run(index)
+        assert [row[1] for row in session.rows("SELECT * FROM susx.build_support_set('c', 'pool')")] == [1, 1]
+    assert session.one("SELECT susx.label('c', '[1,0]'::vectors.vector)") == "a"
+
+
+def test_another_type_called_vector(connect, fresh_database):
+    """It is pgvector's type by its extension, not by its name."""
+    session = connect(fresh_database)
+    session.run("SET client_min_messages = warning; CREATE SCHEMA mine; CREATE DOMAIN mine.vector AS text; CREATE EXTENSION susx CASCADE")
+    session.run("SET search_path = mine, public")
+    session.run("SELECT susx.create_classifier('c', '{a,b}', text_embeddings => ARRAY['[1,0]', '[0,1]']::public.vector[])")
+    session.run("CREATE TABLE pool (id int PRIMARY KEY, embedding mine.vector)")
+    assert "vector" in session.fails("SELECT susx.build_support_set('c', 'pool')").message
+    assert session.one("SELECT susx.label('c', '[1,0]'::public.vector)") == "a"

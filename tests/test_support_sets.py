@@ -1,0 +1,144 @@
+"""Support sets: labelled images by their vectors, and images retrieved from a pool by the names alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from helpers.session import vector
+from helpers.toy import create_compass
+
+BUILD = "SELECT category, images, similarity FROM susx.build_support_set('compass', 'pool'{})"
+CHOSEN = "SELECT category, source_key FROM compass WHERE kind = 'image' AND origin = 'retrieved' ORDER BY id"
+
+# Angles from east to north, in degrees.
+POOL = {"e1": 0, "e2": 10, "e3": 20, "e4": 40, "n1": 90, "n2": 75, "n3": 60, "n4": 46}
+
+
+@pytest.fixture
+def pool(sql):
+    create_compass(sql)
+    sql.run("CREATE TABLE pool (id text PRIMARY KEY, image bytea, embedding vector(2))")
+    # Of any length: the direction alone counts.
+    sql.run("""
+        INSERT INTO pool SELECT key, convert_to('image ' || key, 'UTF8'),
+                                ('[' || 3 * cosd(angle::float) || ',' || 3 * sind(angle::float) || ']')::vector
+        FROM json_each_text(%s) j (key, angle)""", '{"' + '", "'.join(f'{k}": "{v}' for k, v in POOL.items()) + '"}')
+
+
+def chosen(sql):
+    """The keys per category, best first."""
+    found = {}
+    for category, key in sql.rows(CHOSEN):
+        found.setdefault(category, []).append(key)
+    return found
+
+
+def test_the_nearest_images_of_every_name(sql, pool):
+    rows = sql.rows(BUILD.format(", per_class => 3"))
+    assert [row[:2] for row in rows] == [("east", 3), ("north", 3)]
+    # The mean cosines of 0, 10, 20 and of 0, 15, 30 degrees.
+    assert [row[2] for row in rows] == pytest.approx([0.97483, 0.94398], abs=1e-4)
+    assert chosen(sql) == {"east": ["e1", "e2", "e3"], "north": ["n1", "n2", "n3"]}
+
+
+def test_the_rows_that_it_adds(sql, pool):
+    sql.run(BUILD.format(", per_class => 2"))
+    rows = sql.rows("""
+        SELECT c.category, c.origin, c.prompt, c.image, c.similarity, c.embedding = p.embedding
+        FROM compass c JOIN pool p ON p.id = c.source_key ORDER BY c.id""")
+    assert [row[0] for row in rows] == ["east", "east", "north", "north"]
+    assert all(row[1:4] == ("retrieved", None, None) and row[5] for row in rows)
+    assert [row[4] for row in rows] == pytest.approx([1, 0.98481, 1, 0.96593], abs=1e-4)
+
+
+def test_the_pictures_come_along_if_asked_for(sql, pool):
+    sql.run(BUILD.format(", image_column => 'image'"))
+    assert sql.one("SELECT count(*) FROM compass c JOIN pool p ON p.id = c.source_key AND p.image = c.image") == 8
+    assert sql.one("SELECT count(*) FROM compass WHERE kind = 'image'") == 8
+
+
+def test_more_is_asked_for_than_there_is(sql, pool):
+    assert [row[1] for row in sql.rows(BUILD.format(", per_class => 1000"))] == [4, 4]
+
+
+def test_not_exclusive(sql, pool):
+    """Then an image may stand for several names."""
+    assert [row[1] for row in sql.rows(BUILD.format(", per_class => 6, exclusive => false"))] == [6, 6]
+    assert chosen(sql) == {"east": ["e1", "e2", "e3", "e4", "n4", "n3"], "north": ["n1", "n2", "n3", "n4", "e4", "e3"]}
+
+
+def test_building_again_replaces_what_was_retrieved(sql, pool):
+    sql.run("SELECT susx.add_support('compass', 'east', ARRAY['[5,1]']::vector[])")
+    sql.run(BUILD.format(", per_class => 4"))
+    sql.run(BUILD.format(", per_class => 1"))
+    assert chosen(sql) == {"east": ["e1"], "north": ["n1"]}
+    assert sql.rows("SELECT category, embedding::text FROM compass WHERE origin = 'labelled'") == [("east", "[5,1]")]
+    assert sql.one("SELECT count(*) FROM compass WHERE kind = 'prompt'") == 2
+
+
+def test_images_without_an_embedding_are_passed_over(sql, pool):
+    sql.run("UPDATE pool SET embedding = NULL WHERE id IN ('e1', 'n2'); INSERT INTO pool VALUES ('zero', NULL, '[0,0]')")
+    assert [row[1] for row in sql.rows(BUILD.format(""))] == [3, 3]
+    assert chosen(sql) == {"east": ["e2", "e3", "e4"], "north": ["n1", "n3", "n4"]}
+    assert any("zero" in notice for notice in sql.notices)
+
+
+def test_a_category_that_gets_nothing(sql, pool):
+    """It is reported with 0, and the classifier goes on with the others."""
+    sql.run("DELETE FROM pool WHERE id LIKE 'n%'")
+    assert sql.rows(BUILD.format(", per_class => 2"))[1] == ("north", 0, None)
+    assert sql.one("SELECT susx.label('compass', '[0,1]'::vector)") == "north"
+
+
+def test_an_empty_pool(sql, pool):
+    sql.run(BUILD.format(""))
+    sql.run("TRUNCATE pool")
+    assert sql.rows(BUILD.format("")) == [("east", 0, None), ("north", 0, None)]
+    assert chosen(sql) == {}
+    # Back to the names alone.
+    assert sql.one("SELECT score FROM susx.classify('compass', '[0,1]'::vector)") == pytest.approx(100)
+
+
+def test_several_prompts_take_turns(sql, pool):
+    """Not all images are the first prompt's: each prompt has its own nearest, one after the other."""
+    sql.run("UPDATE compass SET prompt = 'due east' WHERE category = 'east'")
+    sql.run("INSERT INTO compass (category, kind, origin, prompt, embedding) VALUES ('east', 'prompt', 'template', 'east by north', '[1,0.8]')")
+    sql.run(BUILD.format(", per_class => 4, exclusive => false"))
+    rows = sql.rows("SELECT source_key, prompt FROM compass WHERE category = 'east' AND kind = 'image' ORDER BY id")
+    assert rows == [("e1", "due east"), ("e4", "east by north"), ("e2", "due east"), ("n4", "east by north")]
+
+
+def test_prompting_with_sentences(sql, pool):
+    """`cupl` asks with the sentences that were added, `photo` with the prompts of the creation."""
+    refusal = sql.fails(BUILD.format(", prompting => 'cupl'"))
+    assert "cupl" in refusal.message
+    for category, embedding in (("east", "[0.9,0.9]"), ("north", "[0,1]")):
+        sql.run("INSERT INTO compass (category, kind, origin, prompt, embedding) VALUES (%s, 'prompt', 'cupl', 'a sentence', %s)", category, embedding)
+    sql.run(BUILD.format(", per_class => 1, prompting => 'cupl', exclusive => false"))
+    assert chosen(sql) == {"east": ["n4"], "north": ["n1"]}
+    assert sql.column("SELECT DISTINCT prompt FROM compass WHERE kind = 'image'") == ["a sentence"]
+    sql.run(BUILD.format(", per_class => 1, prompting => 'photo', exclusive => false"))
+    assert chosen(sql) == {"east": ["e1"], "north": ["n1"]}
+
+
+def test_add_support(sql):
+    create_compass(sql)
+    assert sql.one("SELECT susx.add_support('compass', 'north', ARRAY['[3,4]', '[0,2]']::vector[])") == 2
+    assert sql.one("SELECT susx.add_support('compass', 'east', ARRAY[%s::vector])", vector([7, 0])) == 1
+    rows = sql.rows("SELECT category, kind, origin, embedding::text FROM compass WHERE kind = 'image' ORDER BY id")
+    assert rows == [("north", "image", "labelled", "[3,4]"), ("north", "image", "labelled", "[0,2]"), ("east", "image", "labelled", "[7,0]")]
+
+
+def test_add_support_from_a_labelled_table(sql):
+    """One call per category, as the manual does it."""
+    create_compass(sql)
+    sql.run("CREATE TABLE labelled AS SELECT * FROM (VALUES ('east', '[1,0]'::vector), ('north', '[0,1]'), ('east', '[2,1]')) v (truth, embedding)")
+    rows = sql.rows("SELECT truth, susx.add_support('compass', truth, array_agg(embedding)) FROM labelled GROUP BY truth ORDER BY truth")
+    assert rows == [("east", 2), ("north", 1)]
+
+
+def test_add_support_takes_all_or_nothing(sql):
+    create_compass(sql)
+    for bad in ("'[1,2,3]'", "NULL", "'[0,0]'"):
+        sql.fails(f"SELECT susx.add_support('compass', 'north', ARRAY['[1,2]', {bad}]::vector[])")
+    assert sql.one("SELECT count(*) FROM compass") == 2

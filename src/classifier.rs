@@ -17,13 +17,14 @@ use crate::pg::vector::Vector;
 /// Creates the table of a classifier with every template's prompt for every category.
 #[pg_extern(name = "create_classifier", volatile, parallel_unsafe)]
 fn create_classifier_from_names(
-    name: &str,
-    categories: Vec<Option<String>>,
-    templates: default!(Vec<Option<String>>, "ARRAY['a photo of a {}.']"),
+    name: Option<&str>,
+    categories: Option<Vec<Option<String>>>,
+    templates: default!(Option<Vec<Option<String>>>, "ARRAY['a photo of a {}.']"),
     model: default!(Option<&str>, "NULL"),
 ) -> Result<RegClass, ErrorReport> {
-    let categories = checked_categories(categories)?;
-    let templates = without_nulls(templates, "templates")?;
+    let name = Error::required(name, "name")?;
+    let categories = checked_categories(Error::required(categories, "categories")?)?;
+    let templates = without_nulls(Error::required(templates, "templates")?, "templates")?;
     let templates: Vec<&str> = templates.iter().map(String::as_str).collect();
     let mut category = Vec::new();
     let mut prompt = Vec::new();
@@ -49,12 +50,13 @@ fn create_classifier_from_names(
 /// Creates the table of a classifier whose categories have the given text embeddings.
 #[pg_extern(name = "create_classifier", volatile, parallel_unsafe)]
 fn create_classifier_from_vectors(
-    name: &str,
-    categories: Vec<Option<String>>,
-    text_embeddings: Vec<Option<Vector>>,
+    name: Option<&str>,
+    categories: Option<Vec<Option<String>>>,
+    text_embeddings: Option<Vec<Option<Vector>>>,
 ) -> Result<RegClass, ErrorReport> {
-    let category = checked_categories(categories)?;
-    let embedding = without_nulls(text_embeddings, "text_embeddings")?;
+    let name = Error::required(name, "name")?;
+    let category = checked_categories(Error::required(categories, "categories")?)?;
+    let embedding = without_nulls(Error::required(text_embeddings, "text_embeddings")?, "text_embeddings")?;
     if category.len() != embedding.len() {
         let message =
             format!("there are {} categories but {} text embeddings", category.len(), embedding.len());
@@ -72,7 +74,7 @@ fn create_classifier_from_vectors(
 #[pg_extern(volatile, parallel_unsafe)]
 #[allow(clippy::too_many_arguments)]
 fn alter_classifier(
-    classifier: RegClass,
+    classifier: Option<RegClass>,
     alpha: default!(Option<f64>, "NULL"),
     beta: default!(Option<f64>, "NULL"),
     gamma: default!(Option<f64>, "NULL"),
@@ -81,6 +83,7 @@ fn alter_classifier(
     method: default!(Option<&str>, "NULL"),
     model: default!(Option<&str>, "NULL"),
 ) -> Result<(), ErrorReport> {
+    let classifier = Error::required(classifier, "classifier")?;
     classifier.open_for_reading()?;
     let mut settings = catalog::settings(classifier)?;
     let old = settings.params;

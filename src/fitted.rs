@@ -6,7 +6,8 @@
 //!
 //! * the statement that made it uses it to its end, so that all its rows see one state;
 //! * later statements use it if nothing had committed between that snapshot and the fit, so that any
-//!   later change is still to be announced, and if their own snapshot is not older.
+//!   later change is still to be announced, if their own snapshot is not older, and if nobody is just
+//!   changing the classifier.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -20,6 +21,7 @@ use crate::pg::catalog::classifier::{self as catalog, Settings};
 use crate::pg::error::{Error, Result};
 use crate::pg::guc;
 use crate::pg::regclass::RegClass;
+use crate::pg::relcache;
 use crate::pg::snapshot::SnapshotId;
 
 /// A classifier as a statement sees it.
@@ -73,9 +75,12 @@ pub fn get(classifier: RegClass) -> Result<Rc<Fitted>> {
     if let Some(fitted) = CACHE.with_borrow_mut(|cache| cache.used_by(&key, snapshot)) {
         return Ok(fitted);
     }
-    // Takes in the invalidations that are due, which may drop the entry.
+    // In this order: what was being changed before the look has been announced after it, and is taken
+    // in by opening the table, which may drop the entry.
+    let is_being_changed = relcache::is_being_changed(classifier);
     classifier.open_for_reading()?;
-    if let Some(fitted) = CACHE.with_borrow_mut(|cache| cache.lasting(&key, snapshot)) {
+    let lasting = || CACHE.with_borrow_mut(|cache| cache.lasting(&key, snapshot));
+    if let Some(fitted) = (!is_being_changed).then(lasting).flatten() {
         return Ok(fitted);
     }
     let fitted = Rc::new(fit(classifier)?);

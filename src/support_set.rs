@@ -23,10 +23,12 @@ const INDEX_LIMIT: usize = 20_000;
 /// Adds labelled images by their embeddings; returns how many.
 #[pg_extern(name = "add_support", volatile, parallel_unsafe)]
 fn add_support_vectors(
-    classifier: RegClass,
-    category: &str,
-    embeddings: Vec<Option<Vector>>,
+    classifier: Option<RegClass>,
+    category: Option<&str>,
+    embeddings: Option<Vec<Option<Vector>>>,
 ) -> Result<i64, ErrorReport> {
+    let classifier = Error::required(classifier, "classifier")?;
+    let category = Error::required(category, "category")?;
     classifier.open_for_reading()?;
     catalog::settings(classifier)?;
     let support_set = fitted::support_set(classifier)?;
@@ -38,7 +40,7 @@ fn add_support_vectors(
         }
         .into());
     }
-    let embedding = without_nulls(embeddings, "embeddings")?;
+    let embedding = without_nulls(Error::required(embeddings, "embeddings")?, "embeddings")?;
     check_vectors(&embedding, support_set.dimensions())?;
     let rows = NewRows {
         kind: "image",
@@ -55,19 +57,24 @@ fn add_support_vectors(
 #[pg_extern(volatile, parallel_unsafe)]
 #[allow(clippy::too_many_arguments, clippy::type_complexity)]
 fn build_support_set(
-    classifier: RegClass,
-    pool: RegClass,
-    per_class: default!(i32, "16"),
-    prompting: default!(&str, "'photo'"),
-    embedding_column: default!(&str, "'embedding'"),
+    classifier: Option<RegClass>,
+    pool: Option<RegClass>,
+    per_class: default!(Option<i32>, "16"),
+    prompting: default!(Option<&str>, "'photo'"),
+    embedding_column: default!(Option<&str>, "'embedding'"),
     image_column: default!(Option<&str>, "NULL"),
     key_column: default!(Option<&str>, "NULL"),
-    exclusive: default!(bool, "true"),
+    exclusive: default!(Option<bool>, "true"),
 ) -> Result<
     TableIterator<'static, (name!(category, String), name!(images, i32), name!(similarity, Option<f32>))>,
     ErrorReport,
 > {
-    let per_class = usize::try_from(per_class).ok().filter(|&n| n > 0);
+    let classifier = Error::required(classifier, "classifier")?;
+    let pool = Error::required(pool, "pool")?;
+    let prompting = Error::required(prompting, "prompting")?;
+    let embedding_column = Error::required(embedding_column, "embedding_column")?;
+    let exclusive = Error::required(exclusive, "exclusive")?;
+    let per_class = usize::try_from(Error::required(per_class, "per_class")?).ok().filter(|&n| n > 0);
     let per_class = per_class.ok_or_else(|| Error::argument("per_class must be at least 1"))?;
     classifier.open_for_reading()?;
     catalog::settings(classifier)?;

@@ -84,9 +84,10 @@ def test_images_without_an_embedding_are_passed_over(sql, pool):
 
 
 def test_a_category_that_gets_nothing(sql, pool):
-    """It is reported with 0, and the classifier goes on with the others."""
-    sql.run("DELETE FROM pool WHERE id LIKE 'n%'")
+    """It is reported with 0, a NOTICE names it, and the classifier goes on with the others."""
+    sql.run("DELETE FROM pool WHERE id LIKE 'n%'; SET client_min_messages = notice")
     assert sql.rows(BUILD.format(", per_class => 2"))[1] == ("north", 0, None)
+    assert any("north" in notice and "east" not in notice for notice in sql.notices)
     assert sql.one("SELECT susx.label('compass', '[0,1]'::vector)") == "north"
 
 

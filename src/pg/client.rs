@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
+use std::time::Instant;
 
 use serde_bytes::Bytes;
 use susx_server::protocol::{self, Failure, Inputs, LENGTH_BYTES, Model, PROTOCOL_VERSION, Reply, Request};
@@ -207,26 +208,33 @@ struct Connection {
 }
 
 impl Connection {
-    /// Connects, starting the server where it does not run, and greets it.
+    /// Connects, starting the server where it does not run, and greets it. A server that goes away
+    /// meanwhile, because it was just being killed say, is waited for like one that does not run.
     fn open() -> Result<Self> {
-        let stream = supervisor::connect()?;
-        let mut connection = Connection {
-            stream,
-            unsent: Vec::new(),
-            written: 0,
-            received: Vec::new(),
-            last_id: 0,
-            outstanding: 0,
-        };
+        let deadline = Instant::now() + guc::startup_timeout();
+        loop {
+            match Self::greet(supervisor::connect(deadline)?) {
+                Ok(connection) => return Ok(connection),
+                Err(CallError::Lost(error)) if Instant::now() >= deadline => {
+                    return Err(Error::ConnectionLost(error));
+                }
+                Err(CallError::Lost(_)) => wait::for_time(supervisor::LOOK_AGAIN),
+                Err(CallError::Other(error)) => return Err(error),
+            }
+        }
+    }
+
+    fn greet(stream: UnixStream) -> Result<Self, CallError> {
+        let (unsent, received) = (Vec::new(), Vec::new());
+        let mut connection = Connection { stream, unsent, written: 0, received, last_id: 0, outstanding: 0 };
         let library = env!("CARGO_PKG_VERSION");
-        let greeting = Request::Hello { protocol: PROTOCOL_VERSION, version: library };
-        let reply = connection.send(&greeting).and_then(|()| connection.receive());
-        match reply {
-            Ok(Reply::Hello { protocol: PROTOCOL_VERSION, .. }) => Ok(connection),
-            Ok(Reply::Hello { version, .. }) => Err(Error::Version { server: version, library }),
-            Ok(other) => Err(unexpected(&other)),
-            Err(CallError::Lost(error)) => Err(Error::ConnectionLost(error)),
-            Err(CallError::Other(error)) => Err(error),
+        connection.send(&Request::Hello { protocol: PROTOCOL_VERSION, version: library })?;
+        match connection.receive()? {
+            Reply::Hello { protocol: PROTOCOL_VERSION, .. } => Ok(connection),
+            Reply::Hello { version, .. } => {
+                Err(CallError::Other(Error::Version { server: version, library }))
+            }
+            other => Err(CallError::Other(unexpected(&other))),
         }
     }
 

@@ -41,6 +41,8 @@ pub enum Error {
     Prompt(#[from] PromptError),
     #[error(transparent)]
     Param(#[from] ParamError),
+    #[error("{0} must not be NULL")]
+    Null(&'static str),
     #[error("{0}")]
     Argument(String),
     #[error("{message}")]
@@ -72,6 +74,11 @@ impl Error {
         Error::Argument(message.into())
     }
 
+    /// The value of an argument that must have one.
+    pub fn required<T>(argument: Option<T>, name: &'static str) -> Result<T> {
+        argument.ok_or(Error::Null(name))
+    }
+
     fn sqlstate(&self) -> PgSqlErrorCode {
         use PgSqlErrorCode::*;
         match self {
@@ -100,6 +107,7 @@ impl Error {
                 _ => ERRCODE_DATA_EXCEPTION,
             },
             Error::NoModel(_) => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            Error::Null(_) => ERRCODE_NULL_VALUE_NOT_ALLOWED,
             Error::Prompt(_) | Error::Argument(_) | Error::ArgumentWithHint { .. } => {
                 ERRCODE_INVALID_PARAMETER_VALUE
             }

@@ -32,6 +32,39 @@ pub fn invalidate(classifier: RegClass) {
     }
 }
 
+/// Whether another session is changing the classifier. Its change becomes visible a moment before it
+/// is announced, and its locks go after that: only when nobody holds one, all that a snapshot shows has
+/// been announced. (A standby has no such locks, and that moment.)
+pub fn is_being_changed(classifier: RegClass) -> bool {
+    // SAFETY: reads a flag of PostgreSQL's.
+    let is_standby = unsafe { pg_sys::RecoveryInProgress() };
+    !is_standby
+        && (is_locked_for_writing(classifier.0) || settings_table().is_some_and(is_locked_for_writing))
+}
+
+/// The OID of `susx.classifier`.
+fn settings_table() -> Option<pg_sys::Oid> {
+    // SAFETY: look-ups by constant names, which return an invalid OID where there is nothing.
+    let table = unsafe {
+        let schema = pg_sys::get_namespace_oid(c"susx".as_ptr(), true);
+        pg_sys::get_relname_relid(c"classifier".as_ptr(), schema)
+    };
+    (table != pg_sys::Oid::INVALID).then_some(table)
+}
+
+/// Tries a lock that only writers are in the way of. It is given back at once; nobody waits for it.
+fn is_locked_for_writing(table: pg_sys::Oid) -> bool {
+    let share = pg_sys::ShareLock as pg_sys::LOCKMODE;
+    // SAFETY: any OID may be locked; what was locked is unlocked.
+    unsafe {
+        let is_free = pg_sys::ConditionalLockRelationOid(table, share);
+        if is_free {
+            pg_sys::UnlockRelationOid(table, share);
+        }
+        !is_free
+    }
+}
+
 #[pg_guard]
 unsafe extern "C-unwind" fn on_invalidation(_arg: pg_sys::Datum, relation: pg_sys::Oid) {
     match relation {

@@ -37,7 +37,7 @@ const LIBRARY: &str = "libonnxruntime.so";
 const WORKER: &str = "susx supervisor";
 
 /// Between two looks for the socket of a server that is starting.
-const LOOK_AGAIN: Duration = Duration::from_millis(10);
+pub const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// How long the server may take to end when it is asked to.
 const GRACE: Duration = Duration::from_secs(5);
 /// A server that lived this long gets a prompt restart.
@@ -62,9 +62,8 @@ fn worker() -> BackgroundWorkerBuilder {
         .set_start_time(BgWorkerStartTime::ConsistentState)
 }
 
-/// Connects a backend to the server; starts the server where there is none.
-pub fn connect() -> Result<UnixStream> {
-    let deadline = Instant::now() + guc::startup_timeout();
+/// Connects a backend to the server; starts the server where there is none, and waits for it.
+pub fn connect(deadline: Instant) -> Result<UnixStream> {
     let mut asked = false;
     loop {
         match try_connect() {

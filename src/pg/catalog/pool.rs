@@ -233,7 +233,7 @@ pub fn with_iterative_scans<T>(call: impl FnOnce() -> Result<T>) -> Result<T> {
         &[],
     )?;
     let result = call();
-    // SAFETY: closes the level opened above.
-    unsafe { pg_sys::AtEOXact_GUC(true, level) };
+    // SAFETY: closes the level opened above. As if aborted: a commit would keep the values.
+    unsafe { pg_sys::AtEOXact_GUC(false, level) };
     result
 }

@@ -42,7 +42,11 @@ def model_dir() -> Iterator[Path]:
     shutil.copytree(MODELS / "demo", folder / "demo")
     make = Path(__file__).parent / "models" / "tiny_clip.py"
     for variant in TINY_VARIANTS:
-        subprocess.run([sys.executable, make, folder / f"tiny_{variant}", "--variant", variant], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            [sys.executable, make, folder / f"tiny_{variant}", "--variant", variant],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
     yield folder
     shutil.rmtree(folder)
 
@@ -149,10 +153,12 @@ def photos(cluster: Cluster) -> str:
         paths = sorted(source.glob("*/*.jpg"))
         rows = ((i, path.read_bytes(), path.parent.name.replace("_", " ")) for i, path in enumerate(paths))
         session.copy("photos", ["id", "image", "truth"], rows)
-        session.run("""
+        session.run(
+            """
             UPDATE photos p SET embedding = e.embedding
             FROM (SELECT array_agg(id ORDER BY id) AS ids, array_agg(image ORDER BY id) AS images
                   FROM photos GROUP BY id / 256) batch, susx.embed_images(batch.images) e
-            WHERE p.id = batch.ids[e.ord]""")
+            WHERE p.id = batch.ids[e.ord]"""
+        )
         assert session.rows("SELECT count(*), count(embedding) FROM photos") == [(1200, 1200)]
     return "photographs.photos"

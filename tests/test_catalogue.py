@@ -9,7 +9,7 @@ STABLE, VOLATILE = "s", "v"
 SAFE, RESTRICTED, UNSAFE = "s", "r", "u"
 FUNCTIONS = {
     "add_support(regclass,text,vector[])": (VOLATILE, UNSAFE),
-    "alter_classifier(regclass,real,real,real,real,real,text,text)": (VOLATILE, UNSAFE),
+    f"alter_classifier(regclass,{','.join(['double precision'] * 5)},text,text)": (VOLATILE, UNSAFE),
     "build_support_set(regclass,regclass,integer,text,text,text,text,boolean)": (VOLATILE, UNSAFE),
     "classify(regclass,bytea,integer,text)": (STABLE, SAFE),
     "classify(regclass,vector,integer,text)": (STABLE, SAFE),
@@ -26,13 +26,11 @@ FUNCTIONS = {
 TRIGGER_FUNCTIONS = {"classifier_changed()", "settings_changed()", "forget_dropped()"}
 
 MEMBERS = """
-    SELECT d.classid::regclass::text, d.objid, pg_describe_object(d.classid, d.objid, 0), obj_description(d.objid, d.classid::regclass::text)
+    SELECT d.classid::regclass::text, d.objid, pg_describe_object(d.classid, d.objid, 0),
+           obj_description(d.objid, d.classid::regclass::text)
     FROM pg_depend d JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
-    WHERE e.extname = 'susx' AND d.deptype = 'e' AND d.classid::regclass::text IN ('pg_proc', 'pg_class', 'pg_event_trigger', 'pg_type', 'pg_namespace')"""
-
-
-def signature(text):
-    return text.replace("double precision", "real")
+    WHERE e.extname = 'susx' AND d.deptype = 'e'
+      AND d.classid::regclass::text IN ('pg_proc', 'pg_class', 'pg_event_trigger', 'pg_namespace')"""
 
 
 @pytest.mark.parametrize("database", ["public", "fresh"])
@@ -40,11 +38,16 @@ def test_functions(connect, fresh_database, database):
     session = connect()
     if database == "fresh":
         session = connect(fresh_database)
-        session.run("CREATE SCHEMA vectors; CREATE EXTENSION vector SCHEMA vectors; CREATE EXTENSION susx; SET search_path = vectors")
-    rows = session.rows("""
+        session.run(
+            "CREATE SCHEMA vectors; CREATE EXTENSION vector SCHEMA vectors; CREATE EXTENSION susx; "
+            "SET search_path = vectors"
+        )
+    rows = session.rows(
+        """
         SELECT p.oid::regprocedure::text, p.provolatile, p.proparallel FROM pg_proc p
-        WHERE p.pronamespace = 'susx'::regnamespace""")
-    found = {signature(name.removeprefix("susx.")): declared for name, *declared in rows}
+        WHERE p.pronamespace = 'susx'::regnamespace"""
+    )
+    found = {name.removeprefix("susx."): declared for name, *declared in rows}
     assert set(found) == set(FUNCTIONS) | TRIGGER_FUNCTIONS
     for name, (volatility, parallel) in FUNCTIONS.items():
         assert found[name] == [volatility, parallel], name
@@ -53,12 +56,14 @@ def test_functions(connect, fresh_database, database):
 def test_everything_has_a_comment(sql):
     members = sql.rows(MEMBERS)
     assert {kind for kind, *_ in members} >= {"pg_proc", "pg_class", "pg_event_trigger"}
-    undescribed = [what for kind, _, what, comment in members if not comment and kind != "pg_type"]
+    undescribed = [what for kind, _, what, comment in members if not comment]
     assert undescribed == []
-    columns = sql.rows("""
+    columns = sql.rows(
+        """
         SELECT attrelid::regclass::text, attname, col_description(attrelid, attnum) FROM pg_attribute
         WHERE attrelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'susx'::regnamespace AND relkind IN ('r', 'v'))
-        AND attnum > 0 AND NOT attisdropped""")
+        AND attnum > 0 AND NOT attisdropped"""
+    )
     assert len(columns) >= 9
     assert [column for column in columns if not column[2]] == []
     assert sql.one("SELECT obj_description(oid) FROM pg_extension WHERE extname = 'susx'")
@@ -67,15 +72,27 @@ def test_everything_has_a_comment(sql):
 def test_settings_are_described(sql):
     sql.run("LOAD 'susx'")
     rows = dict(sql.rows("SELECT name, short_desc FROM pg_settings WHERE name LIKE 'susx.%'"))
-    expected = {"model", "model_dir", "onnxruntime_library", "execution_provider", "require_gpu", "max_image_bytes", "max_image_pixels"}
+    expected = {
+        "model",
+        "model_dir",
+        "onnxruntime_library",
+        "execution_provider",
+        "require_gpu",
+        "max_image_bytes",
+        "max_image_pixels",
+    }
     assert {f"susx.{name}" for name in expected} <= set(rows)
     assert all(rows.values())
 
 
 def test_arguments_have_the_names_of_the_manual(sql):
-    names = dict(sql.rows("""
+    names = dict(
+        sql.rows(
+            """
         SELECT proname || pronargs, array_to_string(proargnames[1:pronargs], ' ') FROM pg_proc
-        WHERE pronamespace = 'susx'::regnamespace AND prorettype <> 'trigger'::regtype AND pronargs > 0"""))
+        WHERE pronamespace = 'susx'::regnamespace AND prorettype <> 'trigger'::regtype AND pronargs > 0"""
+        )
+    )
     assert names == {
         "add_support3": "classifier category embeddings",
         "alter_classifier8": "classifier alpha beta gamma temperature logit_scale method model",
@@ -121,9 +138,17 @@ def test_drop_and_create_again(connect, fresh_database):
 def test_pgvector_in_a_schema_of_its_own(connect, fresh_database):
     session = connect(fresh_database)
     session.run("CREATE SCHEMA vectors; CREATE EXTENSION vector SCHEMA vectors; CREATE EXTENSION susx")
-    session.run("SELECT susx.create_classifier('c', '{a,b}', text_embeddings => ARRAY['[1,0]', '[0,1]']::vectors.vector[])")
-    session.run("CREATE TABLE pool (id int PRIMARY KEY, embedding vectors.vector(2)); INSERT INTO pool VALUES (1, '[1,0]'), (2, '[0,1]')")
-    for index in ("", "CREATE INDEX ON pool USING hnsw (embedding vectors.vector_cosine_ops); SET enable_seqscan = off"):
+    session.run(
+        "SELECT susx.create_classifier('c', '{a,b}', text_embeddings => ARRAY['[1,0]', '[0,1]']::vectors.vector[])"
+    )
+    session.run(
+        "CREATE TABLE pool (id int PRIMARY KEY, embedding vectors.vector(2)); "
+        "INSERT INTO pool VALUES (1, '[1,0]'), (2, '[0,1]')"
+    )
+    for index in (
+        "",
+        "CREATE INDEX ON pool USING hnsw (embedding vectors.vector_cosine_ops); SET enable_seqscan = off",
+    ):
         session.run(index)
         assert [row[1] for row in session.rows("SELECT * FROM susx.build_support_set('c', 'pool')")] == [1, 1]
     assert session.one("SELECT susx.label('c', '[1,0]'::vectors.vector)") == "a"
@@ -132,9 +157,14 @@ def test_pgvector_in_a_schema_of_its_own(connect, fresh_database):
 def test_another_type_called_vector(connect, fresh_database):
     """It is pgvector's type by its extension, not by its name."""
     session = connect(fresh_database)
-    session.run("SET client_min_messages = warning; CREATE SCHEMA mine; CREATE DOMAIN mine.vector AS text; CREATE EXTENSION susx CASCADE")
+    session.run(
+        "SET client_min_messages = warning; CREATE SCHEMA mine; CREATE DOMAIN mine.vector AS text; "
+        "CREATE EXTENSION susx CASCADE"
+    )
     session.run("SET search_path = mine, public")
-    session.run("SELECT susx.create_classifier('c', '{a,b}', text_embeddings => ARRAY['[1,0]', '[0,1]']::public.vector[])")
+    session.run(
+        "SELECT susx.create_classifier('c', '{a,b}', text_embeddings => ARRAY['[1,0]', '[0,1]']::public.vector[])"
+    )
     session.run("CREATE TABLE pool (id int PRIMARY KEY, embedding mine.vector)")
     assert "vector" in session.fails("SELECT susx.build_support_set('c', 'pool')").message
     assert session.one("SELECT susx.label('c', '[1,0]'::public.vector)") == "a"

@@ -11,7 +11,7 @@ KNOWN = "SELECT count(*) FROM susx.classifier WHERE classifier::oid = %s"
 DROPS = {
     "DROP TABLE": "DROP TABLE {0}.compass",
     "DROP TABLE of several": "CREATE TABLE {0}.other (i int); DROP TABLE {0}.other, {0}.compass",
-    "DROP TABLE IF EXISTS CASCADE": "CREATE VIEW {0}.v AS SELECT * FROM {0}.compass; DROP TABLE IF EXISTS {0}.compass CASCADE",
+    "DROP TABLE CASCADE": "CREATE VIEW {0}.v AS TABLE {0}.compass; DROP TABLE IF EXISTS {0}.compass CASCADE",
     "DROP SCHEMA": "DROP SCHEMA {0} CASCADE; CREATE SCHEMA {0}",
 }
 

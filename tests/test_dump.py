@@ -7,7 +7,8 @@ import pytest
 from helpers.toy import create_compass, create_points, create_random
 
 SCORES = """
-    SELECT p.id, c.category, c.score FROM shop.points p, susx.classify('shop."The Toy"', p.embedding, 2) c ORDER BY p.id, c.rank"""
+    SELECT p.id, c.category, c.score FROM shop.points p, susx.classify('shop."The Toy"', p.embedding, 2) c
+    ORDER BY p.id, c.rank"""
 
 
 @pytest.fixture
@@ -18,7 +19,9 @@ def original(cluster, connect, fresh_database):
     session.run("SET search_path = shop, public")
     create_random(session, '"The Toy"', categories=6, dimensions=12)
     create_points(session, "points", rows=300, dimensions=12)
-    session.run("SELECT susx.alter_classifier('\"The Toy\"', alpha => 0.1, beta => 3.3333333, gamma => 0.7, method => 'tip-x')")
+    session.run(
+        "SELECT susx.alter_classifier('\"The Toy\"', alpha => 0.1, beta => 3.3333333, gamma => 0.7, method => 'tip-x')"
+    )
     create_compass(session, "public.compass")
     session.run("SELECT susx.create_classifier('kinds', '{cat,dog}', model => 'tiny_split')")
     return session
@@ -43,18 +46,31 @@ def test_a_dump_restored(cluster, original, copy, format, fresh_database):
         cluster.program("pg_restore", "--exit-on-error", "--jobs=2", "--dbname", cluster.url("restored"), file)
 
     settings = "SELECT classifier::text, c.* FROM susx.classifier c ORDER BY classifier::text"
-    without_oids = [(row[0], *row[2:]) for row in original.rows(settings.replace("classifier::text", "(SELECT relname::text FROM pg_class WHERE oid = classifier)"))]
+    without_oids = [
+        (row[0], *row[2:])
+        for row in original.rows(
+            settings.replace("classifier::text", "(SELECT relname::text FROM pg_class WHERE oid = classifier)")
+        )
+    ]
     assert len(without_oids) == 3
-    assert [(row[0], *row[2:]) for row in copy.rows(settings.replace("classifier::text", "(SELECT relname::text FROM pg_class WHERE oid = classifier)"))] == without_oids
+    assert [
+        (row[0], *row[2:])
+        for row in copy.rows(
+            settings.replace("classifier::text", "(SELECT relname::text FROM pg_class WHERE oid = classifier)")
+        )
+    ] == without_oids
     assert copy.rows(SCORES) == original.rows(SCORES)
     assert len(copy.rows(SCORES)) == 600
 
     # It is a classifier as every other: changes count, and a drop takes the settings along.
     before = copy.rows(SCORES)
-    copy.run("SELECT susx.add_support('shop.\"The Toy\"', 'c01', (SELECT array_agg(embedding) FROM shop.points WHERE id < 9))")
+    copy.run(
+        "SELECT susx.add_support('shop.\"The Toy\"', 'c01', (SELECT array_agg(embedding) FROM shop.points "
+        "WHERE id < 9))"
+    )
     assert copy.rows(SCORES) != before
     assert copy.one("SELECT susx.label('shop.kinds', susx.embed_text('a photo of a dog.', 'tiny_split'))") == "dog"
-    copy.run("DROP TABLE shop.\"The Toy\"")
+    copy.run('DROP TABLE shop."The Toy"')
     assert copy.one("SELECT count(*) FROM susx.classifier") == 2
 
 

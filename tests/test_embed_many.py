@@ -52,11 +52,16 @@ def test_images_larger_than_a_request(sql, images, alone):
     large = encode(Image.fromarray(noise), "BMP")
     assert len(large) > 4 << 20
     expected = array(sql.one(IMAGE, large))
-    check(sql.rows(IMAGES, [images[0], large, large, images[1], large]), [alone[0], expected, expected, alone[1], expected])
+    check(
+        sql.rows(IMAGES, [images[0], large, large, images[1], large]),
+        [alone[0], expected, expected, alone[1], expected],
+    )
 
 
 def test_null_elements(sql, images, alone):
-    check(sql.rows(IMAGES, [None, images[0], None, None, images[1], None]), [None, alone[0], None, None, alone[1], None])
+    check(
+        sql.rows(IMAGES, [None, images[0], None, None, images[1], None]), [None, alone[0], None, None, alone[1], None]
+    )
     check(sql.rows(IMAGES, [None, None]), [None, None])
 
 
@@ -96,18 +101,26 @@ def test_null_texts(sql):
 
 def test_two_dimensional_arrays(sql, images, alone):
     """PostgreSQL has no type for a flat array: the elements come in storage order, as from unnest."""
-    check(sql.rows("SELECT ord, embedding::text, error FROM susx.embed_images(ARRAY[[%s, %s], [%s, NULL]]::bytea[], 'tiny_split')", *images[:3]),
-          [*alone[:3], None])
+    check(
+        sql.rows(
+            "SELECT ord, embedding::text, error "
+            "FROM susx.embed_images(ARRAY[[%s, %s], [%s, NULL]]::bytea[], 'tiny_split')",
+            *images[:3],
+        ),
+        [*alone[:3], None],
+    )
 
 
 def test_in_one_statement_with_the_table(sql, images, alone):
     """The statement of the manual: a table's images in batches, each embedding to its row."""
     sql.run("CREATE TABLE photos (id int PRIMARY KEY, image bytea, embedding vector)")
     sql.copy("photos", ["id", "image"], ((i, image) for i, image in enumerate(images)))
-    sql.run("""
+    sql.run(
+        """
         UPDATE photos p SET embedding = e.embedding
         FROM (SELECT array_agg(id ORDER BY id) AS ids, array_agg(image ORDER BY id) AS images
               FROM photos GROUP BY id / 16) batch, susx.embed_images(batch.images, 'tiny_split') e
-        WHERE p.id = batch.ids[e.ord]""")
+        WHERE p.id = batch.ids[e.ord]"""
+    )
     for (found,), right in zip(sql.rows("SELECT embedding::text FROM photos ORDER BY id"), alone):
         assert cosine(array(found), right) > 0.99999

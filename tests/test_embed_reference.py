@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from conftest import MODEL_NAMES
 from helpers.pictures import encode, picture
@@ -68,8 +67,10 @@ def test_what_clip_itself_makes_of_odd_sizes(sql, reference):
     """The tensors that OpenAI's own preprocessing makes of seven JPEGs, with the demo model's mean and spread."""
     golden = SHARED / "clip-vectors" / "golden"
     tensors = np.load(golden / "preprocessed_7x3x224x224.f32.npy")
-    mean, std = (np.array(values)[:, None, None] for values in (
-        (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)))
+    mean, std = (
+        np.array(values)[:, None, None]
+        for values in ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+    )
     model = reference("demo")
     for name, tensor in zip((golden / "order.txt").read_text().split(), tensors):
         levels = np.rint((tensor * std + mean) * 255) / 255
@@ -84,8 +85,12 @@ def test_models(sql):
     """What models() says of models that have been used."""
     for model in MODEL_NAMES:
         sql.run("SELECT susx.embed_text('a cat', %s)", model)
-    found = {row[0]: row[1:] for row in sql.rows(
-        "SELECT name, kind, dimensions, image_size, provider, loaded, bytes > 0, error FROM susx.models()")}
+    found = {
+        row[0]: row[1:]
+        for row in sql.rows(
+            "SELECT name, kind, dimensions, image_size, provider, loaded, bytes > 0, error FROM susx.models()"
+        )
+    }
     cpu = "CPUExecutionProvider"
     assert set(found) == set(MODEL_NAMES)
     for model in MODEL_NAMES:

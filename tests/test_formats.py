@@ -38,14 +38,17 @@ def decoded(file: bytes) -> Image.Image:
     return Image.open(io.BytesIO(file))
 
 
-@pytest.mark.parametrize("mode, options", [
-    ("RGB", {"quality": 90}),
-    ("RGB", {"quality": 90, "progressive": True}),
-    ("RGB", {"quality": 90, "subsampling": 0}),
-    ("RGB", {"quality": 90, "restart_marker_blocks": 4}),
-    ("L", {"quality": 90}),
-    ("CMYK", {"quality": 95}),
-])
+@pytest.mark.parametrize(
+    "mode, options",
+    [
+        ("RGB", {"quality": 90}),
+        ("RGB", {"quality": 90, "progressive": True}),
+        ("RGB", {"quality": 90, "subsampling": 0}),
+        ("RGB", {"quality": 90, "restart_marker_blocks": 4}),
+        ("L", {"quality": 90}),
+        ("CMYK", {"quality": 95}),
+    ],
+)
 def test_jpeg(same, mode, options):
     file = encode(picture(1).convert(mode), "JPEG", **options)
     same(file, decoded(file), wrong=ImageOps.invert(picture(1)))
@@ -143,10 +146,20 @@ def test_bmp(same, mode):
     same(encode(image, "BMP"), image.convert("RGB"), wrong=ImageOps.flip(picture(13)))
 
 
-@pytest.mark.parametrize("mode, compression", [
-    ("RGB", "raw"), ("RGB", "tiff_lzw"), ("RGB", "tiff_adobe_deflate"), ("RGB", "packbits"), ("RGB", "jpeg"),
-    ("L", "raw"), ("P", "tiff_lzw"), ("1", "group4"), ("CMYK", "raw"),
-])
+@pytest.mark.parametrize(
+    "mode, compression",
+    [
+        ("RGB", "raw"),
+        ("RGB", "tiff_lzw"),
+        ("RGB", "tiff_adobe_deflate"),
+        ("RGB", "packbits"),
+        ("RGB", "jpeg"),
+        ("L", "raw"),
+        ("P", "tiff_lzw"),
+        ("1", "group4"),
+        ("CMYK", "raw"),
+    ],
+)
 def test_tiff(same, mode, compression):
     image = picture(14).quantize(64) if mode == "P" else picture(14).convert(mode)
     file = encode(image, "TIFF", compression=compression)

@@ -43,11 +43,15 @@ def embed(sql, files):
 @needs("bad-images")
 @pytest.mark.parametrize("folder", ["pngsuite", "image-rs", "jpeg-crash", "exif"])
 def test_collected_files(sql, same_server, folder):
-    paths = sorted(path for path in (SHARED / "bad-images" / folder).iterdir() if path.suffix not in (".md", ".LICENSE", ".README"))
+    paths = sorted(
+        path for path in (SHARED / "bad-images" / folder).iterdir() if path.suffix not in (".md", ".LICENSE", ".README")
+    )
     embedded = dict(zip((path.name for path in paths), embed(sql, [path.read_bytes() for path in paths])))
     if folder == "pngsuite":
         # Files whose names begin with x are broken, the others are pictures.
-        assert {name for name, good in embedded.items() if not good} == {name for name in embedded if name.startswith("x")}
+        assert {name for name, good in embedded.items() if not good} == {
+            name for name in embedded if name.startswith("x")
+        }
     if folder == "exif":
         assert all(embedded.values())
 

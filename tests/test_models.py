@@ -17,11 +17,30 @@ from helpers.settings import reloaded
 UNKNOWN = "42704"
 
 
-@pytest.mark.parametrize("name", ["nothing", "", ".", "..", "../demo", "demo/", "demo/onnx", "/etc", "Demo", "demo\n", pytest.param("x" * 5000, id="very long")])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "nothing",
+        "",
+        ".",
+        "..",
+        "../demo",
+        "demo/",
+        "demo/onnx",
+        "/etc",
+        "Demo",
+        "demo\n",
+        pytest.param("x" * 5000, id="very long"),
+    ],
+)
 def test_no_such_model(sql, name):
     """Whatever leads out of susx.model_dir is no model's name. The hint lists what there is."""
-    for query in ("SELECT susx.embed_text('a cat', %s)", "SELECT susx.embed_image('', %s)",
-                  "SELECT * FROM susx.embed_images('{x,y}', %s)", "SELECT susx.create_classifier('c', '{a,b}', model => %s)"):
+    for query in (
+        "SELECT susx.embed_text('a cat', %s)",
+        "SELECT susx.embed_image('', %s)",
+        "SELECT * FROM susx.embed_images('{x,y}', %s)",
+        "SELECT susx.create_classifier('c', '{a,b}', model => %s)",
+    ):
         refusal = sql.fails(query, name)
         assert refusal.sqlstate == UNKNOWN, query
         assert "demo" in refusal.hint and "tiny_siglip" in refusal.hint

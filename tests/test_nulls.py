@@ -15,30 +15,36 @@ def sql(sql):
     return sql
 
 
-@pytest.mark.parametrize("call", [
-    "susx.embed_image(NULL)",
-    "susx.embed_image(NULL, 'demo')",
-    "susx.embed_image(NULL, 'there is no such model')",
-    "susx.embed_text(NULL)",
-    "susx.embed_text(NULL, 'demo')",
-    "susx.label('compass', NULL::vector)",
-    "susx.label('compass', NULL::bytea)",
-    "susx.label(NULL, '[1,0]'::vector)",
-    "susx.label(NULL, 'x'::bytea)",
-    "susx.label(NULL, NULL::vector, NULL)",
-])
+@pytest.mark.parametrize(
+    "call",
+    [
+        "susx.embed_image(NULL)",
+        "susx.embed_image(NULL, 'demo')",
+        "susx.embed_image(NULL, 'there is no such model')",
+        "susx.embed_text(NULL)",
+        "susx.embed_text(NULL, 'demo')",
+        "susx.label('compass', NULL::vector)",
+        "susx.label('compass', NULL::bytea)",
+        "susx.label(NULL, '[1,0]'::vector)",
+        "susx.label(NULL, 'x'::bytea)",
+        "susx.label(NULL, NULL::vector, NULL)",
+    ],
+)
 def test_null_for_null(sql, call):
     assert sql.rows(f"SELECT {call}") == [(None,)]
 
 
-@pytest.mark.parametrize("call", [
-    "susx.classify('compass', NULL::vector)",
-    "susx.classify('compass', NULL::bytea)",
-    "susx.classify(NULL, '[1,0]'::vector)",
-    "susx.classify(NULL, NULL::bytea, NULL, NULL)",
-    "susx.embed_images(NULL)",
-    "susx.embed_texts(NULL, 'demo')",
-])
+@pytest.mark.parametrize(
+    "call",
+    [
+        "susx.classify('compass', NULL::vector)",
+        "susx.classify('compass', NULL::bytea)",
+        "susx.classify(NULL, '[1,0]'::vector)",
+        "susx.classify(NULL, NULL::bytea, NULL, NULL)",
+        "susx.embed_images(NULL)",
+        "susx.embed_texts(NULL, 'demo')",
+    ],
+)
 def test_no_rows_for_null(sql, call):
     assert sql.rows(f"SELECT * FROM {call}") == []
 
@@ -55,31 +61,43 @@ def test_null_for_what_has_a_default_is_the_default(sql):
 
 
 def test_rows_with_null_among_others(sql):
-    sql.run("CREATE TABLE points AS SELECT * FROM (VALUES (1, '[1,0]'::vector), (2, NULL), (3, '[0,1]')) v (id, embedding)")
-    assert sql.rows("SELECT id, susx.label('compass', embedding, 'zero-shot') FROM points ORDER BY id") == [(1, "east"), (2, None), (3, "north")]
+    sql.run(
+        "CREATE TABLE points AS SELECT * FROM (VALUES (1, '[1,0]'::vector), (2, NULL), (3, '[0,1]')) v (id, embedding)"
+    )
+    assert sql.rows("SELECT id, susx.label('compass', embedding, 'zero-shot') FROM points ORDER BY id") == [
+        (1, "east"),
+        (2, None),
+        (3, "north"),
+    ]
     assert sql.column("SELECT id FROM points, susx.classify('compass', embedding) ORDER BY id") == [1, 3]
 
 
-@pytest.mark.parametrize("call", [
-    "susx.create_classifier(NULL, '{a,b}')",
-    "susx.create_classifier('new', NULL)",
-    "susx.create_classifier('new', '{a,b}', NULL::text[])",
-    "susx.create_classifier('new', '{a,b}', text_embeddings => NULL)",
-    "susx.create_classifier(NULL, NULL, text_embeddings => NULL)",
-    "susx.alter_classifier(NULL, alpha => 2)",
-    "susx.add_support(NULL, 'east', ARRAY['[1,0]']::vector[])",
-    "susx.add_support('compass', NULL, ARRAY['[1,0]']::vector[])",
-    "susx.add_support('compass', 'east', NULL)",
-    "susx.build_support_set(NULL, 'compass')",
-    "susx.build_support_set('compass', NULL)",
-    "susx.build_support_set('compass', 'compass', NULL)",
-    "susx.build_support_set('compass', 'compass', prompting => NULL)",
-    "susx.build_support_set('compass', 'compass', embedding_column => NULL)",
-    "susx.build_support_set('compass', 'compass', exclusive => NULL)",
-])
+@pytest.mark.parametrize(
+    "call",
+    [
+        "susx.create_classifier(NULL, '{a,b}')",
+        "susx.create_classifier('new', NULL)",
+        "susx.create_classifier('new', '{a,b}', NULL::text[])",
+        "susx.create_classifier('new', '{a,b}', text_embeddings => NULL)",
+        "susx.create_classifier(NULL, NULL, text_embeddings => NULL)",
+        "susx.alter_classifier(NULL, alpha => 2)",
+        "susx.add_support(NULL, 'east', ARRAY['[1,0]']::vector[])",
+        "susx.add_support('compass', NULL, ARRAY['[1,0]']::vector[])",
+        "susx.add_support('compass', 'east', NULL)",
+        "susx.build_support_set(NULL, 'compass')",
+        "susx.build_support_set('compass', NULL)",
+        "susx.build_support_set('compass', 'compass', NULL)",
+        "susx.build_support_set('compass', 'compass', prompting => NULL)",
+        "susx.build_support_set('compass', 'compass', embedding_column => NULL)",
+        "susx.build_support_set('compass', 'compass', exclusive => NULL)",
+    ],
+)
 def test_null_for_what_is_needed(sql, call):
     """An error that says so, or nothing; and nothing is changed."""
-    state = "SELECT array_agg(c ORDER BY id), (SELECT array_agg(s ORDER BY classifier::oid) FROM susx.classifier s) FROM compass c"
+    state = (
+        "SELECT array_agg(c ORDER BY id), (SELECT array_agg(s ORDER BY classifier::oid) "
+        "FROM susx.classifier s) FROM compass c"
+    )
     before = sql.rows(state)
     try:
         assert sql.rows(f"SELECT {call}") in ([], [(None,)]), "neither an error nor nothing"

@@ -22,14 +22,18 @@ def test_zero_shot(sql, photos, kinds):
 
 
 def test_with_a_support_set_from_the_same_photographs(sql, photos, kinds):
-    built = sql.rows("SELECT category, images, similarity FROM susx.build_support_set('kinds', %s, per_class => 16)", photos)
+    built = sql.rows(
+        "SELECT category, images, similarity FROM susx.build_support_set('kinds', %s, per_class => 16)", photos
+    )
     assert [row[0] for row in built] == kinds
     assert all(images <= 16 for _, images, _ in built)
     assert sum(images for _, images, _ in built) >= 400
     assert all(similarity is None if images == 0 else 0 < similarity < 1 for _, images, similarity in built)
     assert sql.one(ACCURACY.format(photos)) >= 91
     # What it was asked for is what is in the table.
-    found = sql.rows("SELECT category, count(*)::int FROM kinds WHERE kind = 'image' GROUP BY category ORDER BY category")
+    found = sql.rows(
+        "SELECT category, count(*)::int FROM kinds WHERE kind = 'image' GROUP BY category ORDER BY category"
+    )
     assert found == sorted((category, images) for category, images, _ in built if images)
 
 
@@ -39,9 +43,11 @@ def test_labels_come_from_images_as_from_their_embeddings(sql, photos, kinds):
     rows = sql.rows(f"SELECT susx.label('kinds', image), susx.label('kinds', embedding) FROM {some} p")
     assert len(rows) == 20
     assert all(image == embedding for image, embedding in rows)
-    rows = sql.rows(f"""
+    rows = sql.rows(
+        f"""
         SELECT a.category, b.category, a.score, b.score FROM {some} p, susx.classify('kinds', p.image, 3) a
-        JOIN LATERAL susx.classify('kinds', p.embedding, 3) b ON a.rank = b.rank""")
+        JOIN LATERAL susx.classify('kinds', p.embedding, 3) b ON a.rank = b.rank"""
+    )
     assert len(rows) == 60
     assert all(a == b and x == pytest.approx(y, rel=1e-3) for a, b, x, y in rows)
 
@@ -53,7 +59,9 @@ def test_an_index_finds_nearly_the_same_support_set(sql, photos, kinds, operator
     sql.run("SELECT susx.build_support_set('kinds', 'pool')")
     exact = set(sql.column(chosen))
 
-    sql.run(f"CREATE INDEX pool_index ON pool USING hnsw (embedding {operators}); ANALYZE pool; SET enable_seqscan = off")
+    sql.run(
+        f"CREATE INDEX pool_index ON pool USING hnsw (embedding {operators}); ANALYZE pool; SET enable_seqscan = off"
+    )
     sql.run("SELECT susx.build_support_set('kinds', 'pool')")
     indexed = set(sql.column(chosen))
     # The statistics of a transaction are counted a moment after its end.

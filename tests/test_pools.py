@@ -21,12 +21,26 @@ def build(sql, pool, more=""):
     return counts, sql.column("SELECT source_key FROM compass WHERE kind = 'image' ORDER BY id")
 
 
-@pytest.mark.parametrize("type, make", [
-    ("int", "i"), ("smallint", "i::smallint"), ("bigint", "i + 5000000000"), ("numeric(12,3)", "i / 8.0"), ("text", "'k ''\"\\ ' || i"),
-    ("varchar(9)", "'k' || i"), ("char(5)", "'k' || i"), ("name", "('k' || i)::name"), ("uuid", "md5(i::text)::uuid"),
-    ("timestamptz", "'2026-03-29 00:30:00.000001+00'::timestamptz + i * interval '1 hour'"), ("date", "'2026-01-01'::date + i"),
-    ("bytea", "decode('00ff0' || i, 'hex')"), ("float8", "i / 3.0::float8"), ("oid", "i::oid"), ("bool", "i = 1"),
-])
+@pytest.mark.parametrize(
+    "type, make",
+    [
+        ("int", "i"),
+        ("smallint", "i::smallint"),
+        ("bigint", "i + 5000000000"),
+        ("numeric(12,3)", "i / 8.0"),
+        ("text", "'k ''\"\\ ' || i"),
+        ("varchar(9)", "'k' || i"),
+        ("char(5)", "'k' || i"),
+        ("name", "('k' || i)::name"),
+        ("uuid", "md5(i::text)::uuid"),
+        ("timestamptz", "'2026-03-29 00:30:00.000001+00'::timestamptz + i * interval '1 hour'"),
+        ("date", "'2026-01-01'::date + i"),
+        ("bytea", "decode('00ff0' || i, 'hex')"),
+        ("float8", "i / 3.0::float8"),
+        ("oid", "i::oid"),
+        ("bool", "i = 1"),
+    ],
+)
 def test_keys_of_every_type(sql, type, make):
     sql.run(f"CREATE TABLE pool (key {type} PRIMARY KEY, embedding vector(2))")
     some = "" if type != "bool" else "WHERE i IN (1, 3)"
@@ -36,19 +50,47 @@ def test_keys_of_every_type(sql, type, make):
     assert sum(counts) == len(keys) == len(expected)
     assert set(keys) == set(expected)
     # The key leads back to the row, as the manual shows it.
-    assert sql.one("SELECT count(*) FROM compass c JOIN pool p ON p.key::text = c.source_key WHERE c.embedding = p.embedding") == len(keys)
+    assert sql.one(
+        "SELECT count(*) FROM compass c JOIN pool p ON p.key::text = c.source_key WHERE c.embedding = p.embedding"
+    ) == len(keys)
 
 
 def test_keys_of_a_users_own_type(sql):
-    sql.run("CREATE TYPE shelf AS (room int, place text); CREATE DOMAIN positive AS int CHECK (value > 0); CREATE TYPE mood AS ENUM ('a', 'b', 'c', 'd')")
-    for type, make in (("shelf", "ROW(i, 'p,\"' || i)::shelf"), ("positive", "i::positive"), ("mood", "(ARRAY['a', 'b', 'c', 'd'])[i]::mood"), ("int[]", "ARRAY[i, -i]")):
-        sql.run(f"DROP TABLE IF EXISTS pool; CREATE TABLE pool (key {type} PRIMARY KEY, embedding vector(2)); INSERT INTO pool SELECT {make}, v FROM ({VALUES}) p (i, v)")
+    sql.run(
+        "CREATE TYPE shelf AS (room int, place text); CREATE DOMAIN positive AS int CHECK (value > 0); "
+        "CREATE TYPE mood AS ENUM ('a', 'b', 'c', 'd')"
+    )
+    for type, make in (
+        ("shelf", "ROW(i, 'p,\"' || i)::shelf"),
+        ("positive", "i::positive"),
+        ("mood", "(ARRAY['a', 'b', 'c', 'd'])[i]::mood"),
+        ("int[]", "ARRAY[i, -i]"),
+    ):
+        sql.run(
+            f"DROP TABLE IF EXISTS pool; CREATE TABLE pool (key {type} PRIMARY KEY, embedding vector(2)); "
+            f"INSERT INTO pool SELECT {make}, v FROM ({VALUES}) p (i, v)"
+        )
         counts, keys = build(sql, "pool")
         assert counts == [2, 2], type
         assert set(keys) == set(sql.column("SELECT key::text FROM pool"))
 
 
-@pytest.mark.parametrize("name", ['Pool', 'with space', 'with.dot', 'with"quote', "with'apostrophe", "Ünïcode 图", "select", "a" * 63, "%s", "$1", "back\\slash"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Pool",
+        "with space",
+        "with.dot",
+        'with"quote',
+        "with'apostrophe",
+        "Ünïcode 图",
+        "select",
+        "a" * 63,
+        "%s",
+        "$1",
+        "back\\slash",
+    ],
+)
 def test_strange_names(sql, name):
     """Of the schema, the table, its columns, and the classifier."""
     quoted = sql.one("SELECT quote_ident(%s)", name)
@@ -57,7 +99,12 @@ def test_strange_names(sql, name):
         sql.run(f"CREATE TABLE {quoted}.{quoted} (key int PRIMARY KEY, {quoted} vector(2))")
         sql.run(f"INSERT INTO {quoted}.{quoted} {VALUES}")
         create_compass(sql, f"{quoted}.classifier")
-        rows = sql.rows("SELECT * FROM susx.build_support_set(%s, %s, embedding_column => %s)", f"{quoted}.classifier", f"{quoted}.{quoted}", name)
+        rows = sql.rows(
+            "SELECT * FROM susx.build_support_set(%s, %s, embedding_column => %s)",
+            f"{quoted}.classifier",
+            f"{quoted}.{quoted}",
+            name,
+        )
         assert [row[1] for row in rows] == [2, 2]
         create_compass(sql, quoted)
         assert sql.one("SELECT susx.label(%s, '[1,0]'::vector)", quoted) == "east"
@@ -73,7 +120,10 @@ def test_a_key_column_is_named_in_its_own_case(sql):
 
 
 def test_a_view(sql):
-    sql.run(f"CREATE TABLE t (key int PRIMARY KEY, embedding vector(2), secret bool); INSERT INTO t SELECT *, i = 2 FROM ({VALUES}) p (i, v)")
+    sql.run(
+        f"CREATE TABLE t (key int PRIMARY KEY, embedding vector(2), secret bool); "
+        f"INSERT INTO t SELECT *, i = 2 FROM ({VALUES}) p (i, v)"
+    )
     sql.run("CREATE VIEW pool AS SELECT key, embedding FROM t WHERE NOT secret")
     assert "key_column" in sql.fails("SELECT susx.build_support_set('compass', 'pool')").hint
     assert build(sql, "pool", ", key_column => 'key'") == ([1, 2], ["1", "3", "4"])
@@ -82,10 +132,12 @@ def test_a_view(sql):
 
 
 def test_a_partitioned_table(sql):
-    sql.run("""
+    sql.run(
+        """
         CREATE TABLE pool (key int PRIMARY KEY, embedding vector(2)) PARTITION BY RANGE (key);
         CREATE TABLE low PARTITION OF pool FOR VALUES FROM (0) TO (3);
-        CREATE TABLE high PARTITION OF pool FOR VALUES FROM (3) TO (9)""")
+        CREATE TABLE high PARTITION OF pool FOR VALUES FROM (3) TO (9)"""
+    )
     sql.run(f"INSERT INTO pool {VALUES}")
     assert build(sql, "pool") == ([2, 2], ["1", "2", "3", "4"])
     # An index on a partitioned table is one on every partition.
@@ -94,22 +146,32 @@ def test_a_partitioned_table(sql):
 
 
 def test_inherited_tables_count(sql):
-    sql.run(f"CREATE TABLE pool (key int PRIMARY KEY, embedding vector(2)); CREATE TABLE child () INHERITS (pool); INSERT INTO child {VALUES}")
+    sql.run(
+        f"CREATE TABLE pool (key int PRIMARY KEY, embedding vector(2)); CREATE TABLE child () INHERITS (pool); "
+        f"INSERT INTO child {VALUES}"
+    )
     assert build(sql, "pool") == ([2, 2], ["1", "2", "3", "4"])
 
 
 def test_dropped_and_added_columns(sql):
-    sql.run(f"CREATE TABLE pool (gone int, key int PRIMARY KEY, embedding text); ALTER TABLE pool DROP gone, DROP embedding, ADD embedding vector(2); INSERT INTO pool {VALUES}")
+    sql.run(
+        f"CREATE TABLE pool (gone int, key int PRIMARY KEY, embedding text); "
+        f"ALTER TABLE pool DROP gone, DROP embedding, ADD embedding vector(2); INSERT INTO pool {VALUES}"
+    )
     assert build(sql, "pool") == ([2, 2], ["1", "2", "3", "4"])
 
 
-@pytest.mark.parametrize("index", ["hnsw (embedding vector_l2_ops)", "ivfflat (embedding vector_cosine_ops) WITH (lists = 8)"])
+@pytest.mark.parametrize(
+    "index", ["hnsw (embedding vector_l2_ops)", "ivfflat (embedding vector_cosine_ops) WITH (lists = 8)"]
+)
 def test_few_of_many_are_nearest(sql, index):
     """The images of a rare name are far down in every list: the index is asked for more until they are found."""
-    sql.run("""
+    sql.run(
+        """
         CREATE TABLE pool (key int PRIMARY KEY, embedding vector(2));
         INSERT INTO pool SELECT i, ARRAY[cosd(i / 100.0), sind(i / 100.0)]::vector FROM generate_series(1, 3000) i;
-        INSERT INTO pool SELECT 4000 + i, ARRAY[cosd(60.0 + i), sind(60.0 + i)]::vector FROM generate_series(1, 5) i""")
+        INSERT INTO pool SELECT 4000 + i, ARRAY[cosd(60.0 + i), sind(60.0 + i)]::vector FROM generate_series(1, 5) i"""
+    )
     sql.run("UPDATE compass SET embedding = '[1,1.2]' WHERE category = 'north'")
     sql.run(f"CREATE INDEX ON pool USING {index}; SET enable_seqscan = off")
     counts, keys = build(sql, "pool", ", per_class => 5")
@@ -118,7 +180,10 @@ def test_few_of_many_are_nearest(sql, index):
 
 
 def test_the_settings_of_index_scans_are_left_as_they_were(sql):
-    sql.run(f"CREATE TABLE pool (key int PRIMARY KEY, embedding vector(2)); INSERT INTO pool {VALUES}; CREATE INDEX ON pool USING hnsw (embedding vector_l2_ops)")
+    sql.run(
+        f"CREATE TABLE pool (key int PRIMARY KEY, embedding vector(2)); INSERT INTO pool {VALUES}; "
+        f"CREATE INDEX ON pool USING hnsw (embedding vector_l2_ops)"
+    )
     sql.run("SET hnsw.iterative_scan = relaxed_order")
     build(sql, "pool")
     assert sql.one("SHOW hnsw.iterative_scan") == "relaxed_order"
@@ -131,20 +196,24 @@ def test_the_settings_of_index_scans_are_left_as_they_were(sql):
 def test_the_classifier_itself_may_be_the_pool(sql):
     """Its labelled images, say. What is chosen is settled before anything is replaced."""
     sql.run("SELECT susx.add_support('compass', 'east', ARRAY['[1,0.3]', '[0.3,1]']::vector[])")
-    assert [row[1] for row in sql.rows("SELECT * FROM susx.build_support_set('compass', 'compass', per_class => 1)")] == [1, 1]
+    assert [
+        row[1] for row in sql.rows("SELECT * FROM susx.build_support_set('compass', 'compass', per_class => 1)")
+    ] == [1, 1]
 
 
 def test_search_path_and_operators_of_the_user_do_not_matter(sql, schema):
     """Names are qualified: operators that somebody put in front of the catalogue's are not called."""
     sql.run(f"CREATE TABLE pool (key int PRIMARY KEY, embedding vector(2)); INSERT INTO pool {VALUES}")
-    sql.run(f"""
+    sql.run(
+        f"""
         CREATE FUNCTION no(text, text) RETURNS bool LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''called''; END';
         CREATE FUNCTION no(int, int) RETURNS bool LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''called''; END';
         CREATE FUNCTION no(oid, oid) RETURNS bool LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''called''; END';
         CREATE OPERATOR = (LEFTARG = text, RIGHTARG = text, FUNCTION = no);
         CREATE OPERATOR = (LEFTARG = int, RIGHTARG = int, FUNCTION = no);
         CREATE OPERATOR = (LEFTARG = oid, RIGHTARG = oid, FUNCTION = no);
-        SET search_path = {schema}, pg_catalog, public""")
+        SET search_path = {schema}, pg_catalog, public"""
+    )
     assert [row[1] for row in sql.rows("SELECT * FROM susx.build_support_set('compass', 'pool')")] == [2, 2]
     assert sql.one("SELECT susx.label('compass', '[1,0]'::vector)") == "east"
     sql.run("SELECT susx.alter_classifier('compass', alpha => 2)")

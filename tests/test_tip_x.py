@@ -77,7 +77,10 @@ def test_default_method(sql, caltech):
     """Zero-shot without a support set, TIP-X with one, and whatever alter_classifier says."""
     caltech.load_queries(sql)
     caltech.create_classifier(sql, "caltech", rows=np.arange(880))
-    default = "SELECT array_agg(c.score ORDER BY t.id) FROM test_vectors t, susx.classify('caltech', t.embedding) c WHERE t.id < 50"
+    default = (
+        "SELECT array_agg(c.score ORDER BY t.id) FROM test_vectors t, "
+        "susx.classify('caltech', t.embedding) c WHERE t.id < 50"
+    )
     chosen = default.replace("t.embedding)", "t.embedding, method => %s)")
     scores = {method: sql.one(chosen, method) for method in METHODS}
     assert len({tuple(values) for values in scores.values()}) == 3
@@ -97,10 +100,13 @@ def test_ranks_and_probabilities(sql, caltech):
     expected = caltech.terms(1, 5.5, 1)
     sql.run("SELECT susx.alter_classifier('caltech', 1, 5.5, 1)")
     for method in METHODS:
-        rows = sql.rows("""
+        rows = sql.rows(
+            """
             SELECT t.id, c.rank, c.category, c.score, c.probability
             FROM test_vectors t, susx.classify('caltech', t.embedding, 55, %s) c
-            WHERE t.id < 40 ORDER BY t.id, c.rank""", method)
+            WHERE t.id < 40 ORDER BY t.id, c.rank""",
+            method,
+        )
         assert len(rows) == 40 * 55
         for query in range(40):
             own = rows[55 * query : 55 * query + 55]
@@ -129,9 +135,12 @@ def test_k(sql, caltech):
 def test_the_length_of_a_vector_does_not_matter(sql, caltech):
     caltech.load_queries(sql)
     caltech.create_classifier(sql, "caltech")
-    rows = sql.rows("""
+    rows = sql.rows(
+        """
         SELECT a.category, b.category, a.score, b.score FROM test_vectors t,
-        susx.classify('caltech', t.embedding) a, susx.classify('caltech', t.embedding * array_fill(7.5, '{512}')::vector) b""")
+        susx.classify('caltech', t.embedding) a,
+        susx.classify('caltech', t.embedding * array_fill(7.5, '{512}')::vector) b"""
+    )
     assert len(rows) == 1333
     for a, b, score_a, score_b in rows:
         assert a == b and score_a == pytest.approx(score_b, abs=1e-3)

@@ -16,9 +16,10 @@ CHANGES = {
     "insert a category": "INSERT INTO compass (category, kind, embedding) VALUES ('north-east', 'prompt', '[1,1]')",
     "update": "UPDATE compass SET embedding = '[0,-1]' WHERE category = 'east' AND kind = 'prompt'",
     "delete": "DELETE FROM compass WHERE category = 'east'",
-    "truncate and fill": "BEGIN; TRUNCATE compass; INSERT INTO compass (category, kind, embedding) VALUES ('west', 'prompt', '[-1,0]'); COMMIT",
+    "truncate and fill": "BEGIN; TRUNCATE compass; "
+    "INSERT INTO compass (category, kind, embedding) VALUES ('west', 'prompt', '[-1,0]'); COMMIT",
     "merge": "MERGE INTO compass c USING (VALUES ('north', '[2,1]'::vector)) v (category, embedding) ON false "
-            "WHEN NOT MATCHED THEN INSERT (category, embedding) VALUES (v.category, v.embedding)",
+    "WHEN NOT MATCHED THEN INSERT (category, embedding) VALUES (v.category, v.embedding)",
     "alter_classifier": "SELECT susx.alter_classifier('compass', logit_scale => 7)",
     "settings": "UPDATE susx.classifier SET alpha = 5 WHERE classifier = 'compass'::regclass",
 }
@@ -99,7 +100,9 @@ def test_rollback_to_a_savepoint(sql, other, change, used_inside):
 
 def test_truncate_is_rolled_back(sql, other):
     before = other.rows(SCORE)
-    sql.run("BEGIN; TRUNCATE compass; INSERT INTO compass (category, kind, embedding) VALUES ('west', 'prompt', '[-1,0]')")
+    sql.run(
+        "BEGIN; TRUNCATE compass; INSERT INTO compass (category, kind, embedding) VALUES ('west', 'prompt', '[-1,0]')"
+    )
     assert [row[0] for row in sql.rows(SCORE)] == ["west"]
     sql.run("ROLLBACK")
     assert sql.rows(SCORE) == before
@@ -108,7 +111,11 @@ def test_truncate_is_rolled_back(sql, other):
 
 def test_a_failed_statement_changes_nothing(sql, other):
     before = sql.rows(SCORE)
-    assert sql.fails("INSERT INTO compass (category, embedding) SELECT 'north', '[1,1]'::vector FROM generate_series(0, 3) i WHERE 1 / (3 - i) < 9").sqlstate == "22012"
+    refusal = sql.fails(
+        "INSERT INTO compass (category, embedding) "
+        "SELECT 'north', '[1,1]'::vector FROM generate_series(0, 3) i WHERE 1 / (3 - i) < 9"
+    )
+    assert refusal.sqlstate == "22012"
     assert sql.rows(SCORE) == before
     assert other.rows(SCORE) == before
 
@@ -117,14 +124,17 @@ def test_a_failed_statement_changes_nothing(sql, other):
 def test_a_statement_does_not_see_what_it_changes_itself(sql, change):
     """As every query: the snapshot is from before the statement."""
     before = sql.rows(SCORE)
-    both = f"WITH changed AS ({COMMANDS[change]} RETURNING 1) {SCORE.replace('FROM', 'FROM (SELECT count(*) FROM changed) n,')}"
-    assert sql.rows(both) == before
+    score = SCORE.replace("FROM", "FROM (SELECT count(*) FROM changed) n,")
+    assert sql.rows(f"WITH changed AS ({COMMANDS[change]} RETURNING 1) {score}") == before
     assert sql.rows(SCORE) != before
 
 
 def test_inside_a_function(sql):
     """A volatile function sees its own changes, a stable one what its caller sees."""
-    body = "BEGIN INSERT INTO compass (category, embedding) VALUES ('north', '[1,1]'); RETURN (SELECT score FROM susx.classify('compass', '[1,0.9]'::vector, method => 'tip-adapter')); END"
+    body = (
+        "BEGIN INSERT INTO compass (category, embedding) VALUES ('north', '[1,1]'); "
+        "RETURN (SELECT score FROM susx.classify('compass', '[1,0.9]'::vector, method => 'tip-adapter')); END"
+    )
     sql.run(f"CREATE FUNCTION change() RETURNS real LANGUAGE plpgsql AS $${body}$$")
     sql.run(f"CREATE FUNCTION look() RETURNS real LANGUAGE sql STABLE AS $$ SELECT score FROM ({SCORE}) s $$")
     (((_, before),)) = sql.rows(SCORE)
@@ -153,7 +163,9 @@ def test_dropped_and_created_again(sql, other):
     """The name leads to the new table, in sessions that used the old one too."""
     sql.run("DROP TABLE compass")
     assert other.fails(SCORE).sqlstate == "42P01"
-    sql.run("SELECT susx.create_classifier('compass', '{up,down}', text_embeddings => ARRAY['[1,1]', '[-1,-1]']::vector[])")
+    sql.run(
+        "SELECT susx.create_classifier('compass', '{up,down}', text_embeddings => ARRAY['[1,1]', '[-1,-1]']::vector[])"
+    )
     assert [row[0] for row in other.rows(SCORE)] == ["up"]
 
 

@@ -34,7 +34,9 @@ class Caltech:
         """A classifier of the text vectors and, category by category, of these rows of the support."""
         sql.run(
             "SELECT susx.create_classifier(%s, %s, text_embeddings => %s::vector[])",
-            name, self.categories, [vector(row) for row in self.prototypes],
+            name,
+            self.categories,
+            [vector(row) for row in self.prototypes],
         )
         rows = np.arange(len(self.support)) if rows is None else rows
         for place, category in enumerate(self.categories):
@@ -46,8 +48,13 @@ class Caltech:
         rows = np.arange(len(self.support)) if rows is None else rows
         unit = self.oracle.unit
         zero_shot, cache, kl = self.oracle.logits(
-            unit(self.queries), unit(self.support[rows]), self.support_labels[rows], unit(self.prototypes),
-            alpha, beta, gamma,
+            unit(self.queries),
+            unit(self.support[rows]),
+            self.support_labels[rows],
+            unit(self.prototypes),
+            alpha,
+            beta,
+            gamma,
         )
         return {"zero-shot": zero_shot, "tip-adapter": zero_shot + cache, "tip-x": zero_shot + cache + kl}
 

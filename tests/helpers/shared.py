@@ -14,7 +14,9 @@ SHARED = ROOT.parent / "shared"
 def needs(*names: str) -> pytest.MarkDecorator:
     """Skips a test, saying why, unless these are there."""
     missing = [name for name in names if not (SHARED / name).exists()]
-    return pytest.mark.skipif(bool(missing), reason=f"needs {', '.join(missing)} in the folder `shared` beside the checkout")
+    return pytest.mark.skipif(
+        bool(missing), reason=f"needs {', '.join(missing)} in the folder `shared` beside the checkout"
+    )
 
 
 def folder(name: str) -> Path:

@@ -9,7 +9,9 @@ from helpers.session import Session, vector
 
 def create_compass(sql: Session, name: str = "compass") -> str:
     """Two dimensions and two categories: east (1, 0) and north (0, 1). Zero-shot only."""
-    sql.run("SELECT susx.create_classifier(%s, '{east,north}', text_embeddings => ARRAY['[1,0]', '[0,1]']::vector[])", name)
+    sql.run(
+        "SELECT susx.create_classifier(%s, '{east,north}', text_embeddings => ARRAY['[1,0]', '[0,1]']::vector[])", name
+    )
     return name
 
 
@@ -18,7 +20,12 @@ def create_random(sql: Session, name: str, categories: int, dimensions: int, per
     random = np.random.default_rng(seed)
     names = [f"c{i:02}" for i in range(categories)]
     prototypes = random.normal(size=(categories, dimensions))
-    sql.run("SELECT susx.create_classifier(%s, %s, text_embeddings => %s::vector[])", name, names, [vector(row) for row in prototypes])
+    sql.run(
+        "SELECT susx.create_classifier(%s, %s, text_embeddings => %s::vector[])",
+        name,
+        names,
+        [vector(row) for row in prototypes],
+    )
     for category, prototype in zip(names, prototypes):
         support = prototype + 1.5 * random.normal(size=(per_class, dimensions))
         sql.run("SELECT susx.add_support(%s, %s, %s::vector[])", name, category, [vector(row) for row in support])

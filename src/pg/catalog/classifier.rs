@@ -1,5 +1,6 @@
 //! Classifiers' tables and their settings.
 
+use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 use pgrx::spi::{quote_identifier, quote_literal};
 use susx_core::tip_x::{Method, Params};
@@ -155,46 +156,40 @@ pub fn create_table(name: &str, dimensions: usize) -> Result<RegClass> {
 
 /// Stores the settings of a new classifier.
 pub fn insert_settings(classifier: RegClass, settings: &Settings) -> Result<()> {
-    let params = settings.params;
-    write(
-        "INSERT INTO susx.classifier \
-         (classifier, model, model_sha256, method, alpha, beta, gamma, temperature, logit_scale) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-        &[
-            arg(classifier),
-            arg(settings.model.clone()),
-            arg(settings.model_sha256.clone()),
-            arg(settings.method.map(|method| method.name().to_owned())),
-            arg(params.alpha),
-            arg(params.beta),
-            arg(params.gamma),
-            arg(params.temperature),
-            arg(params.logit_scale),
-        ],
-    )?;
+    let sql = "INSERT INTO susx.classifier \
+               (classifier, model, model_sha256, method, alpha, beta, gamma, temperature, logit_scale) \
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+    write(sql, &settings.args(classifier))?;
     Ok(())
 }
 
 /// Stores changed settings. Row-level security hides the row from who may not change it.
 pub fn update_settings(classifier: RegClass, settings: &Settings) -> Result<()> {
-    let params = settings.params;
-    let updated = write(
-        "UPDATE susx.classifier SET model = $2, model_sha256 = $3, method = $4, \
-         alpha = $5, beta = $6, gamma = $7, temperature = $8, logit_scale = $9 \
-         WHERE classifier OPERATOR(pg_catalog.=) $1",
-        &[
+    let sql = "UPDATE susx.classifier SET model = $2, model_sha256 = $3, method = $4, \
+               alpha = $5, beta = $6, gamma = $7, temperature = $8, logit_scale = $9 \
+               WHERE classifier OPERATOR(pg_catalog.=) $1";
+    match write(sql, &settings.args(classifier))? {
+        0 => Err(Error::Permission(classifier.name()?)),
+        _ => Ok(()),
+    }
+}
+
+impl Settings {
+    /// The columns of `susx.classifier`, in their order.
+    fn args<'a>(&self, classifier: RegClass) -> [DatumWithOid<'a>; 9] {
+        let params = self.params;
+        [
             arg(classifier),
-            arg(settings.model.clone()),
-            arg(settings.model_sha256.clone()),
-            arg(settings.method.map(|method| method.name().to_owned())),
+            arg(self.model.clone()),
+            arg(self.model_sha256.clone()),
+            arg(self.method.map(|method| method.name().to_owned())),
             arg(params.alpha),
             arg(params.beta),
             arg(params.gamma),
             arg(params.temperature),
             arg(params.logit_scale),
-        ],
-    )?;
-    if updated == 0 { Err(Error::Permission(classifier.name()?)) } else { Ok(()) }
+        ]
+    }
 }
 
 /// Adds rows to a classifier; returns how many.
@@ -218,11 +213,13 @@ pub fn insert_rows(classifier: RegClass, rows: NewRows) -> Result<usize> {
     )
 }
 
-/// Removes the support images of one origin.
+/// Removes the support images of one origin. Until the transaction ends nobody else changes the
+/// classifier, so that two who replace them at once do so one after the other.
 pub fn delete_support(classifier: RegClass, origin: &str) -> Result<()> {
+    let table = classifier.quoted()?;
+    write(&format!("LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE"), &[])?;
     let sql = format!(
-        "DELETE FROM {} WHERE kind OPERATOR(pg_catalog.=) 'image' AND origin OPERATOR(pg_catalog.=) $1",
-        classifier.quoted()?
+        "DELETE FROM {table} WHERE kind OPERATOR(pg_catalog.=) 'image' AND origin OPERATOR(pg_catalog.=) $1"
     );
     write(&sql, &[arg(origin.to_owned())])?;
     Ok(())

@@ -34,18 +34,11 @@ pub fn forget_types() {
 /// The OID of pgvector's type; invalid if the extension is not there.
 pub fn vector_type() -> pg_sys::Oid {
     if VECTOR_TYPE.get() == pg_sys::Oid::INVALID {
-        let mut found = pg_sys::Oid::INVALID;
-        let looked_up = spi::read(
-            "SELECT t.oid FROM pg_catalog.pg_type t JOIN pg_catalog.pg_extension e \
-             ON t.typnamespace OPERATOR(pg_catalog.=) e.extnamespace \
-             WHERE e.extname OPERATOR(pg_catalog.=) 'vector' AND t.typname OPERATOR(pg_catalog.=) 'vector'",
-            &[],
-            |row| {
-                found = row.required(1)?;
-                Ok(false)
-            },
-        );
-        if looked_up.is_ok() {
+        let sql = "SELECT t.oid FROM pg_catalog.pg_type t JOIN pg_catalog.pg_extension e \
+                   ON t.typnamespace OPERATOR(pg_catalog.=) e.extnamespace \
+                   WHERE e.extname OPERATOR(pg_catalog.=) 'vector' \
+                   AND t.typname OPERATOR(pg_catalog.=) 'vector'";
+        if let Ok(Some(found)) = first(sql, &[]) {
             VECTOR_TYPE.set(found);
         }
     }
@@ -72,5 +65,8 @@ fn first<T: FromDatum + IntoDatum>(sql: &str, args: &[DatumWithOid]) -> Result<O
 
 /// Runs a statement that writes; returns the rows that it touched.
 fn write(sql: &str, args: &[DatumWithOid]) -> Result<usize> {
+    // pgrx asks for a transaction id first, which a standby refuses as an internal error.
+    // SAFETY: raises an ERROR with the C string in it, or does nothing.
+    unsafe { pg_sys::PreventCommandDuringRecovery(c"a function that changes a classifier".as_ptr()) };
     Spi::connect_mut(|client| client.update(sql, None, args).map(|table| table.len())).map_err(Error::from)
 }

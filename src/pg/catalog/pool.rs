@@ -3,7 +3,7 @@
 use pgrx::prelude::*;
 use pgrx::spi::quote_identifier;
 
-use super::{arg, first, vector_schema, vector_type, write};
+use super::{arg, first, vector_schema, vector_type};
 use crate::pg::error::{Error, Result};
 use crate::pg::regclass::RegClass;
 use crate::pg::spi::{self, Row};
@@ -227,11 +227,9 @@ fn index_operator(relation: RegClass, column: &str) -> Result<Option<String>> {
 pub fn with_iterative_scans<T>(call: impl FnOnce() -> Result<T>) -> Result<T> {
     // SAFETY: the level is closed below; after an ERROR the transaction's abort does it.
     let level = unsafe { pg_sys::NewGUCNestLevel() };
-    write(
-        "SELECT pg_catalog.set_config('hnsw.iterative_scan', 'strict_order', true), \
-         pg_catalog.set_config('ivfflat.iterative_scan', 'relaxed_order', true)",
-        &[],
-    )?;
+    let sql = "SELECT pg_catalog.set_config('hnsw.iterative_scan', 'strict_order', true), \
+               pg_catalog.set_config('ivfflat.iterative_scan', 'relaxed_order', true)";
+    first::<String>(sql, &[])?;
     let result = call();
     // SAFETY: closes the level opened above. As if aborted: a commit would keep the values.
     unsafe { pg_sys::AtEOXact_GUC(false, level) };

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -10,8 +11,8 @@ import psycopg
 import pytest
 
 from helpers.pictures import encode, picture
-from helpers.processes import eventually, is_alive, servers
-from helpers.session import Session, in_background
+from helpers.processes import eventually, is_alive, servers, supervisors
+from helpers.session import in_background, session_of
 
 EMBED = "SELECT count(embedding) FROM susx.embed_images(array_fill(%s::bytea, '{100}'), 'tiny_split')"
 
@@ -105,19 +106,17 @@ def test_databases_and_sessions_share_one_process(sql, connect, cluster, fresh_d
     assert len(servers(cluster.data_dir)) == 1
 
 
-def test_first_use_by_many_sessions_at_once(new_cluster, image):
-    """All of them ask for a supervisor; one takes charge."""
-    with new_cluster() as cluster:
+@pytest.mark.parametrize("sessions", [8, 30])
+def test_first_use_by_many_sessions_at_once(new_cluster, image, sessions):
+    """All of them ask for a supervisor, more than there may be background workers; one takes charge."""
+    with new_cluster() as cluster, contextlib.ExitStack() as stack:
         assert servers(cluster.data_dir) == []
-        sessions = [Session(cluster.url()) for _ in range(8)]
-        with in_background(*(lambda session=session: session.one(EMBED, image) for session in sessions)) as results:
+        clients = [stack.enter_context(session_of(cluster)) for _ in range(sessions)]
+        with in_background(*(lambda client=client: client.one(EMBED, image) for client in clients)) as results:
             pass
-        assert results == [100] * 8
+        assert results == [100] * sessions
         assert len(servers(cluster.data_dir)) == 1
-        supervisors = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'susx supervisor'"
-        assert eventually(lambda: sessions[0].one(supervisors) <= 1)
-        for session in sessions:
-            session.close()
+        assert eventually(lambda: len(supervisors(cluster.data_dir)) == 1)
 
 
 def test_a_crash_of_postgresql_itself(connect, cluster, image):

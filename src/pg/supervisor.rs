@@ -15,10 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use pgrx::bgworkers::{
-    BackgroundWorker, BackgroundWorkerBuilder, BgWorkerStartTime, DynamicBackgroundWorkerLoadError,
-    SignalWakeFlags,
-};
+use pgrx::bgworkers::{BackgroundWorker, BackgroundWorkerBuilder, BgWorkerStartTime, SignalWakeFlags};
 use pgrx::prelude::*;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
@@ -38,6 +35,8 @@ const WORKER: &str = "susx supervisor";
 
 /// Between two looks for the socket of a server that is starting.
 pub const LOOK_AGAIN: Duration = Duration::from_millis(10);
+/// Between two requests for a supervisor.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// How long the server may take to end when it is asked to.
 const GRACE: Duration = Duration::from_secs(5);
 /// A server that lived this long gets a prompt restart.
@@ -64,7 +63,10 @@ fn worker() -> BackgroundWorkerBuilder {
 
 /// Connects a backend to the server; starts the server where there is none, and waits for it.
 pub fn connect(deadline: Instant) -> Result<UnixStream> {
-    let mut asked = false;
+    let mut ask_at = Instant::now();
+    // Not at once an error: what fills the workers may be other sessions' supervisors, which end when
+    // they see that one is in charge.
+    let mut no_worker = false;
     loop {
         match try_connect() {
             Ok(stream) => return Ok(stream),
@@ -73,18 +75,30 @@ pub fn connect(deadline: Instant) -> Result<UnixStream> {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(error) => return Err(Error::ConnectionLost(error)),
         }
-        if !asked {
-            start()?;
-            asked = true;
+        let now = Instant::now();
+        if now >= deadline {
+            return Err(if no_worker { no_free_worker() } else { not_started() });
         }
-        if Instant::now() >= deadline {
-            return Err(Error::ServerUnavailable(
-                format!("the inference process did not start within {:?}", guc::startup_timeout()),
-                "PostgreSQL's log says why; susx.startup_timeout says how long to wait.",
-            ));
+        if now >= ask_at {
+            no_worker = !ask_for_supervisor()?;
+            ask_at = now + ASK_AGAIN;
         }
         wait::for_time(LOOK_AGAIN);
     }
+}
+
+fn not_started() -> Error {
+    Error::ServerUnavailable(
+        format!("the inference process did not start within {:?}", guc::startup_timeout()),
+        "PostgreSQL's log says why; susx.startup_timeout says how long to wait.",
+    )
+}
+
+fn no_free_worker() -> Error {
+    Error::ServerUnavailable(
+        "there is no free background worker for the supervisor of the inference process".to_owned(),
+        "Raise max_worker_processes, or put susx into shared_preload_libraries, and restart.",
+    )
 }
 
 /// Connects without waiting: the standard library's own connect would wait for a server that is stuck,
@@ -96,8 +110,9 @@ fn try_connect() -> io::Result<UnixStream> {
     Ok(UnixStream::from(socket))
 }
 
-/// Asks the postmaster for a supervisor. Where one is in charge already, the new one ends at once.
-fn start() -> Result<()> {
+/// Asks the postmaster for a supervisor; false if it has no worker to spare. Where one is in charge
+/// already, the new one ends at once.
+fn ask_for_supervisor() -> Result<bool> {
     let program = program();
     if !program.is_file() {
         return Err(Error::ServerUnavailable(
@@ -105,13 +120,7 @@ fn start() -> Result<()> {
             "Install it there, or set susx.server_program and reload the configuration.",
         ));
     }
-    match worker().load_dynamic() {
-        Ok(_) => Ok(()),
-        Err(DynamicBackgroundWorkerLoadError { .. }) => Err(Error::ServerUnavailable(
-            "there is no free background worker for the supervisor of the inference process".to_owned(),
-            "Raise max_worker_processes, or put susx into shared_preload_libraries, and restart.",
-        )),
-    }
+    Ok(worker().load_dynamic().is_ok())
 }
 
 /// The supervisor.

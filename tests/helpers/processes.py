@@ -13,6 +13,11 @@ def servers(data_dir: Path) -> list[int]:
     return [pid for pid in _processes() if _program(pid) == "susx-server" and _works_in(pid, data_dir)]
 
 
+def supervisors(data_dir: Path) -> list[int]:
+    """A cluster's background workers that watch over susx-server."""
+    return [pid for pid in _processes() if "susx supervisor" in _command(pid) and _works_in(pid, data_dir)]
+
+
 def is_alive(pid: int) -> bool:
     """A process that has ended but was not buried yet is not alive."""
     try:
@@ -37,8 +42,12 @@ def _processes() -> list[int]:
 
 
 def _program(pid: int) -> str:
+    return Path(_command(pid).split("\0")[0]).name
+
+
+def _command(pid: int) -> str:
     try:
-        return Path(os.fsdecode(Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0])).name
+        return os.fsdecode(Path(f"/proc/{pid}/cmdline").read_bytes())
     except OSError:
         return ""
 

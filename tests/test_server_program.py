@@ -99,6 +99,7 @@ def test_cancel_while_the_program_does_not_start(sql, connect, cluster, script):
 
 def test_no_background_worker_is_free(new_cluster):
     with new_cluster(max_worker_processes=0) as cluster, session_of(cluster) as session:
+        session.run("SET susx.startup_timeout = '1s'")
         refusal = session.fails(EMBED, IMAGE)
         assert refusal.sqlstate == "57P03"
         assert "background worker" in refusal.message

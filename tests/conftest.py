@@ -89,6 +89,13 @@ def cluster(new_cluster) -> Iterator[Cluster]:
         yield cluster
 
 
+@pytest.fixture(scope="module")
+def own_cluster(new_cluster) -> Iterator[Cluster]:
+    """For the files whose tests kill processes or change settings: they let it take the place of `cluster`."""
+    with new_cluster() as cluster:
+        yield cluster
+
+
 @pytest.fixture
 def connect(cluster: Cluster) -> Iterator[Callable[..., Session]]:
     """Opens sessions: connect(), connect("database"), connect(user="role")."""

@@ -58,12 +58,6 @@ def test_the_setting_chooses(sql):
     assert sql.one("SELECT vector_dims(susx.embed_text('a cat'))") == 512
 
 
-@pytest.fixture(scope="module")
-def own_cluster(new_cluster):
-    with new_cluster() as cluster:
-        yield cluster
-
-
 @pytest.fixture
 def cluster(own_cluster):
     """Tests that change the settings have a cluster of their own, instead of the common one."""

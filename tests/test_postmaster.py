@@ -23,12 +23,6 @@ EMBED = "SELECT count(embedding) FROM susx.embed_images(array_fill(%s::bytea, AR
 SOON = 8.0
 
 
-@pytest.fixture(scope="module")
-def own_cluster(new_cluster):
-    with new_cluster() as cluster:
-        yield cluster
-
-
 @pytest.fixture
 def cluster(own_cluster):
     own_cluster.start()

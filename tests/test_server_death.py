@@ -17,12 +17,6 @@ from helpers.session import in_background, session_of
 EMBED = "SELECT count(embedding) FROM susx.embed_images(array_fill(%s::bytea, '{100}'), 'tiny_split')"
 
 
-@pytest.fixture(scope="module")
-def own_cluster(new_cluster):
-    with new_cluster() as cluster:
-        yield cluster
-
-
 @pytest.fixture
 def cluster(own_cluster):
     """Takes the place of the cluster that the other tests share."""

@@ -16,12 +16,6 @@ IMAGE = encode(picture(1, (64, 64)))
 EMBED = "SELECT vector_dims(susx.embed_image(%s))"
 
 
-@pytest.fixture(scope="module")
-def own_cluster(new_cluster):
-    with new_cluster() as cluster:
-        yield cluster
-
-
 @pytest.fixture
 def cluster(own_cluster):
     return own_cluster

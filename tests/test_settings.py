@@ -23,12 +23,6 @@ EMBED = "SELECT vector_dims(susx.embed_image(%s))"
 CONFIGURATION = "F0000"
 
 
-@pytest.fixture(scope="module")
-def own_cluster(new_cluster):
-    with new_cluster() as cluster:
-        yield cluster
-
-
 @pytest.fixture
 def cluster(own_cluster):
     """Takes the place of the cluster that the other tests share."""

@@ -138,13 +138,13 @@ pub fn support_set(classifier: RegClass) -> Result<SupportSet> {
     let name = classifier.name()?;
     let bad = |source: SupportError| Error::Classifier { classifier: name.clone(), source };
     let mut builder: Option<SupportSetBuilder> = None;
-    catalog::read_rows(classifier, |category, is_prompt, embedding| {
+    catalog::read_rows(classifier, |id, category, is_prompt, embedding| {
         let embedding = embedding.0;
         let builder = builder.get_or_insert_with(|| SupportSetBuilder::new(embedding.len()));
         if is_prompt {
             builder.push_prompt(category, &embedding).map_err(bad)
         } else {
-            builder.push_image(category, &embedding).map_err(bad)
+            builder.push_image(category, id, &embedding).map_err(bad)
         }
     })?;
     builder.unwrap_or_default().finish().map_err(bad)

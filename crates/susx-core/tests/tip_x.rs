@@ -43,7 +43,7 @@ fn case(seed: u64, dimensions: usize, counts: &[usize]) -> Result<Case, SupportE
         builder.push_prompt(&name, &prompt)?;
         let centre = numbers.around(&prompt, 1.0);
         for _ in 0..count {
-            builder.push_image(&name, &numbers.around(&centre, 0.7))?;
+            builder.push_image(&name, labels.len() as i64, &numbers.around(&centre, 0.7))?;
             labels.push(c);
         }
         centres.push(centre);
@@ -203,7 +203,7 @@ fn one_category_or_equal_rows_have_no_divergence_to_scale() -> Result<(), Suppor
             builder.push_prompt(category, &[1.0, i as f32])?;
         }
         for _ in 0..3 {
-            builder.push_image("a", &[0.9, 0.1])?;
+            builder.push_image("a", 0, &[0.9, 0.1])?;
         }
         let fitted = TipX::fit(builder.finish()?, PARAMS[0]);
         let query = ndarray::arr2(&[[0.6, 0.8]]);

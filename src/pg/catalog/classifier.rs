@@ -70,16 +70,19 @@ fn known_classifiers() -> Result<String> {
     })
 }
 
-/// Shows every row of a classifier's table, in the order of its ids: category, whether it is a
+/// Shows every row of a classifier's table, in the order of its ids: id, category, whether it is a
 /// prompt, embedding.
-pub fn read_rows(classifier: RegClass, mut each: impl FnMut(&str, bool, Vector) -> Result<()>) -> Result<()> {
+pub fn read_rows(
+    classifier: RegClass,
+    mut each: impl FnMut(i64, &str, bool, Vector) -> Result<()>,
+) -> Result<()> {
     let sql = format!(
-        "SELECT category, kind OPERATOR(pg_catalog.=) 'prompt', embedding FROM {} ORDER BY id",
+        "SELECT id, category, kind OPERATOR(pg_catalog.=) 'prompt', embedding FROM {} ORDER BY id",
         classifier.quoted()?
     );
     spi::read(&sql, &[], |row| {
-        let category: String = row.required(1)?;
-        each(&category, row.required(2)?, row.required(3)?)?;
+        let category: String = row.required(2)?;
+        each(row.required(1)?, &category, row.required(3)?, row.required(4)?)?;
         Ok(true)
     })
 }

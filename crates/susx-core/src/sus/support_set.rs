@@ -40,6 +40,8 @@ pub struct SupportSet {
     zeroshot_weights: Array2<f32>,
     /// M x d, sorted by category.
     features: Array2<f32>,
+    /// M, whatever the caller knows the features by.
+    ids: Vec<i64>,
     /// C + 1; category `c` has the rows `offsets[c]..offsets[c + 1]`.
     offsets: Vec<usize>,
 }
@@ -63,6 +65,11 @@ impl SupportSet {
     /// Unit rows sorted by category, M x d.
     pub fn features(&self) -> ArrayView2<'_, f32> {
         self.features.view()
+    }
+
+    /// What the caller knows each feature by, M.
+    pub fn ids(&self) -> &[i64] {
+        &self.ids
     }
 
     /// Where each category's features begin, and at last M.
@@ -89,6 +96,7 @@ impl SupportSet {
     pub fn size(&self) -> usize {
         (self.features.len() + self.zeroshot_weights.len()) * size_of::<f32>()
             + self.offsets.len() * size_of::<usize>()
+            + self.ids.len() * size_of::<i64>()
             + self.categories.iter().map(String::len).sum::<usize>()
     }
 }
@@ -110,6 +118,7 @@ struct Gathered {
     prompt_sum: Vec<f64>,
     /// Unit features one after the other.
     features: Vec<f32>,
+    ids: Vec<i64>,
     /// Place of the first prompt among all prompts.
     first_prompt: usize,
 }
@@ -136,10 +145,12 @@ impl SupportSetBuilder {
         Ok(())
     }
 
-    /// Adds the embedding of one support image.
-    pub fn push_image(&mut self, category: &str, embedding: &[f32]) -> Result<(), SupportError> {
+    /// Adds the embedding of one support image, which [`SupportSet::ids`] will know by this number.
+    pub fn push_image(&mut self, category: &str, id: i64, embedding: &[f32]) -> Result<(), SupportError> {
         let embedding = self.check(embedding)?;
-        self.category(category).features.extend(embedding);
+        let gathered = self.category(category);
+        gathered.features.extend(embedding);
+        gathered.ids.push(id);
         Ok(())
     }
 
@@ -156,6 +167,7 @@ impl SupportSetBuilder {
 
         let mut weights = Vec::with_capacity(categories.len() * self.dimensions);
         let mut features = Vec::with_capacity(categories.iter().map(|c| c.features.len()).sum());
+        let mut ids = Vec::with_capacity(categories.iter().map(|c| c.ids.len()).sum());
         let mut offsets = vec![0];
         for category in &mut categories {
             let norm = category.prompt_sum.iter().map(|x| x * x).sum::<f64>().sqrt();
@@ -163,7 +175,9 @@ impl SupportSetBuilder {
                 return Err(SupportError::Cancelled(category.name.clone()));
             }
             weights.extend(category.prompt_sum.iter().map(|x| (x / norm) as f32));
-            features.append(&mut category.features);
+            // Freed one by one: all features twice would be the peak of a session's memory.
+            features.append(&mut std::mem::take(&mut category.features));
+            ids.append(&mut category.ids);
             offsets.push(features.len() / self.dimensions);
         }
         let matrix = |values: Vec<f32>| {
@@ -173,6 +187,7 @@ impl SupportSetBuilder {
         Ok(SupportSet {
             zeroshot_weights: matrix(weights)?,
             features: matrix(features)?,
+            ids,
             offsets,
             categories: categories.into_iter().map(|c| c.name).collect(),
         })
@@ -191,6 +206,7 @@ impl SupportSetBuilder {
                 name: name.to_owned(),
                 prompt_sum: Vec::new(),
                 features: Vec::new(),
+                ids: Vec::new(),
                 first_prompt: usize::MAX,
             });
             self.categories.len() - 1
@@ -206,10 +222,10 @@ mod tests {
     #[test]
     fn rows_are_sorted_by_the_order_of_the_prompts() -> Result<(), SupportError> {
         let mut builder = SupportSetBuilder::new(2);
-        builder.push_image("dog", &[0.0, 5.0])?;
+        builder.push_image("dog", 7, &[0.0, 5.0])?;
         builder.push_prompt("cat", &[3.0, 0.0])?;
         builder.push_prompt("dog", &[0.0, 1.0])?;
-        builder.push_image("cat", &[4.0, 3.0])?;
+        builder.push_image("cat", 9, &[4.0, 3.0])?;
         builder.push_prompt("cat", &[0.0, 7.0])?;
         let set = builder.finish()?;
         assert_eq!(set.categories(), ["cat", "dog"]);
@@ -217,7 +233,7 @@ mod tests {
         let half = 0.5f32.sqrt();
         assert_eq!(set.zeroshot_weights(), ndarray::arr2(&[[half, half], [0.0, 1.0]]));
         assert_eq!(set.features(), ndarray::arr2(&[[0.8, 0.6], [0.0, 1.0]]));
-        assert_eq!((set.rows(0), set.rows(1)), (0..1, 1..2));
+        assert_eq!((set.rows(0), set.rows(1), set.ids()), (0..1, 1..2, &[9, 7][..]));
         Ok(())
     }
 
@@ -231,7 +247,7 @@ mod tests {
         assert_eq!(builder.push_prompt("cat", &[0.0, 0.0]), Err(SupportError::Zero));
         assert_eq!(builder.push_prompt("cat", &[f32::NAN, 0.0]), Err(SupportError::NotFinite));
         assert_eq!(builder.clone().finish().err(), Some(SupportError::NoCategory));
-        builder.push_image("cat", &[1.0, 0.0])?;
+        builder.push_image("cat", 1, &[1.0, 0.0])?;
         assert_eq!(builder.clone().finish().err(), Some(SupportError::NoPrompt("cat".into())));
         builder.push_prompt("cat", &[1.0, 0.0])?;
         builder.push_prompt("cat", &[-1.0, 0.0])?;

@@ -2,7 +2,8 @@
 
 use ndarray::{Array2, ArrayView2};
 
-use super::kl::{AffinityScale, KlTerm};
+use super::kl::KlTerm;
+use super::scale::AffinityScale;
 use super::{Method, Params};
 use crate::sus::SupportSet;
 
@@ -24,18 +25,9 @@ impl TipX {
     /// Freezes everything that queries have in common. O(M C d), and O(min(M, 4096)^2 d) for the
     /// scale of the KL term, which is skipped where nothing can ask for it.
     pub fn fit(support_set: SupportSet, params: Params) -> Self {
-        let categories = support_set.categories().len();
-        let counts: Vec<usize> = (0..categories).map(|c| support_set.rows(c).len()).collect();
-        let mean_count = support_set.len() as f32 / categories as f32;
-        let balance = counts.iter().map(|&n| if n == 0 { 0.0 } else { mean_count / n as f32 }).collect();
-        let kl = (!support_set.is_empty() && params.gamma > 0.0).then(|| {
-            KlTerm::fit(
-                support_set.zeroshot_weights(),
-                support_set.features(),
-                support_set.offsets(),
-                params.temperature,
-            )
-        });
+        let (mean_count, balance) = balance(&support_set);
+        let kl = (!support_set.is_empty() && params.gamma > 0.0)
+            .then(|| KlTerm::fit(&support_set, params.temperature));
         TipX { params, support_set, balance, mean_count, kl }
     }
 
@@ -44,14 +36,14 @@ impl TipX {
         self.support_set.categories()
     }
 
+    /// What was fitted.
+    pub fn support_set(&self) -> &SupportSet {
+        &self.support_set
+    }
+
     /// d, the length of a query.
     pub fn dimensions(&self) -> usize {
         self.support_set.dimensions()
-    }
-
-    /// The zeroshot weights, C x d.
-    pub fn zeroshot_weights(&self) -> ArrayView2<'_, f32> {
-        self.support_set.zeroshot_weights()
     }
 
     /// The method that answers where none is asked for: TIP-X once there is a support set.
@@ -75,4 +67,16 @@ impl TipX {
     pub fn logits(&self, queries: ArrayView2<f32>, method: Method) -> Array2<f32> {
         self.terms(queries, method).sum()
     }
+}
+
+/// The mean number of support rows per category, and its ratio to each category's own number, C; 0 for
+/// a category without support.
+pub(super) fn balance(support_set: &SupportSet) -> (f32, Vec<f32>) {
+    let categories = support_set.categories().len();
+    let mean_count = support_set.len() as f32 / categories as f32;
+    let ratio = |c| match support_set.rows(c).len() {
+        0 => 0.0,
+        count => mean_count / count as f32,
+    };
+    (mean_count, (0..categories).map(ratio).collect())
 }

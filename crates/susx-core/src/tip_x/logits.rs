@@ -1,8 +1,16 @@
 //! The three terms of a logit.
 
-use ndarray::{Array2, ArrayView2, Zip, s};
+use std::ops::Range;
+
+use ndarray::{Array2, ArrayView2, Axis, s};
 
 use super::{Method, TipX};
+use crate::linalg::{exp, product, product_into, sum};
+
+/// Queries and support rows whose affinities are in memory at a time: half a megabyte, which stays in
+/// the processor's cache from the product to the sums.
+const QUERIES: usize = 256;
+const ROWS: usize = 512;
 
 /// The terms that a method has, each N x C; a logit is their sum.
 #[derive(Clone, Debug)]
@@ -33,50 +41,96 @@ impl TipX {
     /// of the supported category that gains most from them: its own name decides between the two.
     pub fn terms(&self, queries: ArrayView2<f32>, method: Method) -> Terms {
         let weights = self.support_set.zeroshot_weights();
-        let cosines = queries.dot(&weights.t());
+        let mut zero_shot = product(queries, weights);
         let mut cache =
             (method != Method::ZeroShot && self.params.alpha > 0.0 && !self.support_set.is_empty())
                 .then(|| self.cache_term(queries));
-        let mut kl =
-            self.kl.as_ref().filter(|_| method == Method::TipX).map(|kl| {
-                kl.scaled_divergence(weights, cosines.view()) * (-self.params.gamma * self.mean_count)
-            });
+        let mut kl = self.kl.as_ref().filter(|_| method == Method::TipX).map(|kl| {
+            let (weight, scale) = (-self.params.gamma * self.mean_count, kl.scale());
+            let mut term = kl.divergence(&kl.spread(weights, zero_shot.view()));
+            term.mapv_inplace(|divergence| weight * scale.apply(divergence));
+            term
+        });
         if self.balance.contains(&0.0) && !self.support_set.is_empty() {
             self.fill_unsupported(queries.nrows(), &mut [cache.as_mut(), kl.as_mut()]);
         }
-        Terms { zero_shot: cosines * self.params.logit_scale, cache, kl }
+        zero_shot *= self.params.logit_scale;
+        Terms { zero_shot, cache, kl }
     }
 
     /// Gives the categories without support the terms of the category where their sum is largest.
     fn fill_unsupported(&self, queries: usize, terms: &mut [Option<&mut Array2<f32>>]) {
-        let is_supported = |&c: &usize| self.balance[c] > 0.0;
         for query in 0..queries {
             let gain = |c: usize| terms.iter().flatten().map(|term| term[(query, c)]).sum::<f32>();
-            let best = (0..self.balance.len())
-                .filter(is_supported)
-                .max_by(|&i, &j| gain(i).total_cmp(&gain(j)).then(j.cmp(&i)));
-            let Some(best) = best else { return };
+            let Some(lender) = self.lender(gain) else { return };
             for term in terms.iter_mut().flatten() {
-                for c in (0..self.balance.len()).filter(|c| !is_supported(c)) {
-                    term[(query, c)] = term[(query, best)];
+                for c in (0..self.balance.len()).filter(|&c| self.balance[c] == 0.0) {
+                    term[(query, c)] = term[(query, lender)];
                 }
             }
         }
     }
 
+    /// The supported category with the largest gain, the first of equal ones: whose terms the
+    /// categories without support have.
+    pub(super) fn lender(&self, gain: impl Fn(usize) -> f32) -> Option<usize> {
+        let supported = (0..self.balance.len()).filter(|&c| self.balance[c] > 0.0);
+        supported.max_by(|&i, &j| gain(i).total_cmp(&gain(j)).then(j.cmp(&i)))
+    }
+
     /// One matrix product, one exp per support row, one sum per category: the support rows are sorted
-    /// by category, so no one-hot product is needed.
+    /// by category, so no one-hot product is needed. Done in blocks, each used up while it is in cache.
     fn cache_term(&self, queries: ArrayView2<f32>) -> Array2<f32> {
-        let affinities = queries.dot(&self.support_set.features().t());
+        let features = self.support_set.features();
         let mut term = Array2::zeros((queries.nrows(), self.balance.len()));
-        let beta = self.params.beta;
-        Zip::from(term.rows_mut()).and(affinities.rows()).for_each(|mut out, affinities| {
-            for (c, &balance) in self.balance.iter().enumerate() {
-                let rows = self.support_set.rows(c);
-                let sum: f32 = affinities.slice(s![rows]).iter().map(|a| (-beta * (1.0 - a)).exp()).sum();
-                out[c] = self.params.alpha * balance * sum;
+        let mut block = Array2::zeros((queries.nrows().min(QUERIES), features.nrows().min(ROWS)));
+        for (queries, mut term) in
+            queries.axis_chunks_iter(Axis(0), QUERIES).zip(term.axis_chunks_iter_mut(Axis(0), QUERIES))
+        {
+            let mut start = 0;
+            for rows in features.axis_chunks_iter(Axis(0), ROWS) {
+                let span = start..start + rows.nrows();
+                let mut block = block.slice_mut(s![..queries.nrows(), ..rows.nrows()]);
+                product_into(queries, rows, block.view_mut());
+                for (mut affinities, mut term) in block.rows_mut().into_iter().zip(term.rows_mut()) {
+                    let Some(affinities) = affinities.as_slice_mut() else { continue };
+                    sharpen(affinities, self.params.beta);
+                    for (c, own) in self.categories_within(&span) {
+                        term[c] += sum(&affinities[own]);
+                    }
+                }
+                start = span.end;
             }
-        });
+        }
+        for mut term in term.rows_mut() {
+            for (value, balance) in term.iter_mut().zip(&self.balance) {
+                *value *= self.params.alpha * balance;
+            }
+        }
         term
     }
+
+    /// The categories that have some of these support rows, and which: counted from the span's start.
+    fn categories_within(&self, span: &Range<usize>) -> impl Iterator<Item = (usize, Range<usize>)> {
+        let offsets = self.support_set.offsets();
+        let first = offsets.partition_point(|&offset| offset <= span.start).saturating_sub(1);
+        let span = span.clone();
+        (first..self.balance.len())
+            .take_while({
+                let end = span.end;
+                move |&c| offsets[c] < end
+            })
+            .map(move |c| {
+                let rows = offsets[c].max(span.start)..offsets[c + 1].min(span.end);
+                (c, rows.start - span.start..rows.end - span.start)
+            })
+    }
+}
+
+/// `exp(-beta (1 - A))` in place of affinities.
+pub(super) fn sharpen(affinities: &mut [f32], beta: f32) {
+    for a in affinities.iter_mut() {
+        *a = beta * (*a - 1.0);
+    }
+    exp(affinities);
 }

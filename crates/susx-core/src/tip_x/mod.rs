@@ -16,14 +16,19 @@
 //! factor `n/n_c` is 1 for the balanced support sets of the paper. [`TipX::terms`] says what becomes of
 //! a category without support.
 
+mod explain;
 mod fit;
 mod kl;
 mod logits;
 mod params;
+mod parts;
 mod rank;
+mod scale;
 
+pub use explain::{Explanation, Weight};
 pub use fit::TipX;
-pub use kl::AffinityScale;
 pub use logits::Terms;
 pub use params::{Method, ParamError, Params};
+pub use parts::{LeaveOneOut, Parts};
 pub use rank::{Ranked, softmax, top_k};
+pub use scale::AffinityScale;

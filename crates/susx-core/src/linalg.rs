@@ -1,0 +1,130 @@
+//! The two inner loops of the method, by libraries that use the processor's vector instructions and
+//! no threads. This file has the crate's only `unsafe`.
+
+use ndarray::{Array2, ArrayView2, ArrayViewMut2};
+use rten_simd::SimdUnaryOp;
+use rten_vecmath::Exp;
+
+/// `a b^T`, n x m, of `a` (n x d) and `b` (m x d).
+///
+/// ndarray's own product is as fast for large matrices, but seven times slower for a single row, which
+/// is what SQL asks for.
+pub(crate) fn product(a: ArrayView2<f32>, b: ArrayView2<f32>) -> Array2<f32> {
+    let mut out = Array2::zeros((a.nrows(), b.nrows()));
+    product_into(a, b, out.view_mut());
+    out
+}
+
+/// As [`product`], into `out` (n x m). Panics if the shapes do not fit.
+pub(crate) fn product_into(a: ArrayView2<f32>, b: ArrayView2<f32>, mut out: ArrayViewMut2<f32>) {
+    let (rows, dimensions) = a.dim();
+    let columns = b.nrows();
+    assert_eq!(b.ncols(), dimensions, "rows of different lengths");
+    assert_eq!(out.dim(), (rows, columns), "an output of another shape");
+    let (out_strides, a_strides, b_strides) =
+        ([out.strides()[0], out.strides()[1]], a.strides(), b.strides());
+    // SAFETY: the pointers and strides are those of views of the sizes that are passed, `b` transposed;
+    // `out` is borrowed mutably, so it overlaps neither, and every element of it is written.
+    unsafe {
+        gemm::gemm(
+            rows,
+            columns,
+            dimensions,
+            out.as_mut_ptr(),
+            out_strides[1],
+            out_strides[0],
+            false,
+            a.as_ptr(),
+            a_strides[1],
+            a_strides[0],
+            b.as_ptr(),
+            b_strides[0],
+            b_strides[1],
+            0.0,
+            1.0,
+            false,
+            false,
+            false,
+            gemm::Parallelism::None,
+        );
+    }
+}
+
+/// `e^x` of every element, to within one unit in the last place.
+pub(crate) fn exp(values: &mut [f32]) {
+    Exp {}.map_mut(values);
+}
+
+/// The sum in several lanes, which a plain `sum()` must not do.
+pub(crate) fn sum(values: &[f32]) -> f32 {
+    const LANES: usize = 8;
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    let mut lanes = [0.0; LANES];
+    for chunk in chunks {
+        for (lane, x) in lanes.iter_mut().zip(chunk) {
+            *lane += x;
+        }
+    }
+    lanes.iter().sum::<f32>() + rest.iter().sum::<f32>()
+}
+
+/// The smallest and the largest element.
+pub(crate) fn range(values: &[f32]) -> (f32, f32) {
+    const LANES: usize = 8;
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    let (mut low, mut high) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES]);
+    for chunk in chunks {
+        for i in 0..LANES {
+            low[i] = if chunk[i] < low[i] { chunk[i] } else { low[i] };
+            high[i] = if chunk[i] > high[i] { chunk[i] } else { high[i] };
+        }
+    }
+    let low = low.iter().chain(rest).copied().fold(f32::INFINITY, f32::min);
+    let high = high.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max);
+    (low, high)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matrix(rows: usize, columns: usize) -> Array2<f32> {
+        Array2::from_shape_fn((rows, columns), |(i, j)| ((i * 31 + j * 17) % 23) as f32 / 23.0 - 0.4)
+    }
+
+    #[test]
+    fn a_product_is_that_of_ndarray() {
+        for (n, m, d) in [(1, 1, 1), (1, 37, 19), (5, 3, 64), (33, 70, 7), (0, 4, 3), (4, 0, 3)] {
+            let (a, b) = (matrix(n, d), matrix(m, d));
+            let expected = a.dot(&b.t());
+            assert!((product(a.view(), b.view()) - &expected).iter().all(|x| x.abs() < 1e-4));
+            // Of transposed views too.
+            let (a, b) = (matrix(d, n), matrix(d, m));
+            let expected = a.t().dot(&b);
+            assert!((product(a.t(), b.t()) - &expected).iter().all(|x| x.abs() < 1e-4));
+        }
+    }
+
+    #[test]
+    fn sums_and_ranges_of_every_length() {
+        for length in [0, 1, 7, 8, 9, 100] {
+            let values: Vec<f32> = (0..length).map(|i| ((i * 7) % 13) as f32 - 5.0).collect();
+            assert_eq!(sum(&values), values.iter().sum::<f32>());
+            let expected = values
+                .iter()
+                .fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), &x| (low.min(x), high.max(x)));
+            assert_eq!(range(&values), expected);
+        }
+    }
+
+    #[test]
+    fn exp_is_exact_enough() {
+        let mut values: Vec<f32> = (-2000..100).map(|i| i as f32 / 20.0).collect();
+        values.push(f32::NEG_INFINITY);
+        let expected: Vec<f32> = values.iter().map(|x| x.exp()).collect();
+        exp(&mut values);
+        for (x, y) in values.iter().zip(expected) {
+            assert!((x - y).abs() <= 2e-7 * y + 1e-37, "{x} {y}");
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Why an image has its label.
+
+use ndarray::{ArrayView2, s};
+
+use super::logits::sharpen;
+use super::{Method, TipX, top_k};
+use crate::linalg::product;
+
+/// One category of an explanation: `total` is the category's logit, the sum of the three terms.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Explanation {
+    /// Index of the category.
+    pub category: usize,
+    pub zero_shot: f32,
+    pub cache: f32,
+    pub kl: f32,
+    pub total: f32,
+    /// The support rows that raise the logit most, or lower it least, first.
+    pub support: Vec<Weight>,
+}
+
+/// What one support row adds to a logit. Over all rows of a category this sums to `cache + kl`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Weight {
+    /// Index of the support row.
+    pub row: usize,
+    /// `A_i`, the cosine of image and support image.
+    pub affinity: f32,
+    pub contribution: f32,
+}
+
+impl TipX {
+    /// The `k` best categories of a unit query (1 x d), best first, each with up to `support` rows. A
+    /// category without support shows the rows of the category whose terms it has: see
+    /// [`terms`](Self::terms).
+    pub fn explain(
+        &self,
+        query: ArrayView2<f32>,
+        method: Method,
+        k: usize,
+        support: usize,
+    ) -> Vec<Explanation> {
+        let terms = self.terms(query, method);
+        let at = |term: &Option<ndarray::Array2<f32>>, c: usize| term.as_ref().map_or(0.0, |t| t[(0, c)]);
+        let logits = terms.clone().sum().row(0).to_vec();
+        let lender = self.lender(|c| at(&terms.cache, c) + at(&terms.kl, c));
+        let has_support = terms.cache.is_some() || terms.kl.is_some();
+        let explain = |ranked: super::Ranked| {
+            let c = ranked.category;
+            let source = if self.balance[c] > 0.0 { Some(c) } else { lender };
+            let mut weights = match source.filter(|_| has_support) {
+                Some(source) => self.weights(query, method, source),
+                None => Vec::new(),
+            };
+            weights.sort_by(|a, b| b.contribution.total_cmp(&a.contribution).then(a.row.cmp(&b.row)));
+            weights.truncate(support);
+            Explanation {
+                category: c,
+                zero_shot: terms.zero_shot[(0, c)],
+                cache: at(&terms.cache, c),
+                kl: at(&terms.kl, c),
+                total: ranked.score,
+                support: weights,
+            }
+        };
+        top_k(&logits, k).into_iter().map(explain).collect()
+    }
+
+    /// What every support row of a category adds to the category's logit.
+    fn weights(&self, query: ArrayView2<f32>, method: Method, category: usize) -> Vec<Weight> {
+        let rows = self.support_set.rows(category);
+        let features = self.support_set.features().slice_move(s![rows.clone(), ..]);
+        let affinities = product(query, features);
+        let mut sharpened: Vec<f32> = affinities.iter().copied().collect();
+        sharpen(&mut sharpened, self.params.beta);
+        let divergences = match self.kl.as_ref().filter(|_| method == Method::TipX) {
+            Some(kl) => {
+                let weights = self.support_set.zeroshot_weights();
+                let spread = kl.spread(weights, product(query, weights).view());
+                let (centred, lambda) = kl.centred(weights, features);
+                let products = product(spread.pull.view(), centred.view());
+                let pairs = products.iter().zip(lambda);
+                pairs.map(|(product, lambda)| kl.scale().apply(spread.shared[0] - product + lambda)).collect()
+            }
+            None => vec![0.0; rows.len()],
+        };
+        let balance = self.balance[category];
+        rows.zip(affinities.iter().zip(sharpened).zip(divergences))
+            .map(|(row, ((&affinity, sharpened), divergence))| Weight {
+                row,
+                affinity,
+                contribution: balance * (self.params.alpha * sharpened - self.params.gamma * divergence),
+            })
+            .collect()
+    }
+}

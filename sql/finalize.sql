@@ -58,6 +58,10 @@ COMMENT ON FUNCTION susx.label(regclass, vector, text) IS
     'The best category of an embedding';
 COMMENT ON FUNCTION susx.label(regclass, bytea, text) IS
     'The best category of an image file';
+COMMENT ON FUNCTION susx.explain(regclass, vector, integer, text, integer) IS
+    'The terms of the k best categories of an embedding and the support rows that weighed most';
+COMMENT ON FUNCTION susx.explain(regclass, bytea, integer, text, integer) IS
+    'The terms of the k best categories of an image file and the support rows that weighed most';
 COMMENT ON FUNCTION susx.classifier_changed() IS
     'Trigger of classifiers'' tables: lets every session fit the classifier anew';
 COMMENT ON FUNCTION susx.settings_changed() IS

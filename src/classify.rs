@@ -1,13 +1,10 @@
 //! Labels.
 
-use ndarray::ArrayView2;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use susx_core::sus::unit;
-use susx_core::tip_x::{Method, Ranked, top_k};
+use susx_core::tip_x::{Ranked, top_k};
 
 use crate::fitted::{self, Fitted};
-use crate::pg::client;
 use crate::pg::error::{Error, Result};
 use crate::pg::regclass::RegClass;
 use crate::pg::vector::Vector;
@@ -54,7 +51,7 @@ fn classify_image(
 > {
     let (Some(classifier), Some(image)) = (classifier, image) else { return Ok(TableIterator::new([])) };
     let fitted = fitted::get(classifier)?;
-    let embedding = embed(&fitted, image)?;
+    let embedding = fitted.embed(image)?;
     Ok(TableIterator::new(ranking(&fitted, &embedding, k, method)?))
 }
 
@@ -79,24 +76,12 @@ fn label_image(
 ) -> Result<Option<String>, ErrorReport> {
     let (Some(classifier), Some(image)) = (classifier, image) else { return Ok(None) };
     let fitted = fitted::get(classifier)?;
-    let embedding = embed(&fitted, image)?;
+    let embedding = fitted.embed(image)?;
     Ok(best(&fitted, &embedding, method)?)
 }
 
-/// An image's embedding by the model of the classifier's own vectors.
-fn embed(fitted: &Fitted, image: &[u8]) -> Result<Vector> {
-    let Some(model) = fitted.settings.model.as_deref() else {
-        return Err(Error::NoModel(fitted.name.clone()));
-    };
-    client::only(client::embed_images(Some(model), &[image])?)
-}
-
 fn ranking(fitted: &Fitted, embedding: &Vector, k: Option<i32>, method: Option<&str>) -> Result<Vec<Row>> {
-    let k = match k.map(usize::try_from) {
-        None => 1,
-        Some(Ok(k)) if k > 0 => k,
-        _ => return Err(Error::argument("k must be at least 1")),
-    };
+    let k = Error::at_least_one(k.unwrap_or(1), "k")?;
     let categories = fitted.tip_x.categories();
     let rows = (1..)
         .zip(rank(fitted, embedding, k, method)?)
@@ -110,17 +95,7 @@ fn best(fitted: &Fitted, embedding: &Vector, method: Option<&str>) -> Result<Opt
 }
 
 fn rank(fitted: &Fitted, embedding: &Vector, k: usize, method: Option<&str>) -> Result<Vec<Ranked>> {
-    let method = match method {
-        Some(name) => name.parse::<Method>()?,
-        None => fitted.settings.method.unwrap_or_else(|| fitted.tip_x.default_method()),
-    };
-    let (expected, found) = (fitted.tip_x.dimensions(), embedding.0.len());
-    if expected != found {
-        return Err(Error::Dimensions { classifier: fitted.name.clone(), expected, found });
-    }
-    let query = unit(&embedding.0)
-        .map_err(|source| Error::Vector { what: "cannot classify the vector".to_owned(), source })?;
-    let query = ArrayView2::from_shape((1, expected), &query).map_err(|e| Error::Internal(e.to_string()))?;
-    let logits = fitted.tip_x.logits(query, method);
+    let method = fitted.method(method)?;
+    let logits = fitted.tip_x.logits(fitted.query(embedding)?.view(), method);
     Ok(top_k(&logits.row(0).to_vec(), k))
 }

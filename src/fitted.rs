@@ -13,16 +13,19 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use ndarray::Array2;
 use pgrx::pg_sys;
-use susx_core::sus::{SupportError, SupportSet, SupportSetBuilder};
-use susx_core::tip_x::TipX;
+use susx_core::sus::{SupportError, SupportSet, SupportSetBuilder, unit};
+use susx_core::tip_x::{Method, TipX};
 
 use crate::pg::catalog::classifier::{self as catalog, Settings};
+use crate::pg::client;
 use crate::pg::error::{Error, Result};
 use crate::pg::guc;
 use crate::pg::regclass::RegClass;
 use crate::pg::relcache;
 use crate::pg::snapshot::SnapshotId;
+use crate::pg::vector::Vector;
 
 /// A classifier as a statement sees it.
 #[derive(Debug)]
@@ -30,6 +33,33 @@ pub struct Fitted {
     pub name: String,
     pub settings: Settings,
     pub tip_x: TipX,
+}
+
+impl Fitted {
+    /// The method that a call names, else the classifier's own, else the fit's default.
+    pub fn method(&self, name: Option<&str>) -> Result<Method> {
+        match name {
+            Some(name) => Ok(name.parse()?),
+            None => Ok(self.settings.method.unwrap_or_else(|| self.tip_x.default_method())),
+        }
+    }
+
+    /// An image's embedding by the model of the classifier's own vectors.
+    pub fn embed(&self, image: &[u8]) -> Result<Vector> {
+        let model = self.settings.model.as_deref().ok_or_else(|| Error::NoModel(self.name.clone()))?;
+        client::only(client::embed_images(Some(model), &[image])?)
+    }
+
+    /// An embedding as a query, 1 x d and of unit length.
+    pub fn query(&self, embedding: &Vector) -> Result<Array2<f32>> {
+        let (expected, found) = (self.tip_x.dimensions(), embedding.0.len());
+        if expected != found {
+            return Err(Error::Dimensions { classifier: self.name.clone(), expected, found });
+        }
+        let query = unit(&embedding.0)
+            .map_err(|source| Error::Vector { what: "cannot classify the vector".to_owned(), source })?;
+        Array2::from_shape_vec((1, expected), query).map_err(|e| Error::Internal(e.to_string()))
+    }
 }
 
 #[derive(Debug)]

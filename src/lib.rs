@@ -6,7 +6,8 @@
 //! * [`embed`] - images and texts to vectors;
 //! * [`classifier`] - classifiers and their settings;
 //! * [`support_set`] - support images, given or retrieved;
-//! * [`classify`] - labels.
+//! * [`classify`] - labels;
+//! * [`explain`] - why an image has its label.
 //!
 //! They stand on [`pg`], which is everything that touches PostgreSQL's internals, and on `susx-core`,
 //! which knows the method and nothing of PostgreSQL. Inference runs in the process `susx-server`.
@@ -14,6 +15,7 @@
 mod classifier;
 mod classify;
 mod embed;
+mod explain;
 mod fitted;
 mod model;
 mod pg;

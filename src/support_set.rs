@@ -74,8 +74,7 @@ fn build_support_set(
     let prompting = Error::required(prompting, "prompting")?;
     let embedding_column = Error::required(embedding_column, "embedding_column")?;
     let exclusive = Error::required(exclusive, "exclusive")?;
-    let per_class = usize::try_from(Error::required(per_class, "per_class")?).ok().filter(|&n| n > 0);
-    let per_class = per_class.ok_or_else(|| Error::argument("per_class must be at least 1"))?;
+    let per_class = Error::at_least_one(Error::required(per_class, "per_class")?, "per_class")?;
     classifier.open_for_reading()?;
     catalog::settings(classifier)?;
     let pool = Pool::open(pool, embedding_column, image_column, key_column)?;

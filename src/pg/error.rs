@@ -79,6 +79,12 @@ impl Error {
         argument.ok_or(Error::Null(name))
     }
 
+    /// A number of things.
+    pub fn at_least_one(argument: i32, name: &str) -> Result<usize> {
+        let count = usize::try_from(argument).ok().filter(|&count| count > 0);
+        count.ok_or_else(|| Error::Argument(format!("{name} must be at least 1")))
+    }
+
     fn sqlstate(&self) -> PgSqlErrorCode {
         use PgSqlErrorCode::*;
         match self {

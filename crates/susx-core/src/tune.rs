@@ -83,32 +83,35 @@ impl Search {
         }
     }
 
+    /// Every triple, alpha by alpha and beta by beta: alpha, beta, gamma and the rows that are right.
+    pub fn counts(&self) -> impl Iterator<Item = (f32, f32, f32, u32)> {
+        let Grid { alpha, beta, gamma } = &self.grid;
+        let places = alpha.iter().flat_map(move |&alpha| beta.iter().map(move |&beta| (alpha, beta)));
+        places.zip(self.steps.chunks(gamma.len() + 1)).flat_map(move |((alpha, beta), steps)| {
+            let right = steps.iter().scan(0, |right, step| {
+                *right += step;
+                Some(u32::try_from(*right).unwrap_or(0))
+            });
+            gamma.iter().zip(right).map(move |(&gamma, right)| (alpha, beta, gamma, right))
+        })
+    }
+
     /// The triple with the most rows right; of equal ones the smallest alpha, then beta, then gamma.
     /// `None` without rows.
     pub fn best(&self) -> Option<Tuned> {
-        let (mut tuned, mut zero_shot, mut tip_adapter) = (None::<Tuned>, 0, 0);
-        let per_alpha = self.grid.beta.len() * (self.grid.gamma.len() + 1);
-        for (&alpha, steps) in self.grid.alpha.iter().zip(self.steps.chunks(per_alpha)) {
-            for (&beta, steps) in self.grid.beta.iter().zip(steps.chunks(self.grid.gamma.len() + 1)) {
-                let mut right = 0;
-                for (&gamma, step) in self.grid.gamma.iter().zip(steps) {
-                    right += step;
-                    let count = u32::try_from(right).unwrap_or(0);
-                    if gamma == 0.0 {
-                        tip_adapter = tip_adapter.max(count);
-                        if alpha == 0.0 {
-                            zero_shot = count;
-                        }
-                    }
-                    if tuned.is_none_or(|best| count > best.tip_x) {
-                        let (rows, zero_shot, tip_adapter) = (self.rows, 0, 0);
-                        tuned =
-                            Some(Tuned { alpha, beta, gamma, rows, zero_shot, tip_adapter, tip_x: count });
-                    }
-                }
+        let mut best: Option<Tuned> = None;
+        let (mut zero_shot, mut tip_adapter) = (0, 0);
+        for (alpha, beta, gamma, right) in self.counts() {
+            if gamma == 0.0 {
+                tip_adapter = right.max(tip_adapter);
+                zero_shot = if alpha == 0.0 { right } else { zero_shot };
+            }
+            if best.is_none_or(|best| right > best.tip_x) {
+                best =
+                    Some(Tuned { alpha, beta, gamma, rows: self.rows, zero_shot, tip_adapter, tip_x: right });
             }
         }
-        tuned.filter(|_| self.rows > 0).map(|best| Tuned { zero_shot, tip_adapter, ..best })
+        best.filter(|_| self.rows > 0).map(|best| Tuned { zero_shot, tip_adapter, ..best })
     }
 }
 

@@ -82,6 +82,11 @@ impl SupportSet {
         self.offsets[category]..self.offsets[category + 1]
     }
 
+    /// The category of a feature.
+    pub fn category_of(&self, row: usize) -> usize {
+        self.offsets.partition_point(|&offset| offset <= row) - 1
+    }
+
     /// M.
     pub fn len(&self) -> usize {
         self.features.nrows()

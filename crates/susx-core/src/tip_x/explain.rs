@@ -79,8 +79,8 @@ impl TipX {
                 let spread = kl.spread(weights, product(query, weights).view());
                 let (centred, lambda) = kl.centred(weights, features);
                 let products = product(spread.pull.view(), centred.view());
-                let pairs = products.iter().zip(lambda);
-                pairs.map(|(product, lambda)| kl.scale().apply(spread.shared[0] - product + lambda)).collect()
+                let apart = products.iter().zip(lambda).map(|(product, lambda)| f64::from(lambda - product));
+                apart.map(|apart| kl.scale().apply(spread.shared[0] + apart)).collect()
             }
             None => vec![0.0; rows.len()],
         };

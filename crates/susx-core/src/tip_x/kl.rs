@@ -44,7 +44,7 @@ pub(super) struct KlTerm {
 #[derive(Debug)]
 pub(super) struct Spread {
     /// `sum_j p_j (log p_j - log q_j)` against the centre, n.
-    pub shared: Vec<f32>,
+    pub shared: Vec<f64>,
     /// `W^T p`, n x d.
     pub pull: Array2<f32>,
 }
@@ -111,17 +111,18 @@ impl KlTerm {
     /// (n x C).
     pub fn spread(&self, weights: ArrayView2<f32>, cosines: ArrayView2<f32>) -> Spread {
         let mut p = cosines.as_standard_layout().into_owned();
-        let shared = p.rows_mut().into_iter().map(|row| self.shared(row) as f32).collect();
+        let shared = p.rows_mut().into_iter().map(|row| self.shared(row)).collect();
         Spread { shared, pull: product(p.view(), weights.t()) }
     }
 
-    /// `mean over i in c of KL(p || q_i)` for every query and category, n x C. Meaningless for a
-    /// category without support.
-    pub fn divergence(&self, spread: &Spread) -> Array2<f32> {
+    /// What `finish` makes of `mean over i in c of KL(p || q_i)`, for every query and category, n x C: it
+    /// takes both indices and the divergence, which is meaningless for a category without support.
+    /// Divergences may differ in their last digits only, so they are never rounded to float32.
+    pub fn divergence(&self, spread: &Spread, finish: impl Fn(usize, usize, f64) -> f32) -> Array2<f32> {
         let mut out = product(spread.pull.view(), self.phi.view());
-        for (mut row, &shared) in out.rows_mut().into_iter().zip(&spread.shared) {
-            for (value, lambda) in row.iter_mut().zip(&self.lambda) {
-                *value = shared - *value + lambda;
+        for (i, (mut row, shared)) in out.rows_mut().into_iter().zip(&spread.shared).enumerate() {
+            for (c, (value, lambda)) in row.iter_mut().zip(&self.lambda).enumerate() {
+                *value = finish(i, c, shared + f64::from(lambda - *value));
             }
         }
         out

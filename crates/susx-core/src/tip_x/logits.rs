@@ -47,9 +47,8 @@ impl TipX {
                 .then(|| self.cache_term(queries));
         let mut kl = self.kl.as_ref().filter(|_| method == Method::TipX).map(|kl| {
             let (weight, scale) = (-self.params.gamma * self.mean_count, kl.scale());
-            let mut term = kl.divergence(&kl.spread(weights, zero_shot.view()));
-            term.mapv_inplace(|divergence| weight * scale.apply(divergence));
-            term
+            let spread = kl.spread(weights, zero_shot.view());
+            kl.divergence(&spread, |_, _, divergence| weight * scale.apply(divergence))
         });
         if self.balance.contains(&0.0) && !self.support_set.is_empty() {
             self.fill_unsupported(queries.nrows(), &mut [cache.as_mut(), kl.as_mut()]);

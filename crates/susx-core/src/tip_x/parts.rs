@@ -31,8 +31,8 @@ impl TipX {
         let mut zero_shot = product(queries, weights);
         let mut kl = Array2::zeros(zero_shot.dim());
         if let Some(term) = &self.kl {
-            kl = term.divergence(&term.spread(weights, zero_shot.view()));
-            kl.mapv_inplace(|divergence| self.mean_count * term.scale().apply(divergence));
+            let (spread, scale) = (term.spread(weights, zero_shot.view()), term.scale());
+            kl = term.divergence(&spread, |_, _, divergence| self.mean_count * scale.apply(divergence));
         }
         zero_shot *= self.params.logit_scale;
         let mut balance = Array2::zeros(zero_shot.dim());
@@ -86,26 +86,27 @@ impl<'a> LeaveOneOut<'a> {
         let mut zero_shot = product(queries, weights);
         let mut affinities = product(queries, support_set.features());
         let mut balance = Array2::zeros(zero_shot.dim());
-        let mut kl = match &self.tip_x.kl {
-            Some(term) => term.divergence(&term.spread(weights, zero_shot.view())),
-            None => Array2::zeros(zero_shot.dim()),
-        };
         let mean_count = (support_set.len() - 1) as f32 / support_set.categories().len() as f32;
-        for (place, row) in rows.enumerate() {
+        // How many support rows a category has without one.
+        let left = |row: usize, c: usize| support_set.rows(c).len() - usize::from(c == self.categories[row]);
+        for (place, row) in rows.clone().enumerate() {
             affinities[(place, row)] = f32::NEG_INFINITY;
-            let own = self.categories[row];
-            for c in 0..support_set.categories().len() {
-                let all = support_set.rows(c).len();
-                let left = all - usize::from(c == own);
-                if left == 0 {
-                    continue;
-                }
-                balance[(place, c)] = mean_count / left as f32;
-                // The divergence of a row from itself is 0, so the sum over its category stays.
-                let divergence = kl[(place, c)] * (all as f32 / left as f32);
-                kl[(place, c)] = mean_count * self.scales[row].apply(divergence);
+            for c in (0..support_set.categories().len()).filter(|&c| left(row, c) > 0) {
+                balance[(place, c)] = mean_count / left(row, c) as f32;
             }
         }
+        let kl = match &self.tip_x.kl {
+            Some(term) => {
+                let spread = term.spread(weights, zero_shot.view());
+                term.divergence(&spread, |place, c, divergence| {
+                    let (row, all) = (rows.start + place, support_set.rows(c).len());
+                    // The divergence of a row from itself is 0, so the sum over its category stays.
+                    let divergence = divergence * all as f64 / left(row, c).max(1) as f64;
+                    mean_count * self.scales[row].apply(divergence)
+                })
+            }
+            None => Array2::zeros(zero_shot.dim()),
+        };
         zero_shot *= self.tip_x.params.logit_scale;
         Parts { zero_shot, affinities, kl, balance, offsets: support_set.offsets().to_vec() }
     }

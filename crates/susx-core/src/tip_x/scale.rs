@@ -11,6 +11,8 @@ use crate::sus::SupportSet;
 
 /// Pairs of support rows beyond which the ranges are taken from a sample.
 const SCALE_ROWS: usize = 4096;
+/// Divergences that differ by no more are equal in float32.
+const LEAST_WIDTH: f64 = 1e-7;
 /// Rows of the pair matrices that are in memory at a time.
 const BLOCK: usize = 256;
 
@@ -26,47 +28,50 @@ impl AffinityScale {
     pub(super) const OFF: AffinityScale = AffinityScale { a: 0.0, b: 0.0 };
 
     /// A divergence in the range of the affinities.
-    pub(super) fn apply(self, divergence: f32) -> f32 {
-        (self.a * f64::from(divergence) + self.b) as f32
+    pub(super) fn apply(self, divergence: f64) -> f32 {
+        (self.a * divergence + self.b) as f32
     }
 
     fn new(affinity: Range, divergence: Range) -> Self {
-        // Of equal rows both ranges are rounding noise: there is nothing to scale.
-        if divergence.width() <= 1e-7 || affinity.width() <= 0.0 {
+        // Of equal rows the divergences are rounding noise: there is nothing to scale.
+        if divergence.width() <= LEAST_WIDTH {
             return AffinityScale::OFF;
         }
         let a = affinity.width() / divergence.width();
-        AffinityScale { a, b: f64::from(affinity.low) - a * f64::from(divergence.low) }
+        AffinityScale { a, b: affinity.low - a * divergence.low }
     }
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Range {
-    low: f32,
-    high: f32,
+    low: f64,
+    high: f64,
 }
 
 impl Range {
-    const EMPTY: Range = Range { low: f32::INFINITY, high: f32::NEG_INFINITY };
+    const EMPTY: Range = Range { low: f64::INFINITY, high: f64::NEG_INFINITY };
 
-    fn join(&mut self, (low, high): (f32, f32)) {
-        self.low = self.low.min(low);
-        self.high = self.high.max(high);
+    /// Takes in a range that lies `shift` higher.
+    fn join(&mut self, (low, high): (f32, f32), shift: f64) {
+        self.low = self.low.min(f64::from(low) + shift);
+        self.high = self.high.max(f64::from(high) + shift);
     }
 
     /// 0 (not minus infinity) while nothing was joined.
     fn width(self) -> f64 {
-        (f64::from(self.high) - f64::from(self.low)).max(0.0)
+        (self.high - self.low).max(0.0)
     }
 }
 
 /// The constants of the whole support set.
 pub(super) fn of_support(support_set: &SupportSet, kl: &KlTerm) -> AffinityScale {
     let (mut affinity, mut divergence) = (Range::EMPTY, Range::EMPTY);
-    for_each_row(support_set, kl, |_, others| {
-        for (affinities, divergences) in others {
-            affinity.join(range(affinities));
-            divergence.join(range(divergences));
+    for_each_row(support_set, kl, |pairs| {
+        for part in pairs.others(pairs.affinities) {
+            affinity.join(range(part), 0.0);
+        }
+        for part in pairs.others(pairs.apart) {
+            divergence.join(range(part), pairs.shared);
         }
     });
     AffinityScale::new(affinity, divergence)
@@ -75,60 +80,67 @@ pub(super) fn of_support(support_set: &SupportSet, kl: &KlTerm) -> AffinityScale
 /// The constants of the support set without row `i`, for every `i`: what they would be if it were
 /// fitted without it. M; as [`of_support`] where the row is not in the sample.
 pub(super) fn without_each(support_set: &SupportSet, kl: &KlTerm) -> Vec<AffinityScale> {
-    let mut affinity = (Extremes::default(), Extremes::default());
-    let mut divergence = (Extremes::default(), Extremes::default());
-    for_each_row(support_set, kl, |i, others| {
-        for (low_high, values) in
-            [&mut affinity, &mut divergence].into_iter().zip([others.map(|(a, _)| a), others.map(|(_, d)| d)])
-        {
-            low_high.0.add_row(i, values, |x| -x);
-            low_high.1.add_row(i, values, |x| x);
-        }
+    let [mut affinity, mut divergence] = [Ends::default(), Ends::default()];
+    for_each_row(support_set, kl, |pairs| {
+        affinity.add_row(pairs.row, pairs.others(pairs.affinities), 0.0);
+        divergence.add_row(pairs.row, pairs.others(pairs.apart), pairs.shared);
     });
-    let sample = sample(support_set.len());
-    let without = |place: Option<usize>| {
-        let range = |(low, high): &(Extremes, Extremes)| Range {
-            low: -low.without(place),
-            high: high.without(place),
-        };
-        AffinityScale::new(range(&affinity), range(&divergence))
-    };
-    let whole = without(None);
-    let mut scales = vec![whole; support_set.len()];
-    for (place, row) in sample.into_iter().enumerate() {
+    let without = |place| AffinityScale::new(affinity.without(place), divergence.without(place));
+    let mut scales = vec![without(None); support_set.len()];
+    for (place, row) in sample(support_set.len()).into_iter().enumerate() {
         scales[row] = without(Some(place));
     }
     scales
 }
 
-/// The largest values of a matrix without its diagonal, from which the largest without any one row and
-/// column follows.
+/// The ends of a matrix's range, from which those without any one row and column follow.
 #[derive(Debug, Default)]
-struct Extremes {
-    /// Of every row: the largest value, its column, and the largest value in the other columns.
-    rows: Vec<(f32, usize, f32)>,
+struct Ends {
+    low: Vec<End>,
+    high: Vec<End>,
 }
 
-impl Extremes {
-    /// Row `i`, in two parts, before and after the diagonal.
-    fn add_row(&mut self, i: usize, parts: [&[f32]; 2], sign: impl Fn(f32) -> f32) {
-        let mut row = (f32::NEG_INFINITY, usize::MAX, f32::NEG_INFINITY);
+/// Of one row of the matrix, or of its negative: the largest value, its column, and the largest value
+/// in the other columns.
+#[derive(Clone, Copy, Debug)]
+struct End {
+    largest: f64,
+    column: usize,
+    next: f64,
+}
+
+impl Ends {
+    /// Row `i`, `shift` lower than it is, in two parts: before and after the diagonal.
+    fn add_row(&mut self, i: usize, parts: [&[f32]; 2], shift: f64) {
+        let nothing = End { largest: f64::NEG_INFINITY, column: usize::MAX, next: f64::NEG_INFINITY };
+        let [mut low, mut high] = [nothing; 2];
         let columns = (0..i).chain(i + 1..);
         for (column, &value) in columns.zip(parts.into_iter().flatten()) {
-            let value = sign(value);
-            if value > row.0 {
-                row = (value, column, row.0);
-            } else if value > row.2 {
-                row.2 = value;
-            }
+            let value = f64::from(value) + shift;
+            low.add(column, -value);
+            high.add(column, value);
         }
-        self.rows.push(row);
+        self.low.push(low);
+        self.high.push(high);
     }
 
-    fn without(&self, place: Option<usize>) -> f32 {
-        let rows = self.rows.iter().enumerate().filter(|(i, _)| Some(*i) != place);
-        rows.map(|(_, row)| if Some(row.1) == place { row.2 } else { row.0 })
-            .fold(f32::NEG_INFINITY, f32::max)
+    fn without(&self, place: Option<usize>) -> Range {
+        let largest = |ends: &[End]| {
+            let rows = ends.iter().enumerate().filter(|(i, _)| Some(*i) != place);
+            let values = rows.map(|(_, end)| if Some(end.column) == place { end.next } else { end.largest });
+            values.fold(f64::NEG_INFINITY, f64::max)
+        };
+        Range { low: -largest(&self.low), high: largest(&self.high) }
+    }
+}
+
+impl End {
+    fn add(&mut self, column: usize, value: f64) {
+        if value > self.largest {
+            *self = End { largest: value, column, next: self.largest };
+        } else if value > self.next {
+            self.next = value;
+        }
     }
 }
 
@@ -139,9 +151,22 @@ fn sample(total: usize) -> Vec<usize> {
     (0..rows).map(|i| i * total / rows).collect()
 }
 
-/// Shows the affinities and the divergences of every row of the sample to the rows before it and those
-/// after it.
-fn for_each_row(support_set: &SupportSet, kl: &KlTerm, mut each: impl FnMut(usize, [(&[f32], &[f32]); 2])) {
+/// One row of the sample against all of them: affinities, and divergences less what they `shared`.
+struct Pairs<'a> {
+    row: usize,
+    affinities: &'a [f32],
+    apart: &'a [f32],
+    shared: f64,
+}
+
+impl Pairs<'_> {
+    /// Without the diagonal: the values before it and those after it.
+    fn others<'a>(&self, values: &'a [f32]) -> [&'a [f32]; 2] {
+        [&values[..self.row], &values[self.row + 1..]]
+    }
+}
+
+fn for_each_row(support_set: &SupportSet, kl: &KlTerm, mut each: impl FnMut(Pairs)) {
     let sample = sample(support_set.len());
     let features = support_set.features().select(Axis(0), &sample);
     let weights = support_set.zeroshot_weights();
@@ -150,18 +175,14 @@ fn for_each_row(support_set: &SupportSet, kl: &KlTerm, mut each: impl FnMut(usiz
     for start in (0..sample.len()).step_by(BLOCK) {
         let block = start..(start + BLOCK).min(sample.len());
         let affinities = product(features.slice(s![block.clone(), ..]), features.view());
-        let mut divergences = product(spread.pull.slice(s![block.clone(), ..]), centred.view());
-        for (i, (affinities, mut divergences)) in
-            block.zip(affinities.rows().into_iter().zip(divergences.rows_mut()))
-        {
-            for (value, lambda) in divergences.iter_mut().zip(&lambda) {
-                *value = spread.shared[i] - *value + lambda;
+        let mut apart = product(spread.pull.slice(s![block.clone(), ..]), centred.view());
+        for (row, (affinities, mut apart)) in block.zip(affinities.rows().into_iter().zip(apart.rows_mut())) {
+            for (value, lambda) in apart.iter_mut().zip(&lambda) {
+                *value = lambda - *value;
             }
-            let (Some(affinities), Some(divergences)) = (affinities.to_slice(), divergences.as_slice())
-            else {
-                continue;
-            };
-            each(i, [(&affinities[..i], &divergences[..i]), (&affinities[i + 1..], &divergences[i + 1..])]);
+            if let (Some(affinities), Some(apart)) = (affinities.to_slice(), apart.as_slice()) {
+                each(Pairs { row, affinities, apart, shared: spread.shared[row] });
+            }
         }
     }
 }

@@ -1,0 +1,64 @@
+//! Explanations against the literal terms.
+
+use ndarray::s;
+use susx_core::sus::SupportError;
+use susx_core::tip_x::{Method, TipX, top_k};
+
+use crate::literal::{PARAMS, balance, case, literal, pairs};
+
+#[test]
+fn terms_and_contributions_are_those_of_the_formula() -> Result<(), SupportError> {
+    for counts in [vec![4, 9, 1], vec![3, 0, 5, 0]] {
+        for params in PARAMS {
+            let case = case(21, 32, &counts)?;
+            let fitted = TipX::fit(case.support_set.clone(), params);
+            let terms = literal(&case, params);
+            let [affinity, kl] = pairs(&case, params);
+            let balance = balance(&case);
+            for n in 0..case.queries.nrows() {
+                let query = case.queries.slice(s![n..n + 1, ..]);
+                let found = fitted.explain(query, Method::TipX, 10, 100);
+                let ranked = top_k(&fitted.logits(query, Method::TipX).row(0).to_vec(), 10);
+                assert_eq!(found.len(), counts.len());
+                for (explanation, ranked) in found.iter().zip(ranked) {
+                    let c = explanation.category;
+                    assert_eq!((c, explanation.total), (ranked.category, ranked.score));
+                    for (term, expected) in
+                        [explanation.zero_shot, explanation.cache, explanation.kl].into_iter().zip(&terms)
+                    {
+                        assert!((f64::from(term) - expected[(n, c)]).abs() < 1e-3);
+                    }
+                    let sum = explanation.zero_shot + explanation.cache + explanation.kl;
+                    assert!((sum - explanation.total).abs() < 1e-4);
+                    let contributions: f32 =
+                        explanation.support.iter().map(|weight| weight.contribution).sum();
+                    assert!((contributions - explanation.cache - explanation.kl).abs() < 2e-3);
+                    assert!(explanation.support.is_sorted_by(|a, b| a.contribution >= b.contribution));
+                    for weight in &explanation.support {
+                        let (i, own) = (weight.row, case.labels[weight.row]);
+                        // A category without support shows the rows of the one whose terms it has.
+                        assert!(own == c || counts[c] == 0);
+                        assert!((f64::from(weight.affinity) - affinity[(n, i)]).abs() < 1e-5);
+                        let sharpened = (f64::from(params.beta) * (affinity[(n, i)] - 1.0)).exp();
+                        let expected = balance[own]
+                            * (f64::from(params.alpha) * sharpened - f64::from(params.gamma) * kl[(n, i)]);
+                        assert!((f64::from(weight.contribution) - expected).abs() < 1e-3);
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn as_many_as_asked_for() -> Result<(), SupportError> {
+    let case = case(22, 16, &[5, 5])?;
+    let query = case.queries.slice(s![0..1, ..]);
+    let fitted = TipX::fit(case.support_set.clone(), PARAMS[0]);
+    let found = fitted.explain(query, Method::TipX, 1, 2);
+    assert_eq!((found.len(), found[0].support.len()), (1, 2));
+    let zero_shot = fitted.explain(query, Method::ZeroShot, 2, 2);
+    assert!(zero_shot.iter().all(|e| e.support.is_empty() && e.cache == 0.0 && e.kl == 0.0));
+    Ok(())
+}

@@ -1,0 +1,86 @@
+//! Every logit of every method.
+
+use ndarray::Axis;
+use susx_core::sus::{SupportError, SupportSetBuilder};
+use susx_core::tip_x::{Method, TipX};
+
+use crate::literal::{PARAMS, case, largest_difference, literal};
+
+#[test]
+fn every_term_is_the_formula() -> Result<(), SupportError> {
+    for counts in [vec![16; 30], vec![1, 40, 0, 7, 16, 2], vec![5, 3]] {
+        for params in PARAMS {
+            let case = case(7, 96, &counts)?;
+            let terms = TipX::fit(case.support_set.clone(), params).terms(case.queries.view(), Method::TipX);
+            let [zero_shot, cache, kl] = literal(&case, params);
+            let differences = [
+                largest_difference(&terms.zero_shot, &zero_shot),
+                terms.cache.as_ref().map_or(f64::NAN, |term| largest_difference(term, &cache)),
+                terms.kl.as_ref().map_or(f64::NAN, |term| largest_difference(term, &kl)),
+            ];
+            assert!(differences.iter().all(|d| *d < 1e-3), "{counts:?} {params:?}: {differences:?}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_method_has_its_terms_and_no_other() -> Result<(), SupportError> {
+    let case = case(3, 32, &[4, 4, 4])?;
+    let fitted = TipX::fit(case.support_set.clone(), PARAMS[0]);
+    let [zero_shot, cache, kl] = literal(&case, PARAMS[0]);
+    for (method, expected) in [
+        (Method::ZeroShot, zero_shot.clone()),
+        (Method::TipAdapter, &zero_shot + &cache),
+        (Method::TipX, &zero_shot + &cache + &kl),
+    ] {
+        assert!(
+            largest_difference(&fitted.logits(case.queries.view(), method), &expected) < 1e-3,
+            "{method}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn a_row_has_its_logits_alone_and_in_a_batch() -> Result<(), SupportError> {
+    let case = case(11, 64, &[3, 9, 0, 4])?;
+    let fitted = TipX::fit(case.support_set.clone(), PARAMS[0]);
+    let together = fitted.logits(case.queries.view(), Method::TipX);
+    for (i, row) in together.rows().into_iter().enumerate() {
+        let alone = fitted.logits(case.queries.view().select(Axis(0), &[i]).view(), Method::TipX);
+        let difference = largest_difference(&alone, &row.insert_axis(Axis(0)).mapv(f64::from));
+        assert!(difference < 2e-5, "row {i}: {difference}");
+    }
+    Ok(())
+}
+
+#[test]
+fn without_support_every_method_is_zero_shot() -> Result<(), SupportError> {
+    let case = case(5, 16, &[0, 0, 0])?;
+    let fitted = TipX::fit(case.support_set.clone(), PARAMS[0]);
+    assert_eq!(fitted.default_method(), Method::ZeroShot);
+    let zero_shot = fitted.logits(case.queries.view(), Method::ZeroShot);
+    assert_eq!(fitted.logits(case.queries.view(), Method::TipX), zero_shot);
+    Ok(())
+}
+
+#[test]
+fn one_category_or_equal_rows_have_no_divergence_to_scale() -> Result<(), SupportError> {
+    for categories in [&["a", "b"][..], &["a"]] {
+        let mut builder = SupportSetBuilder::new(2);
+        for (i, category) in categories.iter().enumerate() {
+            builder.push_prompt(category, &[1.0, i as f32])?;
+        }
+        for _ in 0..3 {
+            builder.push_image("a", 0, &[0.9, 0.1])?;
+        }
+        let fitted = TipX::fit(builder.finish()?, PARAMS[0]);
+        let query = ndarray::arr2(&[[0.6, 0.8]]);
+        assert_eq!(
+            fitted.logits(query.view(), Method::TipX),
+            fitted.logits(query.view(), Method::TipAdapter)
+        );
+    }
+    Ok(())
+}

@@ -11,8 +11,9 @@ use crate::sus::SupportSet;
 
 /// Pairs of support rows beyond which the ranges are taken from a sample.
 const SCALE_ROWS: usize = 4096;
-/// Divergences that differ by no more are equal in float32.
-const LEAST_WIDTH: f64 = 1e-7;
+/// Affinities, and divergences, that differ by no more are equal but for their last digits.
+const EQUAL_AFFINITIES: f64 = 1e-6;
+const EQUAL_DIVERGENCES: f64 = 1e-7;
 /// Rows of the pair matrices that are in memory at a time.
 const BLOCK: usize = 256;
 
@@ -24,7 +25,7 @@ pub struct AffinityScale {
 }
 
 impl AffinityScale {
-    /// With fewer than two distinct support rows there is no range to scale to: the term is off.
+    /// Without two support rows, or without two divergences, there is no range to scale: the term is off.
     pub(super) const OFF: AffinityScale = AffinityScale { a: 0.0, b: 0.0 };
 
     /// A divergence in the range of the affinities.
@@ -33,8 +34,14 @@ impl AffinityScale {
     }
 
     fn new(affinity: Range, divergence: Range) -> Self {
-        // Of equal rows the divergences are rounding noise: there is nothing to scale.
-        if divergence.width() <= LEAST_WIDTH {
+        if affinity.low > affinity.high {
+            return AffinityScale::OFF;
+        }
+        // Of two rows, or of equal ones, there is one affinity: the range is that point.
+        if affinity.width() <= EQUAL_AFFINITIES {
+            return AffinityScale { a: 0.0, b: affinity.low };
+        }
+        if divergence.width() <= EQUAL_DIVERGENCES {
             return AffinityScale::OFF;
         }
         let a = affinity.width() / divergence.width();
@@ -57,9 +64,8 @@ impl Range {
         self.high = self.high.max(f64::from(high) + shift);
     }
 
-    /// 0 (not minus infinity) while nothing was joined.
     fn width(self) -> f64 {
-        (self.high - self.low).max(0.0)
+        self.high - self.low
     }
 }
 

@@ -132,9 +132,15 @@ pub fn pairs(case: &Case, params: Params) -> [Array2<f64>; 2] {
             .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), (_, &x)| (low.min(x), high.max(x)))
     };
     let ((a_min, a_max), (kl_min, kl_max)) = (range(&own_affinity), range(&own_kl));
-    // A single row or equal ones have no range: no term.
-    let a = (a_max - a_min) / (kl_max - kl_min);
-    let (a, b) = if kl_max - kl_min > 1e-7 { (a, a_min - a * kl_min) } else { (0.0, 0.0) };
+    // Two rows or equal ones have one affinity; a single row has none.
+    let (a, b) = if a_max - a_min <= 1e-6 && a_min.is_finite() {
+        (0.0, a_min)
+    } else if kl_max - kl_min <= 1e-7 || !a_min.is_finite() {
+        (0.0, 0.0)
+    } else {
+        let a = (a_max - a_min) / (kl_max - kl_min);
+        (a, a_min - a * kl_min)
+    };
     [f.dot(&s.t()), divergences(&p, &q).mapv(|kl| a * kl + b)]
 }
 

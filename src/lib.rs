@@ -15,6 +15,8 @@ mod classifier;
 mod classify;
 mod embed;
 mod fitted;
+#[allow(dead_code)]
+mod labelled;
 mod model;
 mod pg;
 mod support_set;

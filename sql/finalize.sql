@@ -58,6 +58,10 @@ COMMENT ON FUNCTION susx.label(regclass, vector, text) IS
     'The best category of an embedding';
 COMMENT ON FUNCTION susx.label(regclass, bytea, text) IS
     'The best category of an image file';
+COMMENT ON FUNCTION susx.evaluate(regclass, text, text) IS
+    'How right a classifier is on a query of images or embeddings with their categories';
+COMMENT ON FUNCTION susx.confusion_matrix(regclass, text, text) IS
+    'Which categories of a query of labelled images a classifier takes for which';
 COMMENT ON FUNCTION susx.classifier_changed() IS
     'Trigger of classifiers'' tables: lets every session fit the classifier anew';
 COMMENT ON FUNCTION susx.settings_changed() IS

@@ -15,7 +15,7 @@ use std::rc::Rc;
 
 use pgrx::pg_sys;
 use susx_core::sus::{SupportError, SupportSet, SupportSetBuilder};
-use susx_core::tip_x::TipX;
+use susx_core::tip_x::{Method, TipX};
 
 use crate::pg::catalog::classifier::{self as catalog, Settings};
 use crate::pg::error::{Error, Result};
@@ -30,6 +30,16 @@ pub struct Fitted {
     pub name: String,
     pub settings: Settings,
     pub tip_x: TipX,
+}
+
+impl Fitted {
+    /// The method that a call names, else the classifier's own.
+    pub fn method(&self, name: Option<&str>) -> Result<Method> {
+        match name {
+            Some(name) => Ok(name.parse()?),
+            None => Ok(self.settings.method.unwrap_or_else(|| self.tip_x.default_method())),
+        }
+    }
 }
 
 #[derive(Debug)]

@@ -6,7 +6,8 @@
 //! * [`embed`] - images and texts to vectors;
 //! * [`classifier`] - classifiers and their settings;
 //! * [`support_set`] - support images, given or retrieved;
-//! * [`classify`] - labels.
+//! * [`classify`] - labels;
+//! * [`evaluate`] - how right they are.
 //!
 //! They stand on [`pg`], which is everything that touches PostgreSQL's internals, and on `susx-core`,
 //! which knows the method and nothing of PostgreSQL. Inference runs in the process `susx-server`.
@@ -14,8 +15,8 @@
 mod classifier;
 mod classify;
 mod embed;
+mod evaluate;
 mod fitted;
-#[allow(dead_code)]
 mod labelled;
 mod model;
 mod pg;

@@ -63,7 +63,7 @@ pub fn read(
     if let Some(first) = &unreadable.first {
         let total = unreadable.total();
         let rows = if total == 1 { "1 row" } else { &format!("{total} rows") };
-        warning!("{rows} of the query could not be used, the first for this: {first}");
+        warning!("susx: {rows} of the query could not be used, the first for this: {first}");
     }
     Ok(unreadable)
 }

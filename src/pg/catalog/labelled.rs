@@ -45,15 +45,21 @@ pub fn read(
     mut each: impl FnMut(Labelled) -> Result<()>,
 ) -> Result<()> {
     let kind = Cell::new(Kind::Embedding);
+    let is_padded = Cell::new(false);
     let mut number = 0;
     let open = |columns: &Columns| {
         kind.set(kind_of(columns)?);
         accepts(kind.get())?;
+        // SAFETY: the OID is of a type that exists.
+        is_padded.set(unsafe { pg_sys::getBaseType(columns.type_oid(2)) } == pg_sys::BPCHAROID);
         Ok(if kind.get() == Kind::Image { 1 } else { FETCH })
     };
     spi::read_checked(query, &[], open, |row| {
         number += 1;
-        let category = row.text(2).ok_or(Error::NoLabel(number))?;
+        let mut category = row.text(2).ok_or(Error::NoLabel(number))?;
+        if is_padded.get() {
+            category.truncate(category.trim_end_matches(' ').len());
+        }
         let input = match kind.get() {
             Kind::Embedding => row.get(1)?.map(Input::Embedding),
             Kind::Image => row.get(1)?.map(Input::Image),

@@ -62,6 +62,10 @@ COMMENT ON FUNCTION susx.explain(regclass, vector, integer, text, integer) IS
     'The terms of the k best categories of an embedding and the support rows that weighed most';
 COMMENT ON FUNCTION susx.explain(regclass, bytea, integer, text, integer) IS
     'The terms of the k best categories of an image file and the support rows that weighed most';
+COMMENT ON FUNCTION susx.evaluate(regclass, text, text) IS
+    'How right a classifier is on a query of images or embeddings with their categories';
+COMMENT ON FUNCTION susx.confusion_matrix(regclass, text, text) IS
+    'Which categories of a query of labelled images a classifier takes for which';
 COMMENT ON FUNCTION susx.classifier_changed() IS
     'Trigger of classifiers'' tables: lets every session fit the classifier anew';
 COMMENT ON FUNCTION susx.settings_changed() IS

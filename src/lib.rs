@@ -7,7 +7,8 @@
 //! * [`classifier`] - classifiers and their settings;
 //! * [`support_set`] - support images, given or retrieved;
 //! * [`classify`] - labels;
-//! * [`explain`] - why an image has its label.
+//! * [`explain`] - why an image has its label;
+//! * [`evaluate`] - how right labels are.
 //!
 //! They stand on [`pg`], which is everything that touches PostgreSQL's internals, and on `susx-core`,
 //! which knows the method and nothing of PostgreSQL. Inference runs in the process `susx-server`.
@@ -15,8 +16,10 @@
 mod classifier;
 mod classify;
 mod embed;
+mod evaluate;
 mod explain;
 mod fitted;
+mod labelled;
 mod model;
 mod pg;
 mod support_set;

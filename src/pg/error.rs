@@ -47,6 +47,13 @@ pub enum Error {
     Argument(String),
     #[error("{message}")]
     ArgumentWithHint { message: String, hint: String },
+    /// What is wrong with one row of a query that the caller wrote.
+    #[error("row {row} of the query: {source}")]
+    Row { row: u64, source: Box<Error> },
+    #[error("row {0} of the query has no category")]
+    NoLabel(u64),
+    #[error("{0}")]
+    Columns(String),
     #[error("a classifier cannot be a temporary table")]
     Temporary,
     #[error("no schema has been selected to create in")]
@@ -113,7 +120,9 @@ impl Error {
                 _ => ERRCODE_DATA_EXCEPTION,
             },
             Error::NoModel(_) => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-            Error::Null(_) => ERRCODE_NULL_VALUE_NOT_ALLOWED,
+            Error::Null(_) | Error::NoLabel(_) => ERRCODE_NULL_VALUE_NOT_ALLOWED,
+            Error::Row { source, .. } => source.sqlstate(),
+            Error::Columns(_) => ERRCODE_DATATYPE_MISMATCH,
             Error::Prompt(_) | Error::Argument(_) | Error::ArgumentWithHint { .. } => {
                 ERRCODE_INVALID_PARAMETER_VALUE
             }
@@ -153,6 +162,11 @@ impl Error {
                 Some(format!("Methods: {}.", Method::ALL.map(Method::name).join(", ")))
             }
             Error::ArgumentWithHint { hint, .. } => Some(hint.clone()),
+            Error::Row { source, .. } => source.hint(),
+            Error::NoLabel(_) => Some("Leave out unlabelled rows: WHERE ... IS NOT NULL.".to_owned()),
+            Error::Columns(_) => {
+                Some("A labelled query is such as 'SELECT embedding, category FROM images'.".to_owned())
+            }
             _ => None,
         }
     }

@@ -3,7 +3,7 @@
 //! pgrx's own SPI client reads with a newer snapshot once the transaction has written something; then a
 //! STABLE function would see rows that its statement does not.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 
 use pgrx::datum::DatumWithOid;
 use pgrx::{FromDatum, IntoDatum, PgMemoryContexts, check_for_interrupts, pg_sys};
@@ -12,6 +12,26 @@ use super::error::{Error, Result};
 
 /// Rows that a cursor brings at a time.
 const FETCH: i64 = 256;
+
+/// The columns of a query's result, known before its first row.
+#[derive(Debug)]
+pub struct Columns {
+    descriptor: pg_sys::TupleDesc,
+}
+
+impl Columns {
+    /// How many there are.
+    pub fn count(&self) -> i32 {
+        // SAFETY: the descriptor belongs to a portal that is open.
+        unsafe { (*self.descriptor).natts }
+    }
+
+    /// The type of a column, counted from 1.
+    pub fn type_oid(&self, column: i32) -> pg_sys::Oid {
+        // SAFETY: as above; the OID is invalid for a column that does not exist.
+        unsafe { pg_sys::SPI_gettypeid(self.descriptor, column) }
+    }
+}
 
 /// One row of a query's result, valid while it is looked at.
 #[derive(Debug)]
@@ -24,10 +44,10 @@ impl Row {
     /// The value of a column, counted from 1.
     pub fn get<T: FromDatum + IntoDatum>(&self, column: i32) -> Result<Option<T>> {
         // SAFETY: tuple and descriptor belong to the same result, which is still open; the type is
-        // checked against the column's.
+        // checked against the column's, a domain counting as what it is made of.
         unsafe {
             let found = pg_sys::SPI_gettypeid(self.descriptor, column);
-            if !T::is_compatible_with(found) {
+            if !T::is_compatible_with(found) && !T::is_compatible_with(pg_sys::getBaseType(found)) {
                 return Err(Error::Internal(format!(
                     "column {column} has type OID {}, not {}",
                     found.to_u32(),
@@ -43,6 +63,15 @@ impl Row {
     /// As [`get`](Self::get), for a column that is declared NOT NULL.
     pub fn required<T: FromDatum + IntoDatum>(&self, column: i32) -> Result<T> {
         self.get(column)?.ok_or_else(|| Error::Internal(format!("column {column} is NULL")))
+    }
+
+    /// The value of a column of any type as text, by the type's output function.
+    pub fn text(&self, column: i32) -> Option<String> {
+        // SAFETY: as above; the result is NULL or a palloc'd C string.
+        unsafe {
+            let text = pg_sys::SPI_getvalue(self.tuple, self.descriptor, column);
+            (!text.is_null()).then(|| CStr::from_ptr(text).to_string_lossy().into_owned())
+        }
     }
 }
 
@@ -70,7 +99,19 @@ impl Drop for Connection {
 }
 
 /// Runs a query and shows its rows to `each`, until that returns false.
-pub fn read(sql: &str, args: &[DatumWithOid], mut each: impl FnMut(&Row) -> Result<bool>) -> Result<()> {
+pub fn read(sql: &str, args: &[DatumWithOid], each: impl FnMut(&Row) -> Result<bool>) -> Result<()> {
+    read_checked(sql, args, |_| Ok(FETCH), each)
+}
+
+/// As [`read`], after `open` has seen the columns and said how many rows to bring at a time.
+///
+/// PostgreSQL refuses what is not a SELECT or the like, and what would write.
+pub fn read_checked(
+    sql: &str,
+    args: &[DatumWithOid],
+    open: impl FnOnce(&Columns) -> Result<i64>,
+    mut each: impl FnMut(&Row) -> Result<bool>,
+) -> Result<()> {
     let sql = CString::new(sql).map_err(|_| Error::Internal("a query holds a NUL".to_owned()))?;
     let mut types: Vec<pg_sys::Oid> = args.iter().map(DatumWithOid::oid).collect();
     let mut values: Vec<pg_sys::Datum> =
@@ -87,26 +128,30 @@ pub fn read(sql: &str, args: &[DatumWithOid], mut each: impl FnMut(&Row) -> Resu
             let code = pg_sys::SPI_result;
             return Err(Error::Internal(format!("SPI_prepare returned {code}")));
         }
+        let statements = pg_sys::SPI_plan_get_plan_sources(plan).as_ref().map_or(0, |list| list.length);
+        if statements != 1 {
+            return Err(Error::Argument(format!("a query must be one statement, not {statements}")));
+        }
         let portal =
             pg_sys::SPI_cursor_open(std::ptr::null(), plan, values.as_mut_ptr(), nulls.as_ptr(), true);
-        // What detoasting allocates is freed after every fetch.
+        let fetch = open(&Columns { descriptor: (*portal).tupDesc })?;
+        // What detoasting allocates is freed after every row: an image may be large.
         let mut scratch = PgMemoryContexts::new("susx rows");
         loop {
             check_for_interrupts!();
-            pg_sys::SPI_cursor_fetch(portal, true, FETCH);
+            pg_sys::SPI_cursor_fetch(portal, true, fetch);
             let (table, count) = (pg_sys::SPI_tuptable, pg_sys::SPI_processed as usize);
             let Some(rows) = table.as_ref().filter(|_| count > 0) else { break };
-            let wants_more = scratch.switch_to(|_| {
-                for i in 0..count {
-                    let row = Row { tuple: *rows.vals.add(i), descriptor: rows.tupdesc };
-                    if !each(&row)? {
-                        return Ok::<bool, Error>(false);
-                    }
+            let mut wants_more = true;
+            for i in 0..count {
+                let row = Row { tuple: *rows.vals.add(i), descriptor: rows.tupdesc };
+                wants_more = scratch.switch_to(|_| each(&row))?;
+                scratch.reset();
+                if !wants_more {
+                    break;
                 }
-                Ok(true)
-            })?;
+            }
             pg_sys::SPI_freetuptable(table);
-            scratch.reset();
             if !wants_more {
                 break;
             }

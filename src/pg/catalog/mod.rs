@@ -4,6 +4,7 @@
 //! that nothing depends on the caller's search_path.
 
 pub mod classifier;
+pub mod labelled;
 pub mod pool;
 
 use std::cell::Cell;

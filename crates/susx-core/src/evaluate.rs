@@ -1,0 +1,223 @@
+//! How right a classifier is on labelled images.
+
+use std::collections::BTreeMap;
+
+/// Where the first and the first five answers are looked for.
+const TOP: usize = 5;
+
+/// Counts of labelled images by their true and their predicted category. Memory grows with the pairs
+/// that occur, not with the square of the categories.
+#[derive(Clone, Debug)]
+pub struct Evaluation {
+    confusion: BTreeMap<(usize, usize), u64>,
+    tallies: Vec<Tally>,
+}
+
+/// Counts of one category.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    /// Images of it, those of them with the right answer first, and among the first five.
+    n: u64,
+    right: u64,
+    near: u64,
+    /// Images that were taken for it.
+    predicted: u64,
+    /// Images of it that could not be read.
+    failed: u64,
+}
+
+/// What can be said of one category, or of all. Fractions are between 0 and 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Figures {
+    /// Images that were classified, and images that could not be read.
+    pub n: u64,
+    pub failed: u64,
+    /// Share of the images whose category comes first, and comes among the first five; `None` if `n` is 0.
+    pub top1: Option<f64>,
+    pub top5: Option<f64>,
+    /// Of the images taken for the category, the share that is of it; `None` if there are none.
+    pub precision: Option<f64>,
+    /// Of the images of the category, the share that is taken for it; `None` if there are none.
+    pub recall: Option<f64>,
+    /// Harmonic mean of the two, 0 if only one of them is defined; `None` if neither is.
+    pub f1: Option<f64>,
+}
+
+impl Evaluation {
+    /// How many of a ranking's categories [`record`](Self::record) looks at.
+    pub const TOP: usize = TOP;
+
+    /// For this many categories.
+    pub fn new(categories: usize) -> Self {
+        Evaluation { confusion: BTreeMap::new(), tallies: vec![Tally::default(); categories] }
+    }
+
+    /// Counts an image of category `truth` by its best categories, best first.
+    ///
+    /// # Panics
+    ///
+    /// For an index of a category that is not there.
+    pub fn record(&mut self, truth: usize, ranking: impl IntoIterator<Item = usize>) {
+        let mut is_near = false;
+        let mut best = None;
+        for category in ranking.into_iter().take(TOP) {
+            best.get_or_insert(category);
+            is_near |= category == truth;
+        }
+        let Some(best) = best else { return self.record_failed(truth, 1) };
+        *self.confusion.entry((truth, best)).or_default() += 1;
+        self.tallies[best].predicted += 1;
+        let tally = &mut self.tallies[truth];
+        tally.n += 1;
+        tally.right += u64::from(best == truth);
+        tally.near += u64::from(is_near);
+    }
+
+    /// Counts images of category `truth` that could not be read.
+    ///
+    /// # Panics
+    ///
+    /// For an index of a category that is not there.
+    pub fn record_failed(&mut self, truth: usize, images: u64) {
+        self.tallies[truth].failed += images;
+    }
+
+    /// Every category's figures, in the order of their indices.
+    pub fn categories(&self) -> impl Iterator<Item = Figures> + '_ {
+        self.tallies.iter().map(Tally::figures)
+    }
+
+    /// The figures of all images. Precision, recall and F1 are the means over the categories that have
+    /// images, where what is undefined counts 0: every category weighs alike, whatever its number of
+    /// images (macro averages).
+    pub fn overall(&self) -> Figures {
+        let sum = |count: fn(&Tally) -> u64| self.tallies.iter().map(count).sum::<u64>();
+        let n = sum(|tally| tally.n);
+        let present: Vec<Figures> = self.categories().filter(|figures| figures.n > 0).collect();
+        let mean = |figure: fn(&Figures) -> Option<f64>| {
+            let sum: f64 = present.iter().filter_map(figure).sum();
+            (!present.is_empty()).then(|| sum / present.len() as f64)
+        };
+        Figures {
+            n,
+            failed: sum(|tally| tally.failed),
+            top1: share(sum(|tally| tally.right), n),
+            top5: share(sum(|tally| tally.near), n),
+            precision: mean(|figures| figures.precision),
+            recall: mean(|figures| figures.recall),
+            f1: mean(|figures| figures.f1),
+        }
+    }
+
+    /// The pairs of true and predicted category that occur, and how often: by truth, then by
+    /// prediction, `None` for images that could not be read coming last.
+    pub fn confusion(&self) -> impl Iterator<Item = (usize, Option<usize>, u64)> + '_ {
+        self.tallies.iter().enumerate().flat_map(|(truth, tally)| {
+            let pairs = self.confusion.range((truth, 0)..=(truth, usize::MAX));
+            let failed = (tally.failed > 0).then_some((truth, None, tally.failed));
+            pairs.map(|(&(truth, predicted), &n)| (truth, Some(predicted), n)).chain(failed)
+        })
+    }
+}
+
+impl Tally {
+    fn figures(&self) -> Figures {
+        let recall = share(self.right, self.n);
+        Figures {
+            n: self.n,
+            failed: self.failed,
+            top1: recall,
+            top5: share(self.near, self.n),
+            precision: share(self.right, self.predicted),
+            recall,
+            f1: share(2 * self.right, self.n + self.predicted),
+        }
+    }
+}
+
+fn share(part: u64, whole: u64) -> Option<f64> {
+    (whole > 0).then(|| part as f64 / whole as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Seven categories. 0 is right twice and taken for 1 once; 1 is always taken for 0; 2 was only predicted;
+    /// 3 does not occur; 4 is never predicted; 5 has only images that cannot be read.
+    fn mixed() -> Evaluation {
+        let mut evaluation = Evaluation::new(7);
+        evaluation.record(0, [0, 1, 2, 3, 4]);
+        evaluation.record(0, [0, 1]);
+        evaluation.record(0, [1, 2, 3, 4, 0]);
+        evaluation.record(1, [0, 1, 2, 3, 4]);
+        evaluation.record(4, [2, 3, 0, 1, 5, 4]);
+        evaluation.record_failed(0, 1);
+        evaluation.record_failed(5, 3);
+        evaluation
+    }
+
+    #[test]
+    fn figures_of_every_category() {
+        let figures: Vec<Figures> = mixed().categories().collect();
+        let third = 1.0 / 3.0;
+        let expected = Figures {
+            n: 3,
+            failed: 1,
+            top1: Some(2.0 * third),
+            top5: Some(1.0),
+            precision: Some(2.0 * third),
+            recall: Some(2.0 * third),
+            f1: Some(2.0 * third),
+        };
+        assert_eq!(figures[0], expected);
+        let missed = Figures {
+            n: 1,
+            failed: 0,
+            top1: Some(0.0),
+            top5: Some(1.0),
+            precision: Some(0.0),
+            recall: Some(0.0),
+            f1: Some(0.0),
+        };
+        assert_eq!(figures[1], missed);
+        let absent =
+            Figures { n: 0, failed: 0, top1: None, top5: None, precision: None, recall: None, f1: None };
+        assert_eq!(figures[2], Figures { precision: Some(0.0), f1: Some(0.0), ..absent });
+        assert_eq!(figures[3], absent);
+        // Its place is the sixth.
+        assert_eq!(figures[4], Figures { top5: Some(0.0), precision: None, ..missed });
+        assert_eq!(figures[5], Figures { failed: 3, ..absent });
+    }
+
+    #[test]
+    fn figures_of_all() {
+        let all = mixed().overall();
+        assert_eq!((all.n, all.failed), (5, 4));
+        assert_eq!((all.top1, all.top5), (Some(0.4), Some(0.8)));
+        // Of three categories that occur, only the first has any right.
+        let mean = Some(2.0 / 3.0 / 3.0);
+        assert_eq!((all.precision, all.recall, all.f1), (mean, mean, mean));
+    }
+
+    #[test]
+    fn pairs_in_order() {
+        let pairs: Vec<_> = mixed().confusion().collect();
+        let expected =
+            [(0, Some(0), 2), (0, Some(1), 1), (0, None, 1), (1, Some(0), 1), (4, Some(2), 1), (5, None, 3)];
+        assert_eq!(pairs, expected);
+    }
+
+    #[test]
+    fn nothing_at_all() {
+        for categories in [0, 3] {
+            let evaluation = Evaluation::new(categories);
+            let all = evaluation.overall();
+            assert_eq!((all.n, all.failed), (0, 0));
+            let fractions = [all.top1, all.top5, all.precision, all.recall, all.f1];
+            assert_eq!(fractions, [None; 5]);
+            assert_eq!(evaluation.categories().count(), categories);
+            assert_eq!(evaluation.confusion().count(), 0);
+        }
+    }
+}

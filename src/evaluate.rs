@@ -1,0 +1,108 @@
+//! How right a classifier is on labelled images.
+
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+use susx_core::evaluate::{Evaluation, Figures};
+use susx_core::tip_x::top_k;
+
+use crate::fitted::{self, Fitted};
+use crate::labelled::{self, Space};
+use crate::pg::error::Result;
+use crate::pg::regclass::RegClass;
+
+/// Category, images, images that could not be read, and the shares.
+type Row = (Option<String>, i64, i64, Option<f64>, Option<f64>, Option<f64>, Option<f64>, Option<f64>);
+
+/// Accuracy, precision, recall and F1 on a labelled query, of all its rows and of every category; no row
+/// for NULL. Parallel unsafe: the query may be anything.
+#[pg_extern(stable, parallel_unsafe, cost = 1000000)]
+#[allow(clippy::type_complexity)]
+fn evaluate(
+    classifier: Option<RegClass>,
+    labelled_query: Option<&str>,
+    method: default!(Option<&str>, "NULL"),
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(category, Option<String>),
+            name!(n, i64),
+            name!(failed, i64),
+            name!(top1, Option<f64>),
+            name!(top5, Option<f64>),
+            name!(precision, Option<f64>),
+            name!(recall, Option<f64>),
+            name!(f1, Option<f64>),
+        ),
+    >,
+    ErrorReport,
+> {
+    let (Some(classifier), Some(query)) = (classifier, labelled_query) else {
+        return Ok(TableIterator::new([]));
+    };
+    let fitted = fitted::get(classifier)?;
+    let evaluation = classify(&fitted, query, method)?;
+    let names = fitted.tip_x.categories().iter().cloned().map(Some);
+    let mut rows = vec![row(None, evaluation.overall())];
+    rows.extend(names.zip(evaluation.categories()).map(|(name, figures)| row(name, figures)));
+    Ok(TableIterator::new(rows))
+}
+
+/// How often which category of a labelled query was taken for which; no row for NULL. Parallel unsafe:
+/// the query may be anything.
+#[pg_extern(stable, parallel_unsafe, cost = 1000000)]
+#[allow(clippy::type_complexity)]
+fn confusion_matrix(
+    classifier: Option<RegClass>,
+    labelled_query: Option<&str>,
+    method: default!(Option<&str>, "NULL"),
+) -> Result<
+    TableIterator<'static, (name!(truth, String), name!(predicted, Option<String>), name!(n, i64))>,
+    ErrorReport,
+> {
+    let (Some(classifier), Some(query)) = (classifier, labelled_query) else {
+        return Ok(TableIterator::new([]));
+    };
+    let fitted = fitted::get(classifier)?;
+    let evaluation = classify(&fitted, query, method)?;
+    let name = |category: usize| fitted.tip_x.categories()[category].clone();
+    let rows: Vec<_> = evaluation
+        .confusion()
+        .map(|(truth, predicted, n)| (name(truth), predicted.map(name), count(n)))
+        .collect();
+    Ok(TableIterator::new(rows))
+}
+
+/// Classifies every row of a query.
+fn classify(fitted: &Fitted, query: &str, method: Option<&str>) -> Result<Evaluation> {
+    let method = fitted.method(method)?;
+    let categories = fitted.tip_x.categories();
+    let space = Space {
+        classifier: &fitted.name,
+        model: fitted.settings.model.as_deref(),
+        categories,
+        dimensions: fitted.tip_x.dimensions(),
+    };
+    let mut evaluation = Evaluation::new(categories.len());
+    let unreadable = labelled::read(&space, query, |features, truths| {
+        let logits = fitted.tip_x.logits(features, method);
+        for (logits, &truth) in logits.rows().into_iter().zip(truths) {
+            let best = top_k(&logits.to_vec(), Evaluation::TOP);
+            evaluation.record(truth, best.into_iter().map(|ranked| ranked.category));
+        }
+        Ok(())
+    })?;
+    for (truth, &images) in unreadable.per_category.iter().enumerate() {
+        evaluation.record_failed(truth, images);
+    }
+    Ok(evaluation)
+}
+
+fn row(category: Option<String>, figures: Figures) -> Row {
+    let Figures { n, failed, top1, top5, precision, recall, f1 } = figures;
+    (category, count(n), count(failed), top1, top5, precision, recall, f1)
+}
+
+fn count(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,185 @@
+//! Labelled queries, as unit features with the indices of their categories.
+
+use std::collections::HashMap;
+
+use ndarray::ArrayView2;
+use pgrx::prelude::*;
+use susx_core::sus::unit;
+use susx_server::protocol::FailureKind;
+
+use crate::pg::catalog::labelled::{self, Input, Kind, Labelled};
+use crate::pg::client;
+use crate::pg::error::{Error, Result};
+
+/// Rows that are looked at together.
+const BATCH: usize = 256;
+/// Bytes of images that are embedded together, unless a single one is larger.
+const BATCH_BYTES: usize = 32 << 20;
+
+/// What a labelled query is read for.
+#[derive(Clone, Copy, Debug)]
+pub struct Space<'a> {
+    /// The classifier's name, for messages.
+    pub classifier: &'a str,
+    /// What embeds images; without one only embeddings can be read.
+    pub model: Option<&'a str>,
+    pub categories: &'a [String],
+    pub dimensions: usize,
+}
+
+/// Rows that could not be used: an image that cannot be read, NULL, an embedding without a direction.
+#[derive(Clone, Debug, Default)]
+pub struct Unreadable {
+    /// How many, by category.
+    pub per_category: Vec<u64>,
+    /// Which was the first, and why: `row 17: ...`.
+    pub first: Option<String>,
+}
+
+impl Unreadable {
+    pub fn total(&self) -> u64 {
+        self.per_category.iter().sum()
+    }
+}
+
+/// Shows the rows of a query in batches: unit features (n x d, n > 0) and their categories' indices (n).
+/// Memory is bounded, however many rows there are. A WARNING says how many could not be used.
+///
+/// Errors for what PostgreSQL says to the query, for rows without a category or with one that the
+/// classifier does not have, and for embeddings of other dimensions.
+pub fn read(
+    space: &Space,
+    query: &str,
+    each: impl FnMut(ArrayView2<f32>, &[usize]) -> Result<()>,
+) -> Result<Unreadable> {
+    let mut batch = Batch::new(space, each);
+    let accepts = |kind| match (kind, space.model) {
+        (Kind::Image, None) => Err(Error::NoModel(space.classifier.to_owned())),
+        _ => Ok(()),
+    };
+    labelled::read(query, accepts, |row| batch.push(row))?;
+    batch.flush()?;
+    let unreadable = batch.unreadable();
+    if let Some(first) = &unreadable.first {
+        let total = unreadable.total();
+        let rows = if total == 1 { "1 row" } else { &format!("{total} rows") };
+        warning!("susx: {rows} of the query could not be used, the first for this: {first}");
+    }
+    Ok(unreadable)
+}
+
+/// Rows until there are enough to look at together.
+struct Batch<'a, F> {
+    space: &'a Space<'a>,
+    place: HashMap<&'a str, usize>,
+    each: F,
+    /// Unit rows, and what they are of.
+    features: Vec<f32>,
+    category: Vec<usize>,
+    /// Images that are not embedded yet: row, category, file.
+    images: Vec<(u64, usize, Vec<u8>)>,
+    image_bytes: usize,
+    unreadable: Vec<u64>,
+    /// Row and reason.
+    first: Option<(u64, String)>,
+}
+
+impl<'a, F: FnMut(ArrayView2<f32>, &[usize]) -> Result<()>> Batch<'a, F> {
+    fn new(space: &'a Space<'a>, each: F) -> Self {
+        Batch {
+            space,
+            place: (0..).zip(space.categories).map(|(i, name)| (name.as_str(), i)).collect(),
+            each,
+            features: Vec::new(),
+            category: Vec::new(),
+            images: Vec::new(),
+            image_bytes: 0,
+            unreadable: vec![0; space.categories.len()],
+            first: None,
+        }
+    }
+
+    fn push(&mut self, row: Labelled) -> Result<()> {
+        let Some(&category) = self.place.get(row.category.as_str()) else {
+            let source = Error::NoCategory {
+                classifier: self.space.classifier.to_owned(),
+                category: row.category,
+                known: self.space.categories.join(", "),
+            };
+            return Err(Error::Row { row: row.number, source: Box::new(source) });
+        };
+        match row.input {
+            None => self.refuse(row.number, category, "it is NULL".to_owned()),
+            Some(Input::Embedding(embedding)) => self.add(row.number, category, &embedding.0)?,
+            Some(Input::Image(image)) => {
+                self.image_bytes += image.len();
+                self.images.push((row.number, category, image));
+            }
+        }
+        if self.category.len() + self.images.len() >= BATCH || self.image_bytes >= BATCH_BYTES {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Adds an embedding.
+    fn add(&mut self, row: u64, category: usize, embedding: &[f32]) -> Result<()> {
+        let (expected, found) = (self.space.dimensions, embedding.len());
+        if expected != found {
+            let source = Error::Dimensions { classifier: self.space.classifier.to_owned(), expected, found };
+            return Err(Error::Row { row, source: Box::new(source) });
+        }
+        match unit(embedding) {
+            Ok(feature) => {
+                self.features.extend(feature);
+                self.category.push(category);
+            }
+            Err(reason) => self.refuse(row, category, reason.to_string()),
+        }
+        Ok(())
+    }
+
+    /// Counts a row that cannot be used.
+    fn refuse(&mut self, row: u64, category: usize, reason: String) {
+        self.unreadable[category] += 1;
+        // An image is refused after the rows that came while it waited.
+        if self.first.as_ref().is_none_or(|(first, _)| row < *first) {
+            self.first = Some((row, reason));
+        }
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        if !self.images.is_empty() {
+            let images = std::mem::take(&mut self.images);
+            self.image_bytes = 0;
+            let files: Vec<&[u8]> = images.iter().map(|(.., file)| file.as_slice()).collect();
+            let answers = client::embed_images(self.space.model, &files)?;
+            for (&(row, category, _), answer) in images.iter().zip(answers) {
+                match answer {
+                    Ok(embedding) => self.add(row, category, &embedding)?,
+                    Err(failure) if matches!(failure.kind, FailureKind::Input | FailureKind::TooLarge) => {
+                        self.refuse(row, category, failure.message);
+                    }
+                    // Not the image's fault.
+                    Err(failure) => {
+                        return Err(Error::Row { row, source: Box::new(Error::Server(failure)) });
+                    }
+                }
+            }
+        }
+        if !self.category.is_empty() {
+            let features =
+                ArrayView2::from_shape((self.category.len(), self.space.dimensions), &self.features)
+                    .map_err(|e| Error::Internal(e.to_string()))?;
+            (self.each)(features, &self.category)?;
+            self.features.clear();
+            self.category.clear();
+        }
+        Ok(())
+    }
+
+    fn unreadable(self) -> Unreadable {
+        let first = self.first.map(|(row, reason)| format!("row {row}: {reason}"));
+        Unreadable { per_category: self.unreadable, first }
+    }
+}

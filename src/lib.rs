@@ -8,7 +8,8 @@
 //! * [`support_set`] - support images, given or retrieved;
 //! * [`classify`] - labels;
 //! * [`explain`] - why an image has its label;
-//! * [`evaluate`] - how right labels are.
+//! * [`evaluate`] - how right labels are;
+//! * [`tune`] - settings that are right most often.
 //!
 //! They stand on [`pg`], which is everything that touches PostgreSQL's internals, and on `susx-core`,
 //! which knows the method and nothing of PostgreSQL. Inference runs in the process `susx-server`.
@@ -23,6 +24,7 @@ mod labelled;
 mod model;
 mod pg;
 mod support_set;
+mod tune;
 
 pgrx::pg_module_magic!(name, version);
 

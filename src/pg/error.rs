@@ -37,6 +37,8 @@ pub enum Error {
     Vector { what: String, source: SupportError },
     #[error("classifier \"{0}\" has no model, so it can only classify vectors")]
     NoModel(String),
+    #[error("classifier \"{0}\" has no support images")]
+    NoSupport(String),
     #[error(transparent)]
     Prompt(#[from] PromptError),
     #[error(transparent)]
@@ -119,7 +121,7 @@ impl Error {
                 }
                 _ => ERRCODE_DATA_EXCEPTION,
             },
-            Error::NoModel(_) => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            Error::NoModel(_) | Error::NoSupport(_) => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Error::Null(_) | Error::NoLabel(_) => ERRCODE_NULL_VALUE_NOT_ALLOWED,
             Error::Row { source, .. } => source.sqlstate(),
             Error::Columns(_) => ERRCODE_DATATYPE_MISMATCH,
@@ -154,6 +156,9 @@ impl Error {
             }
             Error::NoModel(_) => {
                 Some("Set one with susx.alter_classifier(classifier, model => 'name').".to_owned())
+            }
+            Error::NoSupport(_) => {
+                Some("Add some with susx.build_support_set or susx.add_support.".to_owned())
             }
             Error::Prompt(PromptError::NoPlaceholder(_)) => {
                 Some("A template is a sentence such as 'a photo of a {}.'.".to_owned())

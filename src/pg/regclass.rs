@@ -75,6 +75,16 @@ impl RegClass {
         Ok(pgrx::spi::quote_qualified_identifier(schema, name))
     }
 
+    /// As [`open_for_reading`](Self::open_for_reading); also an error if the caller may not update the
+    /// relation: of a classifier, change its settings.
+    pub fn open_for_updating(self) -> Result<()> {
+        self.open_for_reading()?;
+        let update = pg_sys::ACL_UPDATE as pg_sys::AclMode;
+        // SAFETY: the relation is locked, so it exists.
+        let allowed = unsafe { pg_sys::pg_class_aclcheck(self.0, pg_sys::GetUserId(), update) };
+        if allowed == pg_sys::AclResult::ACLCHECK_OK { Ok(()) } else { Err(Error::Permission(self.name()?)) }
+    }
+
     /// Locks the relation against being dropped until the transaction ends, and takes in what other
     /// sessions committed to it; an error if it does not exist or may not be read.
     pub fn open_for_reading(self) -> Result<()> {

@@ -87,6 +87,16 @@ pub fn read_rows(
     })
 }
 
+/// Whether some support images were not retrieved by the categories' names.
+pub fn has_chosen_support(classifier: RegClass) -> Result<bool> {
+    let sql = format!(
+        "SELECT true FROM {} WHERE kind OPERATOR(pg_catalog.=) 'image' \
+         AND origin OPERATOR(pg_catalog.<>) 'retrieved' LIMIT 1",
+        classifier.quoted()?
+    );
+    Ok(first(&sql, &[])?.unwrap_or(false))
+}
+
 /// Shows the prompts of one origin after the other: category, embedding.
 pub fn read_prompts(
     classifier: RegClass,

@@ -64,6 +64,16 @@ fn first<T: FromDatum + IntoDatum>(sql: &str, args: &[DatumWithOid]) -> Result<O
     Ok(found)
 }
 
+/// An error in a read-only transaction, before any work is done in vain.
+pub fn prevent_in_read_only() {
+    let what = c"a function that changes a classifier".as_ptr();
+    // SAFETY: both raise an ERROR with the C string in it, or do nothing.
+    unsafe {
+        pg_sys::PreventCommandDuringRecovery(what);
+        pg_sys::PreventCommandIfReadOnly(what);
+    }
+}
+
 /// Runs a statement that writes; returns the rows that it touched.
 fn write(sql: &str, args: &[DatumWithOid]) -> Result<usize> {
     // pgrx asks for a transaction id first, which a standby refuses as an internal error.

@@ -21,9 +21,12 @@ FUNCTIONS = {
     "embed_text(text,text)": (STABLE, SAFE),
     "embed_texts(text[],text)": (STABLE, SAFE),
     "evaluate(regclass,text,text)": (STABLE, UNSAFE),
+    "explain(regclass,bytea,integer,text,integer)": (STABLE, SAFE),
+    "explain(regclass,vector,integer,text,integer)": (STABLE, SAFE),
     "label(regclass,bytea,text)": (STABLE, SAFE),
     "label(regclass,vector,text)": (STABLE, SAFE),
     "models()": (VOLATILE, RESTRICTED),
+    "tune(regclass,text)": (VOLATILE, UNSAFE),
 }
 TRIGGER_FUNCTIONS = {"classifier_changed()", "settings_changed()", "forget_dropped()"}
 

@@ -22,13 +22,21 @@ class Caltech:
         place = {category: i for i, category in enumerate(ids)}
         self.prototypes = np.load(path / "text_subset.f32.npy")
         self.queries, self.labels = _part(path, "test", place)
+        self.validation, self.validation_labels = _part(path, "val", place)
         self.support, self.support_labels = _part(path, "keys16", place)
 
     def load_queries(self, sql: Session) -> None:
         """test_vectors(id, embedding, truth), as a user would have them: not of unit length."""
-        sql.run("CREATE TABLE test_vectors (id int PRIMARY KEY, embedding vector(512), truth text)")
-        rows = zip(range(len(self.queries)), map(vector, self.queries), (self.categories[y] for y in self.labels))
-        sql.copy("test_vectors", ["id", "embedding", "truth"], rows)
+        self._load(sql, "test_vectors", self.queries, self.labels)
+
+    def load_validation(self, sql: Session) -> None:
+        """validation_vectors(id, embedding, truth)."""
+        self._load(sql, "validation_vectors", self.validation, self.validation_labels)
+
+    def _load(self, sql: Session, table: str, features: np.ndarray, labels: np.ndarray) -> None:
+        sql.run(f"CREATE TABLE {table} (id int PRIMARY KEY, embedding vector(512), truth text)")
+        rows = zip(range(len(features)), map(vector, features), (self.categories[y] for y in labels))
+        sql.copy(table, ["id", "embedding", "truth"], rows)
 
     def create_classifier(self, sql: Session, name: str, rows: np.ndarray | None = None) -> None:
         """A classifier of the text vectors and, category by category, of these rows of the support."""

@@ -1,0 +1,224 @@
+"""tune() finds what a loop over the grid finds, stores it, and never trades the names alone for less."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from helpers.caltech import Caltech
+from helpers.toy import create_compass, create_random
+from helpers.session import vector
+
+QUERY = "SELECT embedding, truth FROM validation_vectors"
+TUNE = "SELECT alpha, beta, gamma, zero_shot, tip_adapter, tip_x, n, failed FROM susx.tune({})"
+SETTINGS = "SELECT alpha, beta, gamma FROM susx.classifier WHERE classifier = %s::regclass"
+
+# The grid of the published code, with 0.
+ALPHA = np.float32([0, *(0.1 + 49.9 * i / 20 for i in range(20))])
+BETA = np.float32([1 + 49 * j / 200 for j in range(200)])
+GAMMA = np.float32([0, *(0.1 + 29.9 * k / 50 for k in range(50))])
+
+
+@pytest.fixture(scope="module")
+def caltech():
+    return Caltech()
+
+
+def right(caltech, beta):
+    """How many validation images are right, alphas x gammas, in float64 by the oracle's terms."""
+    unit = caltech.oracle.unit
+    zero_shot, cache, kl = caltech.oracle.logits(
+        unit(caltech.validation),
+        unit(caltech.support),
+        caltech.support_labels,
+        unit(caltech.prototypes),
+        alpha=1,
+        beta=float(beta),
+        gamma=1,
+    )
+    counts = np.empty((len(ALPHA), len(GAMMA)), int)
+    for i, alpha in enumerate(ALPHA):
+        for k, gamma in enumerate(GAMMA):
+            best = (zero_shot + float(alpha) * cache + float(gamma) * kl).argmax(1)
+            counts[i, k] = (best == caltech.validation_labels).sum()
+    return counts
+
+
+def test_the_winner_is_that_of_the_loop(sql, caltech):
+    caltech.load_validation(sql)
+    caltech.create_classifier(sql, "caltech")
+    ((alpha, beta, gamma, zero_shot, tip_adapter, tip_x, n, failed),) = sql.rows(TUNE.format("'caltech', %s"), QUERY)
+    assert (n, failed) == (len(caltech.validation), 0)
+    assert sql.rows(SETTINGS, "caltech") == [(alpha, beta, gamma)]
+    place = [int(np.flatnonzero(np.isclose(grid, x))[0]) for grid, x in ((ALPHA, alpha), (BETA, beta), (GAMMA, gamma))]
+    most = round(tip_x * n)
+    own = right(caltech, BETA[place[1]])
+    # A row whose two best logits agree to the sixth digit may fall either way.
+    assert abs(own[place[0], place[2]] - most) <= 1
+    assert abs(own[0, 0] - round(zero_shot * n)) <= 1
+    assert zero_shot < tip_adapter <= tip_x
+    # Before the winner nothing is better, and nothing is elsewhere.
+    assert own[: place[0]].max(initial=0) <= most and own[place[0], : place[2]].max(initial=0) <= most
+    for j in (0, 30, 77, 140, 199):
+        other = right(caltech, BETA[j])
+        assert other.max() <= most + 1
+        assert other[:, 0].max() <= round(tip_adapter * n) + 1
+
+
+def test_what_is_stored_is_what_evaluate_finds(sql, caltech):
+    caltech.load_validation(sql)
+    caltech.create_classifier(sql, "caltech")
+    ((*_, zero_shot, _, tip_x, n, _),) = sql.rows(TUNE.format("'caltech', %s"), QUERY)
+    accuracy = "SELECT top1 FROM susx.evaluate('caltech', %s, %s) WHERE category IS NULL"
+    assert sql.one(accuracy, QUERY, "tip-x") == pytest.approx(tip_x, abs=1.5 / n)
+    assert sql.one(accuracy, QUERY, "zero-shot") == pytest.approx(zero_shot, abs=1e-12)
+
+
+def test_a_support_set_that_misleads_gets_no_weight(sql):
+    """Every support image is of the other category: only alpha = gamma = 0 is as right as the names alone."""
+    create_compass(sql)
+    sql.run("SELECT susx.add_support('compass', 'east', ARRAY['[0.1,1]', '[0.2,1]']::vector[])")
+    sql.run("SELECT susx.add_support('compass', 'north', ARRAY['[1,0.1]', '[1,0.2]']::vector[])")
+    query = "VALUES ('[1,0.98]'::vector, 'east'), ('[0.98,1]', 'north'), ('[1,0.3]', 'east'), ('[0.2,1]', 'north')"
+    assert sql.rows(TUNE.format("'compass', %s"), query) == [(0, 1, 0, 1, 1, 1, 4, 0)]
+    assert sql.rows(SETTINGS, "compass") == [(0, 1, 0)]
+
+
+def test_without_labels_every_support_image_is_labelled_without_itself(sql, caltech):
+    """The accuracies are those of classifiers that lack one row each."""
+    create_random(sql, "toy", categories=4, dimensions=6, per_class=5, seed=3)
+    sql.run("SELECT susx.alter_classifier('toy', logit_scale => 2)")
+    ((alpha, beta, gamma, zero_shot, _, tip_x, n, failed),) = sql.rows(TUNE.format("'toy'"))
+    assert (n, failed) == (20, 0) and tip_x > zero_shot
+    assert sql.rows(SETTINGS, "toy") == [(alpha, beta, gamma)]
+    found = {"zero-shot": 0, "tip-x": 0}
+    for id, category, embedding in sql.rows("SELECT id, category, embedding FROM toy WHERE kind = 'image'"):
+        sql.run("BEGIN")
+        sql.run("DELETE FROM toy WHERE id = %s", id)
+        for method in found:
+            found[method] += sql.one("SELECT susx.label('toy', %s::vector, %s)", embedding, method) == category
+        sql.run("ROLLBACK")
+    assert found == {"zero-shot": round(zero_shot * n), "tip-x": round(tip_x * n)}
+
+
+@pytest.fixture
+def retrieved(sql):
+    create_compass(sql)
+    sql.run(
+        "CREATE TABLE pool (id int PRIMARY KEY, embedding vector(2)); "
+        "INSERT INTO pool VALUES (1, '[1,0.1]'), (2, '[1,0.4]'), (3, '[0.1,1]'), (4, '[0.5,1]')"
+    )
+    sql.run("SELECT * FROM susx.build_support_set('compass', 'pool')")
+    sql.run("SELECT susx.alter_classifier('compass', alpha => 2, beta => 3, gamma => 0.5)")
+
+
+def test_images_retrieved_by_their_names_prove_nothing(sql, retrieved):
+    sql.notices.clear()
+    assert sql.rows(TUNE.format("'compass'")) == [(2, 3, 0.5, 1, 1, 1, 4, 0)]
+    assert "nothing was changed" in sql.notices[0]
+    assert sql.rows(SETTINGS, "compass") == [(2, 3, 0.5)]
+    # One that somebody has chosen is a reason to go by it.
+    sql.run("SELECT susx.add_support('compass', 'east', ARRAY['[1,0]']::vector[])")
+    sql.notices.clear()
+    sql.rows(TUNE.format("'compass'"))
+    assert not sql.notices and sql.rows(SETTINGS, "compass") == [(0, 1, 0)]
+
+
+def test_what_cannot_be_used_is_counted(sql, retrieved):
+    query = "VALUES ('[1,0.2]'::vector, 'east'), (NULL, 'east'), ('[0,0]', 'north'), ('[0.3,1]', 'north')"
+    assert sql.rows(TUNE.format("'compass', %s"), query)[0][-2:] == (2, 2)
+    assert "2 rows of the query could not be used" in sql.notices[-1]
+
+
+def test_it_is_undone_with_its_transaction(sql, retrieved):
+    before = sql.rows(SETTINGS, "compass")
+    sql.run("BEGIN")
+    sql.rows(TUNE.format("'compass', %s"), "VALUES ('[1,0.2]'::vector, 'east')")
+    assert sql.rows(SETTINGS, "compass") != before
+    sql.run("ROLLBACK")
+    assert sql.rows(SETTINGS, "compass") == before
+
+
+@pytest.mark.parametrize(
+    "call, sqlstate, message",
+    [
+        ("NULL", "22004", "classifier must not be NULL"),
+        ("'names'", "55000", 'classifier "names" has no support images'),
+        ("'pool'", "42704", '"pool" is not a classifier'),
+        ("'compass', 'SELECT NULL::vector, NULL::text WHERE false'", "22023", "the query gave no image to tune on"),
+        ("'compass', 'SELECT NULL::vector, ''east'''", "22023", "the query gave no image to tune on"),
+        ("'compass', 'SELECT ''[1,0]''::vector, ''west'''", "42704", "west"),
+        ("'compass', 'SELECT ''[1,0,0]''::vector, ''east'''", "22000", "expects 2 dimensions, not 3"),
+        ("'compass', 'DELETE FROM pool RETURNING embedding, ''east'''", "0A000", "DELETE"),
+    ],
+)
+def test_refusals(sql, retrieved, call, sqlstate, message):
+    create_compass(sql, "names")
+    refusal = sql.fails(TUNE.format(call))
+    assert refusal.sqlstate == sqlstate and message in refusal.message
+    assert sql.rows(SETTINGS, "compass") == [(2, 3, 0.5)] and sql.one("SELECT count(*) FROM pool") == 4
+
+
+def test_a_read_only_transaction(sql, retrieved):
+    sql.run("BEGIN READ ONLY")
+    # Before the query is run.
+    assert sql.fails(TUNE.format("'compass', 'SELECT no_such_column, 1'")).sqlstate == "25006"
+    sql.run("ROLLBACK")
+
+
+def test_whoever_may_only_read_it(sql, connect, retrieved):
+    sql.run("CREATE ROLE reader LOGIN; GRANT SELECT ON compass, pool TO reader")
+    try:
+        session = connect(user="reader")
+        schema = sql.one("SELECT current_schema()")
+        session.run(f'SET search_path = "{schema}", public')
+        sql.run(f'GRANT USAGE ON SCHEMA "{schema}" TO reader')
+        assert session.fails(TUNE.format("'compass'")).sqlstate == "42501"
+        assert session.one("SELECT susx.label('compass', '[1,0]'::vector)") == "east"
+        session.close()
+    finally:
+        sql.run("DROP OWNED BY reader; DROP ROLE reader")
+
+
+def test_it_can_be_cancelled(sql, caltech):
+    caltech.load_validation(sql)
+    caltech.create_classifier(sql, "caltech")
+    before = sql.rows(SETTINGS, "caltech")
+    sql.run("SET statement_timeout = 250")
+    # Ten times the images take seconds.
+    query = QUERY + ", generate_series(1, 10)"
+    assert sql.fails(TUNE.format("'caltech', %s"), query).sqlstate == "57014"
+    sql.run("RESET statement_timeout")
+    assert sql.rows(SETTINGS, "caltech") == before
+
+
+def test_image_files(sql):
+    """A query of images, embedded as they come; one is no image."""
+    sql.run("SET susx.model = 'tiny_split'; SELECT susx.create_classifier('shades', '{dark,light}')")
+    pictures = "SELECT decode(%s, 'base64') AS image, %s AS truth"
+    png = (
+        "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR42mNgAAAAAgABSK+kcQAAAABJRU5ErkJggg==",
+        "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR42mP4DwABAQEAG7buVgAAAABJRU5ErkJggg==",
+    )
+    sql.run(f"CREATE TABLE pictures AS {pictures} UNION ALL {pictures}", png[0], "dark", png[1], "light")
+    for truth in ("dark", "light"):
+        sql.run(
+            "SELECT susx.add_support('shades', %s, "
+            "(SELECT array_agg(susx.embed_image(image)) FROM pictures WHERE truth = %s))",
+            truth,
+            truth,
+        )
+    query = "SELECT image, truth FROM pictures UNION ALL SELECT 'no image'::bytea, 'dark'"
+    ((*_, tip_x, n, failed),) = sql.rows(TUNE.format("'shades', %s"), query)
+    assert (n, failed, tip_x) == (2, 1, 1)
+
+
+def test_rows_of_several_categories_alike(sql):
+    """Unsupported categories, and a single support image: what leaving one out leaves."""
+    sql.run(
+        "SELECT susx.create_classifier('three', '{a,b,c}', "
+        "text_embeddings => ARRAY['[1,0,0]', '[0,1,0]', '[0,0,1]']::vector[])"
+    )
+    sql.run("SELECT susx.add_support('three', 'a', ARRAY[%s]::vector[])", vector([1, 0.2, 0]))
+    ((*_, zero_shot, tip_adapter, tip_x, n, _),) = sql.rows(TUNE.format("'three'"))
+    assert (zero_shot, tip_adapter, tip_x, n) == (1, 1, 1, 1)

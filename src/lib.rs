@@ -5,7 +5,10 @@
 //! * [`model`] - which models there are;
 //! * [`embed`] - images and texts to vectors;
 //! * [`classifier`] - classifiers and their settings;
-//! * [`support_set`] - support images, given or retrieved;
+//! * [`prompts`] - sentences that describe the categories;
+//! * [`few_shot`] - labelled images;
+//! * [`support_set`] - support images retrieved from a pool;
+//! * [`embed_row`] - the rows that are written by hand;
 //! * [`classify`] - labels.
 //!
 //! They stand on [`pg`], which is everything that touches PostgreSQL's internals, and on `susx-core`,
@@ -14,9 +17,13 @@
 mod classifier;
 mod classify;
 mod embed;
+mod embed_row;
+mod embedder;
+mod few_shot;
 mod fitted;
 mod model;
 mod pg;
+mod prompts;
 mod support_set;
 
 pgrx::pg_module_magic!(name, version);

@@ -179,22 +179,22 @@ def test_an_image_that_cannot_be_read(pets, images):
     assert pets.one("SELECT count(*) FROM pets") == 2
 
 
-def test_a_classifier_without_a_model(sql, images):
+def test_a_classifier_without_a_model(sql):
     create_compass(sql)
-    for columns, values in (("category, image", "('east', 'x')"), ("category, kind, prompt", "('east', 'prompt', 'x')")):
-        refusal = sql.fails(f"INSERT INTO compass ({columns}) VALUES {values}")
+    for row in ("'image', NULL, 'x'", "'prompt', 'x', NULL"):
+        refusal = sql.fails(f"INSERT INTO compass (category, kind, prompt, image) VALUES ('east', {row})")
         assert refusal.sqlstate == "55000"
         assert "model" in refusal.message and "alter_classifier" in refusal.hint
     sql.run("INSERT INTO compass (category, embedding) VALUES ('east', '[1,0.1]')")
 
 
 def test_the_table_s_own_rules_still_hold(pets):
-    assert pets.fails("INSERT INTO pets (kind, prompt) VALUES ('prompt', 'a dog')").sqlstate == "23502"
-    embedding = "array_fill(1, '{32}')::vector"
-    assert pets.fails(f"INSERT INTO pets (category, kind, embedding) VALUES ('a', 'b', {embedding})").sqlstate == "23514"
-    assert pets.fails("INSERT INTO pets (category, kind, origin, prompt) VALUES ('a', 'prompt', 'b', 'c')").sqlstate == (
-        "23514"
-    )
+    for columns, values, sqlstate in (
+        ("kind, prompt", "'prompt', 'a dog'", "23502"),
+        ("category, kind, embedding", "'a', 'b', array_fill(1, '{32}')::vector", "23514"),
+        ("category, kind, origin, prompt", "'a', 'prompt', 'b', 'c'", "23514"),
+    ):
+        assert pets.fails(f"INSERT INTO pets ({columns}) VALUES ({values})").sqlstate == sqlstate
 
 
 # Triggers that do not fit, and what is done to the table that they are on.

@@ -85,7 +85,9 @@ def test_an_image_that_cannot_be_read(pets, images, place):
     assert pets.one("SELECT count(*) FROM pets") == 2
 
 
-@pytest.mark.parametrize("array_of, named", [("'{}'", "must not be empty"), ("ARRAY[NULL]", "element 1 of images is NULL")])
+@pytest.mark.parametrize(
+    "array_of, named", [("'{}'", "must not be empty"), ("ARRAY[NULL]", "element 1 of images is NULL")]
+)
 def test_no_images(pets, array_of, named):
     refusal = pets.fails(f"SELECT susx.add_support('pets', 'dog', {array_of}::bytea[])")
     assert (refusal.sqlstate, named in refusal.message) == ("22023", True)
@@ -131,8 +133,8 @@ def test_rights(pets, schema, connect, images):
     try:
         dave = connect(user="dave")
         dave.run(f"SET search_path = {schema}, public")
-        for grant in ("", "GRANT SELECT ON pets TO dave", "REVOKE SELECT ON pets FROM dave; GRANT INSERT ON pets TO dave"):
-            pets.run(grant)
+        for right in ("USAGE ON SCHEMA " + schema, "SELECT ON pets", "INSERT ON pets"):
+            pets.run(f"REVOKE ALL ON pets FROM dave; GRANT {right} TO dave")
             for category in ("dog", "no such"):
                 refusal = dave.fails(ADD, category, [b"no picture"])
                 assert refusal.sqlstate == "42501" and "pets" in refusal.message
@@ -170,6 +172,7 @@ def test_categories_of_unequal_support(sql):
     mean = 4 / 3
     cache = [alpha * mean / len(rows) * np.exp(-beta * (1 - unit(rows) @ query)).sum() for rows in support[:2]]
     # A category without images has what the best of the others has: its name decides.
-    found = dict(sql.rows("SELECT category, score FROM susx.classify('odd', %s::vector, 3, 'tip-adapter')", vector(query)))
+    rows = sql.rows("SELECT category, score FROM susx.classify('odd', %s::vector, 3, 'tip-adapter')", vector(query))
+    found = dict(rows)
     expected = zero_shot + np.array([*cache, max(cache)])
     assert [found[name] for name in "abc"] == pytest.approx(expected, rel=1e-4)

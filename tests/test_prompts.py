@@ -33,10 +33,12 @@ def unit(rows):
 
 def prototypes(sql, texts):
     """The normalised mean of the normalised embeddings of each category's prompts, in numpy."""
-    embed = lambda text: array(sql.one("SELECT susx.embed_text(%s, 'tiny_split')::text", text))  # noqa: E731
-    return {
-        category: unit(np.mean(unit(np.array([embed(text) for text in own])), axis=0)) for category, own in texts.items()
-    }
+
+    def prototype(own):
+        rows = [array(sql.one("SELECT susx.embed_text(%s, 'tiny_split')::text", text)) for text in own]
+        return unit(np.mean(unit(np.array(rows)), axis=0))
+
+    return {category: prototype(own) for category, own in texts.items()}
 
 
 def zero_shot(sql, query):
@@ -64,7 +66,8 @@ def test_the_rows_that_it_adds(pets):
     assert found == FILE
     assert pets.rows("SELECT DISTINCT kind, source_key, image, similarity FROM pets") == [("prompt", None, None, None)]
     # The categories keep their order, and those that the file leaves out are as before.
-    assert pets.column("SELECT category FROM pets WHERE origin = 'template' ORDER BY id") == ["polar bear", "cat", "dog"]
+    templates = pets.column("SELECT category FROM pets WHERE origin = 'template' ORDER BY id")
+    assert templates == ["polar bear", "cat", "dog"]
 
 
 def test_added_again(pets):

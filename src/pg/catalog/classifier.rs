@@ -274,7 +274,7 @@ fn freeing_arguments(call: impl FnOnce() -> Result<usize>) -> Result<usize> {
 
 /// Adds labelled images of one category with their pictures; returns how many.
 ///
-/// A row of VALUES per image: in an array every picture would be copied three times more.
+/// A row of VALUES per image: to make an array of them would copy every picture twice more.
 pub fn insert_images(
     classifier: RegClass,
     category: &str,

@@ -46,8 +46,12 @@ COMMENT ON FUNCTION susx.create_classifier(text, text[], vector[]) IS
 COMMENT ON FUNCTION susx.alter_classifier(
     regclass, double precision, double precision, double precision, double precision, double precision, text, text) IS
     'Change the settings of a classifier; NULL leaves one as it is';
+COMMENT ON FUNCTION susx.add_prompts(regclass, jsonb) IS
+    'Add sentences that describe the categories, {"category": ["sentence", ...], ...} (CuPL)';
 COMMENT ON FUNCTION susx.add_support(regclass, text, vector[]) IS
     'Add labelled images, by their embeddings, to the support set of a category';
+COMMENT ON FUNCTION susx.add_support(regclass, text, bytea[]) IS
+    'Add labelled image files to the support set of a category';
 COMMENT ON FUNCTION susx.build_support_set(regclass, regclass, integer, text, text, text, text, boolean) IS
     'Retrieve the support set from a table of unlabelled images, by the category names alone (SuS-LC)';
 COMMENT ON FUNCTION susx.classify(regclass, vector, integer, text) IS
@@ -70,6 +74,8 @@ COMMENT ON FUNCTION susx.confusion_matrix(regclass, text, text) IS
     'Which categories of a query of labelled images a classifier takes for which';
 COMMENT ON FUNCTION susx.classifier_changed() IS
     'Trigger of classifiers'' tables: lets every session fit the classifier anew';
+COMMENT ON FUNCTION susx.embed_row() IS
+    'Trigger of classifiers'' tables: embeds the prompt or the image of a row without an embedding';
 COMMENT ON FUNCTION susx.settings_changed() IS
     'Trigger of susx.classifier: lets every session fit the classifier anew';
 COMMENT ON FUNCTION susx.forget_dropped() IS

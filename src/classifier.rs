@@ -6,7 +6,6 @@ use susx_core::sus::{fill_templates, unit};
 use susx_core::tip_x::Params;
 use susx_server::protocol::Defaults;
 
-use crate::fitted;
 use crate::pg::catalog::classifier::{self as catalog, NewRows, Settings};
 use crate::pg::client;
 use crate::pg::error::{Error, Result};
@@ -103,9 +102,8 @@ fn alter_classifier(
     }
     if let Some(model) = model {
         let model = client::describe(Some(model))?;
-        let expected = fitted::support_set(classifier)?.dimensions();
         let found = model.dimensions.map_or(0, |dimensions| dimensions as usize);
-        if expected != found {
+        if let Some(expected) = catalog::dimensions(classifier)?.filter(|&expected| expected != found) {
             return Err(Error::Dimensions { classifier: classifier.name()?, expected, found }.into());
         }
         settings.model = Some(model.name);

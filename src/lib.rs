@@ -5,7 +5,10 @@
 //! * [`model`] - which models there are;
 //! * [`embed`] - images and texts to vectors;
 //! * [`classifier`] - classifiers and their settings;
-//! * [`support_set`] - support images, given or retrieved;
+//! * [`prompts`] - sentences that describe the categories;
+//! * [`few_shot`] - labelled images;
+//! * [`support_set`] - support images retrieved from a pool;
+//! * [`embed_row`] - the rows that are written by hand;
 //! * [`classify`] - labels;
 //! * [`explain`] - why an image has its label;
 //! * [`evaluate`] - how right labels are;
@@ -17,12 +20,16 @@
 mod classifier;
 mod classify;
 mod embed;
+mod embed_row;
+mod embedder;
 mod evaluate;
 mod explain;
+mod few_shot;
 mod fitted;
 mod labelled;
 mod model;
 mod pg;
+mod prompts;
 mod support_set;
 mod tune;
 

@@ -1,4 +1,4 @@
-//! Support images: given with their labels, or retrieved by the category names alone.
+//! Support images, retrieved by the category names alone.
 
 use std::collections::HashMap;
 
@@ -7,9 +7,8 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use susx_core::sus::{Retrieval, SupportError, SupportSet, unit};
 
-use crate::classifier::{check_vectors, without_nulls};
 use crate::fitted;
-use crate::pg::catalog::classifier::{self as catalog, NewRows};
+use crate::pg::catalog::classifier as catalog;
 use crate::pg::catalog::pool::{Pool, Retrieved, with_iterative_scans};
 use crate::pg::error::{Error, Result};
 use crate::pg::regclass::RegClass;
@@ -19,39 +18,6 @@ use crate::pg::vector::Vector;
 const BATCH: usize = 256;
 /// How far an index scan goes for one prompt: pgvector's own default of hnsw.max_scan_tuples.
 const INDEX_LIMIT: usize = 20_000;
-
-/// Adds labelled images by their embeddings; returns how many.
-#[pg_extern(name = "add_support", volatile, parallel_unsafe)]
-fn add_support_vectors(
-    classifier: Option<RegClass>,
-    category: Option<&str>,
-    embeddings: Option<Vec<Option<Vector>>>,
-) -> Result<i64, ErrorReport> {
-    let classifier = Error::required(classifier, "classifier")?;
-    let category = Error::required(category, "category")?;
-    classifier.open_for_reading()?;
-    catalog::settings(classifier)?;
-    let support_set = fitted::support_set(classifier)?;
-    if !support_set.categories().iter().any(|known| known == category) {
-        return Err(Error::NoCategory {
-            classifier: classifier.name()?,
-            category: category.to_owned(),
-            known: support_set.categories().join(", "),
-        }
-        .into());
-    }
-    let embedding = without_nulls(Error::required(embeddings, "embeddings")?, "embeddings")?;
-    check_vectors(&embedding, support_set.dimensions())?;
-    let rows = NewRows {
-        kind: "image",
-        origin: "labelled",
-        category: vec![category.to_owned(); embedding.len()],
-        prompt: vec![None; embedding.len()],
-        embedding,
-    };
-    let added = catalog::insert_rows(classifier, rows)?;
-    Ok(i64::try_from(added).unwrap_or(i64::MAX))
-}
 
 /// Makes the classifier's support set out of a pool of unlabelled images (SuS-LC).
 #[pg_extern(volatile, parallel_unsafe)]

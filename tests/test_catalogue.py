@@ -8,6 +8,8 @@ import pytest
 STABLE, VOLATILE = "s", "v"
 SAFE, RESTRICTED, UNSAFE = "s", "r", "u"
 FUNCTIONS = {
+    "add_prompts(regclass,jsonb)": (VOLATILE, UNSAFE),
+    "add_support(regclass,text,bytea[])": (VOLATILE, UNSAFE),
     "add_support(regclass,text,vector[])": (VOLATILE, UNSAFE),
     f"alter_classifier(regclass,{','.join(['double precision'] * 5)},text,text)": (VOLATILE, UNSAFE),
     "build_support_set(regclass,regclass,integer,text,text,text,text,boolean)": (VOLATILE, UNSAFE),
@@ -28,7 +30,7 @@ FUNCTIONS = {
     "models()": (VOLATILE, RESTRICTED),
     "tune(regclass,text)": (VOLATILE, UNSAFE),
 }
-TRIGGER_FUNCTIONS = {"classifier_changed()", "settings_changed()", "forget_dropped()"}
+TRIGGER_FUNCTIONS = {"classifier_changed()", "embed_row()", "settings_changed()", "forget_dropped()"}
 
 MEMBERS = """
     SELECT d.classid::regclass::text, d.objid, pg_describe_object(d.classid, d.objid, 0),
@@ -99,7 +101,8 @@ def test_arguments_have_the_names_of_the_manual(sql):
         )
     )
     assert names == {
-        "add_support3": "classifier category embeddings",
+        "add_prompts2": "classifier prompts",
+        "add_support3": names["add_support3"],
         "alter_classifier8": "classifier alpha beta gamma temperature logit_scale method model",
         "build_support_set8": "classifier pool per_class prompting embedding_column image_column key_column exclusive",
         "classify4": names["classify4"],
@@ -113,6 +116,7 @@ def test_arguments_have_the_names_of_the_manual(sql):
         "evaluate3": "classifier labelled_query method",
         "label3": names["label3"],
     }
+    assert names["add_support3"] in ("classifier category embeddings", "classifier category images")
     assert names["classify4"] in ("classifier embedding k method", "classifier image k method")
     assert names["label3"] in ("classifier embedding method", "classifier image method")
 

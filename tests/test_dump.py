@@ -24,6 +24,7 @@ def original(cluster, connect, fresh_database):
     )
     create_compass(session, "public.compass")
     session.run("SELECT susx.create_classifier('kinds', '{cat,dog}', model => 'tiny_split')")
+    session.run("INSERT INTO kinds (category, kind, prompt) VALUES ('dog', 'prompt', 'a dog asleep')")
     return session
 
 
@@ -70,6 +71,8 @@ def test_a_dump_restored(cluster, original, copy, format, fresh_database):
     )
     assert copy.rows(SCORES) != before
     assert copy.one("SELECT susx.label('shop.kinds', susx.embed_text('a photo of a dog.', 'tiny_split'))") == "dog"
+    copy.run("INSERT INTO shop.kinds (category, kind, prompt) VALUES ('cow', 'prompt', 'a photo of a cow.')")
+    assert copy.one("SELECT susx.label('shop.kinds', susx.embed_text('a photo of a cow.', 'tiny_split'))") == "cow"
     copy.run('DROP TABLE shop."The Toy"')
     assert copy.one("SELECT count(*) FROM susx.classifier") == 2
 

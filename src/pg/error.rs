@@ -2,7 +2,7 @@
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgSqlErrorCode, function_name};
-use susx_core::sus::{PromptError, SupportError};
+use susx_core::sus::{CuplError, PromptError, SupportError};
 use susx_core::tip_x::{Method, ParamError};
 use susx_server::protocol::{Failure, FailureKind, ProtocolError};
 
@@ -15,6 +15,9 @@ pub enum Error {
     /// An error of one element of an array.
     #[error("element {ord}: {}", .failure.message)]
     Element { ord: usize, failure: Failure },
+    /// An error of one sentence of a file of prompts.
+    #[error("category \"{category}\", element {ord}: {}", .failure.message)]
+    Sentence { category: String, ord: usize, failure: Failure },
     #[error("{0}")]
     ServerUnavailable(String, &'static str),
     #[error("lost the connection to the inference process: {0}")]
@@ -29,6 +32,8 @@ pub enum Error {
     NoRelation(u32),
     #[error("category \"{category}\" of classifier \"{classifier}\" does not exist")]
     NoCategory { classifier: String, category: String, known: String },
+    #[error("categories {missing} of classifier \"{classifier}\" do not exist")]
+    NoCategories { classifier: String, missing: String, known: String },
     #[error("classifier \"{classifier}\" expects {expected} dimensions, not {found}")]
     Dimensions { classifier: String, expected: usize, found: usize },
     #[error("classifier \"{classifier}\": {source}")]
@@ -41,6 +46,8 @@ pub enum Error {
     NoSupport(String),
     #[error(transparent)]
     Prompt(#[from] PromptError),
+    #[error(transparent)]
+    Cupl(#[from] CuplError),
     #[error(transparent)]
     Param(#[from] ParamError),
     #[error("{0} must not be NULL")]
@@ -56,6 +63,10 @@ pub enum Error {
     NoLabel(u64),
     #[error("{0}")]
     Columns(String),
+    #[error("a row of kind \"{kind}\" without an embedding needs {needed}")]
+    NothingToEmbed { kind: String, needed: &'static str },
+    #[error("susx.embed_row() must be fired BEFORE INSERT OR UPDATE, FOR EACH ROW")]
+    NotThisTrigger,
     #[error("a classifier cannot be a temporary table")]
     Temporary,
     #[error("no schema has been selected to create in")]
@@ -97,19 +108,23 @@ impl Error {
     fn sqlstate(&self) -> PgSqlErrorCode {
         use PgSqlErrorCode::*;
         match self {
-            Error::Server(failure) | Error::Element { failure, .. } => match failure.kind {
-                FailureKind::Input => ERRCODE_INVALID_BINARY_REPRESENTATION,
-                FailureKind::TooLarge => ERRCODE_PROGRAM_LIMIT_EXCEEDED,
-                FailureKind::UnknownModel => ERRCODE_UNDEFINED_OBJECT,
-                FailureKind::Configuration => ERRCODE_CONFIG_FILE_ERROR,
-                FailureKind::Inference => ERRCODE_EXTERNAL_ROUTINE_EXCEPTION,
-                FailureKind::Protocol => ERRCODE_PROTOCOL_VIOLATION,
-            },
+            Error::Server(failure) | Error::Element { failure, .. } | Error::Sentence { failure, .. } => {
+                match failure.kind {
+                    FailureKind::Input => ERRCODE_INVALID_BINARY_REPRESENTATION,
+                    FailureKind::TooLarge => ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+                    FailureKind::UnknownModel => ERRCODE_UNDEFINED_OBJECT,
+                    FailureKind::Configuration => ERRCODE_CONFIG_FILE_ERROR,
+                    FailureKind::Inference => ERRCODE_EXTERNAL_ROUTINE_EXCEPTION,
+                    FailureKind::Protocol => ERRCODE_PROTOCOL_VIOLATION,
+                }
+            }
             Error::ServerUnavailable(..) => ERRCODE_CANNOT_CONNECT_NOW,
             Error::ConnectionLost(_) => ERRCODE_CONNECTION_FAILURE,
             Error::Protocol(_) => ERRCODE_PROTOCOL_VIOLATION,
             Error::Version { .. } => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-            Error::NotAClassifier(..) | Error::NoCategory { .. } => ERRCODE_UNDEFINED_OBJECT,
+            Error::NotAClassifier(..) | Error::NoCategory { .. } | Error::NoCategories { .. } => {
+                ERRCODE_UNDEFINED_OBJECT
+            }
             Error::NoRelation(_) => ERRCODE_UNDEFINED_TABLE,
             Error::Temporary => ERRCODE_FEATURE_NOT_SUPPORTED,
             Error::NoSchema => ERRCODE_INVALID_SCHEMA_NAME,
@@ -125,9 +140,11 @@ impl Error {
             Error::Null(_) | Error::NoLabel(_) => ERRCODE_NULL_VALUE_NOT_ALLOWED,
             Error::Row { source, .. } => source.sqlstate(),
             Error::Columns(_) => ERRCODE_DATATYPE_MISMATCH,
-            Error::Prompt(_) | Error::Argument(_) | Error::ArgumentWithHint { .. } => {
+            Error::Prompt(_) | Error::Cupl(_) | Error::Argument(_) | Error::ArgumentWithHint { .. } => {
                 ERRCODE_INVALID_PARAMETER_VALUE
             }
+            Error::NothingToEmbed { .. } => ERRCODE_NOT_NULL_VIOLATION,
+            Error::NotThisTrigger => ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
             Error::Param(ParamError::UnknownMethod(_)) => ERRCODE_UNDEFINED_OBJECT,
             Error::Param(_) => ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
             Error::Permission(_) => ERRCODE_INSUFFICIENT_PRIVILEGE,
@@ -137,7 +154,9 @@ impl Error {
 
     fn hint(&self) -> Option<String> {
         match self {
-            Error::Server(failure) | Error::Element { failure, .. } => failure.hint.clone(),
+            Error::Server(failure) | Error::Element { failure, .. } | Error::Sentence { failure, .. } => {
+                failure.hint.clone()
+            }
             Error::ServerUnavailable(_, hint) => Some((*hint).to_owned()),
             Error::ConnectionLost(_) => {
                 Some("It has been or will be restarted; PostgreSQL's log may say why it ended.".to_owned())
@@ -146,10 +165,18 @@ impl Error {
                 Some("Install both of the same version and restart PostgreSQL.".to_owned())
             }
             Error::NotAClassifier(_, known) => Some(known.clone()),
-            Error::NoCategory { known, .. } => Some(format!("Its categories: {known}.")),
+            Error::NoCategory { known, .. } | Error::NoCategories { known, .. } => {
+                Some(format!("Its categories: {known}."))
+            }
             Error::Dimensions { .. } => Some("Were both made by the same model?".to_owned()),
             Error::Classifier { source: SupportError::NoPrompt(_), .. } => {
                 Some("Correct the category of these rows, or add a prompt for it.".to_owned())
+            }
+            Error::Cupl(_) => {
+                Some("Prompts are written as {\"category\": [\"sentence\", ...], ...}.".to_owned())
+            }
+            Error::NothingToEmbed { .. } => {
+                Some("A row of kind 'prompt' has a prompt, one of kind 'image' an image.".to_owned())
             }
             Error::Temporary => {
                 Some("Create it in a schema of your own and drop it when it is done.".to_owned())

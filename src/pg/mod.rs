@@ -4,6 +4,7 @@ pub mod catalog;
 pub mod client;
 pub mod error;
 pub mod guc;
+pub mod jsonb;
 pub mod regclass;
 pub mod relcache;
 pub mod snapshot;

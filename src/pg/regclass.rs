@@ -98,4 +98,20 @@ impl RegClass {
         };
         if allowed == pg_sys::AclResult::ACLCHECK_OK { Ok(()) } else { Err(Error::Permission(self.name()?)) }
     }
+
+    /// As [`open_for_reading`](Self::open_for_reading); also an error if the caller may insert into no
+    /// column: what is to be inserted may take long to compute.
+    pub fn open_for_inserting(self) -> Result<()> {
+        self.open_for_reading()?;
+        let insert = pg_sys::ACL_INSERT as pg_sys::AclMode;
+        let any = pg_sys::AclMaskHow::ACLMASK_ANY;
+        // SAFETY: the relation is locked, so it exists.
+        let is_allowed = unsafe {
+            let user = pg_sys::GetUserId();
+            let ok = pg_sys::AclResult::ACLCHECK_OK;
+            pg_sys::pg_class_aclcheck(self.0, user, insert) == ok
+                || pg_sys::pg_attribute_aclcheck_all(self.0, user, insert, any) == ok
+        };
+        if is_allowed { Ok(()) } else { Err(Error::Permission(self.name()?)) }
+    }
 }

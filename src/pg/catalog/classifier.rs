@@ -1,5 +1,6 @@
 //! Classifiers' tables and their settings.
 
+use pgrx::PgMemoryContexts;
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 use pgrx::spi::{quote_identifier, quote_literal};
@@ -97,6 +98,49 @@ pub fn has_chosen_support(classifier: RegClass) -> Result<bool> {
     Ok(first(&sql, &[])?.unwrap_or(false))
 }
 
+/// The dimensions of a classifier's column of embeddings; `None` where they are left open.
+pub fn dimensions(classifier: RegClass) -> Result<Option<usize>> {
+    // pgvector's type modifier is the number of dimensions.
+    let sql = "SELECT atttypmod FROM pg_catalog.pg_attribute \
+               WHERE attrelid OPERATOR(pg_catalog.=) $1 AND attname OPERATOR(pg_catalog.=) 'embedding'";
+    let typmod: Option<i32> = first(sql, &[arg(classifier.0)])?;
+    Ok(typmod.and_then(|typmod| usize::try_from(typmod).ok()))
+}
+
+/// Whether a category has a prompt, which makes it one.
+pub fn has_category(classifier: RegClass, category: &str) -> Result<bool> {
+    let sql = format!(
+        "SELECT true FROM {} WHERE kind OPERATOR(pg_catalog.=) 'prompt' AND category OPERATOR(pg_catalog.=) $1 \
+         LIMIT 1",
+        classifier.quoted()?
+    );
+    Ok(first(&sql, &[arg(category.to_owned())])?.unwrap_or(false))
+}
+
+/// The names of all categories, in the order of their first prompts.
+pub fn categories(classifier: RegClass) -> Result<Vec<String>> {
+    let sql = format!(
+        "SELECT category FROM {} WHERE kind OPERATOR(pg_catalog.=) 'prompt' \
+         GROUP BY category ORDER BY pg_catalog.min(id)",
+        classifier.quoted()?
+    );
+    let mut categories = Vec::new();
+    spi::read(&sql, &[], |row| {
+        categories.push(row.required(1)?);
+        Ok(true)
+    })?;
+    Ok(categories)
+}
+
+/// The error that a category does not exist, which lists those that do.
+pub fn no_category(classifier: RegClass, category: &str) -> Result<Error> {
+    Ok(Error::NoCategory {
+        classifier: classifier.name()?,
+        category: category.to_owned(),
+        known: categories(classifier)?.join(", "),
+    })
+}
+
 /// Shows the prompts of one origin after the other: category, embedding.
 pub fn read_prompts(
     classifier: RegClass,
@@ -151,6 +195,13 @@ pub fn create_table(name: &str, dimensions: usize) -> Result<RegClass> {
         &format!(
             "CREATE TRIGGER susx_classifier_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON {quoted} \
              FOR EACH STATEMENT EXECUTE FUNCTION susx.classifier_changed()"
+        ),
+        &[],
+    )?;
+    write(
+        &format!(
+            "CREATE TRIGGER susx_embed BEFORE INSERT OR UPDATE ON {quoted} \
+             FOR EACH ROW WHEN (NEW.embedding IS NULL) EXECUTE FUNCTION susx.embed_row()"
         ),
         &[],
     )?;
@@ -214,16 +265,51 @@ pub fn insert_rows(classifier: RegClass, rows: NewRows) -> Result<usize> {
          WITH ORDINALITY AS u (category, prompt, embedding, ord) ORDER BY u.ord",
         classifier.quoted()?
     );
-    write(
-        &sql,
-        &[
-            arg(rows.kind.to_owned()),
-            arg(rows.origin.to_owned()),
-            arg(rows.category),
-            arg(rows.prompt),
-            arg(rows.embedding),
-        ],
-    )
+    freeing_arguments(|| {
+        write(
+            &sql,
+            &[
+                arg(rows.kind.to_owned()),
+                arg(rows.origin.to_owned()),
+                arg(rows.category),
+                arg(rows.prompt),
+                arg(rows.embedding),
+            ],
+        )
+    })
+}
+
+/// Runs a statement whose arguments are made in `call`, and frees them: a function runs many.
+fn freeing_arguments(call: impl FnOnce() -> Result<usize>) -> Result<usize> {
+    // SAFETY: what leaves the context is a number or an error, which Rust has allocated.
+    unsafe { PgMemoryContexts::new("susx new rows").switch_to(|_| call()) }
+}
+
+/// Adds labelled images of one category with their pictures; returns how many.
+///
+/// A row of VALUES per image: to make an array of them would copy every picture twice more.
+pub fn insert_images(
+    classifier: RegClass,
+    category: &str,
+    images: &[&[u8]],
+    embeddings: Vec<Vector>,
+) -> Result<usize> {
+    let rows: Vec<String> = (0..images.len())
+        .map(|i| format!("($1, 'image', 'labelled', ${}, ${})", 2 * i + 2, 2 * i + 3))
+        .collect();
+    let sql = format!(
+        "INSERT INTO {} (category, kind, origin, image, embedding) VALUES {}",
+        classifier.quoted()?,
+        rows.join(", ")
+    );
+    freeing_arguments(|| {
+        let mut args = vec![arg(category.to_owned())];
+        for (&image, embedding) in images.iter().zip(embeddings) {
+            args.push(arg(image));
+            args.push(arg(embedding));
+        }
+        write(&sql, &args)
+    })
 }
 
 /// Removes the support images of one origin. Until the transaction ends nobody else changes the

@@ -1,0 +1,56 @@
+//! Embedding what goes into a classifier's table, with the classifier's own model.
+
+use susx_server::protocol::Failure;
+
+use crate::pg::catalog::classifier as catalog;
+use crate::pg::client::{self, Embedding};
+use crate::pg::error::{Error, Result};
+use crate::pg::regclass::RegClass;
+use crate::pg::vector::Vector;
+
+/// The model of a classifier.
+#[derive(Debug)]
+pub struct Embedder {
+    classifier: String,
+    model: String,
+    /// What the table takes; `None` where its column does not say.
+    dimensions: Option<usize>,
+}
+
+impl Embedder {
+    /// An error if the classifier has no model.
+    pub fn of(classifier: RegClass) -> Result<Self> {
+        let name = classifier.name()?;
+        match catalog::settings(classifier)?.model {
+            Some(model) => {
+                Ok(Embedder { classifier: name, model, dimensions: catalog::dimensions(classifier)? })
+            }
+            None => Err(Error::NoModel(name)),
+        }
+    }
+
+    /// One vector per text. `bad` makes the error of a text, by its place, that has none.
+    pub fn texts(&self, texts: &[&str], bad: impl Fn(usize, Failure) -> Error) -> Result<Vec<Vector>> {
+        self.vectors(client::embed_texts(Some(&self.model), texts)?, bad)
+    }
+
+    /// One vector per image file. `bad` makes the error of an image, by its place, that has none.
+    pub fn images(&self, images: &[&[u8]], bad: impl Fn(usize, Failure) -> Error) -> Result<Vec<Vector>> {
+        self.vectors(client::embed_images(Some(&self.model), images)?, bad)
+    }
+
+    fn vectors(&self, answers: Vec<Embedding>, bad: impl Fn(usize, Failure) -> Error) -> Result<Vec<Vector>> {
+        (0..).zip(answers).map(|(place, answer)| self.vector(answer.map_err(|e| bad(place, e))?)).collect()
+    }
+
+    fn vector(&self, embedding: Vec<f32>) -> Result<Vector> {
+        match self.dimensions.filter(|&expected| expected != embedding.len()) {
+            None => Vector::new(embedding),
+            Some(expected) => Err(Error::Dimensions {
+                classifier: self.classifier.clone(),
+                expected,
+                found: embedding.len(),
+            }),
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Labelled images: support images that somebody has chosen.
+
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+
+use crate::classifier::{check_vectors, without_nulls};
+use crate::embedder::Embedder;
+use crate::pg::catalog::classifier::{self as catalog, NewRows};
+use crate::pg::error::{Error, Result};
+use crate::pg::regclass::RegClass;
+use crate::pg::vector::Vector;
+
+/// Images that are embedded and inserted together.
+const BATCH: usize = 256;
+/// Bytes of them, unless a single image is larger.
+const BATCH_BYTES: usize = 16 << 20;
+
+/// Adds labelled images by their embeddings; returns how many.
+#[pg_extern(name = "add_support", volatile, parallel_unsafe)]
+fn add_support_vectors(
+    classifier: Option<RegClass>,
+    category: Option<&str>,
+    embeddings: Option<Vec<Option<Vector>>>,
+) -> Result<i64, ErrorReport> {
+    let classifier = Error::required(classifier, "classifier")?;
+    let category = Error::required(category, "category")?;
+    let embeddings = Error::required(embeddings, "embeddings")?;
+    classifier.open_for_inserting()?;
+    catalog::settings(classifier)?;
+    check_category(classifier, category)?;
+    let embedding = without_nulls(embeddings, "embeddings")?;
+    let dimensions = catalog::dimensions(classifier)?.unwrap_or(embedding[0].0.len());
+    check_vectors(&embedding, dimensions)?;
+    let rows = NewRows {
+        kind: "image",
+        origin: "labelled",
+        category: vec![category.to_owned(); embedding.len()],
+        prompt: vec![None; embedding.len()],
+        embedding,
+    };
+    let added = catalog::insert_rows(classifier, rows)?;
+    Ok(i64::try_from(added).unwrap_or(i64::MAX))
+}
+
+/// Adds labelled image files, which stay in the classifier's table; returns how many.
+#[pg_extern(name = "add_support", volatile, parallel_unsafe)]
+fn add_support_images(
+    classifier: Option<RegClass>,
+    category: Option<&str>,
+    images: Option<Array<'_, &[u8]>>,
+) -> Result<i64, ErrorReport> {
+    let classifier = Error::required(classifier, "classifier")?;
+    let category = Error::required(category, "category")?;
+    let images = Error::required(images, "images")?;
+    classifier.open_for_inserting()?;
+    let embedder = Embedder::of(classifier)?;
+    check_category(classifier, category)?;
+    let images = without_nulls(images.iter().collect(), "images")?;
+    let mut added = 0;
+    while added < images.len() {
+        let batch = &images[added..];
+        let batch = &batch[..batch_length(batch)];
+        let embeddings =
+            embedder.images(batch, |place, failure| Error::Element { ord: added + place + 1, failure })?;
+        catalog::insert_images(classifier, category, batch, embeddings)?;
+        added += batch.len();
+    }
+    Ok(i64::try_from(added).unwrap_or(i64::MAX))
+}
+
+fn check_category(classifier: RegClass, category: &str) -> Result<()> {
+    match catalog::has_category(classifier, category)? {
+        true => Ok(()),
+        false => Err(catalog::no_category(classifier, category)?),
+    }
+}
+
+/// How many of the images make the next batch; at least one.
+fn batch_length(images: &[&[u8]]) -> usize {
+    let mut bytes = 0;
+    let fits = images.iter().take(BATCH).take_while(|image| {
+        bytes += image.len();
+        bytes <= BATCH_BYTES
+    });
+    fits.count().max(1)
+}

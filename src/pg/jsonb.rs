@@ -1,0 +1,46 @@
+//! PostgreSQL's `jsonb`, as text.
+//!
+//! pgrx's own type parses it at once, and panics where it cannot: PostgreSQL allows larger numbers and
+//! deeper nesting than serde_json.
+
+use std::ffi::CStr;
+
+use pgrx::callconv::{Arg, ArgAbi};
+use pgrx::{FromDatum, impl_sql_translatable, pg_sys};
+
+/// The text of a `jsonb`.
+#[derive(Clone, Debug)]
+pub struct Jsonb(pub String);
+
+impl_sql_translatable!(Jsonb, "jsonb");
+
+impl FromDatum for Jsonb {
+    unsafe fn from_polymorphic_datum(datum: pg_sys::Datum, is_null: bool, _: pg_sys::Oid) -> Option<Self> {
+        if is_null || datum.is_null() {
+            return None;
+        }
+        // SAFETY: the caller says that the datum is a jsonb; detoasted, it has Jsonb's layout. The text
+        // is copied before the memory is freed.
+        unsafe {
+            let original: *mut pg_sys::varlena = datum.cast_mut_ptr();
+            let varlena = pg_sys::pg_detoast_datum(original);
+            let length = pgrx::varsize_any_exhdr(varlena) as std::ffi::c_int;
+            let root = &raw mut (*varlena.cast::<pg_sys::Jsonb>()).root;
+            let text = pg_sys::JsonbToCString(std::ptr::null_mut(), root, length);
+            let owned = CStr::from_ptr(text).to_string_lossy().into_owned();
+            pg_sys::pfree(text.cast());
+            if varlena != original {
+                pg_sys::pfree(varlena.cast());
+            }
+            Some(Jsonb(owned))
+        }
+    }
+}
+
+// SAFETY: reads the argument as what SQL declares it to be.
+unsafe impl<'fcx> ArgAbi<'fcx> for Jsonb {
+    unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
+        // SAFETY: as above; PostgreSQL passes no NULL to a parameter that is not an Option.
+        unsafe { arg.unbox_arg_using_from_datum().unwrap_or(Jsonb(String::new())) }
+    }
+}

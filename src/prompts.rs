@@ -1,0 +1,87 @@
+//! Sentences that describe the categories (CuPL), beside the prompts that templates make.
+
+use std::collections::HashSet;
+
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+use susx_core::sus::parse_cupl;
+
+use crate::embedder::Embedder;
+use crate::pg::catalog::classifier::{self as catalog, NewRows};
+use crate::pg::error::{Error, Result};
+use crate::pg::jsonb::Jsonb;
+use crate::pg::regclass::RegClass;
+
+/// Sentences that are embedded and inserted together.
+const BATCH: usize = 1_024;
+/// Unknown categories that an error names.
+const NAMED: usize = 10;
+
+/// A sentence of a file, with its place among those of its category, from 1.
+#[derive(Clone, Copy, Debug)]
+struct Sentence<'a> {
+    category: &'a str,
+    ord: usize,
+    text: &'a str,
+}
+
+/// Adds sentences that describe the categories, `{"category": ["sentence", ...], ...}`; returns how
+/// many. A category's prototype is the normalised mean of all its prompts (CuPL+e).
+#[pg_extern(volatile, parallel_unsafe)]
+fn add_prompts(classifier: Option<RegClass>, prompts: Option<Jsonb>) -> Result<i64, ErrorReport> {
+    let classifier = Error::required(classifier, "classifier")?;
+    let prompts = Error::required(prompts, "prompts")?;
+    classifier.open_for_inserting()?;
+    let embedder = Embedder::of(classifier)?;
+    let file = parse_cupl(&prompts.0).map_err(Error::from)?;
+    check_categories(classifier, file.keys())?;
+    let sentences: Vec<Sentence> = file
+        .iter()
+        .flat_map(|(category, texts)| {
+            (1..).zip(texts).map(move |(ord, text)| Sentence { category, ord, text })
+        })
+        .collect();
+    let mut added = 0;
+    for batch in sentences.chunks(BATCH) {
+        let texts: Vec<&str> = batch.iter().map(|sentence| sentence.text).collect();
+        let embedding = embedder.texts(&texts, |place, failure| Error::Sentence {
+            category: batch[place].category.to_owned(),
+            ord: batch[place].ord,
+            failure,
+        })?;
+        let rows = NewRows {
+            kind: "prompt",
+            origin: "cupl",
+            category: batch.iter().map(|sentence| sentence.category.to_owned()).collect(),
+            prompt: batch.iter().map(|sentence| Some(sentence.text.to_owned())).collect(),
+            embedding,
+        };
+        added += catalog::insert_rows(classifier, rows)?;
+    }
+    Ok(i64::try_from(added).unwrap_or(i64::MAX))
+}
+
+/// An error that names the categories that the classifier does not have.
+fn check_categories<'a>(classifier: RegClass, named: impl Iterator<Item = &'a String>) -> Result<()> {
+    let known = catalog::categories(classifier)?;
+    let set: HashSet<&String> = known.iter().collect();
+    let missing: Vec<&String> = named.filter(|&category| !set.contains(category)).collect();
+    match missing[..] {
+        [] => Ok(()),
+        [category] => Err(catalog::no_category(classifier, category)?),
+        _ => Err(Error::NoCategories {
+            classifier: classifier.name()?,
+            missing: enumerate(&missing),
+            known: known.join(", "),
+        }),
+    }
+}
+
+/// At least two names, quoted; of many the first ones.
+fn enumerate(names: &[&String]) -> String {
+    let quoted: Vec<String> = names.iter().take(NAMED).map(|name| format!("\"{name}\"")).collect();
+    match (&quoted[..], names.len() - quoted.len()) {
+        ([first @ .., last], 0) => format!("{} and {last}", first.join(", ")),
+        (all, more) => format!("{} and {more} more", all.join(", ")),
+    }
+}

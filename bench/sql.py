@@ -245,7 +245,7 @@ def parallel(sql, section: Section, library: Library, folder: Path, data: Data, 
     )
     section.notes.append(
         "What the machine gave in the same rounds: two processes of the library with half of the rows each were "
-        f"{times(least['one_process'] / least['two_processes'])} as fast as one. Each worker fits the classifier itself."
+        f"{times(least['one_process'] / least['two_processes'])} as fast as one. Every worker fits for itself."
     )
 
 

@@ -4,9 +4,10 @@
 PG ?= 18
 PG_CONFIG ?= pg_config
 PYTHON ?= python3
+ONLY ?= predict,tune,kl,sql
 
 .NOTPARALLEL:
-.PHONY: help demo up down psql url install test env model pictures clean
+.PHONY: help demo up down psql url install test bench env model pictures clean
 
 help:
 	@echo "make demo      label pictures in an embedded PostgreSQL, from nothing but category names"
@@ -17,6 +18,8 @@ help:
 	@echo "make down      stop it"
 	@echo "make install   build susx and install it into your PostgreSQL (PG_CONFIG=/path/to/pg_config)"
 	@echo "make test      check formatting, lint, and run every test on PostgreSQL 16 and 18"
+	@echo "make bench     measure susx against reference implementations, and write docs/benchmarks.md"
+	@echo "               (some of it, printed only: make bench ONLY=predict,tune,kl,sql)"
 	@echo "make model     build the default model in build/models/demo"
 	@echo "make pictures  fetch the demo's pictures to build/pictures"
 	@echo "make -s env    print the environment for plain cargo: eval \"\$$(make -s env)\""
@@ -34,6 +37,9 @@ install:
 
 test:
 	@$(PYTHON) -m tools.check
+
+bench:
+	@$(PYTHON) -m tools.bench --only "$(ONLY)"
 
 env:
 	@$(PYTHON) -m tools.toolchain

@@ -113,7 +113,7 @@ def retrieved(sql):
 
 
 def test_images_retrieved_by_their_names_prove_nothing(sql, retrieved):
-    sql.notices.clear()
+    sql.run("SET client_min_messages = notice")
     assert sql.rows(TUNE.format("'compass'")) == [(2, 3, 0.5, 1, 1, 1, 4, 0)]
     assert "nothing was changed" in sql.notices[0]
     assert sql.rows(SETTINGS, "compass") == [(2, 3, 0.5)]

@@ -1,0 +1,1 @@
+"""What `make bench` measures: susx against reference implementations. run.py is the entry."""

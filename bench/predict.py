@@ -1,0 +1,88 @@
+"""TIP-X of a batch of queries: the library against the published code and against the best numpy."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from .data import clip_like
+from .library import Library
+from .reference import CLIP, Best, Published
+from .report import Section, agree, faster
+from .timing import alternate, seconds
+
+TEXT = """\
+All logits of a batch of queries at once, method `tip-x`. The published code holds the KL divergence of every query
+and every support image; it was read literally into numpy (float32, one query at a time where it holds M × C
+numbers). The best numpy is ours: one matrix product for the affinities with beta multiplied in beforehand or not,
+in-place arithmetic, `np.add.reduceat` over rows sorted by category, and the collapsed KL term with everything that
+does not depend on the queries computed beforehand; the fastest of several block sizes counts. It takes the frozen
+scale of the KL term (a, b) from the library, and computes its other constants itself."""
+
+
+def measure(library: Library, folder: Path, quick: bool) -> Section:
+    categories, rows, queries, dimensions, part = (20, 90, 40, 64, 4) if quick else (1000, 16000, 1000, 512, 10)
+    rounds = 2 if quick else 5
+    data = clip_like(1, categories, rows, queries, dimensions)
+    data.save(folder)
+    scale = library.do("fit", name="predict", folder=folder, params=asdict(CLIP))["affinity_scale"]
+    ask = {"name": "predict", "queries": folder / "queries.npy", "method": "tip-x"}
+    ours = library.result("logits", **ask)
+    sizes = f"{queries:,} queries, C = {categories:,}, M = {rows:,}, d = {dimensions}"
+
+    published = Published(data, CLIP)
+    some = data.queries[:part]
+    kl = published.kl_divs_sim(some)
+    difference = np.abs(published.logits(some, kl, scale) - ours[:part]).max()
+    literal_agrees = agree("the published code", difference, 0.1)
+    # The matrix products at their full size: only the part that is one query after the other is extrapolated.
+    full = np.resize(kl, (queries, kl.shape[1]))
+    literal = alternate(
+        2,
+        divergences=lambda: seconds(lambda: published.kl_divs_sim(some)),
+        rest=lambda: seconds(lambda: published.logits(data.queries, full)),
+        library=lambda: library.seconds("logits", **ask),
+    )
+    del published, full, kl
+
+    sides = {folded: Best(data, CLIP, scale, folded) for folded in (True, False)}
+    blocks = sorted({queries, *(block for block in (64, 128, 256, 512) if block < queries)})
+    trials = {
+        f"{folded}/{block}": lambda best=best, block=block: seconds(lambda: best.logits(data.queries, block))
+        for folded, best in sides.items()
+        for block in blocks
+    }
+    tried = alternate(rounds=2, **trials)
+    winner = min(tried, key=tried.get)
+    folded, block = winner.split("/")[0] == "True", int(winner.split("/")[1])
+    best = sides[folded]
+    difference = np.abs(best.logits(data.queries, block) - ours).max()
+    best_agrees = agree("the best numpy", difference, 0.05)
+    numpy = alternate(rounds, numpy=trials[winner], library=lambda: library.seconds("logits", **ask))
+    library.do("drop", name="predict")
+
+    spent = literal["divergences"] / part * queries + literal["rest"]
+    measured = f"KL of {part} queries timed and extrapolated"
+    how = f"{'all at once' if block >= queries else f'blocks of {block}'}, beta multiplied in " + (
+        "beforehand" if folded else "in the clock"
+    )
+    return Section(
+        "Predicting",
+        TEXT,
+        [
+            faster(
+                "the published code in numpy",
+                sizes,
+                spent,
+                literal["library"],
+                100,
+                measured=measured,
+                agreement=literal_agrees,
+            ),
+            faster(
+                "the best numpy", sizes, numpy["numpy"], numpy["library"], 1.0, measured=how, agreement=best_agrees
+            ),
+        ],
+    )

@@ -1,0 +1,89 @@
+"""Rows of results, and the page that is made of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+class Disagreement(Exception):
+    """The two sides of a benchmark did not compute the same."""
+
+
+@dataclass(frozen=True)
+class Row:
+    what: str
+    sizes: str
+    reference: str
+    ours: str
+    ratio: str
+    target: str = ""
+    met: bool | None = None
+    agreement: str = ""
+
+    def cells(self) -> list[str]:
+        met = {True: "met", False: "**missed**", None: ""}[self.met]
+        return [self.what, self.sizes, self.reference, self.ours, self.ratio, self.target, met, self.agreement]
+
+
+HEADER = ["what", "sizes", "reference", "ours", "ratio", "target", "", "agreement"]
+
+
+@dataclass
+class Section:
+    """One benchmark: what it compares, in words, and its rows."""
+
+    title: str
+    text: str
+    rows: list[Row] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def markdown(self) -> str:
+        lines = [f"## {self.title}", "", self.text, "", _line(HEADER), "|---" * len(HEADER) + "|"]
+        lines += [_line(row.cells()) for row in self.rows]
+        for note in self.notes:
+            lines += ["", note]
+        return "\n".join(lines) + "\n"
+
+
+def _line(cells: list[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def faster(what: str, sizes: str, reference: float, ours: float, at_least: float | None, **more: str) -> Row:
+    """A row whose ratio is how many times less time ours takes; `measured` says how the reference was."""
+    ratio = reference / ours
+    measured = more.pop("measured", "")
+    return Row(
+        what,
+        sizes,
+        duration(reference) + (f" ({measured})" if measured else ""),
+        duration(ours),
+        times(ratio),
+        f"≥ {at_least:g} ×" if at_least else "",
+        ratio >= at_least if at_least else None,
+        **more,
+    )
+
+
+def duration(seconds: float) -> str:
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+        if seconds >= size:
+            return f"{digits(seconds / size)} {unit}"
+    return f"{digits(seconds / 1e-9)} ns"
+
+
+def times(ratio: float) -> str:
+    return f"{digits(ratio)} ×"
+
+
+def digits(value: float) -> str:
+    """Three digits that count."""
+    decimals = 0 if value >= 100 else 1 if value >= 10 else 2
+    return f"{value:,.{decimals}f}"
+
+
+def agree(what: str, difference: float, limit: float) -> str:
+    """The cell for the largest difference of two results."""
+    if not difference <= limit:
+        raise Disagreement(f"{what}: the results differ by {difference:.3g}, and {limit:g} is allowed")
+    return f"logits differ by ≤ {difference:.1e}"

@@ -1,0 +1,130 @@
+"""Measures susx against reference implementations and writes docs/benchmarks.md; `make bench` prepares and runs it.
+
+usage: python -m bench.run --program tip_x [--pg 18] [--only predict,tune,kl,sql] [--quick] [--output FILE]
+"""
+
+from __future__ import annotations
+
+import os
+
+# One thread on both sides. Read when numpy is imported.
+for _library in ("OMP", "OPENBLAS", "MKL"):
+    os.environ[f"{_library}_NUM_THREADS"] = "1"
+
+import argparse
+import contextlib
+import platform
+import re
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+
+from tools.console import say
+from tools.paths import ROOT
+from tools.steps import scratch
+
+from . import kl, predict, sql, tune
+from .library import Library
+from .report import Disagreement, Section
+
+BENCHMARKS = ("predict", "tune", "kl", "sql")
+PAGE = ROOT / "docs" / "benchmarks.md"
+
+INTRODUCTION = """\
+# Benchmarks
+
+Written by `make bench`. Every row compares two sides that computed the same thing: where results differ by more than
+rounding, the run fails and writes nothing. A target that is missed is marked, and fails nothing.
+
+**Only the ratios mean something.** Absolute times on a shared machine prove nothing; both sides are measured
+alternately in one run, and the least time of each counts, so that a busy moment hits neither alone. Both have one
+thread. Inputs are random unit vectors with the structure of CLIP's, from fixed seeds. A reference that would take too
+long is timed on a part and extrapolated, and its row says so.
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--program", type=Path, required=True, help="the built crates/susx-core/benches/tip_x.rs")
+    parser.add_argument("--pg", default="18", help="the embedded PostgreSQL whose susx is measured")
+    parser.add_argument("--only", default=",".join(BENCHMARKS), help="some of " + ",".join(BENCHMARKS))
+    parser.add_argument("--quick", action="store_true", help="tiny sizes: whether everything runs and agrees")
+    parser.add_argument("--output", type=Path, help="where the page goes; a part or a quick run is only printed")
+    arguments = parser.parse_args()
+    only = [name for name in arguments.only.split(",") if name]
+    if unknown := set(only) - set(BENCHMARKS):
+        parser.error(f"no benchmark {', '.join(sorted(unknown))}: there are {', '.join(BENCHMARKS)}")
+
+    before = os.getloadavg()[0]
+    sections, facts = [], machine()
+    if arguments.quick:
+        facts["sizes"] = "tiny: the figures mean nothing (--quick)"
+    with scratch() as folder, contextlib.closing(Library(arguments.program, folder)) as library:
+        for name in BENCHMARKS:
+            if name not in only:
+                continue
+            say(f"measuring {name}")
+            try:
+                sections.append(measure(name, library, folder, arguments, facts))
+            except Disagreement as disagreement:
+                sys.exit(f"error: {disagreement}")
+            say(sections[-1].markdown())
+    is_whole = set(only) == set(BENCHMARKS) and not arguments.quick
+    facts["load"] = f"{before:.1f} in the minute before the run, {os.getloadavg()[0]:.1f} at its end; its own is 1"
+    output = arguments.output or (PAGE if is_whole else None)
+    if output:
+        output.write_text(page(sections, facts))
+        say(f"wrote {output}")
+
+
+def measure(name: str, library: Library, folder: Path, arguments, facts: dict[str, str]) -> Section:
+    match name:
+        case "predict":
+            return predict.measure(library, folder, arguments.quick)
+        case "tune":
+            return tune.measure(library, folder, arguments.quick)
+        case "kl":
+            return kl.measure(library, folder, arguments.quick)
+        case _:
+            section, versions = sql.measure(library, folder, arguments.quick, arguments.pg)
+            facts.update(versions)
+            return section
+
+
+def page(sections: list[Section], facts: dict[str, str]) -> str:
+    machine = "\n".join(f"- {name}: {fact}" for name, fact in facts.items())
+    return "\n".join([INTRODUCTION, machine + "\n", *(section.markdown() for section in sections)])
+
+
+def machine() -> dict[str, str]:
+    """Where and with what it was measured."""
+    return {
+        "measured": f"{date.today()}, commit {_commit()}",
+        "processor": f"{_processor()}, {os.cpu_count()} cores",
+        "numpy": f"{np.__version__} with {_blas()}, Python {platform.python_version()}",
+    }
+
+
+def _commit() -> str:
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs/benchmarks.md")
+    return (git("rev-parse", "--short", "HEAD") or "unknown") + (" with changes" if changed else "")
+
+
+def _processor() -> str:
+    found = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    return found[1] if found else platform.machine()
+
+
+def _blas() -> str:
+    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+    return f"{blas['name']} {blas['version']}"
+
+
+if __name__ == "__main__":
+    main()

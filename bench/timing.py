@@ -1,0 +1,23 @@
+"""Measuring two sides fairly on a machine that others use too."""
+
+from __future__ import annotations
+
+import time
+from typing import Callable
+
+
+def seconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def alternate(rounds: int, **sides: Callable[[], float]) -> dict[str, float]:
+    """The least seconds of every side. Each returns its seconds; all take turns, after one turn that does not count."""
+    least = dict.fromkeys(sides, float("inf"))
+    for turn in range(rounds + 1):
+        for name, side in sides.items():
+            spent = side()
+            if turn > 0:
+                least[name] = min(least[name], spent)
+    return least

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from helpers.caltech import Caltech
+from helpers.pictures import encode, picture
 from helpers.session import vector
 from helpers.toy import create_compass
 
@@ -81,11 +82,10 @@ def test_a_category_without_support_shows_whose_terms_it_has(sql):
 
 def test_image_files(sql):
     sql.run("SET susx.model = 'tiny_split'; SELECT susx.create_classifier('kinds', '{cat,dog}')")
-    png = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR42mNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
-    image = f"decode('{png}', 'base64')"
-    sql.run(f"SELECT susx.add_support('kinds', 'cat', ARRAY[susx.embed_image({image})])")
-    by_file = sql.rows(EXPLAIN.format(f"'kinds', {image}"))
-    assert by_file == sql.rows(EXPLAIN.format(f"'kinds', susx.embed_image({image})"))
+    image = encode(picture(3))
+    sql.run("SELECT susx.add_support('kinds', 'cat', ARRAY[%s])", image)
+    by_file = sql.rows(EXPLAIN.format("'kinds', %s::bytea"), image)
+    assert by_file == sql.rows(EXPLAIN.format("'kinds', susx.embed_image(%s)"), image)
     assert by_file[0][8] == pytest.approx(1, abs=1e-5)
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from helpers.caltech import Caltech
-from helpers.toy import create_compass, create_random
+from helpers.pictures import encode
 from helpers.session import vector
+from helpers.toy import create_compass, create_random
 
 QUERY = "SELECT embedding, truth FROM validation_vectors"
 TUNE = "SELECT alpha, beta, gamma, zero_shot, tip_adapter, tip_x, n, failed FROM susx.tune({})"
@@ -195,16 +197,13 @@ def test_it_can_be_cancelled(sql, caltech):
 def test_image_files(sql):
     """A query of images, embedded as they come; one is no image."""
     sql.run("SET susx.model = 'tiny_split'; SELECT susx.create_classifier('shades', '{dark,light}')")
-    pictures = "SELECT decode(%s, 'base64') AS image, %s AS truth"
-    png = (
-        "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR42mNgAAAAAgABSK+kcQAAAABJRU5ErkJggg==",
-        "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR42mP4DwABAQEAG7buVgAAAABJRU5ErkJggg==",
-    )
-    sql.run(f"CREATE TABLE pictures AS {pictures} UNION ALL {pictures}", png[0], "dark", png[1], "light")
+    sql.run("CREATE TABLE pictures (image bytea, truth text)")
+    for truth, level in (("dark", 20), ("light", 230)):
+        image = encode(Image.new("RGB", (40, 40), (level, level, level)))
+        sql.run("INSERT INTO pictures VALUES (%s, %s)", image, truth)
     for truth in ("dark", "light"):
         sql.run(
-            "SELECT susx.add_support('shades', %s, "
-            "(SELECT array_agg(susx.embed_image(image)) FROM pictures WHERE truth = %s))",
+            "SELECT susx.add_support('shades', %s, (SELECT array_agg(image) FROM pictures WHERE truth = %s))",
             truth,
             truth,
         )

@@ -183,7 +183,8 @@ fn labels(tip_x: &TipX, queries: ArrayView2<f32>, method: Method) -> Array1<i64>
 
 /// The whole grid.
 fn tune(tip_x: &TipX, queries: ArrayView2<f32>, labels: ArrayView1<i64>) -> Result<Tuned> {
-    let truth: Vec<usize> = labels.iter().map(|&label| usize::try_from(label)).collect::<Result<_, _>>()?;
+    let truth = labels.iter().map(|&label| usize::try_from(label));
+    let truth = truth.collect::<std::result::Result<Vec<_>, _>>()?;
     let mut search = Search::new(Grid::published());
     for (queries, truth) in queries.axis_chunks_iter(Axis(0), BLOCK).zip(truth.chunks(BLOCK)) {
         search.add(&tip_x.parts(queries), truth);

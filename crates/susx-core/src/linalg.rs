@@ -65,7 +65,9 @@ pub(crate) fn sum(values: &[f32]) -> f32 {
             *lane += x;
         }
     }
-    lanes.iter().sum::<f32>() + rest.iter().sum::<f32>()
+    // Not one after the other either.
+    let [a, b, c, d, e, f, g, h] = lanes;
+    ((a + e) + (c + g)) + ((b + f) + (d + h)) + rest.iter().sum::<f32>()
 }
 
 /// The smallest and the largest element.

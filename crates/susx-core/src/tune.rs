@@ -52,7 +52,7 @@ pub struct Tuned {
 #[derive(Clone, Debug)]
 pub struct Search {
     grid: Grid,
-    /// Per alpha and beta, differences of the counts along gamma; one more than there are gammas.
+    /// Per beta and alpha, differences of the counts along gamma; one more than there are gammas.
     steps: Vec<i32>,
     rows: u32,
 }
@@ -66,19 +66,23 @@ impl Search {
     /// Adds rows: their parts, and the categories that would be right, n. O(n (B (M + A C))) for A
     /// alphas and B betas.
     pub fn add(&mut self, parts: &Parts, truth: &[usize]) {
+        let Grid { alpha, beta, gamma } = &self.grid;
+        let mut sums = vec![0.0; parts.balance.ncols()];
+        let mut sharpened = vec![0.0; parts.affinities.ncols()];
         for (row, &truth) in truth.iter().enumerate() {
             self.rows += 1;
-            let Some(mut bounds) = Bounds::of(parts, row, truth) else { continue };
-            let mut sums = vec![0.0; parts.balance.ncols()];
-            let mut scratch = vec![0.0; parts.affinities.ncols()];
-            for b in 0..self.grid.beta.len() {
-                cache_sums(parts, row, self.grid.beta[b], &mut scratch, &mut sums);
-                bounds.set_sums(&sums);
-                for (a, &alpha) in self.grid.alpha.iter().enumerate() {
-                    let place = (a * self.grid.beta.len() + b) * (self.grid.gamma.len() + 1);
-                    let steps = &mut self.steps[place..][..=self.grid.gamma.len()];
-                    bounds.count(alpha, &self.grid.gamma, steps);
+            let Some(mut bounds) = Bounds::of(parts, row, truth, alpha) else { continue };
+            let distances: Vec<f32> =
+                parts.affinities.row(row).iter().map(|affinity| affinity - 1.0).collect();
+            for (&beta, steps) in beta.iter().zip(self.steps.chunks_mut(alpha.len() * (gamma.len() + 1))) {
+                for (out, distance) in sharpened.iter_mut().zip(&distances) {
+                    *out = beta * distance;
                 }
+                exp(&mut sharpened);
+                for (c, out) in sums.iter_mut().enumerate() {
+                    *out = parts.balance[(row, c)] * sum(&sharpened[parts.offsets[c]..parts.offsets[c + 1]]);
+                }
+                bounds.count(&sums, alpha, gamma, steps);
             }
         }
     }
@@ -86,13 +90,16 @@ impl Search {
     /// Every triple, alpha by alpha and beta by beta: alpha, beta, gamma and the rows that are right.
     pub fn counts(&self) -> impl Iterator<Item = (f32, f32, f32, u32)> {
         let Grid { alpha, beta, gamma } = &self.grid;
-        let places = alpha.iter().flat_map(move |&alpha| beta.iter().map(move |&beta| (alpha, beta)));
-        places.zip(self.steps.chunks(gamma.len() + 1)).flat_map(move |((alpha, beta), steps)| {
-            let right = steps.iter().scan(0, |right, step| {
-                *right += step;
-                Some(u32::try_from(*right).unwrap_or(0))
-            });
-            gamma.iter().zip(right).map(move |(&gamma, right)| (alpha, beta, gamma, right))
+        let per_beta = alpha.len() * (gamma.len() + 1);
+        (0..alpha.len()).flat_map(move |a| {
+            beta.iter().zip(self.steps.chunks(per_beta)).flat_map(move |(&beta, steps)| {
+                let steps = &steps[a * (gamma.len() + 1)..];
+                let right = steps.iter().scan(0, |right, step| {
+                    *right += step;
+                    Some(u32::try_from(*right).unwrap_or(0))
+                });
+                gamma.iter().zip(right).map(move |(&gamma, right)| (alpha[a], beta, gamma, right))
+            })
         })
     }
 
@@ -115,29 +122,18 @@ impl Search {
     }
 }
 
-/// `n/n_c * sum over i in c of exp(-beta (1 - A_i))` for every category.
-fn cache_sums(parts: &Parts, row: usize, beta: f32, scratch: &mut [f32], sums: &mut [f32]) {
-    for (out, affinity) in scratch.iter_mut().zip(parts.affinities.row(row)) {
-        *out = beta * (affinity - 1.0);
-    }
-    exp(scratch);
-    for (c, out) in sums.iter_mut().enumerate() {
-        *out = parts.balance[(row, c)] * sum(&scratch[parts.offsets[c]..parts.offsets[c + 1]]);
-    }
-}
-
 /// When a row is right.
 #[derive(Debug)]
 enum Bounds {
-    /// The true category has support: an interval of gammas.
+    /// The true category has support: an interval of gammas for every alpha.
     Supported(Intervals),
-    /// It has none and takes the largest gain of any: gammas are tried one by one.
+    /// It has none and takes the largest gain of any: triples are tried one by one.
     Unsupported(Gains),
 }
 
 impl Bounds {
     /// `None` if no triple makes the row right.
-    fn of(parts: &Parts, row: usize, truth: usize) -> Option<Self> {
+    fn of(parts: &Parts, row: usize, truth: usize, alpha: &[f32]) -> Option<Self> {
         let zero_shot = parts.zero_shot.row(row);
         let balance = parts.balance.row(row);
         let kl = parts.kl.row(row);
@@ -149,38 +145,18 @@ impl Bounds {
             return None;
         }
         if balance[truth] > 0.0 {
-            Some(Bounds::Supported(Intervals::new(zero_shot, balance, kl, truth, rival)))
+            Some(Bounds::Supported(Intervals::new(zero_shot, balance, kl, truth, rival, alpha)))
         } else {
             Some(Bounds::Unsupported(Gains::new(zero_shot, balance, kl, truth)))
         }
     }
 
-    /// Takes in the cache sums of another beta, C.
-    fn set_sums(&mut self, sums: &[f32]) {
+    /// Counts the gammas (ascending) for which the row is right with these cache sums (C), for every alpha
+    /// in turn: 1 where they begin, -1 after the last.
+    fn count(&mut self, sums: &[f32], alphas: &[f32], gammas: &[f32], steps: &mut [i32]) {
         match self {
-            Bounds::Supported(intervals) => intervals.set_sums(sums),
-            Bounds::Unsupported(gains) => gains.set_sums(sums),
-        }
-    }
-
-    /// Counts the gammas (ascending) for which the row is right: 1 where they begin, -1 after the last.
-    fn count(&self, alpha: f32, gammas: &[f32], steps: &mut [i32]) {
-        match self {
-            Bounds::Supported(intervals) => {
-                let Some((low, high)) = intervals.right(alpha) else { return };
-                let first = gammas.partition_point(|&gamma| gamma < low);
-                let end = gammas.partition_point(|&gamma| gamma <= high);
-                if first < end {
-                    steps[first] += 1;
-                    steps[end] -= 1;
-                }
-            }
-            Bounds::Unsupported(gains) => {
-                for (i, _) in gammas.iter().enumerate().filter(|&(_, &gamma)| gains.is_right(alpha, gamma)) {
-                    steps[i] += 1;
-                    steps[i + 1] -= 1;
-                }
-            }
+            Bounds::Supported(intervals) => intervals.count(sums, gammas, steps),
+            Bounds::Unsupported(gains) => gains.count(sums, alphas, gammas, steps),
         }
     }
 }
@@ -192,24 +168,32 @@ fn lead(zero_shot: ArrayView1<f32>, truth: usize, other: usize) -> f32 {
     zero_shot[truth] - zero_shot[other] - tie
 }
 
+/// Alphas that are looked at together, a multiple of what fits into the processor's vectors.
+const LANES: usize = 8;
+
 /// Right while `gamma * kl <= lead + alpha * cache` for every other category, where each is the true
 /// category's part less the other's.
 #[derive(Debug)]
 struct Intervals {
     truth: usize,
     /// Categories of which the true one loses ground as gamma grows, which gains, and which neither.
-    upper: Lines,
-    lower: Lines,
-    flat: Lines,
+    upper: Vec<Line>,
+    lower: Vec<Line>,
+    flat: Vec<Line>,
+    /// A whole number of lanes; the last ones are 0.
+    alpha: Vec<[f32; LANES]>,
+    /// Where the last interval of each alpha began and ended: the next is not far.
+    begin: Vec<usize>,
+    end: Vec<usize>,
 }
 
-/// Bounds `(lead + alpha * cache) * inverse`, one element per category in every list.
-#[derive(Debug, Default)]
-struct Lines {
-    category: Vec<usize>,
-    lead: Vec<f32>,
-    inverse: Vec<f32>,
-    cache: Vec<f32>,
+/// A bound `(lead + alpha * cache) * inverse` by one category.
+#[derive(Clone, Copy, Debug)]
+struct Line {
+    category: usize,
+    /// Times `inverse`.
+    lead: f32,
+    inverse: f32,
 }
 
 impl Intervals {
@@ -219,101 +203,103 @@ impl Intervals {
         kl: ArrayView1<f32>,
         truth: usize,
         rival: Option<usize>,
+        alpha: &[f32],
     ) -> Self {
-        let mut intervals =
-            Intervals { truth, upper: Lines::default(), lower: Lines::default(), flat: Lines::default() };
-        for c in (0..balance.len()).filter(|&c| c != truth && balance[c] > 0.0) {
+        let (mut upper, mut lower, mut flat) = (Vec::new(), Vec::new(), Vec::new());
+        for category in (0..balance.len()).filter(|&c| c != truth && balance[c] > 0.0) {
             // A category without support has this one's gain at least.
-            let own = lead(zero_shot, truth, c);
+            let own = lead(zero_shot, truth, category);
             let lead = rival.map_or(own, |rival| own.min(lead(zero_shot, truth, rival)));
-            let slope = kl[truth] - kl[c];
-            if slope.abs() < 1e-20 {
-                intervals.flat.push(c, lead, 1.0);
-            } else if slope > 0.0 {
-                intervals.upper.push(c, lead, 1.0 / slope);
-            } else {
-                // Negated, so that the largest lower bound is the least of the lines.
-                intervals.lower.push(c, lead, -1.0 / slope);
-            }
+            let slope = kl[truth] - kl[category];
+            // Of a lower bound the negative, so that the largest of them is the least of the lines.
+            let (lines, inverse) = match slope {
+                slope if slope.abs() < 1e-20 => (&mut flat, 1.0),
+                slope if slope > 0.0 => (&mut upper, 1.0 / slope),
+                slope => (&mut lower, -1.0 / slope),
+            };
+            lines.push(Line { category, lead: lead * inverse, inverse });
         }
-        intervals
+        let mut lanes = vec![[0.0; LANES]; alpha.len().div_ceil(LANES)];
+        lanes.as_flattened_mut()[..alpha.len()].copy_from_slice(alpha);
+        let (begin, end) = (vec![0; alpha.len()], vec![0; alpha.len()]);
+        Intervals { truth, upper, lower, flat, alpha: lanes, begin, end }
     }
 
-    fn set_sums(&mut self, sums: &[f32]) {
-        for lines in [&mut self.upper, &mut self.lower, &mut self.flat] {
-            for (cache, &c) in lines.cache.iter_mut().zip(&lines.category) {
-                *cache = sums[self.truth] - sums[c];
+    fn count(&mut self, sums: &[f32], gammas: &[f32], steps: &mut [i32]) {
+        let places = self.begin.iter_mut().zip(&mut self.end).zip(steps.chunks_mut(gammas.len() + 1));
+        let mut places = places.into_iter();
+        let (upper, lower, flat) = (&self.upper, &self.lower, &self.flat);
+        for alpha in &self.alpha {
+            let least = |lines: &[Line]| least(lines, sums, self.truth, alpha);
+            let (upper, lower, flat) = (least(upper), least(lower), least(flat));
+            for (lane, ((begin, end), steps)) in places.by_ref().take(LANES).enumerate() {
+                if flat[lane] < 0.0 {
+                    continue;
+                }
+                // The first gamma at or above the lower bound, and the first above the upper one.
+                *begin = moved(*begin, gammas, |gamma| gamma < -lower[lane]);
+                *end = moved(*end, gammas, |gamma| gamma <= upper[lane]);
+                if *begin < *end {
+                    steps[*begin] += 1;
+                    steps[*end] -= 1;
+                }
             }
         }
-    }
-
-    /// The least and the largest gamma for which the row is right.
-    fn right(&self, alpha: f32) -> Option<(f32, f32)> {
-        (self.flat.least(alpha) >= 0.0).then(|| (-self.lower.least(alpha), self.upper.least(alpha)))
     }
 }
 
-impl Lines {
-    fn push(&mut self, category: usize, lead: f32, inverse: f32) {
-        self.category.push(category);
-        self.lead.push(lead);
-        self.inverse.push(inverse);
-        self.cache.push(0.0);
-    }
-
-    /// The least `(lead + alpha * cache) * inverse`; infinity of none.
-    fn least(&self, alpha: f32) -> f32 {
-        const LANES: usize = 8;
-        let (lead, lead_rest) = self.lead.as_chunks::<LANES>();
-        let (cache, cache_rest) = self.cache.as_chunks::<LANES>();
-        let (inverse, inverse_rest) = self.inverse.as_chunks::<LANES>();
-        let mut least = [f32::INFINITY; LANES];
-        for ((lead, cache), inverse) in lead.iter().zip(cache).zip(inverse) {
-            for i in 0..LANES {
-                let bound = (lead[i] + alpha * cache[i]) * inverse[i];
-                least[i] = if bound < least[i] { bound } else { least[i] };
-            }
+/// The least of some lines for every alpha; infinity of none.
+fn least(lines: &[Line], sums: &[f32], truth: usize, alpha: &[f32; LANES]) -> [f32; LANES] {
+    let mut least = [f32::INFINITY; LANES];
+    for line in lines {
+        let cache = (sums[truth] - sums[line.category]) * line.inverse;
+        for i in 0..LANES {
+            let bound = line.lead + alpha[i] * cache;
+            least[i] = if bound < least[i] { bound } else { least[i] };
         }
-        let rest = lead_rest.iter().zip(cache_rest).zip(inverse_rest);
-        let rest = rest.map(|((lead, cache), inverse)| (lead + alpha * cache) * inverse);
-        least.into_iter().chain(rest).fold(f32::INFINITY, f32::min)
     }
+    least
+}
+
+/// The number of gammas (ascending) before the first that is not `below`, sought from `start`.
+fn moved(start: usize, gammas: &[f32], below: impl Fn(f32) -> bool) -> usize {
+    let mut place = start;
+    while place > 0 && !below(gammas[place - 1]) {
+        place -= 1;
+    }
+    while place < gammas.len() && below(gammas[place]) {
+        place += 1;
+    }
+    place
 }
 
 /// Right while the name's own logit and the largest gain are at least every other name's and its own gain.
 #[derive(Debug)]
 struct Gains {
-    /// The supported categories.
-    category: Vec<usize>,
-    lead: Vec<f32>,
-    kl: Vec<f32>,
-    cache: Vec<f32>,
+    /// The supported categories: which, the name's lead, and what gamma is multiplied with.
+    categories: Vec<(usize, f32, f32)>,
 }
 
 impl Gains {
     fn new(zero_shot: ArrayView1<f32>, balance: ArrayView1<f32>, kl: ArrayView1<f32>, truth: usize) -> Self {
-        let category: Vec<usize> = (0..balance.len()).filter(|&c| balance[c] > 0.0).collect();
-        Gains {
-            lead: category.iter().map(|&c| lead(zero_shot, truth, c)).collect(),
-            kl: category.iter().map(|&c| kl[c]).collect(),
-            cache: vec![0.0; category.len()],
-            category,
-        }
+        let supported = (0..balance.len()).filter(|&c| balance[c] > 0.0);
+        Gains { categories: supported.map(|c| (c, lead(zero_shot, truth, c), kl[c])).collect() }
     }
 
-    fn set_sums(&mut self, sums: &[f32]) {
-        for (cache, &c) in self.cache.iter_mut().zip(&self.category) {
-            *cache = sums[c];
+    fn count(&self, sums: &[f32], alphas: &[f32], gammas: &[f32], steps: &mut [i32]) {
+        for (&alpha, steps) in alphas.iter().zip(steps.chunks_mut(gammas.len() + 1)) {
+            for (i, &gamma) in gammas.iter().enumerate() {
+                let (mut gain, mut behind) = (f32::NEG_INFINITY, f32::NEG_INFINITY);
+                for &(c, lead, kl) in &self.categories {
+                    let own = alpha * sums[c] - gamma * kl;
+                    gain = gain.max(own);
+                    behind = behind.max(own - lead);
+                }
+                if gain >= behind {
+                    steps[i] += 1;
+                    steps[i + 1] -= 1;
+                }
+            }
         }
-    }
-
-    fn is_right(&self, alpha: f32, gamma: f32) -> bool {
-        let (mut gain, mut behind) = (f32::NEG_INFINITY, f32::NEG_INFINITY);
-        for ((lead, kl), cache) in self.lead.iter().zip(&self.kl).zip(&self.cache) {
-            let own = alpha * cache - gamma * kl;
-            gain = gain.max(own);
-            behind = behind.max(own - lead);
-        }
-        gain >= behind
     }
 }

@@ -8,7 +8,8 @@
 //! phi_c = mean of F_i,  lambda_c = mean of lse_i
 //! ```
 //!
-//! so a query costs O(d C) whatever the size of the support set, and no N x M matrix is ever built.
+//! so a query costs O(d C) whatever the size of the support set, and no N x M matrix is ever built. Where
+//! there are few categories, `p . (W phi_c)` is the cheaper product, of length C instead of d.
 //!
 //! The right-hand side is a small difference of large numbers. Both sides are therefore taken relative
 //! to the mean over all categories (`phi`, `lambda`): the part that all categories share is summed in
@@ -34,10 +35,20 @@ pub(super) struct KlTerm {
     lambda_centre: f64,
     /// `log q` of the centre, C. Not exactly normalised, as its `lambda` is a mean: it cancels.
     log_q: Vec<f64>,
-    /// `(phi_c - phi) / T`, C x d; zeros for a category without support.
+    space: Space,
+    /// `(phi_c - phi) / T` in that space, C x k; zeros for a category without support.
     phi: Array2<f32>,
     /// `lambda_c - lambda`, C.
     lambda: Vec<f32>,
+}
+
+/// Where `p . W x / T` is a product of two vectors, of k elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Space {
+    /// Of `p` and `W x / T`, C.
+    Names,
+    /// Of `W^T p` and `x / T`, d.
+    Features,
 }
 
 /// Queries as the KL term sees them: `KL(p || q_i) = shared - pull . (F_i - phi) / T + lse_i - lambda`.
@@ -45,7 +56,7 @@ pub(super) struct KlTerm {
 pub(super) struct Spread {
     /// `sum_j p_j (log p_j - log q_j)` against the centre, n.
     pub shared: Vec<f64>,
-    /// `W^T p`, n x d.
+    /// `p` or `W^T p`, n x k.
     pub pull: Array2<f32>,
 }
 
@@ -85,12 +96,16 @@ impl KlTerm {
             centre: centre.mapv(|x| x as f32),
             lambda_centre,
             log_q,
+            space: if categories <= dimensions { Space::Names } else { Space::Features },
             phi: Array2::zeros((categories, dimensions)),
             lambda: vec![0.0; categories],
         };
         for c in supported {
             term.phi.row_mut(c).assign(&((&phi.row(c) - &centre) / t).mapv(|x| x as f32));
             term.lambda[c] = (lambda[c] - lambda_centre) as f32;
+        }
+        if term.space == Space::Names {
+            term.phi = product(term.phi.view(), weights);
         }
         term.scale = scale::of_support(support_set, &term);
         term
@@ -112,7 +127,11 @@ impl KlTerm {
     pub fn spread(&self, weights: ArrayView2<f32>, cosines: ArrayView2<f32>) -> Spread {
         let mut p = cosines.as_standard_layout().into_owned();
         let shared = p.rows_mut().into_iter().map(|row| self.shared(row)).collect();
-        Spread { shared, pull: product(p.view(), weights.t()) }
+        let pull = match self.space {
+            Space::Names => p,
+            Space::Features => product(p.view(), weights.t()),
+        };
+        Spread { shared, pull }
     }
 
     /// What `finish` makes of `mean over i in c of KL(p || q_i)`, for every query and category, n x C: it
@@ -128,12 +147,16 @@ impl KlTerm {
         out
     }
 
-    /// `(F_i - phi) / T` and `lse_i - lambda` of support rows: what tells them from the centre.
+    /// `(F_i - phi) / T` in the term's space (m x k) and `lse_i - lambda` of support rows (m x d): what
+    /// tells them from the centre.
     pub fn centred(&self, weights: ArrayView2<f32>, features: ArrayView2<f32>) -> (Array2<f32>, Vec<f32>) {
         let lse = log_normalisers(weights, features, self.temperature);
         let mut centred = features.to_owned();
         for mut row in centred.rows_mut() {
             row.zip_mut_with(&self.centre, |x, &mean| *x = (*x - mean) / self.temperature);
+        }
+        if self.space == Space::Names {
+            centred = product(centred.view(), weights);
         }
         (centred, lse.into_iter().map(|lse| (lse - self.lambda_centre) as f32).collect())
     }

@@ -72,11 +72,11 @@ impl Range {
 /// The constants of the whole support set.
 pub(super) fn of_support(support_set: &SupportSet, kl: &KlTerm) -> AffinityScale {
     let (mut affinity, mut divergence) = (Range::EMPTY, Range::EMPTY);
-    for_each_row(support_set, kl, |pairs| {
-        for part in pairs.others(pairs.affinities) {
+    for_each_row(support_set, kl, Affinities::OncePerPair, |pairs| {
+        for part in pairs.affinities {
             affinity.join(range(part), 0.0);
         }
-        for part in pairs.others(pairs.apart) {
+        for part in pairs.apart {
             divergence.join(range(part), pairs.shared);
         }
     });
@@ -87,9 +87,9 @@ pub(super) fn of_support(support_set: &SupportSet, kl: &KlTerm) -> AffinityScale
 /// fitted without it. M; as [`of_support`] where the row is not in the sample.
 pub(super) fn without_each(support_set: &SupportSet, kl: &KlTerm) -> Vec<AffinityScale> {
     let [mut affinity, mut divergence] = [Ends::default(), Ends::default()];
-    for_each_row(support_set, kl, |pairs| {
-        affinity.add_row(pairs.row, pairs.others(pairs.affinities), 0.0);
-        divergence.add_row(pairs.row, pairs.others(pairs.apart), pairs.shared);
+    for_each_row(support_set, kl, Affinities::All, |pairs| {
+        affinity.add_row(pairs.row, pairs.affinities, 0.0);
+        divergence.add_row(pairs.row, pairs.apart, pairs.shared);
     });
     let without = |place| AffinityScale::new(affinity.without(place), divergence.without(place));
     let mut scales = vec![without(None); support_set.len()];
@@ -157,22 +157,23 @@ fn sample(total: usize) -> Vec<usize> {
     (0..rows).map(|i| i * total / rows).collect()
 }
 
-/// One row of the sample against all of them: affinities, and divergences less what they `shared`.
+/// Affinities are the same in both directions, so that a range needs only half of them, or a little more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Affinities {
+    All,
+    OncePerPair,
+}
+
+/// One row of the sample against the others, those before it and those after it: affinities, and
+/// divergences less what they `shared`.
 struct Pairs<'a> {
     row: usize,
-    affinities: &'a [f32],
-    apart: &'a [f32],
+    affinities: [&'a [f32]; 2],
+    apart: [&'a [f32]; 2],
     shared: f64,
 }
 
-impl Pairs<'_> {
-    /// Without the diagonal: the values before it and those after it.
-    fn others<'a>(&self, values: &'a [f32]) -> [&'a [f32]; 2] {
-        [&values[..self.row], &values[self.row + 1..]]
-    }
-}
-
-fn for_each_row(support_set: &SupportSet, kl: &KlTerm, mut each: impl FnMut(Pairs)) {
+fn for_each_row(support_set: &SupportSet, kl: &KlTerm, wanted: Affinities, mut each: impl FnMut(Pairs)) {
     let sample = sample(support_set.len());
     let features = support_set.features().select(Axis(0), &sample);
     let weights = support_set.zeroshot_weights();
@@ -180,14 +181,21 @@ fn for_each_row(support_set: &SupportSet, kl: &KlTerm, mut each: impl FnMut(Pair
     let (centred, lambda) = kl.centred(weights, features.view());
     for start in (0..sample.len()).step_by(BLOCK) {
         let block = start..(start + BLOCK).min(sample.len());
-        let affinities = product(features.slice(s![block.clone(), ..]), features.view());
+        // The first row that affinities are taken to.
+        let first = if wanted == Affinities::All { 0 } else { start };
+        let affinities = product(features.slice(s![block.clone(), ..]), features.slice(s![first.., ..]));
         let mut apart = product(spread.pull.slice(s![block.clone(), ..]), centred.view());
         for (row, (affinities, mut apart)) in block.zip(affinities.rows().into_iter().zip(apart.rows_mut())) {
             for (value, lambda) in apart.iter_mut().zip(&lambda) {
                 *value = lambda - *value;
             }
             if let (Some(affinities), Some(apart)) = (affinities.to_slice(), apart.as_slice()) {
-                each(Pairs { row, affinities, apart, shared: spread.shared[row] });
+                each(Pairs {
+                    row,
+                    affinities: [&affinities[..row - first], &affinities[row - first + 1..]],
+                    apart: [&apart[..row], &apart[row + 1..]],
+                    shared: spread.shared[row],
+                });
             }
         }
     }

@@ -8,9 +8,12 @@ use crate::literal::{PARAMS, case, largest_difference, literal};
 
 #[test]
 fn every_term_is_the_formula() -> Result<(), SupportError> {
-    for counts in [vec![16; 30], vec![1, 40, 0, 7, 16, 2], vec![5, 3]] {
+    // The last has more categories than dimensions: the KL term's other product.
+    for (dimensions, counts) in
+        [(96, vec![16; 30]), (96, vec![1, 40, 0, 7, 16, 2]), (96, vec![5, 3]), (7, vec![2; 20])]
+    {
         for params in PARAMS {
-            let case = case(7, 96, &counts)?;
+            let case = case(7, dimensions, &counts)?;
             let terms = TipX::fit(case.support_set.clone(), params).terms(case.queries.view(), Method::TipX);
             let [zero_shot, cache, kl] = literal(&case, params);
             let differences = [

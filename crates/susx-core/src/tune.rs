@@ -68,17 +68,12 @@ impl Search {
     pub fn add(&mut self, parts: &Parts, truth: &[usize]) {
         let Grid { alpha, beta, gamma } = &self.grid;
         let mut sums = vec![0.0; parts.balance.ncols()];
-        let mut sharpened = vec![0.0; parts.affinities.ncols()];
         for (row, &truth) in truth.iter().enumerate() {
             self.rows += 1;
             let Some(mut bounds) = Bounds::of(parts, row, truth, alpha) else { continue };
-            let distances: Vec<f32> =
-                parts.affinities.row(row).iter().map(|affinity| affinity - 1.0).collect();
+            let mut affinities = Sharpened::new(parts.affinities.row(row));
             for (&beta, steps) in beta.iter().zip(self.steps.chunks_mut(alpha.len() * (gamma.len() + 1))) {
-                for (out, distance) in sharpened.iter_mut().zip(&distances) {
-                    *out = beta * distance;
-                }
-                exp(&mut sharpened);
+                let sharpened = affinities.at(beta);
                 for (c, out) in sums.iter_mut().enumerate() {
                     *out = parts.balance[(row, c)] * sum(&sharpened[parts.offsets[c]..parts.offsets[c + 1]]);
                 }
@@ -120,6 +115,58 @@ impl Search {
         }
         best.filter(|_| self.rows > 0).map(|best| Tuned { zero_shot, tip_adapter, ..best })
     }
+}
+
+/// `exp(-beta (1 - A))` of one row for one beta after the other: of evenly spaced betas each is the last
+/// one times the same factor, which is faster.
+#[derive(Debug)]
+struct Sharpened {
+    /// `A - 1`.
+    distance: Vec<f32>,
+    beta: f32,
+    value: Vec<f32>,
+    /// The factor of a step of this width.
+    width: f32,
+    factor: Vec<f32>,
+    /// Steps since the last exponential: each costs a rounding.
+    steps: usize,
+}
+
+impl Sharpened {
+    const MOST_STEPS: usize = 16;
+
+    fn new(affinities: ArrayView1<f32>) -> Self {
+        let distance: Vec<f32> = affinities.iter().map(|affinity| affinity - 1.0).collect();
+        let (value, factor) = (vec![1.0; distance.len()], vec![1.0; distance.len()]);
+        Sharpened { distance, beta: 0.0, value, width: 0.0, factor, steps: Self::MOST_STEPS }
+    }
+
+    fn at(&mut self, beta: f32) -> &[f32] {
+        let width = beta - self.beta;
+        // Evenly spaced but for the last digits of the betas themselves.
+        let is_even = (width - self.width).abs() <= 4.0 * f32::EPSILON * beta;
+        if is_even && self.steps < Self::MOST_STEPS {
+            self.value.iter_mut().zip(&self.factor).for_each(|(value, factor)| *value *= factor);
+            self.steps += 1;
+        } else {
+            exp_of_multiple(&self.distance, beta, &mut self.value);
+            if !is_even {
+                exp_of_multiple(&self.distance, width, &mut self.factor);
+                self.width = width;
+            }
+            self.steps = 0;
+        }
+        self.beta = beta;
+        &self.value
+    }
+}
+
+/// `e^(factor * x)` of every element, 0 of minus infinity whatever the factor.
+fn exp_of_multiple(values: &[f32], factor: f32, out: &mut [f32]) {
+    for (out, &value) in out.iter_mut().zip(values) {
+        *out = if value == f32::NEG_INFINITY { value } else { factor * value };
+    }
+    exp(out);
 }
 
 /// When a row is right.

@@ -187,7 +187,8 @@ pub fn create_table(name: &str, dimensions: usize) -> Result<RegClass> {
              source_key text, \
              image bytea, \
              similarity real, \
-             embedding {vector}.vector({dimensions}) NOT NULL)"
+             embedding {vector}.vector({dimensions}) NOT NULL \
+               CHECK ({vector}.vector_norm(embedding) OPERATOR(pg_catalog.>) 0))"
         ),
         &[],
     )?;

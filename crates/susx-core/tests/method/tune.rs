@@ -12,7 +12,7 @@ const PARAMS: Params = Params { alpha: 1.0, beta: 5.5, gamma: 1.0, temperature: 
 fn grid() -> Grid {
     Grid {
         alpha: vec![0.0, 0.3, 2.0, 9.0],
-        beta: vec![1.0, 5.5, 20.0],
+        beta: vec![0.0, 5.5, 20.0],
         gamma: vec![0.0, 0.1, 0.7, 2.0, 30.0],
     }
 }
@@ -144,6 +144,23 @@ fn leaving_a_row_out_is_fitting_without_it() -> Result<(), SupportError> {
         }
         check(&search, &naive(&grid(), &rows));
     }
+    Ok(())
+}
+
+#[test]
+fn evenly_spaced_betas() -> Result<(), SupportError> {
+    let grid = Grid {
+        alpha: vec![0.0, 3.0],
+        beta: (0..40).map(|i| 1.0 + 0.245 * i as f32).collect(),
+        gamma: vec![0.0, 1.0],
+    };
+    let case = case(9, 24, &[3, 5, 4])?;
+    let fitted = TipX::fit(case.support_set.clone(), PARAMS);
+    let truth: Vec<usize> = (0..20).map(|i| (i * 2 + i / 7) % 3).collect();
+    let mut search = Search::new(grid.clone());
+    search.add(&fitted.parts(case.queries.view()), &truth);
+    let rows: Vec<_> = truth.iter().enumerate().map(|(i, &truth)| (alone(&case, i), truth)).collect();
+    check(&search, &naive(&grid, &rows));
     Ok(())
 }
 

@@ -114,7 +114,9 @@ def test_arguments_have_the_names_of_the_manual(sql):
         "embed_text2": "text model",
         "embed_texts2": "texts model",
         "evaluate3": "classifier labelled_query method",
+        "explain5": names["explain5"],
         "label3": names["label3"],
+        "tune2": "classifier validation_query",
     }
     assert names["add_support3"] in ("classifier category embeddings", "classifier category images")
     assert names["classify4"] in ("classifier embedding k method", "classifier image k method")

@@ -14,7 +14,6 @@ class Library:
         self.program, self.folder = program, folder
         self.process = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.output = folder / "library.npy"
-        self.commands = self.do("commands")["commands"]
 
     def do(self, command: str, **arguments: object) -> dict:
         self._ask(command, **arguments)

@@ -159,7 +159,8 @@ def measure(library: Library, folder: Path, quick: bool, pg: str) -> tuple[Secti
 
 @contextlib.contextmanager
 def session(cluster: Cluster) -> Iterator[psycopg.Connection]:
-    with psycopg.connect(cluster.url(DATABASE), autocommit=True) as connection:
+    # Without prepared statements: they would keep the plan of an earlier number of workers.
+    with psycopg.connect(cluster.url(DATABASE), autocommit=True, prepare_threshold=None) as connection:
         yield connection
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from .data import clip_like
 from .library import Library
 from .reference import CLIP, Published
-from .report import Disagreement, Row, Section, duration, faster
+from .report import Disagreement, Section, faster
 from .timing import alternate, seconds
 
 ALPHAS = [i * (50 - 0.1) / 20 + 0.1 for i in range(20)]
@@ -63,31 +63,20 @@ def measure(library: Library, folder: Path, quick: bool) -> Section:
             best = max(best, _accuracy(logits, data.truth))
         return best
 
-    sides = {"loop": lambda: seconds(loop), "anew": lambda: seconds(anew)}
-    has_search = "tune" in library.commands
-    if has_search:
+    def search() -> float:
+        answer = library.do(
+            "tune", name="tune", queries=folder / "queries.npy", labels=folder / "truth.npy", repetitions=1
+        )
+        kept.update(answer["tuned"])
+        return answer["seconds"][0]
 
-        def search() -> float:
-            answer = library.do(
-                "tune", name="tune", queries=folder / "queries.npy", labels=folder / "truth.npy", repetitions=1
-            )
-            kept.update(answer["tuned"])
-            return answer["seconds"][0]
-
-        sides["library"] = search
-    spent = alternate(1 if quick else 3, **sides)
+    spent = alternate(1 if quick else 5, loop=lambda: seconds(loop), anew=lambda: seconds(anew), library=search)
     spent["loop"] *= len(ALPHAS) * len(BETAS) / part
     spent["anew"] *= len(ALPHAS) * len(BETAS) * len(GAMMAS) / part
     loop_measured = f"{part} of 4,000 pairs timed"
     anew_measured = f"{part} of 200,000 triples timed"
     section = Section("Tuning", TEXT)
     what = ("the published loop in numpy", "every term anew for every triple")
-    if not has_search:
-        for name, side, measured in zip(what, ("loop", "anew"), (loop_measured, anew_measured)):
-            section.rows.append(Row(name, sizes, f"{duration(spent[side])} ({measured})", "not there yet", ""))
-        library.do("drop", name="tune")
-        return section
-
     agreement = _check(published, data, kl, affinity, scale, kept, anew(scale))
     library.do("drop", name="tune")
     for name, side, measured, target in zip(what, ("loop", "anew"), (loop_measured, anew_measured), (500, None)):

@@ -21,17 +21,12 @@ use susx_core::tune::{Grid, Search};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// What `commands` answers.
-const COMMANDS: &[&str] = &["commands", "fit", "generate", "logits", "labels", "tune", "drop"];
-
 /// Queries that tuning looks at together, as `susx.tune` does.
 const BLOCK: usize = 256;
 
 #[derive(Deserialize)]
 #[serde(tag = "command", rename_all = "kebab-case")]
 enum Command {
-    /// The names of the commands that work.
-    Commands,
     /// Fits the classifier `name` from prompts.npy (C x d), support.npy (M x d) and labels.npy (M).
     Fit { name: String, folder: PathBuf, params: Params },
     /// Fits the classifier `name` from `rows` random images of its own; see [`Random`]. With `folder`, they
@@ -59,8 +54,6 @@ enum Command {
 #[derive(Default, Serialize)]
 struct Answer {
     seconds: Vec<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    commands: Option<&'static [&'static str]>,
     /// `a` and `b` of a classifier that was fitted; none without its KL term.
     #[serde(skip_serializing_if = "Option::is_none")]
     affinity_scale: Option<(f64, f64)>,
@@ -113,7 +106,6 @@ fn main() -> Result<()> {
 impl Program {
     fn answer(&mut self, command: Command) -> Result<Answer> {
         match command {
-            Command::Commands => Ok(Answer { commands: Some(COMMANDS), ..Answer::default() }),
             Command::Fit { name, folder, params } => self.fit(name, read_support_set(&folder)?, params),
             Command::Generate { name, categories, rows, dimensions, queries, seed, params, folder } => {
                 let mut random = Random::new(seed, categories, dimensions);

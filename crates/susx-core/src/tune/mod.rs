@@ -1,6 +1,6 @@
 //! The alpha, beta and gamma that are right most often, by the published grid search.
 //!
-//! The published code computes all logits anew for each of its 200,000 triples. But at a fixed beta a
+//! The published code forms and ranks all logits for each of its 200,000 triples. But at a fixed beta a
 //! logit is affine in alpha and gamma: for a fixed alpha as well, each category other than the true one
 //! puts one bound on gamma, so that a row is right on one interval of gammas, found in one pass over the
 //! categories whatever the number of gammas. Affinities are computed once, exponentials once per beta.

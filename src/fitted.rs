@@ -105,10 +105,12 @@ pub fn get(classifier: RegClass) -> Result<Rc<Fitted>> {
     if let Some(fitted) = CACHE.with_borrow_mut(|cache| cache.used_by(&key, snapshot)) {
         return Ok(fitted);
     }
-    // In this order: what was being changed before the look has been announced after it, and is taken
-    // in by opening the table, which may drop the entry.
-    let is_being_changed = relcache::is_being_changed(classifier);
+    // First of all: the look takes a lock for a moment, which is not for everybody.
     classifier.open_for_reading()?;
+    // In this order: what was being changed before the look has been announced after it, which may drop
+    // the entry.
+    let is_being_changed = relcache::is_being_changed(classifier);
+    relcache::take_in();
     let lasting = || CACHE.with_borrow_mut(|cache| cache.lasting(&key, snapshot));
     if let Some(fitted) = (!is_being_changed).then(lasting).flatten() {
         return Ok(fitted);

@@ -32,6 +32,12 @@ pub fn invalidate(classifier: RegClass) {
     }
 }
 
+/// Takes in what other sessions have announced.
+pub fn take_in() {
+    // SAFETY: may be called at any time outside of a callback.
+    unsafe { pg_sys::AcceptInvalidationMessages() };
+}
+
 /// Whether another session is changing the classifier. Its change becomes visible a moment before it
 /// is announced, and its locks go after that: only when nobody holds one, all that a snapshot shows has
 /// been announced. (A standby has no such locks, and that moment.)

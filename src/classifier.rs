@@ -120,7 +120,7 @@ const AUTOMATIC: &str = "auto";
 fn classifier_changed<'a>(
     trigger: &'a PgTrigger<'a>,
 ) -> std::result::Result<Option<PgHeapTuple<'a, impl WhoAllocated>>, ErrorReport> {
-    let relation = trigger.relid().map_err(|e| Error::Internal(e.to_string()))?;
+    let relation = trigger.relid().map_err(Error::internal)?;
     relcache::invalidate(RegClass(relation));
     Ok(None::<PgHeapTuple<AllocatedByPostgres>>)
 }
@@ -131,8 +131,7 @@ fn settings_changed<'a>(
     trigger: &'a PgTrigger<'a>,
 ) -> std::result::Result<Option<PgHeapTuple<'a, impl WhoAllocated>>, ErrorReport> {
     for row in [trigger.old(), trigger.new()].into_iter().flatten() {
-        let classifier: Option<pg_sys::Oid> =
-            row.get_by_name("classifier").map_err(|e| Error::Internal(e.to_string()))?;
+        let classifier: Option<pg_sys::Oid> = row.get_by_name("classifier").map_err(Error::internal)?;
         if let Some(classifier) = classifier {
             relcache::invalidate(RegClass(classifier));
         }

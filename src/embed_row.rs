@@ -25,25 +25,25 @@ fn with_embedding<'a>(trigger: &'a PgTrigger<'a>) -> Result<PgHeapTuple<'a, Allo
     // Only an INSERT or UPDATE has a new row, and only FOR EACH ROW.
     let row = trigger.new().filter(|_| trigger.event().fired_before());
     let mut row = row.ok_or(Error::NotThisTrigger)?.into_owned();
-    let classifier = RegClass(trigger.relid().map_err(internal)?);
+    let classifier = RegClass(trigger.relid().map_err(Error::internal)?);
     // First of all: another table need not have these columns.
     classifier.open_for_reading()?;
     let embedder = Embedder::of(classifier)?;
-    if row.get_by_name::<Vector>("embedding").map_err(internal)?.is_none() {
+    if row.get_by_name::<Vector>("embedding").map_err(Error::internal)?.is_none() {
         let embedding = embed(&row, &embedder)?;
-        row.set_by_name("embedding", embedding).map_err(internal)?;
+        row.set_by_name("embedding", embedding).map_err(Error::internal)?;
     }
     Ok(row)
 }
 
 fn embed(row: &PgHeapTuple<AllocatedByRust>, embedder: &Embedder) -> Result<Vector> {
     let bad = |_, failure| Error::Server(failure);
-    let kind: Option<&str> = row.get_by_name("kind").map_err(internal)?;
+    let kind: Option<&str> = row.get_by_name("kind").map_err(Error::internal)?;
     let vectors = if kind == Some(PROMPT) {
-        let prompt: Option<&str> = row.get_by_name("prompt").map_err(internal)?;
+        let prompt: Option<&str> = row.get_by_name("prompt").map_err(Error::internal)?;
         prompt.filter(|prompt| !prompt.trim().is_empty()).map(|prompt| embedder.texts(&[prompt], bad))
     } else {
-        let image: Option<&[u8]> = row.get_by_name("image").map_err(internal)?;
+        let image: Option<&[u8]> = row.get_by_name("image").map_err(Error::internal)?;
         image.map(|image| embedder.images(&[image], bad))
     };
     let missing = || Error::NothingToEmbed {
@@ -51,8 +51,4 @@ fn embed(row: &PgHeapTuple<AllocatedByRust>, embedder: &Embedder) -> Result<Vect
         needed: if kind == Some(PROMPT) { "a prompt" } else { "an image" },
     };
     vectors.transpose()?.and_then(|vectors| vectors.into_iter().next()).ok_or_else(missing)
-}
-
-fn internal(error: impl std::fmt::Display) -> Error {
-    Error::Internal(error.to_string())
 }

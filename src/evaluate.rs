@@ -76,14 +76,8 @@ fn confusion_matrix(
 /// Classifies every row of a query.
 fn classify(fitted: &Fitted, query: &str, method: Option<&str>) -> Result<Evaluation> {
     let method = fitted.method(method)?;
-    let categories = fitted.tip_x.categories();
-    let space = Space {
-        classifier: &fitted.name,
-        model: fitted.settings.model.as_deref(),
-        categories,
-        dimensions: fitted.tip_x.dimensions(),
-    };
-    let mut evaluation = Evaluation::new(categories.len());
+    let space = Space::new(&fitted.name, &fitted.settings, &fitted.tip_x);
+    let mut evaluation = Evaluation::new(space.categories.len());
     let unreadable = labelled::read(&space, query, |features, truths| {
         let logits = fitted.tip_x.logits(features, method);
         for (logits, &truth) in logits.rows().into_iter().zip(truths) {

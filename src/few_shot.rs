@@ -6,6 +6,7 @@ use pgrx::prelude::*;
 use crate::classifier::{check_vectors, without_nulls};
 use crate::embedder::Embedder;
 use crate::pg::catalog::classifier::{self as catalog, NewRows};
+use crate::pg::client::batch_length;
 use crate::pg::error::{Error, Result};
 use crate::pg::regclass::RegClass;
 use crate::pg::vector::Vector;
@@ -58,8 +59,8 @@ fn add_support_images(
     let images = without_nulls(images.iter().collect(), "images")?;
     let mut added = 0;
     while added < images.len() {
-        let batch = &images[added..];
-        let batch = &batch[..batch_length(batch)];
+        let rest = &images[added..];
+        let batch = &rest[..batch_length(rest, BATCH, BATCH_BYTES, |image| image.len())];
         let embeddings =
             embedder.images(batch, |place, failure| Error::Element { ord: added + place + 1, failure })?;
         catalog::insert_images(classifier, category, batch, embeddings)?;
@@ -73,14 +74,4 @@ fn check_category(classifier: RegClass, category: &str) -> Result<()> {
         true => Ok(()),
         false => Err(catalog::no_category(classifier, category)?),
     }
-}
-
-/// How many of the images make the next batch; at least one.
-fn batch_length(images: &[&[u8]]) -> usize {
-    let mut bytes = 0;
-    let fits = images.iter().take(BATCH).take_while(|image| {
-        bytes += image.len();
-        bytes <= BATCH_BYTES
-    });
-    fits.count().max(1)
 }

@@ -58,7 +58,7 @@ impl Fitted {
         }
         let query = unit(&embedding.0)
             .map_err(|source| Error::Vector { what: "cannot classify the vector".to_owned(), source })?;
-        Array2::from_shape_vec((1, expected), query).map_err(|e| Error::Internal(e.to_string()))
+        Array2::from_shape_vec((1, expected), query).map_err(Error::internal)
     }
 }
 

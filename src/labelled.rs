@@ -5,8 +5,10 @@ use std::collections::HashMap;
 use ndarray::ArrayView2;
 use pgrx::prelude::*;
 use susx_core::sus::unit;
+use susx_core::tip_x::TipX;
 use susx_server::protocol::FailureKind;
 
+use crate::pg::catalog::classifier::Settings;
 use crate::pg::catalog::labelled::{self, Input, Kind, Labelled};
 use crate::pg::client;
 use crate::pg::error::{Error, Result};
@@ -25,6 +27,17 @@ pub struct Space<'a> {
     pub model: Option<&'a str>,
     pub categories: &'a [String],
     pub dimensions: usize,
+}
+
+impl<'a> Space<'a> {
+    pub fn new(classifier: &'a str, settings: &'a Settings, tip_x: &'a TipX) -> Self {
+        Space {
+            classifier,
+            model: settings.model.as_deref(),
+            categories: tip_x.categories(),
+            dimensions: tip_x.dimensions(),
+        }
+    }
 }
 
 /// Rows that could not be used: an image that cannot be read, NULL, an embedding without a direction.
@@ -170,7 +183,7 @@ impl<'a, F: FnMut(ArrayView2<f32>, &[usize]) -> Result<()>> Batch<'a, F> {
         if !self.category.is_empty() {
             let features =
                 ArrayView2::from_shape((self.category.len(), self.space.dimensions), &self.features)
-                    .map_err(|e| Error::Internal(e.to_string()))?;
+                    .map_err(Error::internal)?;
             (self.each)(features, &self.category)?;
             self.features.clear();
             self.category.clear();

@@ -108,8 +108,7 @@ impl Prompts {
             )));
         }
         let shape = (text.len(), support_set.dimensions());
-        let embeddings =
-            Array2::from_shape_vec(shape, elements).map_err(|e| Error::Internal(e.to_string()))?;
+        let embeddings = Array2::from_shape_vec(shape, elements).map_err(Error::internal)?;
         Ok(Prompts { text, category, embeddings })
     }
 }
@@ -145,8 +144,7 @@ impl Batch {
     }
 
     fn features(&self) -> Result<ArrayView2<'_, f32>> {
-        ArrayView2::from_shape((self.keys.len(), self.dimensions), &self.elements)
-            .map_err(|e| Error::Internal(e.to_string()))
+        ArrayView2::from_shape((self.keys.len(), self.dimensions), &self.elements).map_err(Error::internal)
     }
 
     fn clear(&mut self) {

@@ -62,12 +62,7 @@ fn tune(
 
 fn on_labelled_images(classifier: RegClass, settings: Settings, tip_x: &TipX, query: &str) -> Result<Row> {
     let name = classifier.name()?;
-    let space = Space {
-        classifier: &name,
-        model: settings.model.as_deref(),
-        categories: tip_x.categories(),
-        dimensions: tip_x.dimensions(),
-    };
+    let space = Space::new(&name, &settings, tip_x);
     let mut search = Search::new(Grid::published());
     let unreadable = labelled::read(&space, query, |features, truth| {
         let rows = block_rows(tip_x);

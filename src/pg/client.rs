@@ -108,7 +108,7 @@ fn embed<'a, T>(
         let mut early: Vec<(u64, Vec<Embedding>)> = Vec::new();
         loop {
             while !rest.is_empty() && sent.len() < WINDOW {
-                let (chunk, later) = rest.split_at(chunk_length(rest, &size));
+                let (chunk, later) = rest.split_at(batch_length(rest, CHUNK_INPUTS, CHUNK_BYTES, &size));
                 let id = connection.next_id();
                 connection.send(&Request::Embed { id, model, inputs: frame(chunk) })?;
                 sent.push_back((id, chunk.len()));
@@ -137,12 +137,12 @@ fn embed<'a, T>(
     })?
 }
 
-/// How many of the inputs make the next frame; at least one.
-fn chunk_length<T>(inputs: &[T], size: impl Fn(&T) -> usize) -> usize {
+/// How many of the inputs are no more than so many and so many bytes; at least one.
+pub fn batch_length<T>(inputs: &[T], most: usize, most_bytes: usize, size: impl Fn(&T) -> usize) -> usize {
     let mut bytes = 0;
-    let fits = inputs.iter().take(CHUNK_INPUTS).take_while(|input| {
+    let fits = inputs.iter().take(most).take_while(|input| {
         bytes += size(input);
-        bytes <= CHUNK_BYTES
+        bytes <= most_bytes
     });
     fits.count().max(1)
 }

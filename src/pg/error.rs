@@ -94,6 +94,11 @@ impl Error {
         Error::Argument(message.into())
     }
 
+    /// A failure that should not happen, of whatever kind.
+    pub fn internal(error: impl std::fmt::Display) -> Self {
+        Error::Internal(error.to_string())
+    }
+
     /// The value of an argument that must have one.
     pub fn required<T>(argument: Option<T>, name: &'static str) -> Result<T> {
         argument.ok_or(Error::Null(name))

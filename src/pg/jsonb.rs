@@ -8,6 +8,8 @@ use std::ffi::CStr;
 use pgrx::callconv::{Arg, ArgAbi};
 use pgrx::{FromDatum, impl_sql_translatable, pg_sys};
 
+use super::varlena::with_detoasted;
+
 /// The text of a `jsonb`.
 #[derive(Clone, Debug)]
 pub struct Jsonb(pub String);
@@ -21,19 +23,17 @@ impl FromDatum for Jsonb {
         }
         // SAFETY: the caller says that the datum is a jsonb; detoasted, it has Jsonb's layout. The text
         // is copied before the memory is freed.
-        unsafe {
-            let original: *mut pg_sys::varlena = datum.cast_mut_ptr();
-            let varlena = pg_sys::pg_detoast_datum(original);
-            let length = pgrx::varsize_any_exhdr(varlena) as std::ffi::c_int;
-            let root = &raw mut (*varlena.cast::<pg_sys::Jsonb>()).root;
-            let text = pg_sys::JsonbToCString(std::ptr::null_mut(), root, length);
-            let owned = CStr::from_ptr(text).to_string_lossy().into_owned();
-            pg_sys::pfree(text.cast());
-            if varlena != original {
-                pg_sys::pfree(varlena.cast());
-            }
-            Some(Jsonb(owned))
-        }
+        let text = unsafe {
+            with_detoasted(datum, |varlena| {
+                let length = pgrx::varsize_any_exhdr(varlena) as std::ffi::c_int;
+                let root = &raw mut (*varlena.cast::<pg_sys::Jsonb>()).root;
+                let text = pg_sys::JsonbToCString(std::ptr::null_mut(), root, length);
+                let owned = CStr::from_ptr(text).to_string_lossy().into_owned();
+                pg_sys::pfree(text.cast());
+                owned
+            })
+        };
+        Some(Jsonb(text))
     }
 }
 

@@ -10,5 +10,6 @@ pub mod relcache;
 pub mod snapshot;
 pub mod spi;
 pub mod supervisor;
+pub mod varlena;
 pub mod vector;
 mod wait;

@@ -79,39 +79,41 @@ impl RegClass {
     /// relation: of a classifier, change its settings.
     pub fn open_for_updating(self) -> Result<()> {
         self.open_for_reading()?;
-        let update = pg_sys::ACL_UPDATE as pg_sys::AclMode;
-        // SAFETY: the relation is locked, so it exists.
-        let allowed = unsafe { pg_sys::pg_class_aclcheck(self.0, pg_sys::GetUserId(), update) };
-        if allowed == pg_sys::AclResult::ACLCHECK_OK { Ok(()) } else { Err(Error::Permission(self.name()?)) }
+        self.permission(self.may(pg_sys::ACL_UPDATE))
     }
 
     /// Locks the relation against being dropped until the transaction ends, and takes in what other
     /// sessions committed to it; an error if it does not exist or may not be read.
     pub fn open_for_reading(self) -> Result<()> {
         // SAFETY: any OID may be locked; the lock's owner is the transaction.
-        let allowed = unsafe {
+        unsafe {
             pg_sys::LockRelationOid(self.0, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
             // Locking does so only where the lock was not held before.
             pg_sys::AcceptInvalidationMessages();
-            self.names()?;
-            pg_sys::pg_class_aclcheck(self.0, pg_sys::GetUserId(), pg_sys::ACL_SELECT as pg_sys::AclMode)
-        };
-        if allowed == pg_sys::AclResult::ACLCHECK_OK { Ok(()) } else { Err(Error::Permission(self.name()?)) }
+        }
+        self.names()?;
+        self.permission(self.may(pg_sys::ACL_SELECT))
     }
 
     /// As [`open_for_reading`](Self::open_for_reading); also an error if the caller may insert into no
     /// column: what is to be inserted may take long to compute.
     pub fn open_for_inserting(self) -> Result<()> {
         self.open_for_reading()?;
-        let insert = pg_sys::ACL_INSERT as pg_sys::AclMode;
-        let any = pg_sys::AclMaskHow::ACLMASK_ANY;
+        let (insert, any) = (pg_sys::ACL_INSERT as pg_sys::AclMode, pg_sys::AclMaskHow::ACLMASK_ANY);
         // SAFETY: the relation is locked, so it exists.
-        let is_allowed = unsafe {
-            let user = pg_sys::GetUserId();
-            let ok = pg_sys::AclResult::ACLCHECK_OK;
-            pg_sys::pg_class_aclcheck(self.0, user, insert) == ok
-                || pg_sys::pg_attribute_aclcheck_all(self.0, user, insert, any) == ok
-        };
+        let columns = unsafe { pg_sys::pg_attribute_aclcheck_all(self.0, pg_sys::GetUserId(), insert, any) };
+        self.permission(self.may(pg_sys::ACL_INSERT) || columns == pg_sys::AclResult::ACLCHECK_OK)
+    }
+
+    /// Whether the caller has a privilege on the whole relation, which is locked.
+    fn may(self, privilege: u32) -> bool {
+        // SAFETY: the relation is locked, so it exists.
+        let found =
+            unsafe { pg_sys::pg_class_aclcheck(self.0, pg_sys::GetUserId(), privilege as pg_sys::AclMode) };
+        found == pg_sys::AclResult::ACLCHECK_OK
+    }
+
+    fn permission(self, is_allowed: bool) -> Result<()> {
         if is_allowed { Ok(()) } else { Err(Error::Permission(self.name()?)) }
     }
 }

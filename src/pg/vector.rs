@@ -9,6 +9,7 @@ use pgrx::{FromDatum, IntoDatum, impl_sql_translatable, pg_sys};
 
 use super::catalog;
 use super::error::{Error, Result};
+use super::varlena::with_detoasted;
 
 /// pgvector's limit.
 pub const MAX_DIMENSIONS: usize = 16_000;
@@ -43,17 +44,14 @@ impl FromDatum for Vector {
         }
         // SAFETY: the caller says that the datum is a vector. Detoasted, it has the layout above and
         // is aligned to 4 bytes; its elements are copied before the memory is freed.
-        unsafe {
-            let original: *mut pg_sys::varlena = datum.cast_mut_ptr();
-            let varlena = pg_sys::pg_detoast_datum(original);
-            let start = varlena.cast::<u8>();
-            let dimensions = usize::from(start.add(HEADER).cast::<u16>().read());
-            let elements = std::slice::from_raw_parts(start.add(ELEMENTS).cast::<f32>(), dimensions).to_vec();
-            if varlena != original {
-                pg_sys::pfree(varlena.cast());
-            }
-            Some(Vector(elements))
-        }
+        let elements = unsafe {
+            with_detoasted(datum, |varlena| {
+                let start = varlena.cast::<u8>();
+                let dimensions = usize::from(start.add(HEADER).cast::<u16>().read());
+                std::slice::from_raw_parts(start.add(ELEMENTS).cast::<f32>(), dimensions).to_vec()
+            })
+        };
+        Some(Vector(elements))
     }
 }
 

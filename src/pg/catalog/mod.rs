@@ -8,6 +8,7 @@ pub mod labelled;
 pub mod pool;
 
 use std::cell::Cell;
+use std::ffi::CStr;
 
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
@@ -64,13 +65,15 @@ fn first<T: FromDatum + IntoDatum>(sql: &str, args: &[DatumWithOid]) -> Result<O
     Ok(found)
 }
 
+/// What the errors of [`prevent_in_read_only`] and [`write`] call a change.
+const CHANGE: &CStr = c"a function that changes a classifier";
+
 /// An error in a read-only transaction, before any work is done in vain.
 pub fn prevent_in_read_only() {
-    let what = c"a function that changes a classifier".as_ptr();
     // SAFETY: both raise an ERROR with the C string in it, or do nothing.
     unsafe {
-        pg_sys::PreventCommandDuringRecovery(what);
-        pg_sys::PreventCommandIfReadOnly(what);
+        pg_sys::PreventCommandDuringRecovery(CHANGE.as_ptr());
+        pg_sys::PreventCommandIfReadOnly(CHANGE.as_ptr());
     }
 }
 
@@ -78,6 +81,6 @@ pub fn prevent_in_read_only() {
 fn write(sql: &str, args: &[DatumWithOid]) -> Result<usize> {
     // pgrx asks for a transaction id first, which a standby refuses as an internal error.
     // SAFETY: raises an ERROR with the C string in it, or does nothing.
-    unsafe { pg_sys::PreventCommandDuringRecovery(c"a function that changes a classifier".as_ptr()) };
+    unsafe { pg_sys::PreventCommandDuringRecovery(CHANGE.as_ptr()) };
     Spi::connect_mut(|client| client.update(sql, None, args).map(|table| table.len())).map_err(Error::from)
 }

@@ -2,6 +2,7 @@
 
 use ndarray::{ArrayView2, s};
 
+use super::kl::{KlTerm, Spread};
 use super::logits::sharpen;
 use super::{Method, TipX, top_k};
 use crate::linalg::product;
@@ -45,11 +46,16 @@ impl TipX {
         let logits = terms.clone().sum().row(0).to_vec();
         let lender = self.lender(|c| at(&terms.cache, c) + at(&terms.kl, c));
         let has_support = terms.cache.is_some() || terms.kl.is_some();
+        let kl = self.kl.as_ref().filter(|_| method == Method::TipX);
+        let spread = kl.map(|kl| {
+            let weights = self.support_set.zeroshot_weights();
+            (kl, kl.spread(weights, product(query, weights).view()))
+        });
         let explain = |ranked: super::Ranked| {
             let c = ranked.category;
             let source = if self.balance[c] > 0.0 { Some(c) } else { lender };
             let mut weights = match source.filter(|_| has_support) {
-                Some(source) => self.weights(query, method, source),
+                Some(source) => self.weights(query, spread.as_ref(), source),
                 None => Vec::new(),
             };
             weights.sort_by(|a, b| b.contribution.total_cmp(&a.contribution).then(a.row.cmp(&b.row)));
@@ -66,18 +72,22 @@ impl TipX {
         top_k(&logits, k).into_iter().map(explain).collect()
     }
 
-    /// What every support row of a category adds to the category's logit.
-    fn weights(&self, query: ArrayView2<f32>, method: Method, category: usize) -> Vec<Weight> {
+    /// What every support row of a category adds to the category's logit, whose KL term is left out without
+    /// the query's spread.
+    fn weights(
+        &self,
+        query: ArrayView2<f32>,
+        spread: Option<&(&KlTerm, Spread)>,
+        category: usize,
+    ) -> Vec<Weight> {
         let rows = self.support_set.rows(category);
         let features = self.support_set.features().slice_move(s![rows.clone(), ..]);
         let affinities = product(query, features);
         let mut sharpened: Vec<f32> = affinities.iter().copied().collect();
         sharpen(&mut sharpened, self.params.beta);
-        let divergences = match self.kl.as_ref().filter(|_| method == Method::TipX) {
-            Some(kl) => {
-                let weights = self.support_set.zeroshot_weights();
-                let spread = kl.spread(weights, product(query, weights).view());
-                let (centred, lambda) = kl.centred(weights, features);
+        let divergences = match spread {
+            Some((kl, spread)) => {
+                let (centred, lambda) = kl.centred(self.support_set.zeroshot_weights(), features);
                 let products = product(spread.pull.view(), centred.view());
                 let apart = products.iter().zip(lambda).map(|(product, lambda)| f64::from(lambda - product));
                 apart.map(|apart| kl.scale().apply(spread.shared[0] + apart)).collect()

@@ -89,13 +89,14 @@ impl TipX {
             let mut start = 0;
             for rows in features.axis_chunks_iter(Axis(0), ROWS) {
                 let span = start..start + rows.nrows();
+                let categories: Vec<_> = self.categories_within(&span).collect();
                 let mut block = block.slice_mut(s![..queries.nrows(), ..rows.nrows()]);
                 product_into(queries, rows, block.view_mut());
                 for (mut affinities, mut term) in block.rows_mut().into_iter().zip(term.rows_mut()) {
                     let Some(affinities) = affinities.as_slice_mut() else { continue };
                     sharpen(affinities, self.params.beta);
-                    for (c, own) in self.categories_within(&span) {
-                        term[c] += sum(&affinities[own]);
+                    for (c, own) in &categories {
+                        term[*c] += sum(&affinities[own.clone()]);
                     }
                 }
                 start = span.end;
@@ -112,17 +113,10 @@ impl TipX {
     /// The categories that have some of these support rows, and which: counted from the span's start.
     fn categories_within(&self, span: &Range<usize>) -> impl Iterator<Item = (usize, Range<usize>)> {
         let offsets = self.support_set.offsets();
-        let first = offsets.partition_point(|&offset| offset <= span.start).saturating_sub(1);
-        let span = span.clone();
-        (first..self.balance.len())
-            .take_while({
-                let end = span.end;
-                move |&c| offsets[c] < end
-            })
-            .map(move |c| {
-                let rows = offsets[c].max(span.start)..offsets[c + 1].min(span.end);
-                (c, rows.start - span.start..rows.end - span.start)
-            })
+        let Range { start, end } = *span;
+        (self.support_set.category_of(start)..self.balance.len())
+            .take_while(move |&c| offsets[c] < end)
+            .map(move |c| (c, offsets[c].max(start) - start..offsets[c + 1].min(end) - start))
     }
 }
 

@@ -35,16 +35,12 @@ impl TipX {
             kl = term.divergence(&spread, |_, _, divergence| self.mean_count * scale.apply(divergence));
         }
         zero_shot *= self.params.logit_scale;
-        let mut balance = Array2::zeros(zero_shot.dim());
-        for mut row in balance.rows_mut() {
-            row.iter_mut().zip(&self.balance).for_each(|(out, &balance)| *out = balance);
-        }
         Parts {
             affinities: product(queries, self.support_set.features()),
+            balance: Array2::from_shape_fn(zero_shot.dim(), |(_, c)| self.balance[c]),
             offsets: self.support_set.offsets().to_vec(),
             zero_shot,
             kl,
-            balance,
         }
     }
 }
@@ -67,9 +63,7 @@ impl<'a> LeaveOneOut<'a> {
             Some(kl) => scale::without_each(support_set, kl),
             None => vec![AffinityScale::OFF; support_set.len()],
         };
-        let categories = (0..support_set.categories().len())
-            .flat_map(|c| std::iter::repeat_n(c, support_set.rows(c).len()))
-            .collect();
+        let categories = (0..support_set.len()).map(|row| support_set.category_of(row)).collect();
         LeaveOneOut { tip_x, scales, categories }
     }
 
@@ -85,16 +79,17 @@ impl<'a> LeaveOneOut<'a> {
         let queries = support_set.features().slice_move(s![rows.clone(), ..]);
         let mut zero_shot = product(queries, weights);
         let mut affinities = product(queries, support_set.features());
-        let mut balance = Array2::zeros(zero_shot.dim());
         let mean_count = (support_set.len() - 1) as f32 / support_set.categories().len() as f32;
         // How many support rows a category has without one.
         let left = |row: usize, c: usize| support_set.rows(c).len() - usize::from(c == self.categories[row]);
         for (place, row) in rows.clone().enumerate() {
             affinities[(place, row)] = f32::NEG_INFINITY;
-            for c in (0..support_set.categories().len()).filter(|&c| left(row, c) > 0) {
-                balance[(place, c)] = mean_count / left(row, c) as f32;
-            }
         }
+        let balance =
+            Array2::from_shape_fn(zero_shot.dim(), |(place, c)| match left(rows.start + place, c) {
+                0 => 0.0,
+                left => mean_count / left as f32,
+            });
         let kl = match &self.tip_x.kl {
             Some(term) => {
                 let spread = term.spread(weights, zero_shot.view());

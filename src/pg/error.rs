@@ -121,6 +121,7 @@ impl Error {
                     FailureKind::Configuration => ERRCODE_CONFIG_FILE_ERROR,
                     FailureKind::Inference => ERRCODE_EXTERNAL_ROUTINE_EXCEPTION,
                     FailureKind::Protocol => ERRCODE_PROTOCOL_VIOLATION,
+                    FailureKind::ServerDied => ERRCODE_CONNECTION_FAILURE,
                 }
             }
             Error::ServerUnavailable(..) => ERRCODE_CANNOT_CONNECT_NOW,

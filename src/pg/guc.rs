@@ -40,6 +40,7 @@ static MAX_IMAGE_BYTES: GucSetting<i32> = GucSetting::<i32>::new(64 << 20);
 // 100 megapixels are 300 MB decoded.
 static MAX_IMAGE_PIXELS: GucSetting<i32> = GucSetting::<i32>::new(100_000_000);
 static STARTUP_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(10_000);
+static PROGRESS_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(5_000);
 // Ten classifiers of 10,000 support images with 512 dimensions.
 static CLASSIFIER_CACHE: GucSetting<i32> = GucSetting::<i32>::new(256);
 
@@ -174,6 +175,16 @@ pub fn define() {
         GucContext::Userset,
         GucFlags::UNIT_MB,
     );
+    GucRegistry::define_int_guc(
+        c"susx.progress_interval",
+        c"How often a long call says by NOTICE how far it has come.",
+        c"0 turns these notices off; susx.stat_progress shows it either way.",
+        &PROGRESS_INTERVAL,
+        0,
+        3_600_000,
+        GucContext::Userset,
+        GucFlags::UNIT_MS,
+    );
     // SAFETY: a C string that lives for ever; called once, while the library is loaded.
     unsafe { pg_sys::MarkGUCPrefixReserved(c"susx".as_ptr()) };
 }
@@ -241,6 +252,12 @@ pub fn max_image_pixels() -> i32 {
 
 pub fn startup_timeout() -> std::time::Duration {
     std::time::Duration::from_millis(u64::from(STARTUP_TIMEOUT.get().unsigned_abs()))
+}
+
+/// `None`: no notices.
+pub fn progress_interval() -> Option<std::time::Duration> {
+    let milliseconds = u64::from(PROGRESS_INTERVAL.get().unsigned_abs());
+    (milliseconds > 0).then(|| std::time::Duration::from_millis(milliseconds))
 }
 
 /// In bytes.

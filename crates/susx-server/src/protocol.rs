@@ -137,6 +137,8 @@ pub enum FailureKind {
     Inference,
     /// The other side broke the protocol.
     Protocol,
+    /// The inference process dies of it. The backend's own finding: the server does not live to say it.
+    ServerDied,
 }
 
 /// A message that cannot be sent or understood.
@@ -150,13 +152,26 @@ pub enum ProtocolError {
 
 /// The frame of a message.
 pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, ProtocolError> {
-    let mut frame = postcard::to_extend(message, vec![0; LENGTH_BYTES])?;
-    let length = frame.len() - LENGTH_BYTES;
-    if length > MAX_MESSAGE_BYTES {
-        return Err(ProtocolError::TooLong(length));
-    }
-    frame[..LENGTH_BYTES].copy_from_slice(&(length as u32).to_le_bytes());
+    let mut frame = Vec::new();
+    append(message, &mut frame)?;
     Ok(frame)
+}
+
+/// Appends the frame of a message to `frames`, which stay as they are on an error.
+pub fn append<T: Serialize>(message: &T, frames: &mut Vec<u8>) -> Result<(), ProtocolError> {
+    let begin = frames.len();
+    frames.extend([0; LENGTH_BYTES]);
+    let encoded = postcard::to_io(message, &mut *frames).map(|frames| frames.len() - begin - LENGTH_BYTES);
+    match encoded {
+        Ok(length) if length <= MAX_MESSAGE_BYTES => {
+            frames[begin..begin + LENGTH_BYTES].copy_from_slice(&(length as u32).to_le_bytes());
+            Ok(())
+        }
+        failed => {
+            frames.truncate(begin);
+            Err(failed.map_or_else(ProtocolError::from, ProtocolError::TooLong))
+        }
+    }
 }
 
 /// The length of the message that follows these bytes.

@@ -1,0 +1,93 @@
+//! What a backend asks of the inference process.
+//!
+//! One connection per backend, kept between calls. The backend never blocks in a system call: it waits
+//! on its latch, so that a cancel acts at once. A call takes the connection out of its place and puts
+//! it back when it is done; an error or a cancel in between closes it, and the server drops what is
+//! left of the request.
+
+mod connection;
+mod stream;
+
+use susx_server::protocol::{Failure, Model, Reply, Request};
+
+use super::error::{Error, Result};
+use super::guc;
+use super::vector::Vector;
+use connection::{CallError, Connection};
+pub use stream::{Stream, batch_length};
+
+/// The answer to one input.
+pub type Embedding = Result<Vec<f32>, Failure>;
+
+/// Embeds image files.
+pub fn embed_images(model: Option<&str>, images: &[&[u8]]) -> Result<Vec<Embedding>> {
+    embed(model, images.to_vec())
+}
+
+/// Embeds texts.
+pub fn embed_texts(model: Option<&str>, texts: &[&str]) -> Result<Vec<Embedding>> {
+    embed(model, texts.to_vec())
+}
+
+fn embed<T: stream::Content>(model: Option<&str>, inputs: Vec<T>) -> Result<Vec<Embedding>> {
+    let mut stream = Stream::new(model);
+    stream.submit(inputs)?;
+    Ok(stream.next()?.unwrap_or_default())
+}
+
+/// The answer to a single input.
+pub fn only(embeddings: Vec<Embedding>) -> Result<Vector> {
+    match embeddings.into_iter().next() {
+        Some(Ok(embedding)) => Vector::new(embedding),
+        Some(Err(failure)) => Err(Error::Server(failure)),
+        None => Err(Error::Internal("the inference process gave no answer".to_owned())),
+    }
+}
+
+/// What there is to know about one model, which is loaded for it.
+pub fn describe(model: Option<&str>) -> Result<Model> {
+    let chosen = chosen(model);
+    match ask(|id| Request::Describe { id, model: chosen.as_deref() })? {
+        Reply::Model { model, .. } => Ok(*model),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// Every model of the model directory.
+pub fn models() -> Result<Vec<Model>> {
+    match ask(|id| Request::Models { id })? {
+        Reply::Models { models, .. } => Ok(models),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// The model that a call names, else `susx.model`, else none: then the server takes the only one.
+fn chosen(model: Option<&str>) -> Option<String> {
+    model.map(str::to_owned).or_else(guc::model)
+}
+
+/// Asks one question, once more if the server goes away meanwhile.
+fn ask<'a>(request: impl Fn(u64) -> Request<'a>) -> Result<Reply> {
+    let ask_once = || {
+        let mut connection = Connection::take().map_err(CallError::Other)?;
+        let id = connection.next_id();
+        connection.send(&request(id))?;
+        let reply = connection.receive()?;
+        connection.put_back();
+        Ok(reply)
+    };
+    let reply = match ask_once() {
+        Err(CallError::Lost(_)) => ask_once(),
+        other => other,
+    };
+    match reply {
+        Ok(Reply::Failed { failure, .. }) => Err(Error::Server(failure)),
+        Ok(reply) => Ok(reply),
+        Err(CallError::Lost(error)) => Err(Error::ConnectionLost(error)),
+        Err(CallError::Other(error)) => Err(error),
+    }
+}
+
+fn unexpected(reply: &Reply) -> Error {
+    Error::Internal(format!("the inference process sent an unexpected reply to request {}", reply.id()))
+}

@@ -169,6 +169,8 @@ impl<T: Content> Stream<T> {
         }
         self.batches.pop_front();
         self.first += length as u64;
+        // What is sent again may have been answered out of order.
+        self.next = self.next.max(self.first);
         // Every one has its answer.
         Ok(Some(self.inputs.drain(..length).filter_map(|input| input.answer).collect()))
     }

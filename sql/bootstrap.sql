@@ -26,4 +26,29 @@ CREATE POLICY change_settings ON susx.classifier FOR UPDATE
 CREATE POLICY delete_settings ON susx.classifier FOR DELETE
     USING (pg_catalog.has_table_privilege(classifier, 'UPDATE') IS NOT FALSE);
 
+-- Images that could not be embedded. They are not tried again as long as their row stays what it was:
+-- row_version is its xmin. Not dumped, for in another cluster that means nothing: they fail there again.
+CREATE TABLE susx.errors (
+    relation         regclass,
+    embedding_column name,
+    key              text,
+    message          text NOT NULL,
+    sqlstate         text NOT NULL,
+    row_version      text NOT NULL,
+    "time"           timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    PRIMARY KEY (relation, embedding_column, key)
+);
+
+-- Whoever may read the table of images sees its errors, and whoever may update it changes them.
+GRANT SELECT, INSERT, UPDATE, DELETE ON susx.errors TO PUBLIC;
+ALTER TABLE susx.errors ENABLE ROW LEVEL SECURITY;
+CREATE POLICY read_errors ON susx.errors FOR SELECT
+    USING (pg_catalog.has_table_privilege(relation, 'SELECT') IS NOT FALSE);
+CREATE POLICY add_errors ON susx.errors FOR INSERT
+    WITH CHECK (pg_catalog.has_any_column_privilege(relation, 'UPDATE'));
+CREATE POLICY change_errors ON susx.errors FOR UPDATE
+    USING (pg_catalog.has_any_column_privilege(relation, 'UPDATE'));
+CREATE POLICY delete_errors ON susx.errors FOR DELETE
+    USING (pg_catalog.has_any_column_privilege(relation, 'UPDATE') IS NOT FALSE);
+
 GRANT USAGE ON SCHEMA susx TO PUBLIC;

@@ -3,7 +3,7 @@ CREATE TRIGGER settings_changed
     AFTER INSERT OR UPDATE OR DELETE ON susx.classifier
     FOR EACH ROW EXECUTE FUNCTION susx.settings_changed();
 
--- A classifier's settings go with its table, whatever drops it.
+-- A classifier's settings go with its table, whatever drops it, and so do the errors of a table of images.
 CREATE FUNCTION susx.forget_dropped() RETURNS event_trigger
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
@@ -11,6 +11,9 @@ BEGIN
     DELETE FROM susx.classifier c
     USING pg_event_trigger_dropped_objects() d
     WHERE d.classid = 'pg_class'::regclass AND d.objsubid = 0 AND c.classifier = d.objid;
+    DELETE FROM susx.errors e
+    USING pg_event_trigger_dropped_objects() d
+    WHERE d.classid = 'pg_class'::regclass AND d.objsubid = 0 AND e.relation = d.objid;
 END
 $$;
 CREATE EVENT TRIGGER susx_forget_dropped ON sql_drop
@@ -29,6 +32,16 @@ COMMENT ON COLUMN susx.classifier.gamma IS 'Weight of the KL term';
 COMMENT ON COLUMN susx.classifier.temperature IS 'Softens the category distributions that the KL term compares';
 COMMENT ON COLUMN susx.classifier.logit_scale IS 'Factor of the cosines in zero-shot logits';
 
+COMMENT ON TABLE susx.errors IS
+    'Images that could not be embedded; they are tried again when their row changes, is deleted here, or on request';
+COMMENT ON COLUMN susx.errors.relation IS 'Table of images, as it was named in the call';
+COMMENT ON COLUMN susx.errors.embedding_column IS 'Column that stays NULL';
+COMMENT ON COLUMN susx.errors.key IS 'Primary key of the row; of several columns, as text of a record';
+COMMENT ON COLUMN susx.errors.message IS 'Why the image could not be embedded';
+COMMENT ON COLUMN susx.errors.sqlstate IS 'Code of that error';
+COMMENT ON COLUMN susx.errors.row_version IS 'xmin of the row: with another one it has changed since';
+COMMENT ON COLUMN susx.errors."time" IS 'When it was tried last';
+
 COMMENT ON FUNCTION susx.models() IS
     'Models below susx.model_dir, and the execution provider that the loaded ones really run on';
 COMMENT ON FUNCTION susx.embed_image(bytea, text) IS
@@ -39,6 +52,10 @@ COMMENT ON FUNCTION susx.embed_images(bytea[], text) IS
     'Embeddings of many image files; one that cannot be embedded costs one error';
 COMMENT ON FUNCTION susx.embed_texts(text[], text) IS
     'Embeddings of many texts';
+COMMENT ON PROCEDURE susx.embed_table(regclass, name, name, integer, text, text) IS
+    'Fill the NULL embeddings of a table of images, with a COMMIT per batch';
+COMMENT ON FUNCTION susx.embed_on_write() IS
+    'Statement trigger of a table of images: embeds the rows that were inserted, or whose image has changed';
 COMMENT ON FUNCTION susx.create_classifier(text, text[], text[], text) IS
     'Create the table of a classifier from category names; zero-shot works at once';
 COMMENT ON FUNCTION susx.create_classifier(text, text[], vector[]) IS
@@ -79,6 +96,6 @@ COMMENT ON FUNCTION susx.embed_row() IS
 COMMENT ON FUNCTION susx.settings_changed() IS
     'Trigger of susx.classifier: lets every session fit the classifier anew';
 COMMENT ON FUNCTION susx.forget_dropped() IS
-    'Event trigger: deletes the settings of dropped classifiers';
+    'Event trigger: deletes the settings of dropped classifiers and the errors of dropped tables';
 COMMENT ON EVENT TRIGGER susx_forget_dropped IS
-    'Deletes the settings of dropped classifiers';
+    'Deletes the settings of dropped classifiers and the errors of dropped tables';

@@ -4,6 +4,8 @@
 //!
 //! * [`model`] - which models there are;
 //! * [`embed`] - images and texts to vectors;
+//! * [`embed_table`] - whole tables of images;
+//! * [`embed_on_write`] - tables whose new rows embed themselves;
 //! * [`classifier`] - classifiers and their settings;
 //! * [`prompts`] - sentences that describe the categories;
 //! * [`few_shot`] - labelled images;
@@ -20,12 +22,15 @@
 mod classifier;
 mod classify;
 mod embed;
+mod embed_on_write;
 mod embed_row;
+mod embed_table;
 mod embedder;
 mod evaluate;
 mod explain;
 mod few_shot;
 mod fitted;
+mod image_stream;
 mod labelled;
 mod model;
 mod pg;

@@ -75,6 +75,23 @@ pub enum Error {
     NoColumn { relation: String, column: String },
     #[error("permission denied for table {0}")]
     Permission(String),
+    #[error("{0} commits after every batch, so it cannot run in a transaction block or a function")]
+    InTransaction(&'static str),
+    #[error("\"{relation}\" is {what}: expected a table of images")]
+    NotImages { relation: String, what: &'static str },
+    #[error("relation \"{0}\" has no primary key")]
+    NoPrimaryKey(String),
+    #[error(
+        "column \"{column}\" of relation \"{relation}\" takes {expected} dimensions, but the model makes {found}"
+    )]
+    ColumnDimensions { relation: String, column: String, expected: usize, found: usize },
+    /// An image of a table that cannot be embedded.
+    #[error("row {key} of relation \"{relation}\": {}", .failure.message)]
+    Image { relation: String, key: String, failure: Failure },
+    #[error("relation \"{0}\" was changed or dropped while it was being embedded")]
+    TableChanged(String),
+    #[error("susx.embed_on_write() {message}")]
+    WriteTrigger { message: String, hint: String },
     /// Something that PostgreSQL promises did not hold.
     #[error("susx internal error: {0}")]
     Internal(String),
@@ -110,20 +127,21 @@ impl Error {
         count.ok_or_else(|| Error::Argument(format!("{name} must be at least 1")))
     }
 
-    fn sqlstate(&self) -> PgSqlErrorCode {
+    pub fn sqlstate(&self) -> PgSqlErrorCode {
         use PgSqlErrorCode::*;
         match self {
-            Error::Server(failure) | Error::Element { failure, .. } | Error::Sentence { failure, .. } => {
-                match failure.kind {
-                    FailureKind::Input => ERRCODE_INVALID_BINARY_REPRESENTATION,
-                    FailureKind::TooLarge => ERRCODE_PROGRAM_LIMIT_EXCEEDED,
-                    FailureKind::UnknownModel => ERRCODE_UNDEFINED_OBJECT,
-                    FailureKind::Configuration => ERRCODE_CONFIG_FILE_ERROR,
-                    FailureKind::Inference => ERRCODE_EXTERNAL_ROUTINE_EXCEPTION,
-                    FailureKind::Protocol => ERRCODE_PROTOCOL_VIOLATION,
-                    FailureKind::ServerDied => ERRCODE_CONNECTION_FAILURE,
-                }
-            }
+            Error::Server(failure)
+            | Error::Element { failure, .. }
+            | Error::Sentence { failure, .. }
+            | Error::Image { failure, .. } => match failure.kind {
+                FailureKind::Input => ERRCODE_INVALID_BINARY_REPRESENTATION,
+                FailureKind::TooLarge => ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+                FailureKind::UnknownModel => ERRCODE_UNDEFINED_OBJECT,
+                FailureKind::Configuration => ERRCODE_CONFIG_FILE_ERROR,
+                FailureKind::Inference => ERRCODE_EXTERNAL_ROUTINE_EXCEPTION,
+                FailureKind::Protocol => ERRCODE_PROTOCOL_VIOLATION,
+                FailureKind::ServerDied => ERRCODE_CONNECTION_FAILURE,
+            },
             Error::ServerUnavailable(..) => ERRCODE_CANNOT_CONNECT_NOW,
             Error::ConnectionLost(_) => ERRCODE_CONNECTION_FAILURE,
             Error::Protocol(_) => ERRCODE_PROTOCOL_VIOLATION,
@@ -154,15 +172,21 @@ impl Error {
             Error::Param(ParamError::UnknownMethod(_)) => ERRCODE_UNDEFINED_OBJECT,
             Error::Param(_) => ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
             Error::Permission(_) => ERRCODE_INSUFFICIENT_PRIVILEGE,
+            Error::InTransaction(_) => ERRCODE_INVALID_TRANSACTION_TERMINATION,
+            Error::NotImages { .. } => ERRCODE_WRONG_OBJECT_TYPE,
+            Error::NoPrimaryKey(_) | Error::TableChanged(_) => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            Error::ColumnDimensions { .. } => ERRCODE_DATA_EXCEPTION,
+            Error::WriteTrigger { .. } => ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
             Error::Internal(_) => ERRCODE_INTERNAL_ERROR,
         }
     }
 
     fn hint(&self) -> Option<String> {
         match self {
-            Error::Server(failure) | Error::Element { failure, .. } | Error::Sentence { failure, .. } => {
-                failure.hint.clone()
-            }
+            Error::Server(failure)
+            | Error::Element { failure, .. }
+            | Error::Sentence { failure, .. }
+            | Error::Image { failure, .. } => failure.hint.clone(),
             Error::ServerUnavailable(_, hint) => Some((*hint).to_owned()),
             Error::ConnectionLost(_) => {
                 Some("It has been or will be restarted; PostgreSQL's log may say why it ended.".to_owned())
@@ -205,6 +229,22 @@ impl Error {
             Error::Columns(_) => {
                 Some("A labelled query is such as 'SELECT embedding, category FROM images'.".to_owned())
             }
+            Error::InTransaction(_) => {
+                Some("Call it by itself: with autocommit, and not after BEGIN.".to_owned())
+            }
+            Error::NotImages { .. } => {
+                Some("Ordinary and partitioned tables, and partitions, can be embedded.".to_owned())
+            }
+            Error::NoPrimaryKey(relation) => Some(format!(
+                "Rows are found again by their primary key: ALTER TABLE {relation} ADD PRIMARY KEY (...)."
+            )),
+            Error::ColumnDimensions { found, .. } => Some(format!(
+                "Name the model that the column is for, or change the column's type to vector({found})."
+            )),
+            Error::TableChanged(_) => {
+                Some("What was committed stays: call susx.embed_table again for the rest.".to_owned())
+            }
+            Error::WriteTrigger { hint, .. } => Some(hint.clone()),
             _ => None,
         }
     }

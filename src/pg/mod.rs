@@ -5,7 +5,9 @@ pub mod client;
 pub mod error;
 pub mod guc;
 pub mod jsonb;
-#[allow(dead_code)] // Until the calls that report it are here.
+pub mod name;
+pub mod procedure;
+#[allow(dead_code)] // Until all the calls that report it are here.
 pub mod progress;
 pub mod regclass;
 pub mod relcache;

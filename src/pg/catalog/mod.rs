@@ -4,8 +4,12 @@
 //! that nothing depends on the caller's search_path.
 
 pub mod classifier;
+mod column;
+pub mod errors;
+pub mod images;
 pub mod labelled;
 pub mod pool;
+pub mod written;
 
 use std::cell::Cell;
 use std::ffi::CStr;
@@ -65,15 +69,46 @@ fn first<T: FromDatum + IntoDatum>(sql: &str, args: &[DatumWithOid]) -> Result<O
     Ok(found)
 }
 
+/// Runs `call` with other values of some settings, which are the caller's again after it.
+fn with_settings<T>(settings: &[(&CStr, &CStr)], call: impl FnOnce() -> Result<T>) -> Result<T> {
+    // SAFETY: the strings are C strings. The level is closed below; after an ERROR the transaction's
+    // abort does it.
+    let level = unsafe {
+        let level = pg_sys::NewGUCNestLevel();
+        for (name, value) in settings {
+            pg_sys::set_config_option(
+                name.as_ptr(),
+                value.as_ptr(),
+                pg_sys::GucContext::PGC_USERSET,
+                pg_sys::GucSource::PGC_S_SESSION,
+                pg_sys::GucAction::GUC_ACTION_SAVE,
+                true,
+                0,
+                false,
+            );
+        }
+        level
+    };
+    let result = call();
+    // SAFETY: closes the level opened above. As if aborted: a commit would keep the values.
+    unsafe { pg_sys::AtEOXact_GUC(false, level) };
+    result
+}
+
 /// What the errors of [`prevent_in_read_only`] and [`write`] call a change.
 const CHANGE: &CStr = c"a function that changes a classifier";
 
 /// An error in a read-only transaction, before any work is done in vain.
 pub fn prevent_in_read_only() {
+    prevent_command_in_read_only(CHANGE);
+}
+
+/// The same for a command of that name.
+pub fn prevent_command_in_read_only(command: &CStr) {
     // SAFETY: both raise an ERROR with the C string in it, or do nothing.
     unsafe {
-        pg_sys::PreventCommandDuringRecovery(CHANGE.as_ptr());
-        pg_sys::PreventCommandIfReadOnly(CHANGE.as_ptr());
+        pg_sys::PreventCommandDuringRecovery(command.as_ptr());
+        pg_sys::PreventCommandIfReadOnly(command.as_ptr());
     }
 }
 

@@ -1,9 +1,9 @@
 //! Tables of images with embeddings, out of which support sets are retrieved.
 
 use pgrx::prelude::*;
-use pgrx::spi::quote_identifier;
 
-use super::{arg, first, vector_schema, vector_type};
+use super::column::Column;
+use super::{arg, first, vector_schema, with_settings};
 use crate::pg::error::{Error, Result};
 use crate::pg::regclass::RegClass;
 use crate::pg::spi::{self, Row};
@@ -39,26 +39,11 @@ impl Pool {
         key_column: Option<&str>,
     ) -> Result<Self> {
         pool.open_for_reading()?;
-        let embedding = column(pool, embedding_column)?;
-        if embedding.oid != vector_type() {
-            return Err(Error::argument(format!(
-                "column \"{embedding_column}\" of relation \"{}\" has type {}, not vector",
-                pool.name()?,
-                embedding.type_name
-            )));
-        }
-        let image = image_column.map(|name| column(pool, name)).transpose()?;
-        if let Some(image) = image.as_ref().filter(|image| image.oid != pg_sys::BYTEAOID) {
-            return Err(Error::argument(format!(
-                "column {} of relation \"{}\" has type {}, not bytea",
-                image.quoted,
-                pool.name()?,
-                image.type_name
-            )));
-        }
+        let embedding = Column::of_vectors(pool, embedding_column)?;
+        let image = image_column.map(|name| Column::of_images(pool, name)).transpose()?;
         let key = match key_column {
-            Some(name) => column(pool, name)?,
-            None => column(pool, &primary_key(pool)?)?,
+            Some(name) => Column::open(pool, name)?,
+            None => Column::open(pool, &primary_key(pool)?)?,
         };
         Ok(Pool {
             table: pool.quoted()?,
@@ -151,40 +136,6 @@ impl Pool {
     }
 }
 
-#[derive(Debug)]
-struct Column {
-    quoted: String,
-    oid: pg_sys::Oid,
-    type_name: String,
-    /// Whether the type is one of pg_catalog's.
-    is_built_in: bool,
-}
-
-fn column(relation: RegClass, name: &str) -> Result<Column> {
-    let mut found = None;
-    spi::read(
-        "SELECT a.atttypid, pg_catalog.format_type(a.atttypid, a.atttypmod), \
-         t.typnamespace OPERATOR(pg_catalog.=) 'pg_catalog'::pg_catalog.regnamespace \
-         FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid OPERATOR(pg_catalog.=) a.atttypid \
-         WHERE a.attrelid OPERATOR(pg_catalog.=) $1 AND a.attname OPERATOR(pg_catalog.=) $2 \
-         AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped",
-        &[arg(relation.0), arg(name.to_owned())],
-        |row| {
-            found = Some(Column {
-                quoted: quote_identifier(name),
-                oid: row.required(1)?,
-                type_name: row.required(2)?,
-                is_built_in: row.required(3)?,
-            });
-            Ok(false)
-        },
-    )?;
-    match found {
-        Some(column) => Ok(column),
-        None => Err(Error::NoColumn { relation: relation.name()?, column: name.to_owned() }),
-    }
-}
-
 /// The column of a primary key that has only one.
 fn primary_key(relation: RegClass) -> Result<String> {
     let sql = "SELECT a.attname::text FROM pg_catalog.pg_index i JOIN pg_catalog.pg_attribute a \
@@ -225,13 +176,6 @@ fn index_operator(relation: RegClass, column: &str) -> Result<Option<String>> {
 
 /// Lets pgvector's index scans go on until a query has its rows, while `call` runs.
 pub fn with_iterative_scans<T>(call: impl FnOnce() -> Result<T>) -> Result<T> {
-    // SAFETY: the level is closed below; after an ERROR the transaction's abort does it.
-    let level = unsafe { pg_sys::NewGUCNestLevel() };
-    let sql = "SELECT pg_catalog.set_config('hnsw.iterative_scan', 'strict_order', true), \
-               pg_catalog.set_config('ivfflat.iterative_scan', 'relaxed_order', true)";
-    first::<String>(sql, &[])?;
-    let result = call();
-    // SAFETY: closes the level opened above. As if aborted: a commit would keep the values.
-    unsafe { pg_sys::AtEOXact_GUC(false, level) };
-    result
+    let settings = [(c"hnsw.iterative_scan", c"strict_order"), (c"ivfflat.iterative_scan", c"relaxed_order")];
+    with_settings(&settings, call)
 }

@@ -148,7 +148,6 @@ impl<T: Content> Stream<T> {
     }
 
     /// How many batches have been submitted and not taken.
-    #[allow(dead_code)] // Until a caller works ahead.
     pub fn pending(&self) -> usize {
         self.batches.len()
     }

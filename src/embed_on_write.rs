@@ -1,0 +1,135 @@
+//! `susx.embed_on_write(...)`: the trigger of a table of images whose new rows embed themselves.
+//!
+//! It is fired once per statement and embeds all its rows together. What it writes fires the trigger for
+//! UPDATE again, which finds nothing to do: the images are what they were.
+
+use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
+use pgrx::prelude::*;
+
+use crate::image_stream::{BATCH_BYTES, Counts, ImageStream, OnError, Target, clear};
+use crate::pg::catalog::images::Images;
+use crate::pg::catalog::written::{Transition, WrittenRows};
+use crate::pg::error::{Error, Result};
+use crate::pg::regclass::RegClass;
+
+/// Rows that are written together.
+const BATCH: usize = 256;
+
+/// The trigger of a table of images: embeds the rows that a statement has written without an embedding,
+/// or with that of an image that is not there any more.
+#[pg_trigger]
+fn embed_on_write<'a>(
+    trigger: &'a PgTrigger<'a>,
+) -> std::result::Result<Option<PgHeapTuple<'a, impl WhoAllocated>>, ErrorReport> {
+    // Raised here: of an error that a trigger returns pgrx makes a panic, without its SQLSTATE.
+    embed(trigger).map_err(ErrorReport::from).unwrap_or_report();
+    Ok(None::<PgHeapTuple<AllocatedByPostgres>>)
+}
+
+fn embed(trigger: &PgTrigger) -> Result<()> {
+    let relation = RegClass(trigger.relid().map_err(Error::internal)?);
+    let arguments = trigger.extra_args().map_err(Error::internal)?;
+    let declared = |message: &str| declaration(relation, trigger, &arguments, message);
+    let event = trigger.event();
+    let is_update = event.fired_by_update();
+    if event.fired_for_row() || !event.fired_after() {
+        return Err(declared("must be fired AFTER the statement, FOR EACH STATEMENT")?);
+    }
+    if !event.fired_by_insert() && !is_update {
+        return Err(declared("must be fired by INSERT or UPDATE")?);
+    }
+    let new = trigger.new_transition_table_name().map_err(Error::internal)?;
+    let old = trigger.old_transition_table_name().map_err(Error::internal)?;
+    let transition = match (new, old) {
+        (Some(new), None) if !is_update => Transition { new, old: None },
+        (Some(new), Some(old)) => Transition { new, old: Some(old) },
+        _ if is_update => return Err(declared("needs the rows before and after the UPDATE")?),
+        _ => return Err(declared("needs the rows of the INSERT")?),
+    };
+    let (image, embedding, others) = match &arguments[..] {
+        [image, embedding, others @ ..] if others.len() <= 2 => (image, embedding, others),
+        _ => {
+            return Err(declared(
+                "takes the columns of images and of embeddings, and maybe model and on_error",
+            )?);
+        }
+    };
+    let model = others.first().map(String::as_str).filter(|model| !model.is_empty());
+    let on_error = others
+        .get(1)
+        .map_or(Ok(OnError::Stop), |name| OnError::named(name, &[OnError::Stop, OnError::Record]))?;
+
+    let images = Images::open(relation, image, embedding)?;
+    let counts = embed_written(&images, trigger, transition, model, on_error)?;
+    if counts.failed > 0 {
+        warning!(
+            "{} of {} images of \"{}\" could not be embedded: see susx.errors",
+            counts.failed,
+            counts.failed + counts.embedded,
+            images.name
+        );
+    }
+    Ok(())
+}
+
+fn embed_written(
+    images: &Images,
+    trigger: &PgTrigger,
+    transition: Transition,
+    model: Option<&str>,
+    on_error: OnError,
+) -> Result<Counts> {
+    let mut rows = WrittenRows::open(images, trigger, transition)?;
+    let mut stream = ImageStream::new(model);
+    let mut counts = Counts::default();
+    let mut has_read_all = false;
+    loop {
+        while !has_read_all && stream.wants_more() {
+            let read = rows.next(BATCH, BATCH_BYTES)?;
+            has_read_all = read.is_empty();
+            let (mut batch, mut cleared) = (Vec::new(), Vec::new());
+            for row in read {
+                match row.image {
+                    Some(image) => batch.push((Target { id: row.id, is_stale: row.is_stale }, image)),
+                    None => cleared.push(row.id),
+                }
+            }
+            clear(images, &cleared.iter().collect::<Vec<_>>())?;
+            if !batch.is_empty() {
+                stream.submit(batch)?;
+            }
+        }
+        match stream.next()? {
+            Some(answered) => counts.add(answered.write(images, on_error)?),
+            None => return Ok(counts),
+        }
+    }
+}
+
+/// The error that the trigger is declared in the wrong way, which shows the right one.
+fn declaration(
+    relation: RegClass,
+    trigger: &PgTrigger,
+    arguments: &[String],
+    message: &str,
+) -> Result<Error> {
+    let (event, tables) = match trigger.event().fired_by_update() {
+        true => ("UPDATE", "OLD TABLE AS old NEW TABLE AS new"),
+        false => ("INSERT", "NEW TABLE AS new"),
+    };
+    let column = |place: usize, usual: &str| match arguments.get(place) {
+        Some(name) => pgrx::spi::quote_literal(name),
+        None => format!("'{usual}'"),
+    };
+    Ok(Error::WriteTrigger {
+        message: message.to_owned(),
+        hint: format!(
+            "CREATE TRIGGER embed_{} AFTER {event} ON {} REFERENCING {tables} FOR EACH STATEMENT \
+             EXECUTE FUNCTION susx.embed_on_write({}, {});",
+            event.to_lowercase(),
+            relation.quoted()?,
+            column(0, "image"),
+            column(1, "embedding"),
+        ),
+    })
+}

@@ -1,0 +1,389 @@
+//! Tables of images whose embeddings are to be written.
+//!
+//! A row is found again by its primary key, and by its version: by where it lies and which transaction
+//! wrote it, so that an embedding never goes to a row whose image was changed meanwhile.
+
+use std::ffi::CStr;
+use std::ops::ControlFlow;
+
+use pgrx::PgMemoryContexts;
+use pgrx::datum::DatumWithOid;
+use pgrx::prelude::*;
+
+use super::column::Column;
+use super::{arg, first, with_settings};
+use crate::pg::error::{Error, Result};
+use crate::pg::regclass::RegClass;
+use crate::pg::spi::{self, Row};
+use crate::pg::vector::Vector;
+
+/// A table of images, its columns checked and quoted.
+#[derive(Debug)]
+pub struct Images {
+    pub(super) relation: RegClass,
+    /// The name of the column of embeddings.
+    pub(super) column: String,
+    /// The table's name for messages, and for SQL text.
+    pub name: String,
+    pub(super) table: String,
+    pub(super) image: String,
+    pub(super) embedding: String,
+    /// What the column of embeddings takes; `None` where it does not say.
+    dimensions: Option<usize>,
+    pub(super) key: Vec<KeyColumn>,
+}
+
+/// A column of the primary key.
+#[derive(Debug, PartialEq)]
+pub(super) struct KeyColumn {
+    pub(super) quoted: String,
+    base_type: String,
+    /// The operators of the key's index, qualified.
+    equal: String,
+    greater: String,
+}
+
+/// Which row it is.
+#[derive(Clone, Debug)]
+pub struct RowId {
+    /// The values of the primary key's columns.
+    pub key: Vec<String>,
+    /// The key for people and for `susx.errors`.
+    pub name: String,
+    /// Another one as soon as the row is changed.
+    pub version: String,
+}
+
+/// Which of the rows that have failed before are tried again.
+#[derive(Clone, Debug)]
+pub enum Retry {
+    /// Those that were changed since.
+    Changed,
+    /// All that did not fail at this time, a timestamptz, or later.
+    Before(String),
+}
+
+/// The version of row `t`. By its place, too: a row may be changed twice in one transaction, and a table
+/// with children may have several rows of one key.
+pub(super) const VERSION: &str = "pg_catalog.concat_ws(' ', t.tableoid, t.ctid, t.xmin)";
+
+/// Who wrote row `t`: what susx.errors knows a version by, since rows are moved without being changed.
+pub(super) const WRITER: &str = "t.xmin::pg_catalog.text";
+
+impl Images {
+    /// Checks the table, the two columns and what the caller may do, and locks the table against being
+    /// changed until the transaction ends.
+    pub fn open(relation: RegClass, image_column: &str, embedding_column: &str) -> Result<Self> {
+        relation.open_for_reading()?;
+        check_kind(relation)?;
+        let name = relation.name()?;
+        let image = Column::of_images(relation, image_column)?;
+        let embedding = Column::of_vectors(relation, embedding_column)?;
+        if embedding.is_generated {
+            return Err(Error::argument(format!(
+                "column \"{embedding_column}\" of relation \"{name}\" is a generated column"
+            )));
+        }
+        if !embedding.is_writable {
+            return Err(Error::Permission(name));
+        }
+        Ok(Images {
+            relation,
+            column: embedding_column.to_owned(),
+            table: relation.quoted()?,
+            dimensions: embedding.dimensions(),
+            image: image.quoted,
+            embedding: embedding.quoted,
+            key: primary_key(relation)?,
+            name,
+        })
+    }
+
+    /// Whether keys that were read from `other` find their rows here.
+    pub fn has_the_key_of(&self, other: &Images) -> bool {
+        self.key == other.key
+    }
+
+    /// An error if the column does not take vectors of so many dimensions.
+    pub fn check_dimensions(&self, found: usize) -> Result<()> {
+        match self.dimensions.filter(|&expected| expected != found) {
+            None => Ok(()),
+            Some(expected) => Err(Error::ColumnDimensions {
+                relation: self.name.clone(),
+                column: self.column.clone(),
+                expected,
+                found,
+            }),
+        }
+    }
+
+    /// How many images wait for their embedding.
+    pub fn count(&self, retry: &Retry) -> Result<u64> {
+        let sql = format!(
+            "SELECT pg_catalog.count(*) FROM ({}) c WHERE {NOT_RECORDED}",
+            self.candidates("OFFSET 0")
+        );
+        let count: Option<i64> = with_settings(&EXACT, || first(&sql, &self.candidate_args(retry)))?;
+        Ok(count.and_then(|count| u64::try_from(count).ok()).unwrap_or(0))
+    }
+
+    /// Shows up to `limit` images that wait for their embedding, in the order of their keys, that follow
+    /// the row of key `after`, until `each` breaks off.
+    pub fn read(
+        &self,
+        after: Option<&[String]>,
+        retry: &Retry,
+        limit: usize,
+        mut each: impl FnMut(RowId, Vec<u8>) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
+        let columns = self.key.len();
+        let after_key = after.map_or(String::new(), |_| format!("AND {} ", self.greater()));
+        let inner: Vec<String> = self.key.iter().map(|key| format!("t.{}", key.quoted)).collect();
+        let outer: Vec<String> = (1..=columns).map(|i| format!("c.k{i}")).collect();
+        let outer = outer.join(", ");
+        let sql = format!(
+            "SELECT {outer}, c.name, c.version, c.image FROM ({}) c WHERE {NOT_RECORDED} \
+             ORDER BY {outer} LIMIT $4",
+            self.candidates(&format!("{after_key}ORDER BY {} OFFSET 0", inner.join(", ")))
+        );
+        let mut args = self.candidate_args(retry);
+        args.push(arg(i64::try_from(limit).unwrap_or(i64::MAX)));
+        args.extend(after.into_iter().flatten().map(|value| arg(value.clone())));
+        with_settings(&[&EXACT[..], &BY_INDEX].concat(), || {
+            spi::read_checked(
+                &sql,
+                &args,
+                |_| Ok(1),
+                |row| {
+                    let id = self.row_id(row)?;
+                    let image: &[u8] = row.required(columns as i32 + 3)?;
+                    Ok(each(id, image.to_vec())?.is_continue())
+                },
+            )
+        })
+    }
+
+    /// Rows `t` with an image but no embedding. In a subquery of its own, which `rest` makes so: thus a
+    /// comparison with susx.errors calls nothing that row level security does not trust, and uses its index.
+    fn candidates(&self, rest: &str) -> String {
+        let Images { table, image, embedding, .. } = self;
+        let keys: Vec<String> =
+            (1..).zip(&self.key).map(|(i, key)| format!("t.{} AS k{i}", key.quoted)).collect();
+        format!(
+            "SELECT {}, {} AS name, {VERSION} AS version, {WRITER} AS writer, t.{image} AS image \
+             FROM {table} t WHERE t.{embedding} IS NULL AND t.{image} IS NOT NULL {rest}",
+            keys.join(", "),
+            self.key_text(),
+        )
+    }
+
+    /// The condition that row `t` comes after the key in the parameters from $5 on.
+    fn greater(&self) -> String {
+        let columns: Vec<String> = self.key.iter().map(|key| format!("t.{}", key.quoted)).collect();
+        let values: Vec<String> =
+            (5..).zip(&self.key).map(|(i, key)| format!("${i}::{}", key.base_type)).collect();
+        match &self.key[..] {
+            [only] => format!("{} {} {}", columns[0], only.greater, values[0]),
+            [first, others @ ..] if others.iter().all(|other| other.greater == first.greater) => {
+                format!("ROW({}) {} ROW({})", columns.join(", "), first.greater, values.join(", "))
+            }
+            // A comparison of rows has one operator for all columns. Without it only the first column
+            // limits what of the index is read.
+            keys => {
+                let mut condition = String::new();
+                for (i, key) in keys.iter().enumerate().rev() {
+                    let greater = format!("{} {} {}", columns[i], key.greater, values[i]);
+                    condition = match condition.is_empty() {
+                        true => greater,
+                        false => format!(
+                            "({greater} OR {} {} {} AND {condition})",
+                            columns[i], key.equal, values[i]
+                        ),
+                    };
+                }
+                format!("NOT {} {} {} AND {condition}", values[0], keys[0].greater, columns[0])
+            }
+        }
+    }
+
+    fn candidate_args<'a>(&self, retry: &Retry) -> Vec<DatumWithOid<'a>> {
+        let since = match retry {
+            Retry::Changed => "-infinity",
+            Retry::Before(time) => time,
+        };
+        vec![arg(self.relation), arg(self.column.clone()), arg(since.to_owned())]
+    }
+
+    /// The text of the key of row `t`.
+    pub(super) fn key_text(&self) -> String {
+        let columns: Vec<String> = self.key.iter().map(|key| format!("t.{}", key.quoted)).collect();
+        match columns.len() {
+            1 => format!("pg_catalog.concat({})", columns[0]),
+            _ => format!("ROW({})::pg_catalog.text", columns.join(", ")),
+        }
+    }
+
+    /// The first columns of a row that was read: the key, its text, the version.
+    pub(super) fn row_id(&self, row: &Row) -> Result<RowId> {
+        let key: Option<Vec<String>> = (1..).zip(&self.key).map(|(i, _)| row.text(i)).collect();
+        let key = key.ok_or_else(|| Error::Internal("a primary key is NULL".to_owned()))?;
+        let next = key.len() as i32 + 1;
+        Ok(RowId { key, name: row.required(next)?, version: row.required(next + 1)? })
+    }
+
+    /// Writes embeddings, or NULL, to rows that are still as they were read; returns the places of those
+    /// that were written.
+    ///
+    /// A row that somebody else is changing at the moment is not waited for: so neither can wait for the
+    /// other, and who changes many rows does not hold this up.
+    pub fn write(&self, rows: &[&RowId], embeddings: Vec<Option<Vector>>) -> Result<Vec<usize>> {
+        let Images { table, embedding, .. } = self;
+        let joined = self.joined("t", "u");
+        let sql = format!(
+            "WITH locked AS MATERIALIZED (SELECT u.* FROM {} JOIN {table} t ON {joined} \
+             WHERE {VERSION} OPERATOR(pg_catalog.=) u.version FOR NO KEY UPDATE OF t SKIP LOCKED) \
+             UPDATE {table} t SET {embedding} = u.embedding FROM locked u \
+             WHERE {joined} AND {VERSION} OPERATOR(pg_catalog.=) u.version RETURNING u.ord",
+            self.unnest(&["version", "embedding"]),
+        );
+        freeing_arguments(|| {
+            let mut args = self.row_args(rows);
+            args.push(arg(embeddings));
+            let mut written = Vec::with_capacity(rows.len());
+            Spi::connect_mut(|client| {
+                for row in client.update(&sql, None, &args)? {
+                    written.extend(row.get::<i64>(1)?.and_then(|ord| usize::try_from(ord - 1).ok()));
+                }
+                Ok::<_, pgrx::spi::Error>(())
+            })?;
+            Ok(written)
+        })
+    }
+
+    /// Rows `u` out of arrays: the columns of the key, others of these names, and `ord`, their number.
+    pub(super) fn unnest(&self, others: &[&str]) -> String {
+        let mut names: Vec<String> = (1..=self.key.len()).map(|i| format!("k{i}")).collect();
+        names.extend(others.iter().map(|&name| name.to_owned()));
+        let arrays: Vec<String> = (1..=names.len()).map(|i| format!("pg_catalog.unnest(${i})")).collect();
+        format!("ROWS FROM ({}) WITH ORDINALITY AS u ({}, ord)", arrays.join(", "), names.join(", "))
+    }
+
+    /// The arrays of the keys and of the versions.
+    pub(super) fn row_args<'a>(&self, rows: &[&RowId]) -> Vec<DatumWithOid<'a>> {
+        let keys = (0..self.key.len()).map(|i| rows.iter().map(|row| row.key[i].clone()).collect());
+        let versions = rows.iter().map(|row| row.version.clone()).collect();
+        keys.chain([versions]).map(|texts: Vec<String>| arg(texts)).collect()
+    }
+
+    /// The condition that a row of the table has the key in `keys`, a result of [`unnest`](Self::unnest).
+    pub(super) fn joined(&self, row: &str, keys: &str) -> String {
+        let equal = (1..)
+            .zip(&self.key)
+            .map(|(i, key)| format!("{row}.{} {} {keys}.k{i}::{}", key.quoted, key.equal, key.base_type));
+        equal.collect::<Vec<_>>().join(" AND ")
+    }
+
+    /// The condition that two rows of the table have the same key.
+    pub(super) fn same_key(&self, row: &str, other: &str) -> String {
+        let equal = self.key.iter().map(|key| format!("{row}.{0} {1} {other}.{0}", key.quoted, key.equal));
+        equal.collect::<Vec<_>>().join(" AND ")
+    }
+}
+
+/// Candidates `c` that are not in susx.errors.
+const NOT_RECORDED: &str = "NOT EXISTS (SELECT FROM susx.errors e \
+    WHERE e.relation OPERATOR(pg_catalog.=) $1 AND e.embedding_column OPERATOR(pg_catalog.=) $2::pg_catalog.name \
+    AND e.key OPERATOR(pg_catalog.=) c.name AND e.row_version OPERATOR(pg_catalog.=) c.writer \
+    AND e.\"time\" OPERATOR(pg_catalog.>=) $3::pg_catalog.timestamptz)";
+
+/// How a key is written and read again without loss, and the same in every session.
+pub(super) const EXACT: [(&CStr, &CStr); 5] = [
+    (c"DateStyle", c"ISO"),
+    (c"IntervalStyle", c"iso_8601"),
+    (c"TimeZone", c"UTC"),
+    (c"extra_float_digits", c"1"),
+    (c"bytea_output", c"hex"),
+];
+
+/// The order of the key's index, whatever PostgreSQL believes about the rows that are left: a table that is
+/// nearly done would be read as a whole for each batch.
+const BY_INDEX: [(&CStr, &CStr); 4] = [
+    (c"enable_seqscan", c"off"),
+    (c"enable_bitmapscan", c"off"),
+    (c"enable_sort", c"off"),
+    // It would be for the costs that PostgreSQL gives to what is off.
+    (c"jit", c"off"),
+];
+
+/// Runs a statement whose arguments are made in `call`, and frees them.
+pub(super) fn freeing_arguments<T>(call: impl FnOnce() -> Result<T>) -> Result<T> {
+    // SAFETY: what leaves the context is what Rust has allocated.
+    unsafe { PgMemoryContexts::new("susx images").switch_to(|_| call()) }
+}
+
+fn check_kind(relation: RegClass) -> Result<()> {
+    // SAFETY: the relation is locked, so it exists.
+    let (kind, persistence, is_catalog) = unsafe {
+        (
+            pg_sys::get_rel_relkind(relation.0) as u8,
+            pg_sys::get_rel_persistence(relation.0) as u8,
+            pg_sys::IsCatalogRelationOid(relation.0),
+        )
+    };
+    let what = match kind {
+        _ if is_catalog => "a system catalog",
+        _ if persistence == pg_sys::RELPERSISTENCE_TEMP => "a temporary table",
+        pg_sys::RELKIND_RELATION | pg_sys::RELKIND_PARTITIONED_TABLE => return Ok(()),
+        pg_sys::RELKIND_VIEW => "a view",
+        pg_sys::RELKIND_MATVIEW => "a materialized view",
+        pg_sys::RELKIND_FOREIGN_TABLE => "a foreign table",
+        _ => "no table",
+    };
+    Err(Error::NotImages { relation: relation.name()?, what })
+}
+
+fn primary_key(relation: RegClass) -> Result<Vec<KeyColumn>> {
+    let operator = |name: &str| {
+        format!(
+            "'OPERATOR(' OPERATOR(pg_catalog.||) pg_catalog.quote_ident({name}n.nspname) \
+             OPERATOR(pg_catalog.||) '.' OPERATOR(pg_catalog.||) {name}o.oprname::pg_catalog.text OPERATOR(pg_catalog.||) ')'"
+        )
+    };
+    let joined = |name: &str, strategy: u32| {
+        format!(
+            "JOIN pg_catalog.pg_amop {name} ON {name}.amopfamily OPERATOR(pg_catalog.=) c.opcfamily \
+             AND {name}.amoplefttype OPERATOR(pg_catalog.=) c.opcintype \
+             AND {name}.amoprighttype OPERATOR(pg_catalog.=) c.opcintype \
+             AND {name}.amopstrategy OPERATOR(pg_catalog.=) {strategy} \
+             JOIN pg_catalog.pg_operator {name}o ON {name}o.oid OPERATOR(pg_catalog.=) {name}.amopopr \
+             JOIN pg_catalog.pg_namespace {name}n ON {name}n.oid OPERATOR(pg_catalog.=) {name}o.oprnamespace "
+        )
+    };
+    let sql = format!(
+        "SELECT a.attname::pg_catalog.text, {}, {} FROM pg_catalog.pg_index i \
+         CROSS JOIN LATERAL pg_catalog.generate_series(0, i.indnkeyatts::int OPERATOR(pg_catalog.-) 1) p (place) \
+         JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) i.indrelid \
+         AND a.attnum OPERATOR(pg_catalog.=) i.indkey[p.place] \
+         JOIN pg_catalog.pg_opclass c ON c.oid OPERATOR(pg_catalog.=) i.indclass[p.place] \
+         JOIN pg_catalog.pg_am m ON m.oid OPERATOR(pg_catalog.=) c.opcmethod \
+         AND m.amname OPERATOR(pg_catalog.=) 'btree' \
+         {}{}WHERE i.indrelid OPERATOR(pg_catalog.=) $1 AND i.indisprimary AND i.indisvalid ORDER BY p.place",
+        operator("e"),
+        operator("g"),
+        joined("e", pg_sys::BTEqualStrategyNumber),
+        joined("g", pg_sys::BTGreaterStrategyNumber),
+    );
+    let mut columns = Vec::new();
+    spi::read(&sql, &[arg(relation.0)], |row| {
+        columns.push((row.required::<String>(1)?, row.required(2)?, row.required(3)?));
+        Ok(true)
+    })?;
+    if columns.is_empty() {
+        return Err(Error::NoPrimaryKey(relation.name()?));
+    }
+    let column = |(name, equal, greater): (String, String, String)| {
+        let column = Column::open(relation, &name)?;
+        Ok(KeyColumn { base_type: column.base_type(), quoted: column.quoted, equal, greater })
+    };
+    columns.into_iter().map(column).collect()
+}

@@ -17,6 +17,7 @@ const FETCH: i64 = 256;
 #[derive(Debug)]
 pub struct Columns {
     descriptor: pg_sys::TupleDesc,
+    expected_rows: Option<u64>,
 }
 
 impl Columns {
@@ -30,6 +31,11 @@ impl Columns {
     pub fn type_oid(&self, column: i32) -> pg_sys::Oid {
         // SAFETY: as above; the OID is invalid for a column that does not exist.
         unsafe { pg_sys::SPI_gettypeid(self.descriptor, column) }
+    }
+
+    /// How many rows the planner expects.
+    pub fn expected_rows(&self) -> Option<u64> {
+        self.expected_rows
     }
 }
 
@@ -76,10 +82,10 @@ impl Row {
 }
 
 /// Ends the SPI connection that it stands for.
-struct Connection;
+pub(super) struct Connection;
 
 impl Connection {
-    fn open() -> Result<Self> {
+    pub fn open() -> Result<Self> {
         // SAFETY: balanced by SPI_finish in drop; after an ERROR PostgreSQL itself cleans up.
         match unsafe { pg_sys::SPI_connect() } {
             code if code == pg_sys::SPI_OK_CONNECT as i32 => Ok(Connection),
@@ -112,51 +118,114 @@ pub fn read_checked(
     open: impl FnOnce(&Columns) -> Result<i64>,
     mut each: impl FnMut(&Row) -> Result<bool>,
 ) -> Result<()> {
-    let sql = CString::new(sql).map_err(|_| Error::Internal("a query holds a NUL".to_owned()))?;
-    let mut types: Vec<pg_sys::Oid> = args.iter().map(DatumWithOid::oid).collect();
-    let mut values: Vec<pg_sys::Datum> =
-        args.iter().map(|arg| arg.datum().map_or(pg_sys::Datum::null(), |d| d.sans_lifetime())).collect();
-    let nulls: Vec<std::ffi::c_char> =
-        args.iter().map(|arg| if arg.datum().is_some() { b' ' } else { b'n' } as _).collect();
-
     let _connection = Connection::open()?;
-    // SAFETY: the arrays have one element per argument and live until the cursor is open, which copies
-    // the arguments. The portal and its tuples are used before they are freed.
-    unsafe {
-        let plan = pg_sys::SPI_prepare(sql.as_ptr(), args.len() as i32, types.as_mut_ptr());
-        if plan.is_null() {
-            let code = pg_sys::SPI_result;
-            return Err(Error::Internal(format!("SPI_prepare returned {code}")));
+    let portal = Portal::open(sql, args)?;
+    let fetch = open(&portal.columns())?;
+    loop {
+        let mut wants_more = true;
+        let shown = portal.fetch(fetch, |row| {
+            wants_more = each(row)?;
+            Ok(wants_more)
+        })?;
+        if shown == 0 || !wants_more {
+            break;
         }
-        let statements = pg_sys::SPI_plan_get_plan_sources(plan).as_ref().map_or(0, |list| list.length);
-        if statements != 1 {
-            return Err(Error::Argument(format!("a query must be one statement, not {statements}")));
+    }
+    portal.close();
+    Ok(())
+}
+
+/// A query that is running. PostgreSQL closes it when the transaction ends or fails.
+#[derive(Debug)]
+pub(super) struct Portal(pg_sys::Portal);
+
+impl Portal {
+    /// Starts a query, with the statement's snapshot. The caller is connected to SPI.
+    pub fn open(sql: &str, args: &[DatumWithOid]) -> Result<Self> {
+        let sql = CString::new(sql).map_err(|_| Error::Internal("a query holds a NUL".to_owned()))?;
+        let mut types: Vec<pg_sys::Oid> = args.iter().map(DatumWithOid::oid).collect();
+        let mut values: Vec<pg_sys::Datum> =
+            args.iter().map(|arg| arg.datum().map_or(pg_sys::Datum::null(), |d| d.sans_lifetime())).collect();
+        let nulls: Vec<std::ffi::c_char> =
+            args.iter().map(|arg| if arg.datum().is_some() { b' ' } else { b'n' } as _).collect();
+        // SAFETY: the arrays have one element per argument and live until the cursor is open, which
+        // copies the arguments.
+        unsafe {
+            let plan = pg_sys::SPI_prepare(sql.as_ptr(), args.len() as i32, types.as_mut_ptr());
+            if plan.is_null() {
+                let code = pg_sys::SPI_result;
+                return Err(Error::Internal(format!("SPI_prepare returned {code}")));
+            }
+            let statements = pg_sys::SPI_plan_get_plan_sources(plan).as_ref().map_or(0, |list| list.length);
+            if statements != 1 {
+                return Err(Error::Argument(format!("a query must be one statement, not {statements}")));
+            }
+            let (name, values) = (std::ptr::null(), values.as_mut_ptr());
+            Ok(Portal(pg_sys::SPI_cursor_open(name, plan, values, nulls.as_ptr(), true)))
         }
-        let portal =
-            pg_sys::SPI_cursor_open(std::ptr::null(), plan, values.as_mut_ptr(), nulls.as_ptr(), true);
-        let fetch = open(&Columns { descriptor: (*portal).tupDesc })?;
+    }
+
+    /// The open portal of that name, if there is one.
+    pub fn find(name: &CStr) -> Option<Self> {
+        // SAFETY: a C string; the result is NULL or an open portal.
+        let found = unsafe { pg_sys::SPI_cursor_find(name.as_ptr()) };
+        (!found.is_null()).then_some(Portal(found))
+    }
+
+    /// The name, which no other open portal has.
+    pub fn name(&self) -> CString {
+        // SAFETY: the portal is open, and its name is a C string.
+        unsafe { CStr::from_ptr((*self.0).name).to_owned() }
+    }
+
+    pub fn columns(&self) -> Columns {
+        // SAFETY: the portal is open.
+        unsafe { Columns { descriptor: (*self.0).tupDesc, expected_rows: expected_rows(self.0) } }
+    }
+
+    /// Shows the next rows to `each`, up to `most` of them or until it returns false; how many it has seen.
+    /// The caller is connected to SPI.
+    pub fn fetch(&self, most: i64, mut each: impl FnMut(&Row) -> Result<bool>) -> Result<usize> {
+        check_for_interrupts!();
         // What detoasting allocates is freed after every row: an image may be large.
         let mut scratch = PgMemoryContexts::new("susx rows");
-        loop {
-            check_for_interrupts!();
-            pg_sys::SPI_cursor_fetch(portal, true, fetch);
+        let mut shown = 0;
+        // SAFETY: the portal is open, and its tuples are used before they are freed.
+        unsafe {
+            pg_sys::SPI_cursor_fetch(self.0, true, most);
             let (table, count) = (pg_sys::SPI_tuptable, pg_sys::SPI_processed as usize);
-            let Some(rows) = table.as_ref().filter(|_| count > 0) else { break };
-            let mut wants_more = true;
-            for i in 0..count {
-                let row = Row { tuple: *rows.vals.add(i), descriptor: rows.tupdesc };
-                wants_more = scratch.switch_to(|_| each(&row))?;
+            let Some(rows) = table.as_ref() else { return Ok(0) };
+            while shown < count {
+                let row = Row { tuple: *rows.vals.add(shown), descriptor: rows.tupdesc };
+                shown += 1;
+                let wants_more = scratch.switch_to(|_| each(&row))?;
                 scratch.reset();
                 if !wants_more {
                     break;
                 }
             }
             pg_sys::SPI_freetuptable(table);
-            if !wants_more {
-                break;
-            }
         }
-        pg_sys::SPI_cursor_close(portal);
+        Ok(shown)
     }
-    Ok(())
+
+    pub fn close(self) {
+        // SAFETY: the portal is open, and not running.
+        unsafe { pg_sys::SPI_cursor_close(self.0) };
+    }
+}
+
+/// What the planner expects of a query.
+///
+/// # Safety
+///
+/// The portal is open.
+unsafe fn expected_rows(portal: pg_sys::Portal) -> Option<u64> {
+    // SAFETY: its statements are a list of planned ones, one of which is what the portal runs; a utility
+    // statement has no plan.
+    let rows = unsafe {
+        let statement = pg_sys::list_nth((*portal).stmts, 0).cast::<pg_sys::PlannedStmt>();
+        (*statement).planTree.as_ref()?.plan_rows
+    };
+    Some(rows as u64)
 }

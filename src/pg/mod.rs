@@ -1,11 +1,12 @@
 //! Everything that touches PostgreSQL's internals.
 
+pub mod any;
 pub mod catalog;
 pub mod client;
+mod cursor;
 pub mod error;
 pub mod guc;
 pub mod jsonb;
-#[allow(dead_code)] // Until the calls that report it are here.
 pub mod progress;
 pub mod regclass;
 pub mod relcache;

@@ -8,6 +8,7 @@ use std::ffi::{CStr, CString};
 use pgrx::datum::DatumWithOid;
 use pgrx::{FromDatum, IntoDatum, PgMemoryContexts, check_for_interrupts, pg_sys};
 
+use super::any::AnyValue;
 use super::error::{Error, Result};
 
 /// Rows that a cursor brings at a time.
@@ -69,6 +70,16 @@ impl Row {
     /// As [`get`](Self::get), for a column that is declared NOT NULL.
     pub fn required<T: FromDatum + IntoDatum>(&self, column: i32) -> Result<T> {
         self.get(column)?.ok_or_else(|| Error::Internal(format!("column {column} is NULL")))
+    }
+
+    /// The value of a column of whatever type, which is the column's own.
+    pub fn any(&self, column: i32, type_oid: pg_sys::Oid) -> Option<AnyValue> {
+        let mut is_null = false;
+        // SAFETY: as above.
+        unsafe {
+            let datum = pg_sys::SPI_getbinval(self.tuple, self.descriptor, column, &mut is_null);
+            (!is_null).then(|| AnyValue::copy(datum, type_oid))
+        }
     }
 
     /// The value of a column of any type as text, by the type's output function.
@@ -221,11 +232,7 @@ impl Portal {
 ///
 /// The portal is open.
 unsafe fn expected_rows(portal: pg_sys::Portal) -> Option<u64> {
-    // SAFETY: its statements are a list of planned ones, one of which is what the portal runs; a utility
-    // statement has no plan.
-    let rows = unsafe {
-        let statement = pg_sys::list_nth((*portal).stmts, 0).cast::<pg_sys::PlannedStmt>();
-        (*statement).planTree.as_ref()?.plan_rows
-    };
+    // SAFETY: as above; a utility statement has no plan.
+    let rows = unsafe { pg_sys::PortalGetPrimaryStmt(portal).as_ref()?.planTree.as_ref()?.plan_rows };
     Some(rows as u64)
 }

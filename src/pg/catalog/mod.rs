@@ -4,6 +4,7 @@
 //! that nothing depends on the caller's search_path.
 
 pub mod classifier;
+pub mod keyed;
 pub mod labelled;
 pub mod pool;
 
@@ -45,6 +46,12 @@ pub fn vector_type() -> pg_sys::Oid {
         }
     }
     VECTOR_TYPE.get()
+}
+
+/// A type as SQL names it.
+fn type_name(type_oid: pg_sys::Oid) -> String {
+    // SAFETY: returns a palloc'd C string for any OID.
+    unsafe { CStr::from_ptr(pg_sys::format_type_be(type_oid)) }.to_string_lossy().into_owned()
 }
 
 /// pgvector's schema, quoted.

@@ -59,7 +59,9 @@ COMMENT ON FUNCTION susx.classify(regclass, vector, integer, text) IS
 COMMENT ON FUNCTION susx.classify(regclass, bytea, integer, text) IS
     'The k best categories of an image file with their scores and probabilities';
 COMMENT ON FUNCTION susx.classify_rows(regclass, text, anyelement, integer, text) IS
-    'The k best categories of every row of a query of keys with images or embeddings, in batches';
+    'The k best categories of every row of a query of keys with images or embeddings; key gives the keys'' type';
+COMMENT ON FUNCTION susx.classify_rows(regclass, text, integer, text) IS
+    'The k best categories of every row of a query of bigint keys with images or embeddings';
 COMMENT ON FUNCTION susx.label(regclass, vector, text) IS
     'The best category of an embedding';
 COMMENT ON FUNCTION susx.label(regclass, bytea, text) IS
@@ -86,6 +88,7 @@ COMMENT ON EVENT TRIGGER susx_forget_dropped IS
     'Deletes the settings of dropped classifiers';
 
 ALTER FUNCTION susx.classify_rows(regclass, text, anyelement, integer, text) ROWS 10000;
+ALTER FUNCTION susx.classify_rows(regclass, text, integer, text) ROWS 10000;
 ALTER FUNCTION susx.stat_get_progress() ROWS 10;
 
 -- How far the long calls of all sessions have come.

@@ -39,12 +39,15 @@ type Row = (Option<AnyValue>, Option<i32>, Option<String>, Option<f32>, Option<f
 
 /// The `k` best categories of every row of a query: its key, and its image or embedding. `key` only says
 /// of what type the keys are. No row for NULL. Parallel unsafe: the query may be anything.
+///
+/// `key` has no default: PostgreSQL, asking for the columns of a call in FROM, looks for the type at this
+/// argument's place in the call as it is written. Hence the other function of this name.
 #[pg_extern(stable, parallel_unsafe, cost = 1000000)]
 #[allow(clippy::type_complexity)]
 fn classify_rows(
     classifier: Option<RegClass>,
     query: Option<&str>,
-    key: default!(Option<AnyElement>, "NULL::bigint"),
+    key: Option<AnyElement>,
     k: default!(Option<i32>, "1"),
     method: default!(Option<&str>, "NULL"),
     fcinfo: pg_sys::FunctionCallInfo,
@@ -63,21 +66,64 @@ fn classify_rows(
     ErrorReport,
 > {
     let _ = key;
-    let (Some(classifier), Some(query)) = (classifier, query) else { return Ok(TableIterator::new([])) };
+    // SAFETY: it is this call's.
+    let key_type = unsafe { argument_type(fcinfo, 2) };
+    let rows = answers(classifier, query, key_type, k, method)?;
+    Ok(TableIterator::new(rows.into_iter().flatten()))
+}
+
+/// As above, with keys of type bigint.
+#[pg_extern(name = "classify_rows", stable, parallel_unsafe, cost = 1000000)]
+#[allow(clippy::type_complexity)]
+fn classify_bigint_rows(
+    classifier: Option<RegClass>,
+    query: Option<&str>,
+    k: default!(Option<i32>, "1"),
+    method: default!(Option<&str>, "NULL"),
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(key, Option<i64>),
+            name!(rank, Option<i32>),
+            name!(category, Option<String>),
+            name!(score, Option<f32>),
+            name!(probability, Option<f32>),
+            name!(error, Option<String>),
+        ),
+    >,
+    ErrorReport,
+> {
+    let rows = answers(classifier, query, pg_sys::INT8OID, k, method)?;
+    Ok(TableIterator::new(rows.into_iter().flatten().map(
+        |(key, rank, category, score, probability, error)| {
+            // SAFETY: the query's keys pass for bigint, as was checked.
+            let key = key.and_then(|key| unsafe { key.into_value() });
+            (key, rank, category, score, probability, error)
+        },
+    )))
+}
+
+fn answers(
+    classifier: Option<RegClass>,
+    query: Option<&str>,
+    key_type: pg_sys::Oid,
+    k: Option<i32>,
+    method: Option<&str>,
+) -> Result<Option<Answers>> {
+    let (Some(classifier), Some(query)) = (classifier, query) else { return Ok(None) };
     let k = Error::at_least_one(k.unwrap_or(1), "k")?;
     let mut progress = Progress::start(Command::ClassifyRows, classifier);
     let fitted = fitted::get(classifier)?;
     let method = fitted.method(method)?;
-    // SAFETY: it is this call's.
-    let key_type = unsafe { argument_type(fcinfo, 2) };
     let query = KeyedQuery::open(query, key_type)?;
     let stream = match (query.kind(), &fitted.settings.model) {
         (Kind::Embedding, _) => None,
-        (Kind::Image, None) => return Err(Error::NoModel(fitted.name.clone()).into()),
+        (Kind::Image, None) => return Err(Error::NoModel(fitted.name.clone())),
         (Kind::Image, Some(model)) => Some(Stream::new(Some(model))),
     };
     progress.phase(Phase::Classifying, query.expected_rows());
-    let answers = Answers {
+    Ok(Some(Answers {
         fitted,
         method,
         k,
@@ -90,8 +136,7 @@ fn classify_rows(
         ready: VecDeque::new(),
         current: Vec::new().into_iter(),
         progress,
-    };
-    Ok(TableIterator::new(answers))
+    }))
 }
 
 /// The answers to all rows, worked out batch by batch.

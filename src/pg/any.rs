@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use pgrx::callconv::{BoxRet, FcInfo};
 use pgrx::datum::Datum;
-use pgrx::{IntoDatum, impl_sql_translatable, pg_sys, varlena};
+use pgrx::{FromDatum, IntoDatum, impl_sql_translatable, pg_sys, varlena};
 
 /// A copy of a value that is not NULL. A value that is stored out of line stays so.
 #[derive(Clone, Debug)]
@@ -43,6 +43,14 @@ impl AnyValue {
             std::ptr::copy_nonoverlapping(start, words.as_mut_ptr().cast(), length);
             AnyValue(Content::PointedAt(words.into(), length))
         }
+    }
+
+    /// # Safety
+    ///
+    /// The value is of a type that is represented as `T`'s.
+    pub unsafe fn into_value<T: FromDatum>(self) -> Option<T> {
+        // SAFETY: as above.
+        self.into_datum().and_then(|datum| unsafe { T::from_datum(datum, false) })
     }
 
     /// Bytes on the heap.

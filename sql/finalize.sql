@@ -75,6 +75,10 @@ COMMENT ON FUNCTION susx.classify(regclass, vector, integer, text) IS
     'The k best categories of an embedding with their scores and probabilities';
 COMMENT ON FUNCTION susx.classify(regclass, bytea, integer, text) IS
     'The k best categories of an image file with their scores and probabilities';
+COMMENT ON FUNCTION susx.classify_rows(regclass, text, anyelement, integer, text) IS
+    'The k best categories of every row of a query of keys with images or embeddings; key gives the keys'' type';
+COMMENT ON FUNCTION susx.classify_rows(regclass, text, integer, text) IS
+    'The k best categories of every row of a query of bigint keys with images or embeddings';
 COMMENT ON FUNCTION susx.label(regclass, vector, text) IS
     'The best category of an embedding';
 COMMENT ON FUNCTION susx.label(regclass, bytea, text) IS
@@ -99,3 +103,32 @@ COMMENT ON FUNCTION susx.forget_dropped() IS
     'Event trigger: deletes the settings of dropped classifiers and the errors of dropped tables';
 COMMENT ON EVENT TRIGGER susx_forget_dropped IS
     'Deletes the settings of dropped classifiers and the errors of dropped tables';
+
+ALTER FUNCTION susx.classify_rows(regclass, text, anyelement, integer, text) ROWS 10000;
+ALTER FUNCTION susx.classify_rows(regclass, text, integer, text) ROWS 10000;
+ALTER FUNCTION susx.stat_get_progress() ROWS 10;
+
+-- How far the long calls of all sessions have come.
+CREATE VIEW susx.stat_progress AS
+    SELECT p.pid, d.datname AS database, pg_catalog.pg_get_userbyid(p.usesysid) AS usename, p.relation,
+           p.command, p.phase, p.done, p.total, p.failed, p.started, p.rate, p.estimated_end
+    FROM susx.stat_get_progress() p
+    LEFT JOIN pg_catalog.pg_database d ON d.oid OPERATOR(pg_catalog.=) p.datid;
+GRANT SELECT ON susx.stat_progress TO PUBLIC;
+
+COMMENT ON FUNCTION susx.stat_get_progress() IS
+    'What susx.stat_progress shows';
+COMMENT ON VIEW susx.stat_progress IS
+    'How far long calls have come, in all sessions; another user''s work is seen with pg_read_all_stats';
+COMMENT ON COLUMN susx.stat_progress.pid IS 'Process of the session';
+COMMENT ON COLUMN susx.stat_progress.database IS 'Database of the session';
+COMMENT ON COLUMN susx.stat_progress.usename IS 'User of the session';
+COMMENT ON COLUMN susx.stat_progress.relation IS 'The table or the classifier that is worked on; NULL: in another database';
+COMMENT ON COLUMN susx.stat_progress.command IS 'Function or procedure that was called';
+COMMENT ON COLUMN susx.stat_progress.phase IS 'preparing, reading, embedding, classifying, searching or writing';
+COMMENT ON COLUMN susx.stat_progress.done IS 'Rows of this phase that are done, or prompts where an index is asked';
+COMMENT ON COLUMN susx.stat_progress.total IS 'How many there are, for a query of the caller''s as the planner expects; NULL: not known';
+COMMENT ON COLUMN susx.stat_progress.failed IS 'Rows of the call that failed';
+COMMENT ON COLUMN susx.stat_progress.started IS 'When the call began';
+COMMENT ON COLUMN susx.stat_progress.rate IS 'Done per second in this phase';
+COMMENT ON COLUMN susx.stat_progress.estimated_end IS 'When this phase will end at that rate';

@@ -1,5 +1,7 @@
 //! How right a classifier is on labelled images.
 
+use std::cell::RefCell;
+
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use susx_core::evaluate::{Evaluation, Figures};
@@ -8,6 +10,7 @@ use susx_core::tip_x::top_k;
 use crate::fitted::{self, Fitted};
 use crate::labelled::{self, Space};
 use crate::pg::error::Result;
+use crate::pg::progress::{Command, Phase, Progress};
 use crate::pg::regclass::RegClass;
 
 /// Category, images, images that could not be read, and the shares.
@@ -40,8 +43,9 @@ fn evaluate(
     let (Some(classifier), Some(query)) = (classifier, labelled_query) else {
         return Ok(TableIterator::new([]));
     };
+    let progress = Progress::start(Command::Evaluate, classifier);
     let fitted = fitted::get(classifier)?;
-    let evaluation = classify(&fitted, query, method)?;
+    let evaluation = classify(&fitted, query, method, progress)?;
     let names = fitted.tip_x.categories().iter().cloned().map(Some);
     let mut rows = vec![row(None, evaluation.overall())];
     rows.extend(names.zip(evaluation.categories()).map(|(name, figures)| row(name, figures)));
@@ -63,8 +67,9 @@ fn confusion_matrix(
     let (Some(classifier), Some(query)) = (classifier, labelled_query) else {
         return Ok(TableIterator::new([]));
     };
+    let progress = Progress::start(Command::ConfusionMatrix, classifier);
     let fitted = fitted::get(classifier)?;
-    let evaluation = classify(&fitted, query, method)?;
+    let evaluation = classify(&fitted, query, method, progress)?;
     let name = |category: usize| fitted.tip_x.categories()[category].clone();
     let rows: Vec<_> = evaluation
         .confusion()
@@ -74,16 +79,19 @@ fn confusion_matrix(
 }
 
 /// Classifies every row of a query.
-fn classify(fitted: &Fitted, query: &str, method: Option<&str>) -> Result<Evaluation> {
+fn classify(fitted: &Fitted, query: &str, method: Option<&str>, progress: Progress) -> Result<Evaluation> {
     let method = fitted.method(method)?;
     let space = Space::new(&fitted.name, &fitted.settings, &fitted.tip_x);
     let mut evaluation = Evaluation::new(space.categories.len());
-    let unreadable = labelled::read(&space, query, |features, truths| {
+    let progress = RefCell::new(progress);
+    let begin = |expected| progress.borrow_mut().phase(Phase::Classifying, expected);
+    let unreadable = labelled::read(&space, query, begin, |features, truths, failed| {
         let logits = fitted.tip_x.logits(features, method);
         for (logits, &truth) in logits.rows().into_iter().zip(truths) {
             let best = top_k(&logits.to_vec(), Evaluation::TOP);
             evaluation.record(truth, best.into_iter().map(|ranked| ranked.category));
         }
+        progress.borrow_mut().advance(truths.len() as u64 + failed, failed);
         Ok(())
     })?;
     for (truth, &images) in unreadable.per_category.iter().enumerate() {

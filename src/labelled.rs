@@ -55,22 +55,28 @@ impl Unreadable {
     }
 }
 
-/// Shows the rows of a query in batches: unit features (n x d, n > 0) and their categories' indices (n).
-/// Memory is bounded, however many rows there are. A WARNING says how many could not be used.
+/// Shows the rows of a query in batches: unit features (n x d), their categories' indices (n), and how many
+/// rows since the last batch could not be used. Before the first, `begin` gets the number of rows that the
+/// planner expects. Memory is bounded, however many rows there are. A WARNING says how many could not be
+/// used.
 ///
 /// Errors for what PostgreSQL says to the query, for rows without a category or with one that the
 /// classifier does not have, and for embeddings of other dimensions.
 pub fn read(
     space: &Space,
     query: &str,
-    each: impl FnMut(ArrayView2<f32>, &[usize]) -> Result<()>,
+    begin: impl FnOnce(Option<u64>),
+    each: impl FnMut(ArrayView2<f32>, &[usize], u64) -> Result<()>,
 ) -> Result<Unreadable> {
     let mut batch = Batch::new(space, each);
-    let accepts = |kind| match (kind, space.model) {
+    let open = |kind, expected| match (kind, space.model) {
         (Kind::Image, None) => Err(Error::NoModel(space.classifier.to_owned())),
-        _ => Ok(()),
+        _ => {
+            begin(expected);
+            Ok(())
+        }
     };
-    labelled::read(query, accepts, |row| batch.push(row))?;
+    labelled::read(query, open, |row| batch.push(row))?;
     batch.flush()?;
     let unreadable = batch.unreadable();
     if let Some(first) = &unreadable.first {
@@ -93,11 +99,13 @@ struct Batch<'a, F> {
     images: Vec<(u64, usize, Vec<u8>)>,
     image_bytes: usize,
     unreadable: Vec<u64>,
+    /// How many of them `each` has been told of.
+    told: u64,
     /// Row and reason.
     first: Option<(u64, String)>,
 }
 
-impl<'a, F: FnMut(ArrayView2<f32>, &[usize]) -> Result<()>> Batch<'a, F> {
+impl<'a, F: FnMut(ArrayView2<f32>, &[usize], u64) -> Result<()>> Batch<'a, F> {
     fn new(space: &'a Space<'a>, each: F) -> Self {
         Batch {
             space,
@@ -108,6 +116,7 @@ impl<'a, F: FnMut(ArrayView2<f32>, &[usize]) -> Result<()>> Batch<'a, F> {
             images: Vec::new(),
             image_bytes: 0,
             unreadable: vec![0; space.categories.len()],
+            told: 0,
             first: None,
         }
     }
@@ -180,11 +189,13 @@ impl<'a, F: FnMut(ArrayView2<f32>, &[usize]) -> Result<()>> Batch<'a, F> {
                 }
             }
         }
-        if !self.category.is_empty() {
+        let refused: u64 = self.unreadable.iter().sum();
+        if !self.category.is_empty() || refused > self.told {
             let features =
                 ArrayView2::from_shape((self.category.len(), self.space.dimensions), &self.features)
                     .map_err(Error::internal)?;
-            (self.each)(features, &self.category)?;
+            (self.each)(features, &self.category, refused - self.told)?;
+            self.told = refused;
             self.features.clear();
             self.category.clear();
         }

@@ -12,15 +12,18 @@
 //! * [`support_set`] - support images retrieved from a pool;
 //! * [`embed_row`] - the rows that are written by hand;
 //! * [`classify`] - labels;
+//! * [`classify_rows`] - labels of all rows of a query;
 //! * [`explain`] - why an image has its label;
 //! * [`evaluate`] - how right labels are;
-//! * [`tune`] - settings that are right most often.
+//! * [`tune`] - settings that are right most often;
+//! * [`stat_progress`] - how far long calls have come.
 //!
 //! They stand on [`pg`], which is everything that touches PostgreSQL's internals, and on `susx-core`,
 //! which knows the method and nothing of PostgreSQL. Inference runs in the process `susx-server`.
 
 mod classifier;
 mod classify;
+mod classify_rows;
 mod embed;
 mod embed_on_write;
 mod embed_row;
@@ -35,6 +38,7 @@ mod labelled;
 mod model;
 mod pg;
 mod prompts;
+mod stat_progress;
 mod support_set;
 mod tune;
 

@@ -11,6 +11,7 @@ use crate::fitted;
 use crate::pg::catalog::classifier as catalog;
 use crate::pg::catalog::pool::{Pool, Retrieved, with_iterative_scans};
 use crate::pg::error::{Error, Result};
+use crate::pg::progress::{Command, Phase, Progress};
 use crate::pg::regclass::RegClass;
 use crate::pg::vector::Vector;
 
@@ -42,6 +43,7 @@ fn build_support_set(
     let exclusive = Error::required(exclusive, "exclusive")?;
     let per_class = Error::at_least_one(Error::required(per_class, "per_class")?, "per_class")?;
     classifier.open_for_reading()?;
+    let mut progress = Progress::start(Command::BuildSupportSet, classifier);
     catalog::settings(classifier)?;
     let pool = Pool::open(pool, embedding_column, image_column, key_column)?;
     let support_set = fitted::support_set(classifier)?;
@@ -49,11 +51,13 @@ fn build_support_set(
 
     let retrieval = Retrieval::new(&support_set, prompts.embeddings, prompts.category, per_class, exclusive);
     let retrieval = if pool.has_index() {
-        with_iterative_scans(|| ask_the_index(&pool, retrieval, per_class))?
+        with_iterative_scans(|| ask_the_index(&pool, retrieval, per_class, &mut progress))?
     } else {
-        scan(&pool, retrieval, support_set.dimensions())?
+        scan(&pool, retrieval, support_set.dimensions(), &mut progress)?
     };
-    let chosen = retrieval.select().into_iter().map(|image| Retrieved {
+    let chosen = retrieval.select();
+    progress.phase(Phase::Writing, Some(chosen.len() as u64));
+    let chosen = chosen.into_iter().map(|image| Retrieved {
         category: support_set.categories()[image.category].clone(),
         prompt: prompts.text[image.prompt].clone(),
         key: image.key,
@@ -154,12 +158,20 @@ impl Batch {
 }
 
 /// Looks at every image of the pool once.
-fn scan(pool: &Pool, mut retrieval: Retrieval, dimensions: usize) -> Result<Retrieval> {
+fn scan(
+    pool: &Pool,
+    mut retrieval: Retrieval,
+    dimensions: usize,
+    progress: &mut Progress,
+) -> Result<Retrieval> {
+    // Counting them does not read the embeddings, which are stored out of line.
+    progress.phase(Phase::Reading, Some(pool.count()?));
     let mut batch = Batch::new(dimensions);
     pool.read(|key, embedding| {
         batch.push(key, &embedding)?;
         if batch.keys.len() == BATCH {
             retrieval.offer(&batch.keys, batch.features()?);
+            progress.advance(BATCH as u64, 0);
             batch.clear();
         }
         Ok(())
@@ -173,8 +185,14 @@ fn scan(pool: &Pool, mut retrieval: Retrieval, dimensions: usize) -> Result<Retr
 
 /// Asks pgvector's index for every prompt's nearest images, more and more of them until enough are
 /// nearest to the prompt's own category.
-fn ask_the_index(pool: &Pool, mut retrieval: Retrieval, per_class: usize) -> Result<Retrieval> {
+fn ask_the_index(
+    pool: &Pool,
+    mut retrieval: Retrieval,
+    per_class: usize,
+    progress: &mut Progress,
+) -> Result<Retrieval> {
     let prompts = retrieval.prompts().to_owned();
+    progress.phase(Phase::Reading, Some(prompts.nrows() as u64));
     for (prompt, query) in prompts.rows().into_iter().enumerate() {
         let query = query.to_vec();
         let mut limit = per_class.saturating_mul(4).min(INDEX_LIMIT);
@@ -188,6 +206,7 @@ fn ask_the_index(pool: &Pool, mut retrieval: Retrieval, per_class: usize) -> Res
             }
             limit = limit.saturating_mul(4).min(INDEX_LIMIT);
         }
+        progress.advance(1, 0);
     }
     Ok(retrieval)
 }

@@ -63,6 +63,11 @@ pub enum Error {
     NoLabel(u64),
     #[error("{0}")]
     Columns(String),
+    /// What is wrong with the columns of a query with keys.
+    #[error("{message}")]
+    KeyedColumns { message: String, hint: String },
+    #[error("the query that was being read has been closed")]
+    CursorClosed,
     #[error("a row of kind \"{kind}\" without an embedding needs {needed}")]
     NothingToEmbed { kind: String, needed: &'static str },
     #[error("susx.embed_row() must be fired BEFORE INSERT OR UPDATE, FOR EACH ROW")]
@@ -163,7 +168,8 @@ impl Error {
             Error::NoModel(_) | Error::NoSupport(_) => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Error::Null(_) | Error::NoLabel(_) => ERRCODE_NULL_VALUE_NOT_ALLOWED,
             Error::Row { source, .. } => source.sqlstate(),
-            Error::Columns(_) => ERRCODE_DATATYPE_MISMATCH,
+            Error::Columns(_) | Error::KeyedColumns { .. } => ERRCODE_DATATYPE_MISMATCH,
+            Error::CursorClosed => ERRCODE_INVALID_CURSOR_STATE,
             Error::Prompt(_) | Error::Cupl(_) | Error::Argument(_) | Error::ArgumentWithHint { .. } => {
                 ERRCODE_INVALID_PARAMETER_VALUE
             }
@@ -223,7 +229,11 @@ impl Error {
             Error::Param(ParamError::UnknownMethod(_)) => {
                 Some(format!("Methods: {}.", Method::ALL.map(Method::name).join(", ")))
             }
-            Error::ArgumentWithHint { hint, .. } => Some(hint.clone()),
+            Error::CursorClosed => Some(
+                "ROLLBACK TO closes what was opened after the savepoint, COMMIT everything. Start the call again."
+                    .to_owned(),
+            ),
+            Error::KeyedColumns { hint, .. } | Error::ArgumentWithHint { hint, .. } => Some(hint.clone()),
             Error::Row { source, .. } => source.hint(),
             Error::NoLabel(_) => Some("Leave out unlabelled rows: WHERE ... IS NOT NULL.".to_owned()),
             Error::Columns(_) => {

@@ -1,13 +1,14 @@
 //! Everything that touches PostgreSQL's internals.
 
+pub mod any;
 pub mod catalog;
 pub mod client;
+mod cursor;
 pub mod error;
 pub mod guc;
 pub mod jsonb;
 pub mod name;
 pub mod procedure;
-#[allow(dead_code)] // Until all the calls that report it are here.
 pub mod progress;
 pub mod regclass;
 pub mod relcache;

@@ -8,6 +8,7 @@ use std::ffi::{CStr, CString};
 use pgrx::datum::DatumWithOid;
 use pgrx::{FromDatum, IntoDatum, PgMemoryContexts, PgTrigger, check_for_interrupts, pg_sys};
 
+use super::any::AnyValue;
 use super::error::{Error, Result};
 
 /// Rows that a cursor brings at a time.
@@ -17,6 +18,7 @@ const FETCH: i64 = 256;
 #[derive(Debug)]
 pub struct Columns {
     descriptor: pg_sys::TupleDesc,
+    expected_rows: Option<u64>,
 }
 
 impl Columns {
@@ -30,6 +32,11 @@ impl Columns {
     pub fn type_oid(&self, column: i32) -> pg_sys::Oid {
         // SAFETY: as above; the OID is invalid for a column that does not exist.
         unsafe { pg_sys::SPI_gettypeid(self.descriptor, column) }
+    }
+
+    /// How many rows the planner expects.
+    pub fn expected_rows(&self) -> Option<u64> {
+        self.expected_rows
     }
 }
 
@@ -101,6 +108,16 @@ impl Row {
         (!is_null).then_some(datum)
     }
 
+    /// The value of a column of whatever type, which is the column's own.
+    pub fn any(&self, column: i32, type_oid: pg_sys::Oid) -> Option<AnyValue> {
+        let mut is_null = false;
+        // SAFETY: as above.
+        unsafe {
+            let datum = pg_sys::SPI_getbinval(self.tuple, self.descriptor, column, &mut is_null);
+            (!is_null).then(|| AnyValue::copy(datum, type_oid))
+        }
+    }
+
     /// The value of a column of any type as text, by the type's output function.
     pub fn text(&self, column: i32) -> Option<String> {
         // SAFETY: as above; the result is NULL or a palloc'd C string.
@@ -113,10 +130,10 @@ impl Row {
 
 /// Ends the SPI connection that it stands for.
 #[derive(Debug)]
-struct Connection;
+pub(super) struct Connection;
 
 impl Connection {
-    fn open() -> Result<Self> {
+    pub fn open() -> Result<Self> {
         // SAFETY: balanced by SPI_finish in drop; after an ERROR PostgreSQL itself cleans up.
         match unsafe { pg_sys::SPI_connect() } {
             code if code == pg_sys::SPI_OK_CONNECT as i32 => Ok(Connection),
@@ -149,48 +166,40 @@ pub fn read_checked(
     open: impl FnOnce(&Columns) -> Result<i64>,
     mut each: impl FnMut(&Row) -> Result<bool>,
 ) -> Result<()> {
-    let mut cursor = Cursor::open(Connection::open()?, sql, args, true)?;
-    let fetch = open(&cursor.columns())?;
-    while cursor.fetch(fetch, &mut each)? {}
+    let _connection = Connection::open()?;
+    let portal = Portal::open(sql, args, true)?;
+    let fetch = open(&portal.columns())?;
+    loop {
+        let mut wants_more = true;
+        let shown = portal.fetch(fetch, |row| {
+            wants_more = each(row)?;
+            Ok(wants_more)
+        })?;
+        if shown == 0 || !wants_more {
+            break;
+        }
+    }
+    portal.close();
     Ok(())
 }
 
-/// A query whose rows are brought as they are wanted.
-///
-/// It stands on a connection to SPI: those that are opened after it must be closed before it.
+/// A query that is running. PostgreSQL closes it when the transaction ends or fails.
 #[derive(Debug)]
-pub struct Cursor {
-    portal: pg_sys::Portal,
-    /// What detoasting allocates is freed after every row: an image may be large.
-    scratch: PgMemoryContexts,
-    _connection: Connection,
-}
+pub(super) struct Portal(pg_sys::Portal);
 
-impl Cursor {
-    /// In a trigger: sees the tables of the rows before and after its statement, and in others what the
-    /// statement has written.
-    pub fn in_trigger(trigger: &PgTrigger, sql: &str) -> Result<Self> {
-        let connection = Connection::open()?;
-        let data = std::ptr::from_ref(trigger.trigger_data()).cast_mut();
-        // SAFETY: PostgreSQL's own data of the running trigger, which the connection does not outlive.
-        match unsafe { pg_sys::SPI_register_trigger_data(data) } {
-            code if code >= 0 => Self::open(connection, sql, &[], false),
-            code => Err(Error::Internal(format!("SPI_register_trigger_data returned {code}"))),
-        }
-    }
-
-    /// With `is_read_only` it reads with the statement's snapshot, else with a new one.
-    fn open(connection: Connection, sql: &str, args: &[DatumWithOid], is_read_only: bool) -> Result<Self> {
+impl Portal {
+    /// Starts a query; if it `is_read_only` with the statement's snapshot, else with a new one. The caller
+    /// is connected to SPI.
+    pub fn open(sql: &str, args: &[DatumWithOid], is_read_only: bool) -> Result<Self> {
         let sql = CString::new(sql).map_err(|_| Error::Internal("a query holds a NUL".to_owned()))?;
         let mut types: Vec<pg_sys::Oid> = args.iter().map(DatumWithOid::oid).collect();
         let mut values: Vec<pg_sys::Datum> =
             args.iter().map(|arg| arg.datum().map_or(pg_sys::Datum::null(), |d| d.sans_lifetime())).collect();
         let nulls: Vec<std::ffi::c_char> =
             args.iter().map(|arg| if arg.datum().is_some() { b' ' } else { b'n' } as _).collect();
-
-        // SAFETY: the arrays have one element per argument and live until the cursor is open, which copies
-        // the arguments.
-        let portal = unsafe {
+        // SAFETY: the arrays have one element per argument and live until the cursor is open, which
+        // copies the arguments.
+        unsafe {
             let plan = pg_sys::SPI_prepare(sql.as_ptr(), args.len() as i32, types.as_mut_ptr());
             if plan.is_null() {
                 let code = pg_sys::SPI_result;
@@ -200,46 +209,114 @@ impl Cursor {
             if statements != 1 {
                 return Err(Error::Argument(format!("a query must be one statement, not {statements}")));
             }
-            let (values, nulls) = (values.as_mut_ptr(), nulls.as_ptr());
-            pg_sys::SPI_cursor_open(std::ptr::null(), plan, values, nulls, is_read_only)
-        };
-        Ok(Cursor { portal, scratch: PgMemoryContexts::new("susx rows"), _connection: connection })
+            let (name, values) = (std::ptr::null(), values.as_mut_ptr());
+            Ok(Portal(pg_sys::SPI_cursor_open(name, plan, values, nulls.as_ptr(), is_read_only)))
+        }
     }
 
-    fn columns(&self) -> Columns {
+    /// The open portal of that name, if there is one.
+    pub fn find(name: &CStr) -> Option<Self> {
+        // SAFETY: a C string; the result is NULL or an open portal.
+        let found = unsafe { pg_sys::SPI_cursor_find(name.as_ptr()) };
+        (!found.is_null()).then_some(Portal(found))
+    }
+
+    /// The name, which no other open portal has.
+    pub fn name(&self) -> CString {
+        // SAFETY: the portal is open, and its name is a C string.
+        unsafe { CStr::from_ptr((*self.0).name).to_owned() }
+    }
+
+    pub fn columns(&self) -> Columns {
         // SAFETY: the portal is open.
-        Columns { descriptor: unsafe { (*self.portal).tupDesc } }
+        unsafe { Columns { descriptor: (*self.0).tupDesc, expected_rows: expected_rows(self.0) } }
     }
 
-    /// Shows up to `count` more rows to `each`, until that returns false; whether there may be more.
-    pub fn fetch(&mut self, count: i64, mut each: impl FnMut(&Row) -> Result<bool>) -> Result<bool> {
+    /// Shows the next rows to `each`, up to `most` of them or until it returns false; how many it has seen.
+    /// The caller is connected to SPI.
+    pub fn fetch(&self, most: i64, mut each: impl FnMut(&Row) -> Result<bool>) -> Result<usize> {
         check_for_interrupts!();
+        // What detoasting allocates is freed after every row: an image may be large.
+        let mut scratch = PgMemoryContexts::new("susx rows");
+        let mut shown = 0;
         // SAFETY: the portal is open, and its tuples are used before they are freed.
         unsafe {
-            pg_sys::SPI_cursor_fetch(self.portal, true, count);
+            pg_sys::SPI_cursor_fetch(self.0, true, most);
             let (table, count) = (pg_sys::SPI_tuptable, pg_sys::SPI_processed as usize);
-            let Some(rows) = table.as_ref().filter(|_| count > 0) else { return Ok(false) };
-            let mut wants_more = true;
-            for i in 0..count {
-                let row = Row { tuple: *rows.vals.add(i), descriptor: rows.tupdesc };
-                wants_more = self.scratch.switch_to(|_| each(&row))?;
-                self.scratch.reset();
+            let Some(rows) = table.as_ref() else { return Ok(0) };
+            while shown < count {
+                let row = Row { tuple: *rows.vals.add(shown), descriptor: rows.tupdesc };
+                shown += 1;
+                let wants_more = scratch.switch_to(|_| each(&row))?;
+                scratch.reset();
                 if !wants_more {
                     break;
                 }
             }
             pg_sys::SPI_freetuptable(table);
-            Ok(wants_more)
         }
+        Ok(shown)
+    }
+
+    pub fn close(self) {
+        // SAFETY: the portal is open, and not running.
+        unsafe { pg_sys::SPI_cursor_close(self.0) };
     }
 }
 
-impl Drop for Cursor {
+/// What the planner expects of a query.
+///
+/// # Safety
+///
+/// The portal is open.
+unsafe fn expected_rows(portal: pg_sys::Portal) -> Option<u64> {
+    // SAFETY: as above; a utility statement has no plan.
+    let rows = unsafe { pg_sys::PortalGetPrimaryStmt(portal).as_ref()?.planTree.as_ref()?.plan_rows };
+    Some(rows as u64)
+}
+
+/// A query of a trigger, whose rows are brought as they are wanted.
+///
+/// It stands on a connection to SPI: those that are opened after it must be closed before it.
+#[derive(Debug)]
+pub struct TriggerCursor {
+    /// `None` when it is closed.
+    portal: Option<Portal>,
+    _connection: Connection,
+}
+
+impl TriggerCursor {
+    /// Sees the tables of the rows before and after the trigger's statement, and in others what the
+    /// statement has written.
+    pub fn in_trigger(trigger: &PgTrigger, sql: &str) -> Result<Self> {
+        let connection = Connection::open()?;
+        let data = std::ptr::from_ref(trigger.trigger_data()).cast_mut();
+        // SAFETY: PostgreSQL's own data of the running trigger, which the connection does not outlive.
+        match unsafe { pg_sys::SPI_register_trigger_data(data) } {
+            code if code >= 0 => {
+                Ok(TriggerCursor { portal: Some(Portal::open(sql, &[], false)?), _connection: connection })
+            }
+            code => Err(Error::Internal(format!("SPI_register_trigger_data returned {code}"))),
+        }
+    }
+
+    /// Shows up to `most` more rows to `each`, until that returns false; whether there may be more.
+    pub fn fetch(&mut self, most: i64, mut each: impl FnMut(&Row) -> Result<bool>) -> Result<bool> {
+        let Some(portal) = &self.portal else { return Ok(false) };
+        let mut wants_more = true;
+        let shown = portal.fetch(most, |row| {
+            wants_more = each(row)?;
+            Ok(wants_more)
+        })?;
+        Ok(shown > 0 && wants_more)
+    }
+}
+
+impl Drop for TriggerCursor {
     fn drop(&mut self) {
         // As with the connection.
-        if !std::thread::panicking() {
-            // SAFETY: the portal is open.
-            unsafe { pg_sys::SPI_cursor_close(self.portal) };
+        if let Some(portal) = self.portal.take().filter(|_| !std::thread::panicking()) {
+            portal.close();
         }
     }
 }

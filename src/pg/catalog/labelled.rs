@@ -1,11 +1,10 @@
 //! Labelled queries: SQL that the caller wrote, whose rows are an image or an embedding and a category.
 
 use std::cell::Cell;
-use std::ffi::CStr;
 
 use pgrx::pg_sys;
 
-use super::vector_type;
+use super::{type_name, vector_type};
 use crate::pg::error::{Error, Result};
 use crate::pg::spi::{self, Columns};
 use crate::pg::vector::Vector;
@@ -38,18 +37,19 @@ pub struct Labelled {
 }
 
 /// Shows the rows of a query, with the snapshot of the running statement and the caller's rights. Its
-/// columns are checked before the first row, and `accepts` may refuse what the first one holds.
+/// columns are checked before the first row, and `begin` may refuse what the first one holds. It also
+/// gets the number of rows that the planner expects.
 pub fn read(
     query: &str,
-    accepts: impl FnOnce(Kind) -> Result<()>,
+    begin: impl FnOnce(Kind, Option<u64>) -> Result<()>,
     mut each: impl FnMut(Labelled) -> Result<()>,
 ) -> Result<()> {
     let kind = Cell::new(Kind::Embedding);
     let is_padded = Cell::new(false);
     let mut number = 0;
     let open = |columns: &Columns| {
-        kind.set(kind_of(columns)?);
-        accepts(kind.get())?;
+        kind.set(check(columns)?);
+        begin(kind.get(), columns.expected_rows())?;
         // SAFETY: the OID is of a type that exists.
         is_padded.set(unsafe { pg_sys::getBaseType(columns.type_oid(2)) } == pg_sys::BPCHAROID);
         Ok(if kind.get() == Kind::Image { 1 } else { FETCH })
@@ -69,7 +69,7 @@ pub fn read(
     })
 }
 
-fn kind_of(columns: &Columns) -> Result<Kind> {
+fn check(columns: &Columns) -> Result<Kind> {
     if columns.count() != 2 {
         return Err(Error::Columns(format!(
             "a labelled query must have two columns, an image or embedding and a category, not {}",
@@ -77,16 +77,20 @@ fn kind_of(columns: &Columns) -> Result<Kind> {
         )));
     }
     let found = columns.type_oid(1);
+    kind_of(found).ok_or_else(|| {
+        Error::Columns(format!(
+            "the first column of a labelled query must be of type bytea or vector, not {}",
+            type_name(found)
+        ))
+    })
+}
+
+/// What a column of that type holds: an image, an embedding or neither.
+pub(super) fn kind_of(type_oid: pg_sys::Oid) -> Option<Kind> {
     // SAFETY: the OID is of a type that exists.
-    match unsafe { pg_sys::getBaseType(found) } {
-        base if base == pg_sys::BYTEAOID => Ok(Kind::Image),
-        base if base == vector_type() => Ok(Kind::Embedding),
-        _ => {
-            // SAFETY: as above; returns a palloc'd C string.
-            let name = unsafe { CStr::from_ptr(pg_sys::format_type_be(found)) }.to_string_lossy();
-            Err(Error::Columns(format!(
-                "the first column of a labelled query must be of type bytea or vector, not {name}"
-            )))
-        }
+    match unsafe { pg_sys::getBaseType(type_oid) } {
+        base if base == pg_sys::BYTEAOID => Some(Kind::Image),
+        base if base == vector_type() => Some(Kind::Embedding),
+        _ => None,
     }
 }

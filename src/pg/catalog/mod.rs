@@ -7,6 +7,7 @@ pub mod classifier;
 mod column;
 pub mod errors;
 pub mod images;
+pub mod keyed;
 pub mod labelled;
 pub mod pool;
 pub mod written;
@@ -49,6 +50,12 @@ pub fn vector_type() -> pg_sys::Oid {
         }
     }
     VECTOR_TYPE.get()
+}
+
+/// A type as SQL names it.
+fn type_name(type_oid: pg_sys::Oid) -> String {
+    // SAFETY: returns a palloc'd C string for any OID.
+    unsafe { CStr::from_ptr(pg_sys::format_type_be(type_oid)) }.to_string_lossy().into_owned()
 }
 
 /// pgvector's schema, quoted.

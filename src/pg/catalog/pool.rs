@@ -60,6 +60,15 @@ impl Pool {
         self.operator.is_some()
     }
 
+    /// How many images have both a key and an embedding.
+    pub fn count(&self) -> Result<u64> {
+        let Pool { table, key, embedding, .. } = self;
+        let sql = format!(
+            "SELECT pg_catalog.count(*) FROM {table} WHERE {embedding} IS NOT NULL AND {key} IS NOT NULL"
+        );
+        Ok(first::<i64>(&sql, &[])?.map_or(0, i64::unsigned_abs))
+    }
+
     /// Shows the key and the embedding of every image that has both.
     pub fn read(&self, mut each: impl FnMut(String, Vector) -> Result<()>) -> Result<()> {
         let Pool { table, key, embedding, .. } = self;

@@ -10,7 +10,7 @@ use pgrx::spi::quote_identifier;
 use super::images::{EXACT, Images, RowId, VERSION};
 use super::with_settings;
 use crate::pg::error::Result;
-use crate::pg::spi::{Cursor, Row};
+use crate::pg::spi::{Row, TriggerCursor};
 use crate::pg::vector::Vector;
 
 /// Embeddings that are brought at a time.
@@ -40,7 +40,7 @@ pub struct WrittenRows<'a> {
     images: &'a Images,
     trigger: &'a PgTrigger<'a>,
     transition: Transition<'a>,
-    cursor: Cursor,
+    cursor: TriggerCursor,
     /// Digests of all embeddings before the statement.
     known: OnceCell<HashSet<u64>>,
 }
@@ -64,7 +64,7 @@ impl<'a> WrittenRows<'a> {
                 images.same_key("o", "n"),
             ),
         };
-        let cursor = Cursor::in_trigger(trigger, &sql)?;
+        let cursor = TriggerCursor::in_trigger(trigger, &sql)?;
         Ok(WrittenRows { images, trigger, transition, cursor, known: OnceCell::new() })
     }
 
@@ -138,7 +138,7 @@ fn embeddings(images: &Images, trigger: &PgTrigger, table: &str) -> Result<HashS
     let sql =
         format!("SELECT o.{embedding} FROM {} o WHERE o.{embedding} IS NOT NULL", quote_identifier(table));
     let mut digests = HashSet::new();
-    let mut cursor = Cursor::in_trigger(trigger, &sql)?;
+    let mut cursor = TriggerCursor::in_trigger(trigger, &sql)?;
     while cursor.fetch(FETCH, |row| {
         digests.insert(digest(&row.required(1)?));
         Ok(true)

@@ -108,6 +108,11 @@ impl Connection {
 
     /// Puts a request on its way; it is written while replies are awaited.
     pub fn send(&mut self, request: &Request) -> Result<(), CallError> {
+        // Whoever always has another frame to send would keep all that it ever sent.
+        if self.written > self.unsent.len() / 2 {
+            self.unsent.drain(..self.written);
+            self.written = 0;
+        }
         protocol::append(request, &mut self.unsent)?;
         self.outstanding += 1;
         Ok(())

@@ -160,6 +160,12 @@ impl<T: Content> Stream<T> {
         Ok(())
     }
 
+    /// Sends and receives what goes without waiting: whoever takes long over something else calls it now
+    /// and then, lest the server run out of work.
+    pub fn poll(&mut self) -> Result<()> {
+        self.advance(|connection| connection.poll())
+    }
+
     /// Waits for the oldest batch and takes its answers, one per input; `None` if there is no batch.
     pub fn next(&mut self) -> Result<Option<Vec<Embedding>>> {
         let Some(&length) = self.batches.front() else { return Ok(None) };
@@ -168,7 +174,7 @@ impl<T: Content> Stream<T> {
         }
         self.batches.pop_front();
         self.first += length as u64;
-        // What is sent again may have been answered out of order.
+        // After a loss its last inputs had their answers before they were to be sent again.
         self.next = self.next.max(self.first);
         // Every one has its answer.
         Ok(Some(self.inputs.drain(..length).filter_map(|input| input.answer).collect()))

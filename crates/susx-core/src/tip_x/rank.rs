@@ -1,5 +1,10 @@
 //! From logits to an answer.
 
+use ndarray::{ArrayView1, ArrayView2, s};
+
+use super::logits::Terms;
+use super::{Method, TipX};
+
 /// One category of an answer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Ranked {
@@ -34,6 +39,45 @@ pub fn top_k(logits: &[f32], k: usize) -> Vec<Ranked> {
     }
     order.sort_unstable_by(best_first);
     order.into_iter().map(|i| Ranked { category: i, score: logits[i], probability: probability[i] }).collect()
+}
+
+impl TipX {
+    /// The `k` best categories of every unit query (N x d), in the order in which [`logits`](Self::logits)
+    /// of that query alone puts them.
+    ///
+    /// A matrix product rounds otherwise than the product of one row, so where logits are nearer to one
+    /// another than rounding can bring them, the query is ranked by itself.
+    pub fn rank(&self, queries: ArrayView2<f32>, method: Method, k: usize) -> Vec<Vec<Ranked>> {
+        let terms = self.terms(queries, method);
+        let slack: Vec<f32> = (0..queries.nrows()).map(|row| self.slack(&terms, row)).collect();
+        let logits = terms.sum();
+        let rows = logits.rows().into_iter().zip(slack).enumerate();
+        let rank = |(row, (logits, slack)): (usize, (ArrayView1<f32>, f32))| {
+            // One more than asked for, as its neighbour is what the last one must be told from.
+            let mut best = top_k(&logits.to_vec(), k.saturating_add(1));
+            if best.windows(2).any(|pair| pair[0].score - pair[1].score <= slack) {
+                let alone = queries.slice(s![row..=row, ..]).to_owned();
+                best = top_k(&self.logits(alone.view(), method).row(0).to_vec(), k);
+            }
+            best.truncate(k);
+            best
+        };
+        rows.map(rank).collect()
+    }
+
+    /// How far rounding can move two logits of a row towards each other: a cosine by `d` roundings at
+    /// worst, which every term then magnifies.
+    fn slack(&self, terms: &Terms, row: usize) -> f32 {
+        let params = &self.params;
+        let cosine = self.dimensions() as f32 * f32::EPSILON;
+        let cache = terms.cache.as_ref().map_or(0.0, |term| term.row(row).fold(0.0, |most, &x| x.max(most)));
+        let kl =
+            terms.kl.as_ref().and(self.affinity_scale()).map_or(0.0, |scale| {
+                params.gamma * self.mean_count * scale.a as f32 * 2.0 / params.temperature
+            });
+        let size = terms.zero_shot.row(row).fold(cache, |most, &x| x.abs().max(most));
+        2.0 * cosine * (params.logit_scale + params.beta * cache + kl) + 8.0 * f32::EPSILON * size
+    }
 }
 
 #[cfg(test)]

@@ -69,6 +69,12 @@ impl Search {
     /// Adds rows: their parts, and the categories that would be right, n. O(n (B (M + A C))) for A
     /// alphas and B betas.
     pub fn add(&mut self, parts: &Parts, truth: &[usize]) {
+        self.add_in_steps(parts, truth, || ());
+    }
+
+    /// As [`add`](Self::add). `step` is called after every beta of a few rows, O(M + A C): from there the
+    /// search can be left by a panic, after which its counts mean nothing.
+    pub fn add_in_steps(&mut self, parts: &Parts, truth: &[usize], mut step: impl FnMut()) {
         let Grid { alpha, beta, gamma } = &self.grid;
         self.rows += truth.len() as u32;
         for (group, truth) in truth.chunks(LANES).enumerate() {
@@ -83,6 +89,7 @@ impl Search {
                         bounds.count(sums, alpha, gamma, steps);
                     }
                 }
+                step();
             }
         }
     }

@@ -4,4 +4,5 @@ mod explain;
 mod formula;
 mod literal;
 mod properties;
+mod rank;
 mod tune;

@@ -1,0 +1,89 @@
+//! Keyed queries: SQL that the caller wrote, whose rows are a key and an image or an embedding.
+
+use pgrx::pg_sys;
+
+use super::labelled::{Input, Kind, kind_of};
+use super::type_name;
+use crate::pg::any::AnyValue;
+use crate::pg::cursor::Cursor;
+use crate::pg::error::{Error, Result};
+use crate::pg::spi::Columns;
+
+/// A row.
+#[derive(Debug)]
+pub struct Keyed {
+    /// `None` for NULL, as below.
+    pub key: Option<AnyValue>,
+    pub input: Option<Input>,
+}
+
+/// An open query.
+#[derive(Debug)]
+pub struct KeyedQuery {
+    cursor: Cursor,
+    key_type: pg_sys::Oid,
+    kind: Kind,
+    expected_rows: Option<u64>,
+}
+
+impl KeyedQuery {
+    /// Opens a query with the snapshot of the running statement and the caller's rights. An error if its
+    /// columns are not a key that passes for one of type `key_type` and an image or an embedding.
+    pub fn open(query: &str, key_type: pg_sys::Oid) -> Result<Self> {
+        let (cursor, (kind, key_type, expected_rows)) = Cursor::open(query, |columns| {
+            let kind = check(columns, key_type)?;
+            Ok((kind, columns.type_oid(1), columns.expected_rows()))
+        })?;
+        Ok(KeyedQuery { cursor, key_type, kind, expected_rows })
+    }
+
+    /// What the second column holds.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// How many rows the planner expects.
+    pub fn expected_rows(&self) -> Option<u64> {
+        self.expected_rows
+    }
+
+    /// Shows the next rows to `each`, `most` of them unless there are fewer; how many there were.
+    pub fn fetch(&self, most: usize, mut each: impl FnMut(Keyed) -> Result<()>) -> Result<usize> {
+        self.cursor.fetch(most, |row| {
+            let input = match self.kind {
+                Kind::Embedding => row.get(2)?.map(Input::Embedding),
+                Kind::Image => row.get(2)?.map(Input::Image),
+            };
+            each(Keyed { key: row.any(1, self.key_type), input })
+        })
+    }
+}
+
+fn check(columns: &Columns, key_type: pg_sys::Oid) -> Result<Kind> {
+    if columns.count() != 2 {
+        return Err(Error::KeyedColumns {
+            message: format!(
+                "the query must have two columns, a key and an image or embedding, not {}",
+                columns.count()
+            ),
+            hint: "A query is such as 'SELECT id, embedding FROM images'.".to_owned(),
+        });
+    }
+    let found = columns.type_oid(1);
+    // SAFETY: both OIDs are of types that exist.
+    if !unsafe { pg_sys::IsBinaryCoercible(found, key_type) } {
+        let (found, expected) = (type_name(found), type_name(key_type));
+        return Err(Error::KeyedColumns {
+            message: format!("the key is of type {found} in the query, but of type {expected} in the call"),
+            hint: format!("Say the key's type in the call: key => NULL::{found}."),
+        });
+    }
+    let kind = kind_of(columns.type_oid(2));
+    kind.ok_or_else(|| Error::KeyedColumns {
+        message: format!(
+            "the second column of the query must be of type bytea or vector, not {}",
+            type_name(columns.type_oid(2))
+        ),
+        hint: "A query is such as 'SELECT id, embedding FROM images'.".to_owned(),
+    })
+}

@@ -1,0 +1,75 @@
+//! How far the long calls of all sessions have come.
+
+use pgrx::datum::TimestampWithTimeZone;
+use pgrx::prelude::*;
+
+use crate::pg::progress::{self, Session};
+use crate::pg::regclass::RegClass;
+
+/// What stands below in the view's columns; user and database by their numbers.
+type Row = (
+    i32,
+    pg_sys::Oid,
+    pg_sys::Oid,
+    Option<RegClass>,
+    Option<&'static str>,
+    Option<&'static str>,
+    Option<i64>,
+    Option<i64>,
+    Option<i64>,
+    Option<TimestampWithTimeZone>,
+    Option<f64>,
+    Option<TimestampWithTimeZone>,
+);
+
+/// What `susx.stat_progress` shows.
+#[pg_extern(volatile, parallel_restricted, cost = 10)]
+#[allow(clippy::type_complexity)]
+fn stat_get_progress() -> TableIterator<
+    'static,
+    (
+        name!(pid, i32),
+        name!(datid, pg_sys::Oid),
+        name!(usesysid, pg_sys::Oid),
+        name!(relation, Option<RegClass>),
+        name!(command, Option<&'static str>),
+        name!(phase, Option<&'static str>),
+        name!(done, Option<i64>),
+        name!(total, Option<i64>),
+        name!(failed, Option<i64>),
+        name!(started, Option<TimestampWithTimeZone>),
+        name!(rate, Option<f64>),
+        name!(estimated_end, Option<TimestampWithTimeZone>),
+    ),
+> {
+    // SAFETY: reads the clock.
+    let now = unsafe { pg_sys::GetCurrentTimestamp() };
+    TableIterator::new(progress::sessions().into_iter().map(move |session| row(session, now)))
+}
+
+fn row(Session { pid, database, user, work }: Session, now: i64) -> Row {
+    let Some(work) = work else {
+        return (pid, database, user, None, None, None, None, None, None, None, None, None);
+    };
+    let elapsed = now.saturating_sub(work.phase_started);
+    // Per second, in the present phase.
+    let rate = (elapsed > 0 && work.done > 0).then(|| work.done as f64 / (elapsed as f64 / 1e6));
+    let end = rate.zip(work.total).and_then(|(rate, total)| {
+        let left = total.saturating_sub(work.done).max(0) as f64 / rate * 1e6;
+        TimestampWithTimeZone::try_from(now.saturating_add(left as i64)).ok()
+    });
+    (
+        pid,
+        database,
+        user,
+        work.relation.map(RegClass),
+        work.command,
+        work.phase,
+        Some(work.done),
+        work.total,
+        Some(work.failed),
+        TimestampWithTimeZone::try_from(work.started).ok(),
+        rate,
+        end,
+    )
+}

@@ -12,7 +12,8 @@
 //! * [`classify`] - labels;
 //! * [`explain`] - why an image has its label;
 //! * [`evaluate`] - how right labels are;
-//! * [`tune`] - settings that are right most often.
+//! * [`tune`] - settings that are right most often;
+//! * [`stat_server`] - the inference process at work.
 //!
 //! They stand on [`pg`], which is everything that touches PostgreSQL's internals, and on `susx-core`,
 //! which knows the method and nothing of PostgreSQL. Inference runs in the process `susx-server`.
@@ -30,6 +31,7 @@ mod labelled;
 mod model;
 mod pg;
 mod prompts;
+mod stat_server;
 mod support_set;
 mod tune;
 

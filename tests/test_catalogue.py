@@ -28,6 +28,7 @@ FUNCTIONS = {
     "label(regclass,bytea,text)": (STABLE, SAFE),
     "label(regclass,vector,text)": (STABLE, SAFE),
     "models()": (VOLATILE, RESTRICTED),
+    "stat_get_server()": (VOLATILE, RESTRICTED),
     "tune(regclass,text)": (VOLATILE, UNSAFE),
 }
 TRIGGER_FUNCTIONS = {"classifier_changed()", "embed_row()", "settings_changed()", "forget_dropped()"}

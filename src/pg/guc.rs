@@ -40,6 +40,8 @@ static MAX_IMAGE_BYTES: GucSetting<i32> = GucSetting::<i32>::new(64 << 20);
 // 100 megapixels are 300 MB decoded.
 static MAX_IMAGE_PIXELS: GucSetting<i32> = GucSetting::<i32>::new(100_000_000);
 static STARTUP_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(10_000);
+// Longer than a machine that is short of memory stands still.
+static HANG_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(60_000);
 // Ten classifiers of 10,000 support images with 512 dimensions.
 static CLASSIFIER_CACHE: GucSetting<i32> = GucSetting::<i32>::new(256);
 
@@ -165,6 +167,16 @@ pub fn define() {
         GucFlags::UNIT_MS,
     );
     GucRegistry::define_int_guc(
+        c"susx.hang_timeout",
+        c"How long the inference process may not answer before it is killed and started again.",
+        c"0 lets it hang. Loading a model and computing do not keep it from answering.",
+        &HANG_TIMEOUT,
+        0,
+        3_600_000,
+        GucContext::Sighup,
+        GucFlags::UNIT_MS,
+    );
+    GucRegistry::define_int_guc(
         c"susx.classifier_cache",
         c"Memory that one session keeps fitted classifiers in.",
         c"The classifier in use is kept whatever its size.",
@@ -241,6 +253,11 @@ pub fn max_image_pixels() -> i32 {
 
 pub fn startup_timeout() -> std::time::Duration {
     std::time::Duration::from_millis(u64::from(STARTUP_TIMEOUT.get().unsigned_abs()))
+}
+
+/// Zero: none.
+pub fn hang_timeout() -> std::time::Duration {
+    std::time::Duration::from_millis(u64::from(HANG_TIMEOUT.get().unsigned_abs()))
 }
 
 /// In bytes.

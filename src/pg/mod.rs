@@ -7,6 +7,8 @@ pub mod guc;
 pub mod jsonb;
 pub mod regclass;
 pub mod relcache;
+pub mod roles;
+pub mod server_stats;
 pub mod snapshot;
 pub mod spi;
 pub mod supervisor;

@@ -68,12 +68,15 @@ fn converse(id: ConnectionId, stream: &UnixStream, shared: &Shared) -> Result<()
     let mut counted = None;
     while read_message(&mut reader, &mut message)? {
         let arrived = Instant::now();
+        let request = protocol::decode(&message)?;
+        // Answered even where the queue is full.
+        if let Request::Stats { id } = request {
+            send(&replies, Reply::Stats { id, stats: Box::new(report(shared)) });
+            continue;
+        }
+        counted.get_or_insert_with(stats::connection);
         // While its bytes wait, this connection reads no further: that is the back-pressure.
         let Some(share) = shared.budget.take(message.len(), || has_left(stream)) else { return Ok(()) };
-        let request = protocol::decode(&message)?;
-        if !matches!(request, Request::Stats { .. }) {
-            counted.get_or_insert_with(stats::connection);
-        }
         match request {
             Request::Hello { .. } => return Err(ConnectionError::NoGreeting),
             Request::Embed { id: request, model, inputs } => match shared.registry.get(model) {
@@ -109,15 +112,8 @@ fn converse(id: ConnectionId, stream: &UnixStream, shared: &Shared) -> Result<()
                 };
                 send(&replies, reply);
             }
-            Request::Stats { id: request } => {
-                let stats = protocol::Stats {
-                    restarts: shared.restarts,
-                    models: shared.registry.loaded(),
-                    queue_bytes: shared.budget.used() as u64,
-                    ..stats::server().report()
-                };
-                send(&replies, Reply::Stats { id: request, stats: Box::new(stats) });
-            }
+            // It is answered above.
+            Request::Stats { .. } => {}
         }
         // A single huge request does not keep its memory for the rest of the connection.
         message.shrink_to(1 << 20);
@@ -133,6 +129,15 @@ fn greet(message: &[u8], replies: &Sender<Reply>) -> Result<(), ConnectionError>
     let version = env!("CARGO_PKG_VERSION").to_owned();
     send(replies, Reply::Hello { protocol: PROTOCOL_VERSION, version });
     if protocol == PROTOCOL_VERSION { Ok(()) } else { Err(ConnectionError::Version(protocol)) }
+}
+
+fn report(shared: &Shared) -> protocol::Stats {
+    protocol::Stats {
+        restarts: shared.restarts,
+        models: shared.registry.loaded(),
+        queue_bytes: shared.budget.used() as u64,
+        ..stats::server().report()
+    }
 }
 
 fn failed(id: u64, failure: Failure) -> Reply {

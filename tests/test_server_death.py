@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import time
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -189,14 +190,18 @@ def test_the_kernel_kills_it_first(sql, cluster, image):
     """Before a backend, whose death would restart all of PostgreSQL."""
     assert sql.one(EMBED, image) == 100
     (server,) = servers(cluster.data_dir)
-    score = lambda pid: int(open(f"/proc/{pid}/oom_score_adj").read())  # noqa: E731
+
+    def score(pid):
+        return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
+
     assert score(server) == 1000 > max(score(sql.pid), score(cluster.postmaster()))
 
 
 @pytest.mark.parametrize("preloaded", [False, True])
 def test_the_supervisor_is_killed(new_cluster, image, preloaded):
     """PostgreSQL restarts itself, as for any of its processes; there is one of each again, and one socket."""
-    with new_cluster(**({"shared_preload_libraries": "susx"} if preloaded else {})) as cluster:
+    settings = {"synchronous_commit": "on", "shared_preload_libraries": "susx" if preloaded else ""}
+    with new_cluster(**settings) as cluster:
         with session_of(cluster) as session:
             assert session.one(EMBED, image) == 100
         assert eventually(lambda: one_of_each(cluster.data_dir))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
-import sys
+import socket
+import threading
 import time
 
 import psycopg
@@ -14,7 +16,7 @@ from conftest import PG
 from helpers.logs import log_of
 from helpers.pictures import encode, picture
 from helpers.processes import eventually, one_of_each, servers
-from helpers.session import Refusal, in_background, session_of
+from helpers.session import in_background, session_of
 from helpers.settings import reloaded
 from tools.paths import pg_bin
 
@@ -171,45 +173,32 @@ def test_an_upgrade_that_takes_its_time(sql, cluster, program):
     assert one_of_each(cluster.data_dir)
 
 
-def test_a_program_of_another_version(sql, cluster, program):
-    """The session says which is which; nothing is killed for it, and the right program works at once."""
-    right = program.with_name("right")
-    shutil.copy(program, right)
-    other = program.with_name("other")
-    # What it answers to a greeting: protocol 99 of version 9.9.9.
-    other.write_text(f"#!{sys.executable}\n" + OTHER_VERSION)
-    other.chmod(0o755)
-    other.replace(program)
-    assert eventually(lambda: "9.9.9" in refusal_of(sql).message, 15)
-    for query, arguments in ((EMBED, (IMAGE,)), ("SELECT * FROM susx.stat_server", ())):
-        refusal = sql.fails(query, *arguments)
-        assert refusal.sqlstate == "55000"
-        assert "9.9.9" in refusal.message and "same version" in refusal.hint
-    right.replace(program)
-    assert eventually(lambda: servers(cluster.data_dir) and runs(cluster, program), 15)
+def test_a_program_of_another_version(sql, cluster, script):
+    """The session says which is which, and the right program works again."""
+    sql.one(EMBED, IMAGE)
+    with log_of(cluster) as log, reloaded(cluster, server_program=script("echo here; exec sleep 1000")):
+        assert eventually(lambda: "susx-server: here" in log(), 15)
+        path = cluster.data_dir / "susx" / "socket"
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(path))
+            path.chmod(0o666)
+            listener.listen(64)
+            threading.Thread(target=answer_as_another_version, args=(listener,), daemon=True).start()
+            for query, arguments in ((EMBED, (IMAGE,)), ("SELECT * FROM susx.stat_server", ())):
+                refusal = sql.fails(query, *arguments)
+                assert refusal.sqlstate == "55000"
+                assert "9.9.9" in refusal.message and "same version" in refusal.hint
     works_in_the_end(sql)
+    assert one_of_each(cluster.data_dir)
 
 
-def refusal_of(session):
-    try:
-        session.rows(EMBED, IMAGE)
-    except psycopg.Error as error:
-        return Refusal(error.sqlstate, error.diag.message_primary or "", "")
-    return Refusal("", "", "")
-
-
-OTHER_VERSION = """
-import os, socket, sys, threading
-path = sys.argv[sys.argv.index("--socket") + 1]
-listener = socket.socket(socket.AF_UNIX)
-if os.path.exists(path):
-    os.unlink(path)
-listener.bind(path)
-listener.listen(64)
-threading.Thread(target=lambda: (sys.stdin.buffer.read(), os._exit(0)), daemon=True).start()
-while True:
-    connection, _ = listener.accept()
-    connection.recv(1 << 16)
+def answer_as_another_version(listener):
+    """To every greeting: protocol 99 of version 9.9.9."""
     message = bytes([0, 99, 5]) + b"9.9.9"
-    connection.sendall(len(message).to_bytes(4, "little") + message)
-"""
+    # Until the listener is closed.
+    with contextlib.suppress(OSError):
+        while True:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(1 << 16)
+                connection.sendall(len(message).to_bytes(4, "little") + message)

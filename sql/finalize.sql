@@ -20,6 +20,44 @@ CREATE EVENT TRIGGER susx_forget_dropped ON sql_drop
     WHEN TAG IN ('DROP TABLE', 'DROP SCHEMA', 'DROP OWNED', 'DROP EXTENSION')
     EXECUTE FUNCTION susx.forget_dropped();
 
+CREATE VIEW susx.stat_server AS
+    SELECT pid, status, started, clock_timestamp() - started AS uptime, restarts, version, connections, models,
+           queue_inputs, queue_bytes, images, texts, failed, batches, images_per_second, texts_per_second,
+           batch_sizes::jsonb AS batch_sizes, p50_ms, p95_ms, last_error, last_error_at
+    FROM susx.stat_get_server();
+GRANT SELECT ON susx.stat_server TO PUBLIC;
+
+COMMENT ON VIEW susx.stat_server IS
+    'The inference process: one row while it runs, none while it does not; counts are since it started';
+COMMENT ON COLUMN susx.stat_server.pid IS 'Process id';
+COMMENT ON COLUMN susx.stat_server.status IS
+    'answering; or not answering: then all but pid is NULL, see susx.hang_timeout';
+COMMENT ON COLUMN susx.stat_server.started IS 'When it started';
+COMMENT ON COLUMN susx.stat_server.uptime IS 'How long ago that was';
+COMMENT ON COLUMN susx.stat_server.restarts IS
+    'How often it was started again, for whatever reason, since its supervisor began';
+COMMENT ON COLUMN susx.stat_server.version IS 'Version of the program susx-server';
+COMMENT ON COLUMN susx.stat_server.connections IS 'Connected sessions that have asked it for something';
+COMMENT ON COLUMN susx.stat_server.models IS
+    'Loaded models with the execution provider that they really run on, or (loading)';
+COMMENT ON COLUMN susx.stat_server.queue_inputs IS
+    'Images and texts that have arrived and have no answer yet';
+COMMENT ON COLUMN susx.stat_server.queue_bytes IS 'Bytes of their requests, of susx.queue_memory';
+COMMENT ON COLUMN susx.stat_server.images IS 'Images that were embedded';
+COMMENT ON COLUMN susx.stat_server.texts IS 'Texts that were embedded';
+COMMENT ON COLUMN susx.stat_server.failed IS 'Images and texts that got an error';
+COMMENT ON COLUMN susx.stat_server.batches IS 'Batches, including those of failed inputs';
+COMMENT ON COLUMN susx.stat_server.images_per_second IS 'Images embedded per second, over the last ten seconds';
+COMMENT ON COLUMN susx.stat_server.texts_per_second IS 'Texts embedded per second, over the last ten seconds';
+COMMENT ON COLUMN susx.stat_server.batch_sizes IS
+    'How many batches had 1, 2, 3 to 4, 5 to 8, ... inputs: {"1": 7, "3-4": 2}; sizes that did not occur are left out';
+COMMENT ON COLUMN susx.stat_server.p50_ms IS
+    'Milliseconds from the arrival of a request to its reply, median of the last one to two minutes';
+COMMENT ON COLUMN susx.stat_server.p95_ms IS 'The same, 95th percentile';
+COMMENT ON COLUMN susx.stat_server.last_error IS
+    'The last error, of any session; NULL to those who are not members of pg_read_all_stats';
+COMMENT ON COLUMN susx.stat_server.last_error_at IS 'When that was';
+
 COMMENT ON TABLE susx.classifier IS
     'Settings of every classifier: model, method and the parameters of TIP-X';
 COMMENT ON COLUMN susx.classifier.classifier IS 'The table with the prompts and the support images';
@@ -44,6 +82,8 @@ COMMENT ON COLUMN susx.errors."time" IS 'When it was tried last';
 
 COMMENT ON FUNCTION susx.models() IS
     'Models below susx.model_dir, and the execution provider that the loaded ones really run on';
+COMMENT ON FUNCTION susx.stat_get_server() IS
+    'What the view susx.stat_server shows';
 COMMENT ON FUNCTION susx.embed_image(bytea, text) IS
     'Embedding of an image file, of unit length';
 COMMENT ON FUNCTION susx.embed_text(text, text) IS

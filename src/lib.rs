@@ -16,7 +16,8 @@
 //! * [`explain`] - why an image has its label;
 //! * [`evaluate`] - how right labels are;
 //! * [`tune`] - settings that are right most often;
-//! * [`stat_progress`] - how far long calls have come.
+//! * [`stat_progress`] - how far long calls have come;
+//! * [`stat_server`] - the inference process at work.
 //!
 //! They stand on [`pg`], which is everything that touches PostgreSQL's internals, and on `susx-core`,
 //! which knows the method and nothing of PostgreSQL. Inference runs in the process `susx-server`.
@@ -39,6 +40,7 @@ mod model;
 mod pg;
 mod prompts;
 mod stat_progress;
+mod stat_server;
 mod support_set;
 mod tune;
 

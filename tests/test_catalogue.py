@@ -29,6 +29,7 @@ FUNCTIONS = {
     "label(regclass,bytea,text)": (STABLE, SAFE),
     "label(regclass,vector,text)": (STABLE, SAFE),
     "models()": (VOLATILE, RESTRICTED),
+    "stat_get_server()": (VOLATILE, RESTRICTED),
     "tune(regclass,text)": (VOLATILE, UNSAFE),
 }
 TRIGGER_FUNCTIONS = {

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from helpers.pictures import encode, picture
-from helpers.processes import eventually, is_alive, servers
+from helpers.processes import eventually, is_alive, servers, sockets, supervisors
 from helpers.session import in_background, session_of
 
 IMAGE = encode(picture(1, (64, 64)))
@@ -45,12 +45,17 @@ ENDS = {
 }
 
 
+def nothing_is_left(cluster):
+    assert servers(cluster.data_dir) == []
+    assert eventually(lambda: supervisors(cluster.data_dir) == [] and sockets(cluster.data_dir) == [], SOON)
+
+
 @pytest.mark.parametrize("end", ENDS)
 def test_nothing_is_left(cluster, end):
     (server,) = servers(cluster.data_dir)
     ENDS[end](cluster)
     assert eventually(lambda: not is_alive(server), SOON)
-    assert servers(cluster.data_dir) == []
+    nothing_is_left(cluster)
 
 
 @pytest.mark.parametrize("end", ["fast", "immediate", "kill -9"])
@@ -64,6 +69,7 @@ def test_nothing_is_left_of_a_busy_server(cluster, end):
         (server,) = servers(cluster.data_dir)
         ENDS[end](cluster)
         assert eventually(lambda: servers(cluster.data_dir) == [] and not is_alive(server), SOON)
+    nothing_is_left(cluster)
     assert all(isinstance(result, psycopg.OperationalError) for result in results), results
 
 
@@ -74,6 +80,7 @@ def test_nothing_is_left_of_a_server_that_hangs(cluster, end):
     try:
         ENDS[end](cluster)
         assert eventually(lambda: not is_alive(server), SOON)
+        nothing_is_left(cluster)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.kill(server, signal.SIGCONT)
@@ -109,7 +116,9 @@ def test_a_socket_that_leads_nowhere(cluster):
     cluster.start()
     assert path.is_socket()
     with session_of(cluster) as session:
+        assert session.rows("SELECT * FROM susx.stat_server") == []
         assert session.one(EMBED, IMAGE, 1) == 1
+    assert sockets(cluster.data_dir) == ["socket"]
 
 
 def test_the_socket_is_for_nobody_else(cluster):

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import time
+from pathlib import Path
 
 import psycopg
 import pytest
 
+from helpers.logs import log_of
 from helpers.pictures import encode, picture
-from helpers.processes import eventually, is_alive, servers, supervisors
+from helpers.processes import eventually, is_alive, limit, one_of_each, servers, sockets, supervisors
 from helpers.session import in_background, session_of
+from helpers.settings import reloaded
 
 EMBED = "SELECT count(embedding) FROM susx.embed_images(array_fill(%s::bytea, '{100}'), 'tiny_split')"
 
@@ -128,4 +132,119 @@ def test_a_crash_of_postgresql_itself(connect, cluster, image):
             return None
 
     assert eventually(lambda: answer() == 100, 30)
-    assert len(servers(cluster.data_dir)) == 1
+    assert one_of_each(cluster.data_dir) and sockets(cluster.data_dir) == ["socket"]
+
+
+def test_a_segmentation_fault(sql, connect, cluster, image):
+    """Two sessions that embed meanwhile do not notice: what was lost is repeated once."""
+    assert sql.one(EMBED, image) == 100
+    (server,) = servers(cluster.data_dir)
+    sessions = [connect() for _ in range(2)]
+    with log_of(cluster) as log:
+        with in_background(*(lambda session=session: session.one(EMBED, image) for session in sessions)) as results:
+            # The first one may go to Rust's handler, which looks for a stack overflow.
+            while is_alive(server):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(server, signal.SIGSEGV)
+                time.sleep(0.05)
+        assert results == [100] * 2
+        assert "signal: 11" in log()
+    assert one_of_each(cluster.data_dir) and sockets(cluster.data_dir) == ["socket"]
+
+
+def test_out_of_memory(sql, cluster):
+    """Calls fail cleanly or are answered by the next process, which has memory again."""
+    large = encode(picture(2, (3000, 2000)), "JPEG")
+    query = "SELECT count(embedding), count(error) FROM susx.embed_images(array_fill(%s::bytea, '{24}'))"
+    with reloaded(cluster, hang_timeout="5s"), log_of(cluster) as log:
+        assert eventually(lambda: sql.rows(query, large) == [(24, 0)])
+        for spare in (1 << 20, 16 << 20, 64 << 20):
+            (server,) = servers(cluster.data_dir)
+            with open(f"/proc/{server}/status") as file:
+                (size,) = [int(line.split()[1]) << 10 for line in file if line.startswith("VmSize")]
+            limit(server, resource.RLIMIT_AS, size + spare)
+            try:
+                ((good, bad),) = sql.rows(query, large)
+                assert good + bad == 24
+            except psycopg.Error as error:
+                # Lost twice, not started in time, or an error of the model's.
+                assert error.sqlstate in ("08006", "57P03", "38000"), error
+            assert is_alive(sql.pid)
+
+            def works():
+                try:
+                    return sql.rows(query, large) == [(24, 0)]
+                except psycopg.Error:
+                    return False
+
+            if is_alive(server):
+                # It made do with what it had.
+                os.kill(server, signal.SIGKILL)
+            assert eventually(works, 60)
+            assert servers(cluster.data_dir) != [server]
+            assert one_of_each(cluster.data_dir)
+        assert "terminating any other active server processes" not in log()
+
+
+def test_the_kernel_kills_it_first(sql, cluster, image):
+    """Before a backend, whose death would restart all of PostgreSQL."""
+    assert sql.one(EMBED, image) == 100
+    (server,) = servers(cluster.data_dir)
+
+    def score(pid):
+        return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
+
+    assert score(server) == 1000 > max(score(sql.pid), score(cluster.postmaster()))
+
+
+@pytest.mark.parametrize("preloaded", [False, True])
+def test_the_supervisor_is_killed(new_cluster, image, preloaded):
+    """PostgreSQL restarts itself, as for any of its processes; there is one of each again, and one socket."""
+    settings = {"synchronous_commit": "on", "shared_preload_libraries": "susx" if preloaded else ""}
+    with new_cluster(**settings) as cluster:
+        with session_of(cluster) as session:
+            assert session.one(EMBED, image) == 100
+        assert eventually(lambda: one_of_each(cluster.data_dir))
+        (server,), (supervisor,) = servers(cluster.data_dir), supervisors(cluster.data_dir)
+        os.kill(supervisor, signal.SIGKILL)
+        assert eventually(lambda: not is_alive(server))
+
+        def answer():
+            try:
+                with session_of(cluster) as session:
+                    return session.one(EMBED, image)
+            except psycopg.OperationalError:
+                return None
+
+        assert eventually(lambda: answer() == 100, 30)
+        assert eventually(lambda: one_of_each(cluster.data_dir))
+        assert sockets(cluster.data_dir) == ["socket"]
+        cluster.stop()
+        assert sockets(cluster.data_dir) == [] == servers(cluster.data_dir) == supervisors(cluster.data_dir)
+
+
+def test_the_extension_is_dropped_while_a_session_embeds(sql, connect, cluster, fresh_database, image):
+    """The call comes to its end, the next ones are errors of SQL, and other databases go on."""
+    assert sql.one(EMBED, image) == 100
+    dropper, worker = connect(fresh_database), connect(fresh_database)
+    dropper.run("SET client_min_messages = warning; CREATE EXTENSION susx CASCADE")
+    (server,) = servers(cluster.data_dir)
+    outcomes = []
+
+    def work():
+        while True:
+            try:
+                outcomes.append(worker.one(EMBED, image))
+            except psycopg.Error as error:
+                return error.sqlstate
+
+    with in_background(work) as results:
+        assert eventually(lambda: len(outcomes) > 2)
+        dropper.run("DROP EXTENSION susx CASCADE")
+    assert set(outcomes) == {100}
+    # The schema, or the function that was looked up before, is not there.
+    assert results[0] in ("3F000", "42883", "XX000"), results
+    assert sql.one(EMBED, image) == 100
+    dropper.run("CREATE EXTENSION susx")
+    assert worker.one(EMBED, image) == 100
+    assert servers(cluster.data_dir) == [server] and one_of_each(cluster.data_dir)

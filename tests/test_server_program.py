@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import shutil
+import socket
+import threading
 import time
 
 import psycopg
 import pytest
 
+from conftest import PG
+from helpers.logs import log_of
 from helpers.pictures import encode, picture
-from helpers.processes import eventually, servers
+from helpers.processes import eventually, one_of_each, servers
 from helpers.session import in_background, session_of
 from helpers.settings import reloaded
+from tools.paths import pg_bin
 
 IMAGE = encode(picture(1, (64, 64)))
 EMBED = "SELECT vector_dims(susx.embed_image(%s))"
@@ -101,3 +109,96 @@ def test_no_background_worker_is_free(new_cluster):
         # What needs no model goes on.
         session.run("SELECT susx.create_classifier('c', '{a,b}', text_embeddings => ARRAY['[1,0]', '[0,1]']::vector[])")
         assert session.one("SELECT susx.label('c', '[1,2]'::vector)") == "b"
+
+
+@pytest.fixture
+def program(cluster, sql):
+    """A copy of the program, which runs."""
+    path = cluster.directory / "susx-server"
+    shutil.copy(pg_bin(PG, "susx-server"), path)
+    with reloaded(cluster, server_program=path):
+        assert sql.one(EMBED, IMAGE) == 512
+        assert eventually(lambda: servers(cluster.data_dir) and runs(cluster, path))
+        yield path
+    path.unlink(missing_ok=True)
+    works_in_the_end(sql)
+
+
+def runs(cluster, path):
+    """Whether the process runs the program that is there now."""
+    (pid,) = servers(cluster.data_dir) or [0]
+    try:
+        return os.path.samefile(f"/proc/{pid}/exe", path)
+    except OSError:
+        return False
+
+
+def test_an_upgrade(sql, cluster, program):
+    """A program that is renamed into place is started, though nobody asks for anything, and only once."""
+    (before,) = servers(cluster.data_dir)
+    restarts = sql.one("SELECT restarts FROM susx.stat_server")
+    with log_of(cluster) as log:
+        new = program.with_name("new")
+        shutil.copy2(program, new)
+        new.replace(program)
+        assert not runs(cluster, program)
+        assert eventually(lambda: runs(cluster, program), 15)
+        assert before not in servers(cluster.data_dir)
+        time.sleep(6)
+        assert log().count("restarting the inference process with a new program") == 1
+    assert sql.one("SELECT restarts FROM susx.stat_server") == restarts + 1
+    assert sql.one(EMBED, IMAGE) == 512
+    assert one_of_each(cluster.data_dir)
+
+
+def test_an_upgrade_that_takes_its_time(sql, cluster, program):
+    """While the program is missing or grows, the one that runs goes on."""
+    (before,) = servers(cluster.data_dir)
+    content = program.read_bytes()
+    program.unlink()
+    with log_of(cluster) as log:
+        time.sleep(5)
+        assert servers(cluster.data_dir) == [before] and sql.one(EMBED, IMAGE) == 512
+        with open(program, "wb", buffering=0) as file:
+            program.chmod(0o755)
+            step = len(content) // 8 + 1
+            for begin in range(0, len(content), step):
+                file.write(content[begin : begin + step])
+                assert servers(cluster.data_dir) == [before]
+                time.sleep(1)
+        assert eventually(lambda: runs(cluster, program), 15)
+        assert "cannot start" not in log() and "the inference process ended" not in log()
+        assert log().count("restarting the inference process with a new program") == 1
+    assert sql.one(EMBED, IMAGE) == 512
+    assert one_of_each(cluster.data_dir)
+
+
+def test_a_program_of_another_version(sql, cluster, script):
+    """The session says which is which, and the right program works again."""
+    sql.one(EMBED, IMAGE)
+    with log_of(cluster) as log, reloaded(cluster, server_program=script("echo here; exec sleep 1000")):
+        assert eventually(lambda: "susx-server: here" in log(), 15)
+        path = cluster.data_dir / "susx" / "socket"
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(path))
+            path.chmod(0o666)
+            listener.listen(64)
+            threading.Thread(target=answer_as_another_version, args=(listener,), daemon=True).start()
+            for query, arguments in ((EMBED, (IMAGE,)), ("SELECT * FROM susx.stat_server", ())):
+                refusal = sql.fails(query, *arguments)
+                assert refusal.sqlstate == "55000"
+                assert "9.9.9" in refusal.message and "same version" in refusal.hint
+    works_in_the_end(sql)
+    assert one_of_each(cluster.data_dir)
+
+
+def answer_as_another_version(listener):
+    """To every greeting: protocol 99 of version 9.9.9."""
+    message = bytes([0, 99, 5]) + b"9.9.9"
+    # Until the listener is closed.
+    with contextlib.suppress(OSError):
+        while True:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(1 << 16)
+                connection.sendall(len(message).to_bytes(4, "little") + message)

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from helpers.pictures import encode, picture
-from helpers.processes import eventually, servers
+from helpers.processes import eventually, one_of_each, servers
 from helpers.session import in_background, session_of
 from helpers.settings import reloaded
 from tools.paths import BUILD, ONNXRUNTIME
@@ -67,6 +67,15 @@ def _works(session):
         return False
 
 
+def _answers(session):
+    try:
+        session.rows(EMBED, IMAGE)
+    except psycopg.Error as error:
+        assert error.sqlstate, error
+        return False
+    return True
+
+
 def test_no_setting_at_all(new_cluster):
     """CREATE EXTENSION works, and so does what needs no model."""
     bare = {"susx.model_dir": None, "susx.model": None, "susx.onnxruntime_library": None}
@@ -113,6 +122,34 @@ def test_wrong_library(sql, cluster, wrong_library):
     works_in_the_end(sql)
 
 
+def test_the_library_is_put_right_where_it_is(sql, cluster, folder):
+    """Neither a reload nor a restart is needed, whatever was there before."""
+    path = folder / "libonnxruntime.so"
+    path.write_text("this is no library\n")
+    with reloaded(cluster, onnxruntime_library=path):
+        fails_in_the_end(sql, EMBED, IMAGE, containing="ONNX Runtime")
+        (before,) = servers(cluster.data_dir)
+        path.unlink()
+        assert sql.fails(EMBED, IMAGE).sqlstate == CONFIGURATION
+        path.symlink_to(ONNXRUNTIME)
+        assert sql.one(EMBED, IMAGE) == 512
+        assert servers(cluster.data_dir) == [before] and one_of_each(cluster.data_dir)
+    works_in_the_end(sql)
+
+
+def test_half_a_library(sql, cluster, folder):
+    """Loading it may well kill the process: an error, and the right one works."""
+    path = folder / "libonnxruntime.so"
+    whole = ONNXRUNTIME.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with reloaded(cluster, onnxruntime_library=path):
+        # Before the process with the new settings is there, the old one answers.
+        assert eventually(lambda: not _answers(sql))
+        assert sql.fails(EMBED, IMAGE).sqlstate in (CONFIGURATION, "08006", "57P03")
+    works_in_the_end(sql)
+    assert one_of_each(cluster.data_dir)
+
+
 def test_no_library(sql, cluster):
     if ctypes.util.find_library("onnxruntime"):
         pytest.skip("this system has ONNX Runtime where the dynamic loader finds it")
@@ -130,6 +167,31 @@ def test_wrong_model_dir(sql, cluster, folder):
             assert refusal.sqlstate == CONFIGURATION
             assert "susx.model_dir" in refusal.hint
             assert sql.fails("SELECT * FROM susx.models()").sqlstate == CONFIGURATION
+    works_in_the_end(sql)
+
+
+def test_the_model_dir_vanishes(sql, cluster, model_dir, folder):
+    """A loaded model goes on; others are an error until the directory is back."""
+    models = folder / "models"
+    models.mkdir()
+    for name in ("tiny_split", "tiny_fused"):
+        shutil.copytree(model_dir / name, models / name)
+    query = "SELECT vector_dims(susx.embed_image(%s, %s))"
+    with reloaded(cluster, model_dir=models):
+        assert eventually(lambda: {name for name, in sql.rows("SELECT name FROM susx.models()")} == {"tiny_split", "tiny_fused"})
+        assert sql.one(query, IMAGE, "tiny_split") == 32
+        (before,) = servers(cluster.data_dir)
+        for _ in range(2):
+            models.rename(folder / "elsewhere")
+            assert sql.one(query, IMAGE, "tiny_split") == 32
+            refusal = sql.fails(query, IMAGE, "tiny_siglip")
+            assert str(models) in refusal.message + refusal.hint
+            refusal = sql.fails("SELECT * FROM susx.models()")
+            assert refusal.sqlstate == CONFIGURATION and "susx.model_dir" in refusal.hint
+            assert sql.one("SELECT last_error FROM susx.stat_server") == refusal.message
+            (folder / "elsewhere").rename(models)
+            assert sql.one(query, IMAGE, "tiny_split") == sql.one(query, IMAGE, "tiny_fused") == 32
+        assert servers(cluster.data_dir) == [before] and one_of_each(cluster.data_dir)
     works_in_the_end(sql)
 
 

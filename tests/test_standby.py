@@ -63,6 +63,7 @@ def test_labels_on_a_standby(pair):
 
         embed = "SELECT susx.embed_image(%s)::text"
         assert reader.one(embed, image) == writer.one(embed, image)
+        assert reader.one("SELECT pid FROM susx.stat_server") == servers(standby.data_dir)[0]
         assert len(servers(standby.data_dir)) == len(servers(primary.data_dir)) == 1
         # As PostgreSQL says it of any table.
         for query in (

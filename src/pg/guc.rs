@@ -41,6 +41,8 @@ static MAX_IMAGE_BYTES: GucSetting<i32> = GucSetting::<i32>::new(64 << 20);
 static MAX_IMAGE_PIXELS: GucSetting<i32> = GucSetting::<i32>::new(100_000_000);
 static STARTUP_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 static PROGRESS_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(5_000);
+// Longer than a machine that is short of memory stands still.
+static HANG_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(60_000);
 // Ten classifiers of 10,000 support images with 512 dimensions.
 static CLASSIFIER_CACHE: GucSetting<i32> = GucSetting::<i32>::new(256);
 
@@ -166,6 +168,16 @@ pub fn define() {
         GucFlags::UNIT_MS,
     );
     GucRegistry::define_int_guc(
+        c"susx.hang_timeout",
+        c"How long the inference process may not answer before it is killed and started again.",
+        c"0 lets it hang. Loading a model and computing do not keep it from answering.",
+        &HANG_TIMEOUT,
+        0,
+        3_600_000,
+        GucContext::Sighup,
+        GucFlags::UNIT_MS,
+    );
+    GucRegistry::define_int_guc(
         c"susx.classifier_cache",
         c"Memory that one session keeps fitted classifiers in.",
         c"The classifier in use is kept whatever its size.",
@@ -258,6 +270,11 @@ pub fn startup_timeout() -> std::time::Duration {
 pub fn progress_interval() -> Option<std::time::Duration> {
     let milliseconds = u64::from(PROGRESS_INTERVAL.get().unsigned_abs());
     (milliseconds > 0).then(|| std::time::Duration::from_millis(milliseconds))
+}
+
+/// Zero: none.
+pub fn hang_timeout() -> std::time::Duration {
+    std::time::Duration::from_millis(u64::from(HANG_TIMEOUT.get().unsigned_abs()))
 }
 
 /// In bytes.

@@ -12,6 +12,8 @@ pub mod procedure;
 pub mod progress;
 pub mod regclass;
 pub mod relcache;
+pub mod roles;
+pub mod server_stats;
 pub mod snapshot;
 pub mod spi;
 pub mod supervisor;

@@ -27,12 +27,41 @@ pub fn for_socket(socket: RawFd, interest: Interest) {
 /// Waits for a while, and acts on a cancel or a statement_timeout meanwhile.
 pub fn for_time(time: Duration) {
     let events = pg_sys::WL_LATCH_SET | pg_sys::WL_EXIT_ON_PM_DEATH | pg_sys::WL_TIMEOUT;
-    wait(events, pg_sys::PGINVALID_SOCKET, i64::try_from(time.as_millis()).unwrap_or(i64::MAX));
+    wait(events, pg_sys::PGINVALID_SOCKET, milliseconds(time));
 }
 
-fn wait(events: u32, socket: RawFd, milliseconds: i64) {
+/// Waits until the socket is ready or the time is over, and acts on a cancel or a statement_timeout
+/// meanwhile.
+pub fn for_socket_or_time(socket: RawFd, interest: Interest, time: Duration) {
+    let mut events = pg_sys::WL_LATCH_SET | pg_sys::WL_EXIT_ON_PM_DEATH | pg_sys::WL_TIMEOUT;
+    if interest.read {
+        events |= pg_sys::WL_SOCKET_READABLE;
+    }
+    if interest.write {
+        events |= pg_sys::WL_SOCKET_WRITEABLE;
+    }
+    wait(events, socket, milliseconds(time));
+}
+
+/// Waits as a background worker that has something to do when the postmaster is gone: until there is
+/// something to read, a signal arrives or the time is over. False if the postmaster is gone.
+pub fn as_worker(descriptor: Option<RawFd>, time: Duration) -> bool {
+    let mut events = pg_sys::WL_LATCH_SET | pg_sys::WL_POSTMASTER_DEATH | pg_sys::WL_TIMEOUT;
+    if descriptor.is_some() {
+        events |= pg_sys::WL_SOCKET_READABLE;
+    }
+    let ready = wait(events, descriptor.unwrap_or(pg_sys::PGINVALID_SOCKET), milliseconds(time));
+    ready & pg_sys::WL_POSTMASTER_DEATH as i32 == 0
+}
+
+/// Rounded up: a wait of nothing would be a loop without rest.
+fn milliseconds(time: Duration) -> i64 {
+    i64::try_from(time.as_micros().div_ceil(1000)).unwrap_or(i64::MAX)
+}
+
+fn wait(events: u32, socket: RawFd, milliseconds: i64) -> i32 {
     // SAFETY: MyLatch is this process's own; the socket is open or PGINVALID_SOCKET.
-    unsafe {
+    let ready = unsafe {
         let ready = pg_sys::WaitLatchOrSocket(
             pg_sys::MyLatch,
             events as i32,
@@ -43,6 +72,8 @@ fn wait(events: u32, socket: RawFd, milliseconds: i64) {
         if ready & pg_sys::WL_LATCH_SET as i32 != 0 {
             pg_sys::ResetLatch(pg_sys::MyLatch);
         }
-    }
+        ready
+    };
     check_for_interrupts!();
+    ready
 }

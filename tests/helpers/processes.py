@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import time
 from pathlib import Path
 from typing import Callable
@@ -16,6 +17,36 @@ def servers(data_dir: Path) -> list[int]:
 def supervisors(data_dir: Path) -> list[int]:
     """A cluster's background workers that watch over susx-server."""
     return [pid for pid in _processes() if "susx supervisor" in _command(pid) and _works_in(pid, data_dir)]
+
+
+def one_of_each(data_dir: Path) -> bool:
+    """One server, which belongs to the one supervisor."""
+    children, parents = servers(data_dir), supervisors(data_dir)
+    return len(children) == len(parents) == 1 and _parent(children[0]) == parents[0]
+
+
+def sockets(data_dir: Path) -> list[str]:
+    """The sockets of servers, listening or left behind."""
+    return sorted(path.name for path in (data_dir / "susx").glob("*") if path.is_socket())
+
+
+def limit(pid: int, what: int, value: int) -> None:
+    """Sets a limit of a running process (resource.RLIMIT_...), as its own account."""
+    with open(f"/proc/{pid}/status") as file:
+        owner = {name: int(ids.split()[0]) for name, _, ids in (line.partition(":") for line in file) if name in "UidGid"}
+    # In a child, which can become that account: that root may do it is not a matter of course in a container.
+    child = os.fork()
+    if child == 0:
+        try:
+            if os.geteuid() == 0 and owner["Uid"] != 0:
+                os.setgroups([])
+                os.setresgid(*[owner["Gid"]] * 3)
+                os.setresuid(*[owner["Uid"]] * 3)
+            resource.prlimit(pid, what, (value, value))
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0, "the limit cannot be set"
 
 
 def is_alive(pid: int) -> bool:
@@ -50,6 +81,13 @@ def _command(pid: int) -> str:
         return os.fsdecode(Path(f"/proc/{pid}/cmdline").read_bytes())
     except OSError:
         return ""
+
+
+def _parent(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+    except OSError:
+        return 0
 
 
 def _works_in(pid: int, folder: Path) -> bool:

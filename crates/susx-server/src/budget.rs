@@ -38,6 +38,11 @@ impl Budget {
         Some(Share { budget: Arc::clone(self), bytes })
     }
 
+    /// Bytes that are taken.
+    pub fn used(&self) -> usize {
+        *self.lock()
+    }
+
     fn lock(&self) -> MutexGuard<'_, usize> {
         self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
+use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -17,6 +18,7 @@ use crate::protocol::{
 use crate::queue::ConnectionId;
 use crate::registry::Registry;
 use crate::request;
+use crate::stats;
 
 /// Why a connection ends before the backend closes it.
 #[derive(Debug, thiserror::Error)]
@@ -35,12 +37,17 @@ enum ConnectionError {
 pub struct Shared {
     pub registry: Registry,
     pub budget: Arc<Budget>,
+    /// How often this process was started again.
+    pub restarts: u32,
 }
 
 /// Serves one backend until it goes.
 pub fn serve(id: ConnectionId, stream: UnixStream, shared: &Shared) {
-    if let Err(error) = converse(id, &stream, shared) {
-        log::warn!("connection {id}: {error}");
+    match converse(id, &stream, shared) {
+        Ok(()) => {}
+        // The session says so, to the one who can do something about it.
+        Err(error @ ConnectionError::Version(_)) => log::debug!("connection {id}: {error}"),
+        Err(error) => log::warn!("connection {id}: {error}"),
     }
     // Nobody is left to read the answers.
     shared.registry.forget(id);
@@ -57,23 +64,36 @@ fn converse(id: ConnectionId, stream: &UnixStream, shared: &Shared) -> Result<()
         return Ok(());
     }
     greet(&message, &replies)?;
+    // Counts once it asks for something: one who only looks is no session at work.
+    let mut counted = None;
     while read_message(&mut reader, &mut message)? {
+        let arrived = Instant::now();
+        let request = protocol::decode(&message)?;
+        // Answered even where the queue is full.
+        if let Request::Stats { id } = request {
+            send(&replies, Reply::Stats { id, stats: Box::new(report(shared)) });
+            continue;
+        }
+        counted.get_or_insert_with(stats::connection);
         // While its bytes wait, this connection reads no further: that is the back-pressure.
         let Some(share) = shared.budget.take(message.len(), || has_left(stream)) else { return Ok(()) };
-        match protocol::decode(&message)? {
+        match request {
             Request::Hello { .. } => return Err(ConnectionError::NoGreeting),
             Request::Embed { id: request, model, inputs } => match shared.registry.get(model) {
                 Ok(running) => match inputs {
                     Inputs::Images(images) => {
                         let images = images.into_iter().map(|image| image.to_vec()).collect();
-                        running.images.push(id, request::split(request, images, share, &replies));
+                        running.images.push(id, request::split(request, arrived, images, share, &replies));
                     }
                     Inputs::Texts(texts) => {
                         let texts = texts.into_iter().map(str::to_owned).collect();
-                        running.texts.push(id, request::split(request, texts, share, &replies));
+                        running.texts.push(id, request::split(request, arrived, texts, share, &replies));
                     }
                 },
-                Err(failure) => send(&replies, Reply::Failed { id: request, failure }),
+                Err(failure) => {
+                    stats::server().failed(inputs.count(), &failure.message);
+                    send(&replies, Reply::Failed { id: request, failure });
+                }
             },
             Request::Describe { id: request, model } => {
                 let reply = match shared.registry.get(model) {
@@ -81,17 +101,19 @@ fn converse(id: ConnectionId, stream: &UnixStream, shared: &Shared) -> Result<()
                         id: request,
                         model: Box::new(shared.registry.describe(&running.model)),
                     },
-                    Err(failure) => Reply::Failed { id: request, failure },
+                    Err(failure) => failed(request, failure),
                 };
                 send(&replies, reply);
             }
             Request::Models { id: request } => {
                 let reply = match shared.registry.list() {
                     Ok(models) => Reply::Models { id: request, models },
-                    Err(failure) => Reply::Failed { id: request, failure },
+                    Err(failure) => failed(request, failure),
                 };
                 send(&replies, reply);
             }
+            // It is answered above.
+            Request::Stats { .. } => {}
         }
         // A single huge request does not keep its memory for the rest of the connection.
         message.shrink_to(1 << 20);
@@ -107,6 +129,20 @@ fn greet(message: &[u8], replies: &Sender<Reply>) -> Result<(), ConnectionError>
     let version = env!("CARGO_PKG_VERSION").to_owned();
     send(replies, Reply::Hello { protocol: PROTOCOL_VERSION, version });
     if protocol == PROTOCOL_VERSION { Ok(()) } else { Err(ConnectionError::Version(protocol)) }
+}
+
+fn report(shared: &Shared) -> protocol::Stats {
+    protocol::Stats {
+        restarts: shared.restarts,
+        models: shared.registry.loaded(),
+        queue_bytes: shared.budget.used() as u64,
+        ..stats::server().report()
+    }
+}
+
+fn failed(id: u64, failure: Failure) -> Reply {
+    stats::server().failed(0, &failure.message);
+    Reply::Failed { id, failure }
 }
 
 /// Reads one frame; false at the end of the connection.

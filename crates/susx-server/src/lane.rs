@@ -12,6 +12,7 @@ use susx_core::clip::{ClipError, ClipModel, ImageLimits, PreprocessScratch, deco
 use crate::protocol::{Failure, FailureKind};
 use crate::queue::FairQueue;
 use crate::request::{Embedding, Input};
+use crate::stats::{self, Kind};
 
 /// Lanes for images: one decodes while the other runs the model.
 pub const IMAGE_LANES: usize = 2;
@@ -25,14 +26,20 @@ pub fn images(
     limits: &ImageLimits,
     batch_size: usize,
 ) -> ! {
-    run(queue, batch_size, |files| embed_images(model, limits, files))
+    run(queue, batch_size, |files| {
+        let embeddings = embed_images(model, limits, files);
+        stats::server().batch(Kind::Images, &embeddings);
+        embeddings
+    })
 }
 
 /// Embeds texts until the process ends.
 pub fn texts(model: &ClipModel, queue: &FairQueue<Input<String>>, batch_size: usize) -> ! {
     run(queue, batch_size, |texts: &[&String]| {
         let texts: Vec<&str> = texts.iter().map(|text| text.as_str()).collect();
-        embed_texts(model, &texts)
+        let embeddings = embed_texts(model, &texts);
+        stats::server().batch(Kind::Texts, &embeddings);
+        embeddings
     })
 }
 
@@ -48,7 +55,7 @@ fn run<T>(queue: &FairQueue<Input<T>>, batch_size: usize, embed: impl Fn(&[&T]) 
                     input.answer(embedding);
                 }
             }
-            Err(_) => log::error!("encoding a batch of {} inputs panicked", batch.len()),
+            Err(_) => stats::server().lost_batch(batch.len(), "encoding a batch panicked"),
         }
     }
 }

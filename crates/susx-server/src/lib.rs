@@ -9,8 +9,10 @@
 //! [`lane`] takes a batch from the queue, decodes and encodes it, and gives the embedding to the
 //! [`request`] it belongs to, which replies once it has them all.
 //!
-//! The extension depends on this crate without its `server` feature: it gets [`protocol`] alone.
+//! The extension depends on this crate without its `server` feature: it gets [`protocol`] and
+//! [`log_lines`] alone.
 
+pub mod log_lines;
 pub mod protocol;
 
 #[cfg(feature = "server")]
@@ -31,3 +33,5 @@ mod registry;
 mod request;
 #[cfg(feature = "server")]
 pub mod settings;
+#[cfg(feature = "server")]
+mod stats;

@@ -15,6 +15,7 @@ use crate::settings::Settings;
 
 /// Listens until the process is told to end.
 pub fn run(settings: Settings) -> io::Result<()> {
+    log::debug!("{settings:?}");
     rayon::ThreadPoolBuilder::new()
         .num_threads(settings.threads)
         .thread_name(|_| "decode".to_owned())
@@ -22,9 +23,12 @@ pub fn run(settings: Settings) -> io::Result<()> {
         .map_err(io::Error::other)?;
     let listener = bind(&settings.socket)?;
     end_with_standard_input(settings.socket.clone())?;
-    log::info!("susx-server {} is ready", env!("CARGO_PKG_VERSION"));
-    let shared =
-        Arc::new(Shared { budget: Budget::new(settings.queue_bytes), registry: Registry::new(settings) });
+    log::info!("version {} is ready", env!("CARGO_PKG_VERSION"));
+    let shared = Arc::new(Shared {
+        budget: Budget::new(settings.queue_bytes),
+        restarts: settings.restarts,
+        registry: Registry::new(settings),
+    });
     for (id, stream) in (0..).zip(listener.incoming()) {
         let accepted = stream.and_then(|stream| {
             check_peer(&stream)?;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::Bytes;
 
 /// Changed with every change of a message, so that an old library never misreads a new server.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// Bytes of a frame's length.
 pub const LENGTH_BYTES: usize = size_of::<u32>();
@@ -32,6 +32,8 @@ pub enum Request<'a> {
     Describe { id: u64, model: Option<&'a str> },
     /// Every model of the model directory, loaded or not.
     Models { id: u64 },
+    /// What the process has done and is doing; answered whatever it is busy with.
+    Stats { id: u64 },
 }
 
 /// What to embed.
@@ -42,6 +44,16 @@ pub enum Inputs<'a> {
     Images(Vec<&'a Bytes>),
     #[serde(borrow)]
     Texts(Vec<&'a str>),
+}
+
+impl Inputs<'_> {
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        match self {
+            Inputs::Images(images) => images.len(),
+            Inputs::Texts(texts) => texts.len(),
+        }
+    }
 }
 
 /// From the inference process.
@@ -64,6 +76,10 @@ pub enum Reply {
         id: u64,
         models: Vec<Model>,
     },
+    Stats {
+        id: u64,
+        stats: Box<Stats>,
+    },
     /// The request as a whole has failed.
     Failed {
         id: u64,
@@ -79,6 +95,7 @@ impl Reply {
             Reply::Embedded { id, .. }
             | Reply::Model { id, .. }
             | Reply::Models { id, .. }
+            | Reply::Stats { id, .. }
             | Reply::Failed { id, .. } => *id,
         }
     }
@@ -112,6 +129,46 @@ pub struct Defaults {
     pub gamma: Option<f32>,
     pub temperature: Option<f32>,
     pub logit_scale: Option<f32>,
+}
+
+/// The inference process at work. Counts are since it started.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Stats {
+    pub version: String,
+    /// Microseconds since 1970.
+    pub started: i64,
+    /// How often it was started again since its supervisor began.
+    pub restarts: u32,
+    /// Sessions that have asked for something, and are still connected.
+    pub connections: u64,
+    /// Loaded models and those that are being loaded, with their provider.
+    pub models: Vec<String>,
+    /// Inputs that have arrived and have no answer yet, and the bytes of their requests.
+    pub queue_inputs: u64,
+    pub queue_bytes: u64,
+    /// Inputs that were embedded.
+    pub images: u64,
+    pub texts: u64,
+    /// Inputs that got an error.
+    pub failed: u64,
+    pub batches: u64,
+    /// Per second, over the last ten seconds.
+    pub images_per_second: f64,
+    pub texts_per_second: f64,
+    /// How many batches had 1, 2, 3 to 4, 5 to 8, ... inputs.
+    pub batch_sizes: Vec<u64>,
+    /// Milliseconds from a request's arrival to its reply, in the last one to two minutes.
+    pub p50_ms: Option<f64>,
+    pub p95_ms: Option<f64>,
+    pub last_error: Option<ErrorSeen>,
+}
+
+/// An error, and when it was.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ErrorSeen {
+    pub message: String,
+    /// Microseconds since 1970.
+    pub at: i64,
 }
 
 /// Why there is no answer.

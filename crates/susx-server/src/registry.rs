@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread;
+use std::time::Duration;
 
 use susx_core::clip::{
     self, ClipModel, ExecutionProvider, ImageLimits, ModelConfig, OnnxRuntime, SessionOptions,
@@ -73,6 +74,22 @@ impl Registry {
         Ok(models.into_iter().map(describe).collect())
     }
 
+    /// The models that are loaded, with the provider that each really runs on, and those that are being
+    /// loaded. Waits for none of them.
+    pub fn loaded(&self) -> Vec<String> {
+        let slots: Vec<_> =
+            lock(&self.slots).iter().map(|(name, slot)| (name.clone(), Arc::clone(slot))).collect();
+        let mut models: Vec<String> = slots
+            .into_iter()
+            .filter_map(|(name, slot)| match lock_soon(&slot) {
+                Some(running) => Some(format!("{name} ({})", running.as_ref()?.model.provider())),
+                None => Some(format!("{name} (loading)")),
+            })
+            .collect();
+        models.sort();
+        models
+    }
+
     /// Drops what a connection has waiting in any model's queue.
     pub fn forget(&self, connection: ConnectionId) {
         let slots: Vec<Arc<Slot>> = lock(&self.slots).values().map(Arc::clone).collect();
@@ -122,6 +139,7 @@ impl Registry {
             }
             other => other?,
         };
+        log::debug!("loading model \"{name}\"");
         let runtime = self.runtime()?;
         let model = ClipModel::load(&runtime, config, &self.session_options())?;
         log::info!("loaded model \"{name}\" on {}", model.provider());
@@ -225,6 +243,18 @@ fn known_models(dir: &Path) -> String {
         Ok(names) => format!("Models in {}: {}.", dir.display(), names.join(", ")),
         Err(failure) => failure.message,
     }
+}
+
+/// `None` where somebody has it for more than a look-up.
+fn lock_soon<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    for _ in 0..20 {
+        match mutex.try_lock() {
+            Ok(guard) => return Some(guard),
+            Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(1)),
+        }
+    }
+    None
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -2,9 +2,11 @@
 
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use crate::budget::Share;
 use crate::protocol::{Failure, FailureKind, Reply};
+use crate::stats;
 
 /// The answer to one input.
 pub type Embedding = Result<Vec<f32>, Failure>;
@@ -13,6 +15,7 @@ pub type Embedding = Result<Vec<f32>, Failure>;
 #[derive(Debug)]
 struct Pending {
     id: u64,
+    arrived: Instant,
     replies: Sender<Reply>,
     /// `None` until answered.
     embeddings: Mutex<Vec<Option<Embedding>>>,
@@ -26,13 +29,21 @@ pub struct Input<T> {
     pub content: T,
     place: usize,
     request: Arc<Pending>,
+    _waits: stats::Present,
 }
 
 /// Splits a request into its inputs.
-pub fn split<T>(id: u64, contents: Vec<T>, share: Share, replies: &Sender<Reply>) -> Vec<Input<T>> {
+pub fn split<T>(
+    id: u64,
+    arrived: Instant,
+    contents: Vec<T>,
+    share: Share,
+    replies: &Sender<Reply>,
+) -> Vec<Input<T>> {
     let embeddings = Mutex::new(vec![None; contents.len()]);
-    let request = Arc::new(Pending { id, replies: replies.clone(), embeddings, _share: share });
-    let input = |(place, content)| Input { content, place, request: Arc::clone(&request) };
+    let request = Arc::new(Pending { id, arrived, replies: replies.clone(), embeddings, _share: share });
+    let input =
+        |(place, content)| Input { content, place, request: Arc::clone(&request), _waits: stats::input() };
     contents.into_iter().enumerate().map(input).collect()
 }
 
@@ -43,6 +54,7 @@ impl<T> Input<T> {
         embeddings[self.place] = Some(embedding);
         if embeddings.iter().all(Option::is_some) {
             let embeddings = embeddings.drain(..).flatten().collect();
+            stats::server().replied(self.request.arrived.elapsed());
             self.request.reply(Reply::Embedded { id: self.request.id, embeddings });
         }
     }
@@ -82,7 +94,7 @@ mod tests {
     fn request(contents: Vec<&str>) -> (Vec<Input<&str>>, mpsc::Receiver<Reply>) {
         let (replies, received) = mpsc::channel();
         let share = Budget::new(1).take(1, || false);
-        (share.map(|share| split(7, contents, share, &replies)).unwrap_or_default(), received)
+        (share.map(|share| split(7, Instant::now(), contents, share, &replies)).unwrap_or_default(), received)
     }
 
     #[test]

@@ -43,4 +43,7 @@ pub struct Settings {
     /// Threads that decode and that compute; 0 is one per core (susx.threads).
     #[arg(long, default_value_t = 0)]
     pub threads: usize,
+    /// How often the supervisor has started the process again, for susx.stat_server.
+    #[arg(long, default_value_t = 0)]
+    pub restarts: u32,
 }

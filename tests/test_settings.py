@@ -259,7 +259,7 @@ def test_small_batches_threads_and_queue(sql, connect, cluster):
     (expected,) = sql.rows(query, images)
     assert expected[1] == 20
     (before,) = servers(cluster.data_dir)
-    with reloaded(cluster, batch_size=1, threads=1, queue_memory="1MB"):
+    with reloaded(cluster, batch_size=1, batch_delay="50ms", threads=1, queue_memory="1MB"):
         assert eventually(lambda: servers(cluster.data_dir) not in ([], [before]))
         sessions = [connect() for _ in range(4)]
         with in_background(*(lambda session=session: session.rows(query, images) for session in sessions)) as results:

@@ -34,6 +34,8 @@ static GPU_DEVICE: GucSetting<i32> = GucSetting::<i32>::new(0);
 static THREADS: GucSetting<i32> = GucSetting::<i32>::new(0);
 // A ViT-B/32 on a CPU gains little beyond this, and a GPU is fed by several sessions.
 static BATCH_SIZE: GucSetting<i32> = GucSetting::<i32>::new(32);
+// Milliseconds.
+static BATCH_DELAY: GucSetting<i32> = GucSetting::<i32>::new(2);
 static QUEUE_MEMORY: GucSetting<i32> = GucSetting::<i32>::new(256);
 // A camera's largest JPEG has some 50 MB.
 static MAX_IMAGE_BYTES: GucSetting<i32> = GucSetting::<i32>::new(64 << 20);
@@ -126,6 +128,16 @@ pub fn define() {
         4096,
         GucContext::Sighup,
         plain,
+    );
+    GucRegistry::define_int_guc(
+        c"susx.batch_delay",
+        c"How long an image or text waits for those of other sessions, to be run together with them.",
+        c"Only sessions that had an answer this short a time ago are waited for. 0 never waits.",
+        &BATCH_DELAY,
+        0,
+        1000,
+        GucContext::Sighup,
+        GucFlags::UNIT_MS,
     );
     GucRegistry::define_int_guc(
         c"susx.queue_memory",
@@ -247,6 +259,11 @@ pub fn threads() -> i32 {
 
 pub fn batch_size() -> i32 {
     BATCH_SIZE.get()
+}
+
+/// In milliseconds.
+pub fn batch_delay() -> i32 {
+    BATCH_DELAY.get()
 }
 
 /// In bytes.

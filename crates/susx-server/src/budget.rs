@@ -1,72 +1,195 @@
-//! Back-pressure: how many bytes of requests may wait.
+//! Back-pressure: how many bytes of requests there may be in this process.
+//!
+//! A request takes its share before it is read, and gives it back when its last input is answered: so
+//! memory is bounded whatever the number of connections. Two things must not follow from that:
+//!
+//! * That a few bulk jobs, whose requests fill the budget, keep a single image out until one of them is
+//!   done. So a quarter of the budget is kept for small requests of connections that have nothing else
+//!   here.
+//! * That a large request waits for ever while small ones slip in. So whoever came first goes first.
 
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Bytes shared by all connections.
+/// The budget of the process.
 #[derive(Debug)]
 pub struct Budget {
-    limit: usize,
-    used: Mutex<usize>,
-    freed: Condvar,
+    bulk: Arc<Pool>,
+    quick: Arc<Pool>,
 }
 
-/// Bytes taken from a budget, given back when dropped.
+/// One connection's shares, by their number.
+#[derive(Clone, Debug, Default)]
+pub struct Holder(Arc<AtomicUsize>);
+
+/// Bytes taken from the budget, given back when dropped.
 #[derive(Debug)]
 pub struct Share {
-    budget: Arc<Budget>,
+    pool: Arc<Pool>,
     bytes: usize,
+    holder: Holder,
 }
 
+#[derive(Debug)]
+struct Pool {
+    limit: usize,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    used: usize,
+    last_ticket: u64,
+    /// Tickets of those who wait.
+    line: VecDeque<u64>,
+}
+
+/// How many quick requests of the largest size fit.
+const QUICK_REQUESTS: usize = 32;
+
 impl Budget {
-    pub fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Budget { limit, used: Mutex::new(0), freed: Condvar::new() })
+    /// A budget of `limit` bytes.
+    pub fn new(limit: usize) -> Self {
+        let quick = limit / 4;
+        Budget { bulk: Pool::new(limit - quick), quick: Pool::new(quick) }
     }
 
     /// Waits until there is room for `bytes`, or until the one who asked `has_left`. A request larger
-    /// than the whole budget is let in alone.
-    pub fn take(self: &Arc<Self>, bytes: usize, has_left: impl Fn() -> bool) -> Option<Share> {
-        const LOOK_UP: Duration = Duration::from_millis(100);
-        let mut used = self.lock();
-        while *used > 0 && *used + bytes > self.limit {
-            if has_left() {
-                return None;
-            }
-            used = self.freed.wait_timeout(used, LOOK_UP).unwrap_or_else(PoisonError::into_inner).0;
-        }
-        *used += bytes;
-        Some(Share { budget: Arc::clone(self), bytes })
+    /// than the whole budget is let in when no other large one is there.
+    pub fn take(&self, bytes: usize, holder: &Holder, has_left: impl Fn() -> bool) -> Option<Share> {
+        let is_quick = bytes <= self.quick.limit / QUICK_REQUESTS && holder.0.load(Ordering::Acquire) == 0;
+        let pool = if is_quick { &self.quick } else { &self.bulk };
+        pool.take(bytes, has_left).then(|| {
+            holder.0.fetch_add(1, Ordering::AcqRel);
+            Share { pool: Arc::clone(pool), bytes, holder: holder.clone() }
+        })
     }
 
     /// Bytes that are taken.
     pub fn used(&self) -> usize {
-        *self.lock()
+        self.bulk.lock().used + self.quick.lock().used
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, usize> {
-        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+impl Share {
+    /// Whether somebody waits for the room that this share takes.
+    pub fn is_wanted(&self) -> bool {
+        !self.pool.lock().line.is_empty()
     }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        *self.budget.lock() -= self.bytes;
-        self.budget.freed.notify_all();
+        self.holder.0.fetch_sub(1, Ordering::AcqRel);
+        self.pool.lock().used -= self.bytes;
+        self.pool.changed.notify_all();
+    }
+}
+
+impl Pool {
+    fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Pool { limit, state: Mutex::default(), changed: Condvar::new() })
+    }
+
+    /// Whether there is room now; false if the one who asked has left.
+    fn take(&self, bytes: usize, has_left: impl Fn() -> bool) -> bool {
+        const LOOK_UP: Duration = Duration::from_millis(100);
+        let mut state = self.lock();
+        state.last_ticket += 1;
+        let ticket = state.last_ticket;
+        state.line.push_back(ticket);
+        let has_room = loop {
+            let fits = state.used == 0 || state.used + bytes <= self.limit;
+            if fits && state.line.front() == Some(&ticket) {
+                state.used += bytes;
+                break true;
+            }
+            if has_left() {
+                break false;
+            }
+            state = self.changed.wait_timeout(state, LOOK_UP).unwrap_or_else(PoisonError::into_inner).0;
+        };
+        state.line.retain(|&waiting| waiting != ticket);
+        drop(state);
+        // The next in the line.
+        self.changed.notify_all();
+        has_room
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::thread;
+
+    fn wait_until(condition: impl Fn() -> bool) {
+        while !condition() {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
 
     #[test]
     fn room_comes_back() {
-        let budget = Budget::new(10);
-        let first = budget.take(8, || false);
-        assert!(budget.take(3, || true).is_none());
+        let budget = Budget::new(1000);
+        let holder = Holder::default();
+        let first = budget.take(700, &holder, || false);
+        assert!(budget.take(100, &holder, || true).is_none());
         drop(first);
-        let all = budget.take(100, || true);
+        let all = budget.take(100_000, &holder, || true);
         assert!(all.is_some(), "a request larger than the budget runs alone");
-        assert!(budget.take(1, || true).is_none());
+        assert!(budget.take(100, &holder, || true).is_none());
+    }
+
+    #[test]
+    fn a_full_budget_lets_a_small_request_of_another_connection_in() {
+        let budget = Budget::new(1000);
+        let (bulk, single) = (Holder::default(), Holder::default());
+        let _shares = [budget.take(700, &bulk, || false), budget.take(7, &single, || true)];
+        assert_eq!(bulk.0.load(Ordering::Acquire), 1);
+        assert_eq!(single.0.load(Ordering::Acquire), 1);
+        // But not a second one, nor a large one, nor one of the connection that fills the budget.
+        for (bytes, holder) in [(51, &single), (100, &Holder::default()), (51, &bulk)] {
+            assert!(budget.take(bytes, holder, || true).is_none(), "{bytes}");
+        }
+        // And what is kept for small requests is bounded too.
+        let many: Vec<_> = (0..40).map(|_| budget.take(7, &Holder::default(), || true)).collect();
+        assert_eq!(many.iter().flatten().count(), 250 / 7 - 1);
+    }
+
+    #[test]
+    fn who_came_first_goes_first() {
+        let budget = Budget::new(1000);
+        let half = budget.take(400, &Holder::default(), || false);
+        thread::scope(|scope| {
+            let large = scope.spawn(|| budget.take(750, &Holder::default(), || false).is_some());
+            wait_until(|| half.as_ref().is_some_and(Share::is_wanted));
+            // There is room for this one, but not its turn.
+            assert!(budget.take(300, &Holder::default(), || true).is_none());
+            drop(half);
+            assert_eq!(large.join().ok(), Some(true));
+        });
+        assert!(budget.take(300, &Holder::default(), || true).is_some());
+    }
+
+    #[test]
+    fn who_leaves_the_line_holds_nobody_up() {
+        let budget = Budget::new(1000);
+        let half = budget.take(400, &Holder::default(), || false);
+        let gone = std::sync::atomic::AtomicBool::new(false);
+        thread::scope(|scope| {
+            let large = scope
+                .spawn(|| budget.take(750, &Holder::default(), || gone.load(Ordering::Acquire)).is_none());
+            wait_until(|| half.as_ref().is_some_and(Share::is_wanted));
+            gone.store(true, Ordering::Release);
+            assert_eq!(large.join().ok(), Some(true));
+            assert!(budget.take(300, &Holder::default(), || true).is_some());
+        });
     }
 }

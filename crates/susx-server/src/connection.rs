@@ -2,16 +2,16 @@
 //!
 //! The writer is apart so that no lane ever waits for a backend that does not read.
 
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::budget::Budget;
+use crate::budget::{Budget, Holder, Share};
 use crate::protocol::{
     self, Failure, FailureKind, Inputs, LENGTH_BYTES, PROTOCOL_VERSION, ProtocolError, Reply, Request,
 };
@@ -31,12 +31,18 @@ enum ConnectionError {
     NoGreeting,
     #[error("the library speaks protocol {0}, this server protocol {PROTOCOL_VERSION}")]
     Version(u32),
+    #[error("a message of {length} bytes stopped after {arrived}, and others wait for its memory")]
+    Stalled { length: usize, arrived: usize },
 }
+
+/// How long a sender may pause in the middle of a message while others wait for the room that it takes.
+/// Then its connection is closed. The backend sends its request again over a new one.
+const PAUSE: Duration = Duration::from_secs(5);
 
 /// What all connections share.
 pub struct Shared {
     pub registry: Registry,
-    pub budget: Arc<Budget>,
+    pub budget: Budget,
     /// How often this process was started again.
     pub restarts: u32,
 }
@@ -54,35 +60,37 @@ pub fn serve(id: ConnectionId, stream: UnixStream, shared: &Shared) {
 }
 
 fn converse(id: ConnectionId, stream: &UnixStream, shared: &Shared) -> Result<(), ConnectionError> {
-    let mut reader = BufReader::new(stream);
     let (replies, written) = mpsc::channel();
     let writer_stream = stream.try_clone()?;
     thread::Builder::new().name("replies".to_owned()).spawn(move || write_replies(writer_stream, written))?;
 
-    let mut message = Vec::new();
-    if !read_message(&mut reader, &mut message)? {
-        return Ok(());
-    }
+    let holder = Holder::default();
+    // While there is no room for its next message, this connection reads no further: that is the
+    // back-pressure.
+    let next = || {
+        let Some(length) = read_length(stream)? else { return Ok(None) };
+        let Some(share) = shared.budget.take(length, &holder, || has_left(stream)) else { return Ok(None) };
+        let message = read_message(stream, length, &share)?;
+        Ok::<_, ConnectionError>(Some((message, share)))
+    };
+    let Some((message, share)) = next()? else { return Ok(()) };
     greet(&message, &replies)?;
+    drop(share);
     // Counts once it asks for something: one who only looks is no session at work.
     let mut counted = None;
-    while read_message(&mut reader, &mut message)? {
+    while let Some((message, share)) = next()? {
         let arrived = Instant::now();
         let request = protocol::decode(&message)?;
-        // Answered even where the queue is full.
-        if let Request::Stats { id } = request {
-            send(&replies, Reply::Stats { id, stats: Box::new(report(shared)) });
-            continue;
+        if !matches!(request, Request::Stats { .. }) {
+            counted.get_or_insert_with(stats::connection);
         }
-        counted.get_or_insert_with(stats::connection);
-        // While its bytes wait, this connection reads no further: that is the back-pressure.
-        let Some(share) = shared.budget.take(message.len(), || has_left(stream)) else { return Ok(()) };
         match request {
             Request::Hello { .. } => return Err(ConnectionError::NoGreeting),
             Request::Embed { id: request, model, inputs } => match shared.registry.get(model) {
                 Ok(running) => match inputs {
                     Inputs::Images(images) => {
-                        let images = images.into_iter().map(|image| image.to_vec()).collect();
+                        // They stay where they are, in the message.
+                        let images = images.into_iter().map(|image| message.slice_ref(image)).collect();
                         running.images.push(id, request::split(request, arrived, images, share, &replies));
                     }
                     Inputs::Texts(texts) => {
@@ -112,11 +120,8 @@ fn converse(id: ConnectionId, stream: &UnixStream, shared: &Shared) -> Result<()
                 };
                 send(&replies, reply);
             }
-            // It is answered above.
-            Request::Stats { .. } => {}
+            Request::Stats { id } => send(&replies, Reply::Stats { id, stats: Box::new(report(shared)) }),
         }
-        // A single huge request does not keep its memory for the rest of the connection.
-        message.shrink_to(1 << 20);
     }
     Ok(())
 }
@@ -145,20 +150,38 @@ fn failed(id: u64, failure: Failure) -> Reply {
     Reply::Failed { id, failure }
 }
 
-/// Reads one frame; false at the end of the connection.
-fn read_message(reader: &mut impl Read, message: &mut Vec<u8>) -> Result<bool, ConnectionError> {
+/// The length of the next message; `None` at the end of the connection.
+fn read_length(mut stream: &UnixStream) -> Result<Option<usize>, ConnectionError> {
     let mut prefix = [0; LENGTH_BYTES];
-    match reader.read(&mut prefix)? {
-        0 => return Ok(false),
-        n => reader.read_exact(&mut prefix[n..])?,
+    match stream.read(&mut prefix)? {
+        0 => return Ok(None),
+        n => stream.read_exact(&mut prefix[n..])?,
     }
-    let length = protocol::message_length(prefix)?;
-    message.clear();
-    // Memory grows with what really arrives, not with what the length claims.
-    if reader.take(length as u64).read_to_end(message)? < length {
-        return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+    Ok(Some(protocol::message_length(prefix)?))
+}
+
+/// Reads a message, for which there is room in the budget.
+///
+/// Its memory is reserved, but used only as the bytes arrive. A sender may take its time between two of
+/// them (a backend may be waiting for a lock), but not for longer than [`PAUSE`] while others wait.
+fn read_message(stream: &UnixStream, length: usize, share: &Share) -> Result<Bytes, ConnectionError> {
+    let mut message = Vec::with_capacity(length);
+    stream.set_read_timeout(Some(PAUSE))?;
+    loop {
+        let arrived = message.len();
+        match stream.take((length - arrived) as u64).read_to_end(&mut message) {
+            Ok(_) if message.len() < length => return Err(io::Error::from(ErrorKind::UnexpectedEof).into()),
+            Ok(_) => break,
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                if message.len() == arrived && share.is_wanted() {
+                    return Err(ConnectionError::Stalled { length, arrived });
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
     }
-    Ok(true)
+    stream.set_read_timeout(None)?;
+    Ok(message.into())
 }
 
 fn write_replies(mut stream: UnixStream, replies: Receiver<Reply>) {
@@ -186,4 +209,54 @@ fn has_left(stream: &UnixStream) -> bool {
     let mut fds = [PollFd::new(stream, PollFlags::RDHUP)];
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     matches!(poll(&mut fds, Some(&now)), Ok(n) if n > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair() -> (UnixStream, UnixStream) {
+        UnixStream::pair().unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn share(budget: &Budget, bytes: usize) -> Share {
+        budget.take(bytes, &Holder::default(), || false).unwrap_or_else(|| panic!("nobody has left"))
+    }
+
+    #[test]
+    fn a_message_arrives_in_pieces() {
+        let (mut sender, receiver) = pair();
+        let budget = Budget::new(1000);
+        let share = share(&budget, 6);
+        thread::scope(|scope| {
+            let reader = scope.spawn(|| read_message(&receiver, 6, &share));
+            for piece in [b"abc", b"def"] {
+                thread::sleep(Duration::from_millis(20));
+                assert!(sender.write_all(piece).is_ok());
+            }
+            assert!(matches!(reader.join(), Ok(Ok(message)) if message == "abcdef"));
+        });
+    }
+
+    #[test]
+    fn who_stops_in_the_middle_loses_the_room_only_to_others() {
+        let (mut sender, receiver) = pair();
+        let budget = Budget::new(1000);
+        thread::scope(|scope| {
+            let stalled = share(&budget, 700);
+            let reader = scope.spawn(|| {
+                let read = read_message(&receiver, 700, &stalled);
+                drop(stalled);
+                read
+            });
+            assert!(sender.write_all(b"the beginning").is_ok());
+            // Nobody else is there: it may stop for as long as it likes.
+            thread::sleep(PAUSE + Duration::from_millis(500));
+            assert!(!reader.is_finished());
+            let other = scope.spawn(|| budget.take(700, &Holder::default(), || false).is_some());
+            assert_eq!(other.join().ok(), Some(true));
+            let end = reader.join();
+            assert!(matches!(end, Ok(Err(ConnectionError::Stalled { length: 700, arrived: 13 }))), "{end:?}");
+        });
+    }
 }

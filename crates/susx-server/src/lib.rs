@@ -5,7 +5,8 @@
 //! memory attached, so that a decoder or a GPU driver that kills it costs no backend more than one
 //! failed request. One copy of each model serves every connection.
 //!
-//! The path of one image: [`connection`] reads its frame and puts it into its model's [`queue`]; a
+//! The path of one image: [`connection`] takes room for its frame from the [`budget`], reads it and puts
+//! what is in it into its model's [`queue`]; a
 //! [`lane`] takes a batch from the queue, decodes and encodes it, and gives the embedding to the
 //! [`request`] it belongs to, which replies once it has them all.
 //!

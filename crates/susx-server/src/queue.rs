@@ -1,82 +1,108 @@
-//! A queue that is fair between connections.
+//! A queue that is fair between connections, and that knows when a batch is complete.
 //!
 //! Connections take turns: a session with a hundred thousand images waiting delays another session's
 //! single image by the batches in flight, not by its own length.
+//!
+//! A batch is closed when it is full. A smaller one is closed at once, unless somebody is expected: a
+//! connection that was answered a moment ago and has nothing here. A session that works row by row sends
+//! its next row right after the answer to the last; so sessions that do that at the same time share
+//! batches. They are waited for for the batch delay at most, counted from their answer and from the
+//! arrival of the oldest input. Who is alone is never made to wait.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Names a connection.
 pub type ConnectionId = u64;
 
+/// When a batch is closed.
+#[derive(Clone, Copy, Debug)]
+pub struct Batching {
+    /// Inputs of a full one.
+    pub size: usize,
+    /// The longest that an input waits for others.
+    pub delay: Duration,
+}
+
 /// Waiting inputs of one model, by connection.
 #[derive(Debug)]
 pub struct FairQueue<T> {
+    batching: Batching,
     state: Mutex<State<T>>,
-    arrival: Condvar,
+    /// Something that changes when the next batch is closed.
+    change: Condvar,
+}
+
+/// An input that was taken from the queue, and who sent it.
+#[derive(Debug)]
+pub struct Taken<T> {
+    pub connection: ConnectionId,
+    pub content: T,
 }
 
 #[derive(Debug)]
 struct State<T> {
     /// Connections with something waiting, whose turn it is at the front.
     turns: VecDeque<ConnectionId>,
-    waiting: HashMap<ConnectionId, VecDeque<T>>,
+    connections: HashMap<ConnectionId, Connection<T>>,
+    /// Inputs that wait, of all connections.
+    waiting: usize,
+}
+
+#[derive(Debug)]
+struct Connection<T> {
+    /// With the time of their arrival.
+    waiting: VecDeque<(Instant, T)>,
+    /// How many inputs were taken and are not done.
+    in_flight: usize,
+    /// When it had its last answer.
+    answered: Option<Instant>,
 }
 
 impl<T> FairQueue<T> {
-    pub fn new() -> Self {
-        FairQueue {
-            state: Mutex::new(State { turns: VecDeque::new(), waiting: HashMap::new() }),
-            arrival: Condvar::new(),
-        }
+    pub fn new(batching: Batching) -> Self {
+        let state = State { turns: VecDeque::new(), connections: HashMap::new(), waiting: 0 };
+        FairQueue { batching, state: Mutex::new(state), change: Condvar::new() }
     }
 
     /// Adds a connection's inputs behind its own.
     pub fn push(&self, connection: ConnectionId, items: impl IntoIterator<Item = T>) {
-        let mut state = self.lock();
-        let queue = state.waiting.entry(connection).or_default();
-        let was_empty = queue.is_empty();
-        queue.extend(items);
-        if was_empty && !queue.is_empty() {
-            state.turns.push_back(connection);
-        }
-        drop(state);
-        self.arrival.notify_one();
+        self.lock().push(connection, items, Instant::now());
+        self.change.notify_one();
     }
 
-    /// Waits for inputs and takes up to `limit` of them, one from each connection in turn. What came
-    /// while the model was busy makes up the next batch: nobody waits for a batch to fill.
-    pub fn take(&self, limit: usize) -> Vec<T> {
+    /// Waits until a batch is closed and takes it: up to `most` inputs, one from each connection in
+    /// turn. `most` may be more than a full batch: then what waits is taken too.
+    pub fn take(&self, most: usize) -> Vec<Taken<T>> {
         let mut state = self.lock();
-        while state.turns.is_empty() {
-            state = self.arrival.wait(state).unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let now = Instant::now();
+            let closes = state.closes(self.batching, now);
+            state = match closes.map(|at| at.saturating_duration_since(now)) {
+                Some(Duration::ZERO) => break,
+                Some(rest) => self.change.wait_timeout(state, rest).unwrap_or_else(PoisonError::into_inner).0,
+                None => self.change.wait(state).unwrap_or_else(PoisonError::into_inner),
+            };
         }
-        let mut batch = Vec::new();
-        while batch.len() < limit {
-            let Some(connection) = state.turns.pop_front() else { break };
-            let Some(queue) = state.waiting.get_mut(&connection) else { continue };
-            batch.extend(queue.pop_front());
-            if queue.is_empty() {
-                state.waiting.remove(&connection);
-            } else {
-                state.turns.push_back(connection);
-            }
-        }
-        if !state.turns.is_empty() {
-            self.arrival.notify_one();
+        let batch = state.take(most);
+        if state.waiting > 0 {
+            self.change.notify_one();
         }
         batch
     }
 
-    /// Drops everything that a connection has waiting.
+    /// Inputs that were taken, by their connections, are about to be answered.
+    pub fn done(&self, connections: impl IntoIterator<Item = ConnectionId>) {
+        self.lock().done(connections, Instant::now());
+    }
+
+    /// Drops everything that a connection has waiting, and expects nothing more from it.
     pub fn forget(&self, connection: ConnectionId) {
-        let mut state = self.lock();
-        if let Some(items) = state.waiting.remove(&connection) {
-            state.turns.retain(|&c| c != connection);
-            drop(state);
-            // Outside the lock: an item may do work when it is dropped.
-            drop(items);
-        }
+        let forgotten = self.lock().forget(connection);
+        self.change.notify_one();
+        // Outside the lock: an item may do work when it is dropped.
+        drop(forgotten);
     }
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {
@@ -85,38 +111,266 @@ impl<T> FairQueue<T> {
     }
 }
 
+impl<T> State<T> {
+    fn push(&mut self, id: ConnectionId, items: impl IntoIterator<Item = T>, now: Instant) {
+        let none = || Connection { waiting: VecDeque::new(), in_flight: 0, answered: None };
+        let connection = self.connections.entry(id).or_insert_with(none);
+        let before = connection.waiting.len();
+        connection.waiting.extend(items.into_iter().map(|item| (now, item)));
+        let after = connection.waiting.len();
+        if before == 0 && after > 0 {
+            self.turns.push_back(id);
+        }
+        self.waiting += after - before;
+    }
+
+    /// When the next batch is closed, if nothing else happens; `None` while nothing waits.
+    fn closes(&mut self, batching: Batching, now: Instant) -> Option<Instant> {
+        // Who was answered too long ago is not expected any more.
+        self.connections.retain(|_, connection| {
+            !connection.is_idle() || connection.answered.is_some_and(|at| at + batching.delay > now)
+        });
+        if self.waiting == 0 {
+            return None;
+        }
+        if self.waiting >= batching.size {
+            return Some(now);
+        }
+        let connections = self.connections.values();
+        let expected = connections.clone().filter(|connection| connection.is_idle());
+        let Some(last) = expected.filter_map(|connection| connection.answered).max() else {
+            return Some(now);
+        };
+        let oldest = connections.filter_map(|connection| connection.waiting.front()).map(|&(at, _)| at).min();
+        Some(last.min(oldest.unwrap_or(last)) + batching.delay)
+    }
+
+    fn take(&mut self, most: usize) -> Vec<Taken<T>> {
+        let mut batch = Vec::with_capacity(most.min(self.waiting));
+        while batch.len() < most {
+            let Some(id) = self.turns.pop_front() else { break };
+            let Some(connection) = self.connections.get_mut(&id) else { continue };
+            let Some((_, content)) = connection.waiting.pop_front() else { continue };
+            connection.in_flight += 1;
+            self.waiting -= 1;
+            batch.push(Taken { connection: id, content });
+            if !connection.waiting.is_empty() {
+                self.turns.push_back(id);
+            }
+        }
+        batch
+    }
+
+    fn done(&mut self, connections: impl IntoIterator<Item = ConnectionId>, now: Instant) {
+        for id in connections {
+            // It may have been forgotten meanwhile.
+            let Some(connection) = self.connections.get_mut(&id) else { continue };
+            connection.in_flight = connection.in_flight.saturating_sub(1);
+            connection.answered = Some(now);
+        }
+    }
+
+    fn forget(&mut self, id: ConnectionId) -> Option<Connection<T>> {
+        let connection = self.connections.remove(&id)?;
+        self.turns.retain(|&other| other != id);
+        self.waiting -= connection.waiting.len();
+        Some(connection)
+    }
+}
+
+impl<T> Connection<T> {
+    /// Whether it has nothing here.
+    fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.in_flight == 0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const DELAY: Duration = Duration::from_millis(2);
+    const BATCHING: Batching = Batching { size: 4, delay: DELAY };
+
+    fn contents<T>(batch: Vec<Taken<T>>) -> Vec<T> {
+        batch.into_iter().map(|taken| taken.content).collect()
+    }
+
+    /// A queue and a clock that only the test moves.
+    struct Simulation {
+        state: State<&'static str>,
+        now: Instant,
+    }
+
+    impl Simulation {
+        fn new() -> Self {
+            let state = State { turns: VecDeque::new(), connections: HashMap::new(), waiting: 0 };
+            Simulation { state, now: Instant::now() }
+        }
+
+        fn push(&mut self, id: ConnectionId, items: &[&'static str]) {
+            self.state.push(id, items.iter().copied(), self.now);
+        }
+
+        fn pass(&mut self, time: Duration) {
+            self.now += time;
+        }
+
+        /// How long until the batch is closed.
+        fn closes_in(&mut self) -> Option<Duration> {
+            self.state.closes(BATCHING, self.now).map(|at| at.saturating_duration_since(self.now))
+        }
+
+        fn take(&mut self) -> Vec<&'static str> {
+            assert_eq!(self.closes_in(), Some(Duration::ZERO));
+            contents(self.state.take(BATCHING.size))
+        }
+
+        /// Sends one, has it taken and answered.
+        fn round(&mut self, ids: &[ConnectionId]) {
+            for &id in ids {
+                self.push(id, &["x"]);
+            }
+            self.state.take(ids.len());
+            self.state.done(ids.iter().copied(), self.now);
+        }
+    }
+
     #[test]
     fn connections_take_turns() {
-        let queue = FairQueue::new();
+        let queue = FairQueue::new(BATCHING);
         queue.push(1, ["a1", "a2", "a3", "a4"]);
         queue.push(2, ["b1"]);
         queue.push(3, ["c1", "c2"]);
-        assert_eq!(queue.take(4), ["a1", "b1", "c1", "a2"]);
+        assert_eq!(contents(queue.take(4)), ["a1", "b1", "c1", "a2"]);
         queue.push(2, ["b2"]);
-        assert_eq!(queue.take(9), ["c2", "a3", "b2", "a4"]);
+        assert_eq!(contents(queue.take(9)), ["c2", "a3", "b2", "a4"]);
+    }
+
+    #[test]
+    fn a_bulk_job_delays_others_by_the_batches_in_flight() {
+        let queue = FairQueue::new(Batching { size: 32, delay: DELAY });
+        queue.push(1, vec!["bulk"; 100_000]);
+        // Two batches are in flight when a single input of another connection comes.
+        let in_flight = [queue.take(32), queue.take(32)];
+        queue.push(2, ["single"]);
+        let next = contents(queue.take(32));
+        assert!(next.contains(&"single"));
+        assert_eq!(in_flight.iter().map(Vec::len).sum::<usize>() + next.len(), 3 * 32);
     }
 
     #[test]
     fn a_forgotten_connection_has_no_turn() {
-        let queue = FairQueue::new();
+        let queue = FairQueue::new(BATCHING);
         queue.push(1, ["a1", "a2"]);
         queue.push(2, ["b1"]);
         queue.forget(1);
         queue.forget(7);
-        assert_eq!(queue.take(9), ["b1"]);
+        assert_eq!(contents(queue.take(9)), ["b1"]);
+        // What it had in flight is answered to nobody.
+        queue.done([1]);
     }
 
     #[test]
-    fn take_waits_for_an_arrival() {
-        let queue = FairQueue::new();
+    fn a_full_batch_is_closed_at_once() {
+        let mut simulation = Simulation::new();
+        simulation.round(&[1, 2]);
+        simulation.push(1, &["a", "a", "a"]);
+        assert_eq!(simulation.closes_in(), Some(DELAY));
+        simulation.push(1, &["a"]);
+        assert_eq!(simulation.take().len(), 4);
+    }
+
+    #[test]
+    fn who_is_alone_never_waits() {
+        let mut simulation = Simulation::new();
+        assert_eq!(simulation.closes_in(), None);
+        for _ in 0..3 {
+            simulation.push(1, &["a"]);
+            assert_eq!(simulation.take(), ["a"]);
+            simulation.state.done([1], simulation.now);
+            simulation.pass(DELAY / 10);
+        }
+    }
+
+    #[test]
+    fn sessions_that_were_answered_together_are_waited_for() {
+        let mut simulation = Simulation::new();
+        simulation.round(&[1, 2, 3]);
+        simulation.pass(DELAY / 4);
+        simulation.push(1, &["a"]);
+        simulation.push(2, &["b"]);
+        assert_eq!(simulation.closes_in(), Some(DELAY * 3 / 4));
+        // The last of them is there: nothing is left to wait for.
+        simulation.push(3, &["c"]);
+        assert_eq!(simulation.take(), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn nobody_is_waited_for_longer_than_the_delay() {
+        let mut simulation = Simulation::new();
+        simulation.round(&[1, 2]);
+        simulation.push(3, &["in flight"]);
+        simulation.state.take(1);
+        simulation.push(1, &["a"]);
+        simulation.pass(DELAY / 2);
+        // Another one is answered meanwhile: the oldest input does not wait for it once more.
+        simulation.state.done([3], simulation.now);
+        simulation.push(1, &["a"]);
+        assert_eq!(simulation.closes_in(), Some(DELAY / 2));
+        simulation.pass(DELAY / 2);
+        assert_eq!(simulation.take(), ["a", "a"]);
+        // And who did not come back is forgotten.
+        simulation.pass(DELAY);
+        simulation.state.done([1, 1], simulation.now);
+        simulation.push(1, &["a"]);
+        assert_eq!(simulation.take(), ["a"]);
+    }
+
+    #[test]
+    fn who_has_something_in_flight_is_not_waited_for() {
+        let mut simulation = Simulation::new();
+        simulation.round(&[1]);
+        simulation.push(1, &["bulk"; 4]);
+        assert_eq!(simulation.take().len(), 4);
+        simulation.push(2, &["b"]);
+        assert_eq!(simulation.take(), ["b"]);
+    }
+
+    #[test]
+    fn without_a_delay_nobody_waits() {
+        let mut simulation = Simulation::new();
+        simulation.round(&[1, 2]);
+        simulation.push(1, &["a"]);
+        let batching = Batching { delay: Duration::ZERO, ..BATCHING };
+        assert_eq!(simulation.state.closes(batching, simulation.now), Some(simulation.now));
+    }
+
+    #[test]
+    fn take_waits_for_an_arrival_and_for_who_is_expected() {
+        let queue = FairQueue::new(Batching { size: 4, delay: Duration::from_secs(60) });
         std::thread::scope(|scope| {
-            let taker = scope.spawn(|| queue.take(2));
+            let taker = scope.spawn(|| contents(queue.take(2)));
             queue.push(1, ["a1"]);
             assert_eq!(taker.join().ok(), Some(vec!["a1"]));
+        });
+        queue.push(2, ["b1"]);
+        queue.take(4);
+        queue.done([1, 2]);
+        // Without the rule the first push would be a batch of its own, without the second it would take a minute.
+        queue.push(1, ["a2"]);
+        std::thread::scope(|scope| {
+            let taker = scope.spawn(|| contents(queue.take(4)));
+            queue.push(2, ["b2"]);
+            assert_eq!(taker.join().ok(), Some(vec!["a2", "b2"]));
+        });
+        // The same for one who goes away.
+        queue.done([1, 2]);
+        queue.push(1, ["a3"]);
+        std::thread::scope(|scope| {
+            let taker = scope.spawn(|| contents(queue.take(4)));
+            queue.forget(2);
+            assert_eq!(taker.join().ok(), Some(vec!["a3"]));
         });
     }
 }

@@ -6,20 +6,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread;
 use std::time::Duration;
 
+use bytes::Bytes;
 use susx_core::clip::{
     self, ClipModel, ExecutionProvider, ImageLimits, ModelConfig, OnnxRuntime, SessionOptions,
 };
 
 use crate::lane;
 use crate::protocol::{Defaults, Failure, FailureKind, Model};
-use crate::queue::{ConnectionId, FairQueue};
+use crate::queue::{Batching, ConnectionId, FairQueue};
 use crate::request::Input;
 use crate::settings::Settings;
 
 /// A loaded model and its queues.
 pub struct Running {
     pub model: ClipModel,
-    pub images: FairQueue<Input<Vec<u8>>>,
+    pub images: FairQueue<Input<Bytes>>,
     pub texts: FairQueue<Input<String>>,
 }
 
@@ -146,7 +147,9 @@ impl Registry {
         if let Some(reason) = self.broken_promise(&model) {
             log::warn!("model \"{name}\" runs on {}: {reason}", model.provider());
         }
-        let running = Arc::new(Running { model, images: FairQueue::new(), texts: FairQueue::new() });
+        let batching = Batching { size: self.settings.batch_size, delay: self.settings.batch_delay() };
+        let (images, texts) = (FairQueue::new(batching), FairQueue::new(batching));
+        let running = Arc::new(Running { model, images, texts });
         self.start_lanes(&running, name).map_err(|error| {
             Failure::new(FailureKind::Inference, format!("cannot start a thread: {error}"))
         })?;
@@ -155,7 +158,7 @@ impl Registry {
 
     fn start_lanes(&self, running: &Arc<Running>, name: &str) -> std::io::Result<()> {
         let batch_size = self.settings.batch_size;
-        for _ in 0..lane::IMAGE_LANES {
+        for _ in 0..lane::LANES {
             let running = Arc::clone(running);
             let limits = ImageLimits {
                 max_bytes: self.settings.max_image_bytes,
@@ -165,7 +168,7 @@ impl Registry {
                 .name(format!("images {name}"))
                 .spawn(move || lane::images(&running.model, &running.images, &limits, batch_size))?;
         }
-        for _ in 0..lane::TEXT_LANES {
+        for _ in 0..lane::LANES {
             let running = Arc::clone(running);
             thread::Builder::new()
                 .name(format!("texts {name}"))
@@ -193,6 +196,7 @@ impl Registry {
             require_gpu: self.settings.require_gpu,
             intra_threads: self.settings.threads,
             gpu_mem_limit: None,
+            batch_size: self.settings.batch_size,
         }
     }
 }

@@ -88,12 +88,12 @@ impl Drop for Pending {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::budget::Budget;
+    use crate::budget::{Budget, Holder};
     use std::sync::mpsc;
 
     fn request(contents: Vec<&str>) -> (Vec<Input<&str>>, mpsc::Receiver<Reply>) {
         let (replies, received) = mpsc::channel();
-        let share = Budget::new(1).take(1, || false);
+        let share = Budget::new(1).take(1, &Holder::default(), || false);
         (share.map(|share| split(7, Instant::now(), contents, share, &replies)).unwrap_or_default(), received)
     }
 

@@ -1,6 +1,7 @@
 //! The command line: the extension's settings, as the supervisor passes them on.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Parser;
 use susx_core::clip::ExecutionProvider;
@@ -37,6 +38,9 @@ pub struct Settings {
     /// Most inputs of one run of a model (susx.batch_size).
     #[arg(long)]
     pub batch_size: usize,
+    /// Milliseconds that an input waits for others to share its run (susx.batch_delay).
+    #[arg(long, default_value_t = 2)]
+    pub batch_delay: u64,
     /// Bytes of requests that wait before senders wait (susx.queue_memory).
     #[arg(long)]
     pub queue_bytes: usize,
@@ -46,4 +50,10 @@ pub struct Settings {
     /// How often the supervisor has started the process again, for susx.stat_server.
     #[arg(long, default_value_t = 0)]
     pub restarts: u32,
+}
+
+impl Settings {
+    pub fn batch_delay(&self) -> Duration {
+        Duration::from_millis(self.batch_delay)
+    }
 }

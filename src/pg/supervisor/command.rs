@@ -38,6 +38,7 @@ pub fn command() -> Vec<OsString> {
         ("--max-image-bytes", guc::max_image_bytes().to_string()),
         ("--max-image-pixels", guc::max_image_pixels().to_string()),
         ("--batch-size", guc::batch_size().to_string()),
+        ("--batch-delay", guc::batch_delay().to_string()),
         ("--queue-bytes", guc::queue_memory().to_string()),
         ("--threads", guc::threads().to_string()),
     ] {

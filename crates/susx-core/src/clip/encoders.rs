@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use ndarray::{Array2, Array4, ArrayView4, Axis, Slice, concatenate};
+use ndarray::{Array2, Array4, ArrayView4, Axis, s};
+use rayon::prelude::*;
 
 use super::config::ModelConfig;
 use super::error::{ClipError, Result};
@@ -12,16 +13,27 @@ use super::model_dir::ModelFiles;
 use super::preprocess::Preprocessor;
 use super::provider::{Candidate, SessionOptions};
 use super::runtime::OnnxRuntime;
+use super::sessions;
+use super::shapes::{Piece, RowShape};
 use super::tokenizer::{ClipTokenizer, Padding, TokenBatch};
 
 /// Names of the embeddings among the outputs of the graphs in use, the best first.
 const IMAGE_OUTPUTS: [&str; 2] = ["image_embeds", "image_features"];
 const TEXT_OUTPUTS: [&str; 3] = ["text_embeds", "text_features", "sentence_embedding"];
 
-/// One encoder: a graph, and which of its outputs to take.
+/// Rows that one core runs well together: few, so that what an operation leaves is still in its cache
+/// when the next one reads it, but enough to make up for the cost of an operation.
+const IMAGES_PER_PIECE: usize = 4;
+const TEXTS_PER_PIECE: usize = 16;
+
+/// Lengths of texts for CUDA are multiples of so many tokens.
+const CUDA_LENGTH_STEP: usize = 16;
+
+/// One encoder: a graph, which of its outputs to take, and what its runs look like.
 pub(super) struct Tower {
     graph: Arc<Graph>,
     output: String,
+    shape: RowShape,
 }
 
 /// What is loaded for one execution provider.
@@ -54,15 +66,20 @@ impl Encoders {
         options: &SessionOptions,
         candidate: Candidate,
     ) -> Result<Encoders> {
-        let open = |path: &Path| {
-            let builder = options
-                .builder(runtime, candidate)
-                .map_err(|reason| ClipError::Provider { provider: candidate.name(), reason })?;
-            Graph::open(builder, path).map(Arc::new)
+        let builders = || {
+            session_options(options, config, candidate)
+                .iter()
+                .map(|options| options.builder(runtime, candidate))
+                .collect::<Result<Vec<_>, String>>()
+                .map_err(|reason| ClipError::Provider { provider: candidate.name(), reason })
         };
+        let open = |path: &Path| Graph::open(builders()?, path).map(Arc::new);
         let tower = |graph: &Arc<Graph>, role: Role, outputs: &[&str]| {
             let output = graph.embedding_output(outputs)?;
-            let named = graph.input(role).map(|_| Tower { graph: Arc::clone(graph), output });
+            let piece = if role == Role::PixelValues { IMAGES_PER_PIECE } else { TEXTS_PER_PIECE };
+            let exported = exported_rows(graph, role);
+            let shape = RowShape::new(candidate, exported, options.batch_size, graph.sessions(), piece);
+            let named = graph.input(role).map(|_| Tower { graph: Arc::clone(graph), output, shape });
             named.ok_or_else(|| ClipError::file(graph.path(), format!("the graph has no input for {role:?}")))
         };
         let (image, text) = match &config.files {
@@ -90,7 +107,7 @@ impl Encoders {
         if let Some(tower) = &image {
             check_image_size(&tower.graph, config)?;
         }
-        let tokenizer = text.as_ref().map(|tower| tokenizer(&tower.graph, config)).transpose()?;
+        let tokenizer = text.as_ref().map(|tower| tokenizer(&tower.graph, config, candidate)).transpose()?;
         Ok(Encoders { image, text, tokenizer })
     }
 
@@ -139,51 +156,120 @@ impl Encoders {
         // A graph of both towers wants a text too; the cheapest is an empty one.
         let tokens = match (tower.graph.input(Role::InputIds), &self.tokenizer) {
             (Some(_), Some(tokenizer)) => {
-                let rows = fixed_batch(&tower.graph, Role::InputIds, 1).unwrap_or(1);
+                let rows = exported_rows(&tower.graph, Role::InputIds).unwrap_or(1);
                 Some(tokenizer.encode(&vec![""; rows])?)
             }
             _ => None,
         };
-        let run = |pixel_values: ArrayView4<f32>| {
-            tower
-                .graph
-                .run(&Feed { pixel_values: Some(pixel_values), tokens: tokens.as_ref() }, &tower.output)
-        };
-        match fixed_batch(&tower.graph, Role::PixelValues, pixel_values.len_of(Axis(0))) {
-            None => run(pixel_values),
-            Some(batch) => in_batches(pixel_values.len_of(Axis(0)), batch, |rows| {
-                run(pixel_values.select(Axis(0), rows).view())
-            }),
-        }
+        tower.run(pixel_values.len_of(Axis(0)), |piece| {
+            let part = pixel_values.slice(s![piece.rows.clone(), .., .., ..]);
+            let filled = (piece.filled > piece.rows.len()).then(|| part.select(Axis(0), &filling(piece)));
+            let part = filled.as_ref().map_or(part, |filled| filled.view());
+            tower.graph.run(&Feed { pixel_values: Some(part), tokens: tokens.as_ref() }, &tower.output)
+        })
     }
 
     /// Runs the text encoder: N × length in, N × dimensions out, not normalised.
+    ///
+    /// Texts of about the same length are run together, none longer than the longest of them.
     pub fn text_features(
         &self,
         tokens: &TokenBatch,
         preprocessor: Option<&Preprocessor>,
     ) -> Result<Array2<f32>> {
-        let Some(tower) = &self.text else { return Err(ClipError::inference("there is no text encoder")) };
+        let (Some(tower), Some(tokenizer)) = (&self.text, &self.tokenizer) else {
+            return Err(ClipError::inference("there is no text encoder"));
+        };
         // A graph of both towers wants an image too; it is run for nothing.
         let blank = match (tower.graph.input(Role::PixelValues), preprocessor) {
             (Some(_), Some(preprocessor)) => {
-                Some(blank(preprocessor, fixed_batch(&tower.graph, Role::PixelValues, 1).unwrap_or(1)))
+                Some(blank(preprocessor, exported_rows(&tower.graph, Role::PixelValues).unwrap_or(1)))
             }
             _ => None,
         };
-        let run = |tokens: &TokenBatch| {
-            tower.graph.run(
-                &Feed { pixel_values: blank.as_ref().map(|blank| blank.view()), tokens: Some(tokens) },
-                &tower.output,
-            )
+        let (lengths, columns) = (tokens.lengths(), tokens.input_ids.ncols());
+        let mut order: Vec<usize> = (0..lengths.len()).collect();
+        order.sort_by_key(|&row| lengths[row]);
+        let sorted = tower.run(order.len(), |piece| {
+            let rows: Vec<usize> = filling(piece).iter().map(|&i| order[piece.rows.start + i]).collect();
+            let longest = rows.iter().map(|&row| lengths[row]).max().unwrap_or(0);
+            let part = tokens.select(&rows, tokenizer.padded(longest).min(columns));
+            let pixel_values = blank.as_ref().map(|blank| blank.view());
+            tower.graph.run(&Feed { pixel_values, tokens: Some(&part) }, &tower.output)
+        })?;
+        let mut features = Array2::zeros(sorted.dim());
+        for (&row, values) in order.iter().zip(sorted.rows()) {
+            features.row_mut(row).assign(&values);
+        }
+        Ok(features)
+    }
+}
+
+impl Tower {
+    /// Runs `rows` rows piece by piece, on as many sessions as there are, and puts the results of
+    /// `run` together in order. What a piece was filled up with is dropped.
+    fn run(
+        &self,
+        rows: usize,
+        run: impl Fn(&Piece) -> Result<Array2<f32>> + Send + Sync,
+    ) -> Result<Array2<f32>> {
+        let pieces = self.shape.pieces(rows);
+        let parts = match pieces.as_slice() {
+            // Sessions are waited for here rather than on rayon's threads, which others need.
+            _ if self.graph.sessions() == 1 => pieces.iter().map(run).collect::<Result<Vec<_>>>()?,
+            [piece] => vec![run(piece)?],
+            pieces => pieces.par_iter().map(run).collect::<Result<Vec<_>>>()?,
         };
-        match fixed_batch(&tower.graph, Role::InputIds, tokens.input_ids.nrows()) {
-            None => run(tokens),
-            Some(batch) => in_batches(tokens.input_ids.nrows(), batch, |rows| {
-                let input_ids = tokens.input_ids.select(Axis(0), rows);
-                let attention_mask = tokens.attention_mask.select(Axis(0), rows);
-                run(&TokenBatch { input_ids, attention_mask })
-            }),
+        together(rows, &pieces, parts)
+    }
+}
+
+/// The options for each session of a graph. The first may use every thread, for a request that is
+/// alone; those beside it share the threads, so that together they do not want many more than there are.
+fn session_options(
+    options: &SessionOptions,
+    config: &ModelConfig,
+    candidate: Candidate,
+) -> Vec<SessionOptions> {
+    let threads = match options.intra_threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        threads => threads,
+    };
+    let copies = match (candidate, config.bytes()) {
+        (Candidate::Cpu, Ok(bytes)) => sessions::copies(threads, bytes),
+        _ => 1,
+    };
+    let others = SessionOptions { intra_threads: threads.div_ceil(copies), ..options.clone() };
+    std::iter::once(options.clone()).chain(std::iter::repeat_n(others, copies - 1)).collect()
+}
+
+/// The places in a piece, and then the first one again until it is full.
+fn filling(piece: &Piece) -> Vec<usize> {
+    let mut places: Vec<usize> = (0..piece.rows.len()).collect();
+    places.resize(piece.filled, 0);
+    places
+}
+
+/// The results of all pieces, one row for each row.
+fn together(rows: usize, pieces: &[Piece], mut parts: Vec<Array2<f32>>) -> Result<Array2<f32>> {
+    for (piece, part) in pieces.iter().zip(&parts) {
+        if part.nrows() != piece.filled {
+            return Err(ClipError::inference(format!(
+                "the model gave {} rows, expected {}",
+                part.nrows(),
+                piece.filled
+            )));
+        }
+    }
+    match (pieces, parts.len()) {
+        ([piece], 1) if piece.filled == rows => Ok(parts.swap_remove(0)),
+        _ => {
+            let views: Vec<_> = pieces
+                .iter()
+                .zip(&parts)
+                .map(|(piece, part)| part.slice(s![..piece.rows.len(), ..]))
+                .collect();
+            ndarray::concatenate(Axis(0), &views).map_err(ClipError::inference)
         }
     }
 }
@@ -194,31 +280,10 @@ fn blank(preprocessor: &Preprocessor, rows: usize) -> Array4<f32> {
     Array4::zeros((rows, channels, height, width))
 }
 
-/// Number of rows that the graph was exported for; `None` if it takes any, or just these `rows`.
-fn fixed_batch(graph: &Graph, role: Role, rows: usize) -> Option<usize> {
+/// Number of rows that the graph was exported for; `None` if it takes any.
+fn exported_rows(graph: &Graph, role: Role) -> Option<usize> {
     let extent = *graph.input(role)?.shape.first()?;
-    usize::try_from(extent).ok().filter(|&extent| extent > 0 && extent != rows)
-}
-
-/// Runs `rows` rows in pieces of `batch`, of which `run` gets the row numbers.
-///
-/// The last piece is filled up with a row of its own, whose results are then dropped.
-fn in_batches(
-    rows: usize,
-    batch: usize,
-    run: impl Fn(&[usize]) -> Result<Array2<f32>>,
-) -> Result<Array2<f32>> {
-    let all: Vec<usize> = (0..rows).collect();
-    let mut parts = Vec::new();
-    for piece in all.chunks(batch) {
-        let mut padded = piece.to_vec();
-        padded.resize(batch, piece[0]);
-        let mut part = run(&padded)?;
-        part.slice_axis_inplace(Axis(0), Slice::from(..piece.len()));
-        parts.push(part);
-    }
-    let views: Vec<_> = parts.iter().map(|part| part.view()).collect();
-    concatenate(Axis(0), &views).map_err(ClipError::inference)
+    usize::try_from(extent).ok().filter(|&extent| extent > 0)
 }
 
 /// A graph with a fixed image size must have the size that the preprocessing makes.
@@ -243,7 +308,7 @@ fn check_image_size(graph: &Graph, config: &ModelConfig) -> Result<()> {
 }
 
 /// The tokenizer, set to the length that the graph wants.
-fn tokenizer(graph: &Graph, config: &ModelConfig) -> Result<ClipTokenizer> {
+fn tokenizer(graph: &Graph, config: &ModelConfig, candidate: Candidate) -> Result<ClipTokenizer> {
     let Some(path) = &config.tokenizer else {
         return Err(ClipError::file(
             config.dir.join("tokenizer.json"),
@@ -257,7 +322,12 @@ fn tokenizer(graph: &Graph, config: &ModelConfig) -> Result<ClipTokenizer> {
     let context_length = fixed.filter(|&extent| extent > 0).unwrap_or(config.context_length);
     // Without a mask the padding is seen, and the encoder was trained to see all of it.
     let padding = match graph.input(Role::AttentionMask) {
-        Some(_) if fixed.is_none() => Padding::Longest,
+        Some(_) if fixed.is_none() => match candidate {
+            Candidate::Cpu => Padding::Longest,
+            Candidate::Cuda => Padding::MultipleOf(CUDA_LENGTH_STEP),
+            // One shape, one engine.
+            Candidate::TensorRt => Padding::ContextLength,
+        },
         _ => Padding::ContextLength,
     };
     ClipTokenizer::from_file(path, context_length, config.pad_token.as_deref(), padding)
@@ -287,13 +357,24 @@ mod tests {
 
     #[test]
     fn pieces_are_put_together_in_order() {
-        let run = |rows: &[usize]| {
-            assert_eq!(rows.len(), 4);
-            Ok(Array2::from_shape_fn((4, 1), |(i, _)| rows[i] as f32))
-        };
-        for n in 1..10 {
-            let expected = Array2::from_shape_fn((n, 1), |(i, _)| i as f32);
-            assert_eq!(in_batches(n, 4, run), Ok(expected));
+        let shapes = [
+            RowShape::Whole,
+            RowShape::Fixed(4),
+            RowShape::Steps { most: 4 },
+            RowShape::Spread { most: 4, sessions: 3 },
+        ];
+        for shape in shapes {
+            for n in 1..20 {
+                let pieces = shape.pieces(n);
+                let part = |piece: &Piece| {
+                    let rows: Vec<usize> = filling(piece).iter().map(|i| piece.rows.start + i).collect();
+                    assert_eq!(rows.len(), piece.filled);
+                    Array2::from_shape_fn((piece.filled, 1), |(i, _)| rows[i] as f32)
+                };
+                let parts = pieces.iter().map(part).collect();
+                let expected = Array2::from_shape_fn((n, 1), |(i, _)| i as f32);
+                assert_eq!(together(n, &pieces, parts), Ok(expected), "{shape:?}");
+            }
         }
     }
 }

@@ -2,15 +2,15 @@
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 
 use half::f16;
 use ndarray::{Array2, ArrayView4, Ix2};
 use ort::session::builder::SessionBuilder;
-use ort::session::{OutputSelector, RunOptions, Session, SessionInputValue};
+use ort::session::{OutputSelector, RunOptions, SessionInputValue};
 use ort::value::{DynValue, Outlet, PrimitiveTensorElementType, Tensor, TensorElementType, TensorRef};
 
 use super::error::{ClipError, Result, onnx_message};
+use super::sessions::Sessions;
 use super::tokenizer::TokenBatch;
 
 /// What an input of the graph is for.
@@ -60,24 +60,33 @@ pub(crate) struct Feed<'a> {
 /// A loaded graph.
 pub(crate) struct Graph {
     path: PathBuf,
-    /// ONNX Runtime's providers are not all safe to run from several threads at once.
-    session: Mutex<Session>,
+    sessions: Sessions,
     pub inputs: Vec<Input>,
     outputs: Vec<Output>,
 }
 
 impl Graph {
-    /// Loads the graph at `path` and finds out what its inputs are.
-    pub fn open(mut builder: SessionBuilder, path: &Path) -> Result<Graph> {
-        let session =
-            builder.commit_from_file(path).map_err(|error| ClipError::file(path, onnx_message(&error)))?;
-        let inputs = session
+    /// Loads the graph at `path`, once with each of `builders`, and finds out what its inputs are.
+    pub fn open(builders: Vec<SessionBuilder>, path: &Path) -> Result<Graph> {
+        let open = |mut builder: SessionBuilder| {
+            builder.commit_from_file(path).map_err(|error| ClipError::file(path, onnx_message(&error)))
+        };
+        let sessions = builders.into_iter().map(open).collect::<Result<Vec<_>>>()?;
+        let Some(first) = sessions.first() else {
+            return Err(ClipError::inference("no session was asked for"));
+        };
+        let inputs = first
             .inputs()
             .iter()
-            .map(|outlet| input(path, outlet, session.inputs()))
+            .map(|outlet| input(path, outlet, first.inputs()))
             .collect::<Result<Vec<_>>>()?;
-        let outputs = session.outputs().iter().map(Output::of).collect();
-        Ok(Graph { path: path.to_owned(), session: Mutex::new(session), inputs, outputs })
+        let outputs = first.outputs().iter().map(Output::of).collect();
+        Ok(Graph { path: path.to_owned(), sessions: Sessions::new(sessions), inputs, outputs })
+    }
+
+    /// How many runs there can be at once; further ones wait.
+    pub fn sessions(&self) -> usize {
+        self.sessions.count()
     }
 
     /// The file that the graph was loaded from.
@@ -135,14 +144,15 @@ impl Graph {
         let options = RunOptions::new()
             .map_err(ClipError::inference)?
             .with_outputs(OutputSelector::no_default().with(output));
-        let mut session = self.session.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let outputs = session
-            .run_with_options(values, &options)
-            .map_err(|error| ClipError::inference(onnx_message(&error)))?;
-        let value = outputs
-            .get(output)
-            .ok_or_else(|| ClipError::inference(format!("the graph has no output {output:?}")))?;
-        matrix(value, output)
+        self.sessions.with(|session| {
+            let outputs = session
+                .run_with_options(values, &options)
+                .map_err(|error| ClipError::inference(onnx_message(&error)))?;
+            let value = outputs
+                .get(output)
+                .ok_or_else(|| ClipError::inference(format!("the graph has no output {output:?}")))?;
+            matrix(value, output)
+        })
     }
 }
 

@@ -6,8 +6,9 @@
 //! [`ClipModel::text_features`] → a unit vector of the same space.
 //!
 //! A model is a directory ([`ModelConfig`]), loaded by [`ClipModel::load`] on an [`OnnxRuntime`].
-//! Nothing here starts a thread except ONNX Runtime itself: decoding and preprocessing run on the
-//! caller's, and a decoder's panic is the caller's to catch.
+//! Decoding and preprocessing run on the caller's thread, and a decoder's panic is the caller's to catch.
+//! Tokenizing, and the pieces of a batch that several sessions share, run on rayon's pool; ONNX Runtime
+//! has threads of its own.
 
 mod config;
 mod decode;
@@ -22,6 +23,8 @@ mod preprocess;
 mod preprocessor_config;
 mod provider;
 mod runtime;
+mod sessions;
+mod shapes;
 mod tokenizer;
 
 pub use config::{ClassifierDefaults, ModelConfig, ModelKind};

@@ -64,6 +64,9 @@ pub struct SessionOptions {
     pub intra_threads: usize,
     /// The most GPU memory that the tensors of one graph may take, in bytes; `None` for no limit.
     pub gpu_mem_limit: Option<usize>,
+    /// The most images or texts that will be run together, for the providers that prepare themselves
+    /// for every batch size; 0 if that is not known.
+    pub batch_size: usize,
 }
 
 /// One attempt to load a model, and the name it is reported under.

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use ndarray::Array2;
+use ndarray::{Array2, Axis, s};
+use rayon::prelude::*;
 use tokenizers::{Tokenizer, TruncationParams};
 
 use super::error::{ClipError, Result};
@@ -23,6 +24,22 @@ pub enum Padding {
     ContextLength,
     /// As long as the longest row, for models that ignore what the mask hides.
     Longest,
+    /// As long as the longest row, rounded up to a multiple of this: few lengths, for providers that
+    /// prepare themselves for each.
+    MultipleOf(usize),
+}
+
+impl TokenBatch {
+    /// How many tokens each text has.
+    pub fn lengths(&self) -> Vec<usize> {
+        self.attention_mask.rows().into_iter().map(|row| row.sum() as usize).collect()
+    }
+
+    /// Some of its rows, by their numbers, of which the first `length` columns.
+    pub(crate) fn select(&self, rows: &[usize], length: usize) -> TokenBatch {
+        let part = |all: &Array2<i64>| all.slice(s![.., ..length]).select(Axis(0), rows);
+        TokenBatch { input_ids: part(&self.input_ids), attention_mask: part(&self.attention_mask) }
+    }
 }
 
 /// A model's `tokenizer.json`, truncating to its context length.
@@ -76,24 +93,33 @@ impl ClipTokenizer {
         self.pad_id
     }
 
-    /// Tokenizes each of `texts`. Runs on the caller's thread alone.
-    pub fn encode(&self, texts: &[&str]) -> Result<TokenBatch> {
-        let mut rows = Vec::with_capacity(texts.len());
-        for &text in texts {
-            let encoding = self
-                .tokenizer
-                .encode_fast(text, true)
-                .map_err(|error| ClipError::Text { reason: error.to_string() })?;
-            if encoding.is_empty() {
-                return Err(ClipError::Text { reason: "it has no tokens".into() });
-            }
-            rows.push(encoding);
-        }
-        let longest = rows.iter().map(|row| row.len()).max().unwrap_or(0);
-        let length = match self.padding {
+    /// How long rows are whose longest has so many tokens.
+    pub(crate) fn padded(&self, longest: usize) -> usize {
+        match self.padding {
             Padding::ContextLength => self.context_length,
             Padding::Longest => longest,
+            Padding::MultipleOf(step) => longest.next_multiple_of(step.max(1)).min(self.context_length),
+        }
+    }
+
+    /// Tokenizes each of `texts`, on rayon's pool.
+    pub fn encode(&self, texts: &[&str]) -> Result<TokenBatch> {
+        let encode = |text: &&str| {
+            let encoding = self
+                .tokenizer
+                .encode_fast(*text, true)
+                .map_err(|error| ClipError::Text { reason: error.to_string() })?;
+            match encoding.is_empty() {
+                true => Err(ClipError::Text { reason: "it has no tokens".into() }),
+                false => Ok(encoding),
+            }
         };
+        let rows = match texts {
+            // Not worth a change of threads.
+            [text] => vec![encode(text)?],
+            _ => texts.par_iter().map(encode).collect::<Result<Vec<_>>>()?,
+        };
+        let length = self.padded(rows.iter().map(|row| row.len()).max().unwrap_or(0));
         let mut input_ids = Array2::from_elem((texts.len(), length), self.pad_id);
         let mut attention_mask = Array2::zeros((texts.len(), length));
         for (i, row) in rows.iter().enumerate() {

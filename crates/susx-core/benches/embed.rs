@@ -1,0 +1,163 @@
+//! The encoders alone, as fast as a plain program gets them to run: no PostgreSQL, no server.
+//!
+//! Embeds the images of a folder (all files below it), or the lines of a file, and prints one line of
+//! JSON: `{"images":1200,"seconds":9.5}`, or `texts`. Files are read before the clock starts, and the
+//! model has run once.
+
+use std::error::Error;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use ndarray::{Array4, Axis, s};
+use rayon::prelude::*;
+use susx_core::clip::{
+    ClipModel, ExecutionProvider, ImageLimits, ModelConfig, OnnxRuntime, PreprocessScratch, SessionOptions,
+    decode_rgb,
+};
+
+type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+
+const USAGE: &str = "--model DIRECTORY --onnxruntime LIBRARY [--threads N] [--batch-size N] \
+                     [--provider auto|cpu|cuda|tensorrt] (--images FOLDER | --texts FILE)";
+
+struct Arguments {
+    model: PathBuf,
+    onnxruntime: PathBuf,
+    threads: usize,
+    batch_size: usize,
+    provider: ExecutionProvider,
+    images: Option<PathBuf>,
+    texts: Option<PathBuf>,
+}
+
+fn main() -> Result<()> {
+    let Some(arguments) = arguments()? else {
+        eprintln!("arguments: {USAGE}");
+        return Ok(());
+    };
+    rayon::ThreadPoolBuilder::new().num_threads(arguments.threads).build_global()?;
+    let model = load(&arguments)?;
+    if let Some(folder) = &arguments.images {
+        let mut files = Vec::new();
+        read_files(folder, &mut files)?;
+        // The first pages and the first look at the code.
+        images(&model, &files[..files.len().min(arguments.batch_size)], arguments.batch_size)?;
+        let start = Instant::now();
+        let count = images(&model, &files, arguments.batch_size)?;
+        println!("{{\"images\":{count},\"seconds\":{:.6}}}", start.elapsed().as_secs_f64());
+    }
+    if let Some(file) = &arguments.texts {
+        let lines = fs::read_to_string(file)?;
+        let lines: Vec<&str> = lines.lines().collect();
+        texts(&model, &lines[..lines.len().min(arguments.batch_size)], arguments.batch_size)?;
+        let start = Instant::now();
+        let count = texts(&model, &lines, arguments.batch_size)?;
+        println!("{{\"texts\":{count},\"seconds\":{:.6}}}", start.elapsed().as_secs_f64());
+    }
+    Ok(())
+}
+
+/// `None` without any, as `cargo bench` runs it.
+fn arguments() -> Result<Option<Arguments>> {
+    let given: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    if given.is_empty() {
+        return Ok(None);
+    }
+    let value = |name: &str| {
+        let place = given.iter().position(|argument| argument == name);
+        place.and_then(|place| given.get(place + 1)).map(String::as_str)
+    };
+    let required = |name: &str| value(name).ok_or_else(|| format!("{name} is missing: {USAGE}"));
+    Ok(Some(Arguments {
+        model: required("--model")?.into(),
+        onnxruntime: required("--onnxruntime")?.into(),
+        threads: value("--threads").unwrap_or("0").parse()?,
+        batch_size: value("--batch-size").unwrap_or("32").parse::<usize>()?.max(1),
+        provider: value("--provider").unwrap_or("cpu").parse()?,
+        images: value("--images").map(PathBuf::from),
+        texts: value("--texts").map(PathBuf::from),
+    }))
+}
+
+fn load(arguments: &Arguments) -> Result<ClipModel> {
+    let runtime = OnnxRuntime::load(&arguments.onnxruntime)?;
+    let model = arguments.model.canonicalize()?;
+    let (Some(folder), Some(name)) = (model.parent(), model.file_name().and_then(|name| name.to_str()))
+    else {
+        return Err(format!("{} is no model's directory", model.display()).into());
+    };
+    let options = SessionOptions {
+        provider: arguments.provider,
+        intra_threads: arguments.threads,
+        batch_size: arguments.batch_size,
+        ..SessionOptions::default()
+    };
+    Ok(ClipModel::load(&runtime, ModelConfig::read(folder, name)?, &options)?)
+}
+
+/// Embeds every file; the next batch is decoded while the model runs.
+fn images(model: &ClipModel, files: &[Vec<u8>], batch_size: usize) -> Result<usize> {
+    let preprocessor = model.preprocessor().ok_or("the model has no image encoder")?;
+    let (channels, height, width) = preprocessor.shape();
+    let tensor = || Array4::<f32>::zeros((batch_size, channels, height, width));
+    let (mut current, mut next) = (tensor(), tensor());
+    let done = AtomicUsize::new(0);
+    let decode = |files: Option<&[Vec<u8>]>, out: &mut Array4<f32>| -> Result<()> {
+        let Some(files) = files else { return Ok(()) };
+        let out = out.as_slice_mut().ok_or("the tensor is not contiguous")?;
+        out.par_chunks_exact_mut(preprocessor.len()).zip(files).try_for_each_init(
+            PreprocessScratch::default,
+            |scratch, (out, file)| {
+                let image = decode_rgb(file, &ImageLimits::default())?;
+                Ok(preprocessor.pixel_values_into(&image, scratch, out)?)
+            },
+        )
+    };
+    let encode = |count: usize, tensor: &Array4<f32>| -> Result<()> {
+        let features = model.image_features(tensor.slice(s![..count, .., .., ..]))?;
+        done.fetch_add(features.len_of(Axis(0)), Ordering::Relaxed);
+        Ok(())
+    };
+    let mut batches = files.chunks(batch_size);
+    let mut batch = batches.next();
+    decode(batch, &mut current)?;
+    while let Some(files) = batch {
+        let following = batches.next();
+        let (decoded, encoded) =
+            rayon::join(|| decode(following, &mut next), || encode(files.len(), &current));
+        decoded.and(encoded)?;
+        std::mem::swap(&mut current, &mut next);
+        batch = following;
+    }
+    Ok(done.into_inner())
+}
+
+/// Embeds every line, the short ones first.
+fn texts(model: &ClipModel, lines: &[&str], batch_size: usize) -> Result<usize> {
+    let tokenizer = model.tokenizer().ok_or("the model has no text encoder")?;
+    let tokens = tokenizer.encode(lines)?;
+    let lengths = tokens.lengths();
+    let mut order: Vec<usize> = (0..lines.len()).collect();
+    order.sort_by_key(|&line| lengths[line]);
+    let batches: Vec<&[usize]> = order.chunks(batch_size).collect();
+    let rows = batches.par_iter().map(|batch| -> Result<usize> {
+        let lines: Vec<&str> = batch.iter().map(|&line| lines[line]).collect();
+        Ok(model.text_features(&tokenizer.encode(&lines)?)?.nrows())
+    });
+    rows.try_reduce(|| 0, |a, b| Ok(a + b))
+}
+
+fn read_files(folder: &Path, files: &mut Vec<Vec<u8>>) -> Result<()> {
+    let mut paths: Vec<PathBuf> =
+        fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path())).collect::<std::io::Result<_>>()?;
+    paths.sort();
+    for path in paths {
+        match path.is_dir() {
+            true => read_files(&path, files)?,
+            false => files.push(fs::read(path)?),
+        }
+    }
+    Ok(())
+}

@@ -10,6 +10,7 @@ use super::error::{ClipError, Result};
 use super::graph::{Feed, Graph, Role};
 use super::model_dir::ModelFiles;
 use super::preprocess::Preprocessor;
+use super::profile::{Executed, ProfileFolder};
 use super::provider::{Candidate, SessionOptions};
 use super::runtime::OnnxRuntime;
 use super::tokenizer::{ClipTokenizer, Padding, TokenBatch};
@@ -47,16 +48,22 @@ pub(super) fn normalise(mut features: Array2<f32>) -> Result<Array2<f32>> {
 }
 
 impl Encoders {
-    /// Loads the graphs on the provider of `candidate` and checks them against the other files.
+    /// Loads the graphs on the provider of `candidate` and checks them against the other files. Their
+    /// runs are profiled if there is a folder for it, until [`executed`](Self::executed).
     pub fn load(
         runtime: &OnnxRuntime,
         config: &ModelConfig,
         options: &SessionOptions,
         candidate: Candidate,
+        profile: Option<&ProfileFolder>,
     ) -> Result<Encoders> {
         let open = |path: &Path| {
             let builder = options
                 .builder(runtime, candidate)
+                .and_then(|builder| match profile {
+                    Some(folder) => folder.attach(builder, path),
+                    None => Ok(builder),
+                })
                 .map_err(|reason| ClipError::Provider { provider: candidate.name(), reason })?;
             Graph::open(builder, path).map(Arc::new)
         };
@@ -131,6 +138,18 @@ impl Encoders {
                 "the graph has neither an input for images nor one for text",
             )),
         }
+    }
+
+    /// What the last run of each graph executed, by its profile, which ends.
+    pub fn executed(&self) -> Result<Vec<Executed>> {
+        let mut graphs: Vec<&Arc<Graph>> =
+            [&self.image, &self.text].into_iter().flatten().map(|tower| &tower.graph).collect();
+        // A fused graph is both.
+        graphs.dedup_by(|a, b| Arc::ptr_eq(a, b));
+        graphs
+            .into_iter()
+            .map(|graph| Executed::read(graph.path(), &graph.end_profile()?).map_err(ClipError::inference))
+            .collect()
     }
 
     /// Runs the image encoder: N × 3 × H × W in, N × dimensions out, not normalised.

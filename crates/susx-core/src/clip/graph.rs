@@ -80,6 +80,13 @@ impl Graph {
         Ok(Graph { path: path.to_owned(), session: Mutex::new(session), inputs, outputs })
     }
 
+    /// Ends the profile that the graph was opened with, and names its file; nothing is profiled from then on.
+    pub fn end_profile(&self) -> Result<PathBuf> {
+        let mut session = self.session.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let name = session.end_profiling().map_err(|error| ClipError::inference(onnx_message(&error)))?;
+        Ok(PathBuf::from(name))
+    }
+
     /// The file that the graph was loaded from.
     pub fn path(&self) -> &Path {
         &self.path

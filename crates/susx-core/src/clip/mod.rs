@@ -9,6 +9,7 @@
 //! Nothing here starts a thread except ONNX Runtime itself: decoding and preprocessing run on the
 //! caller's, and a decoder's panic is the caller's to catch.
 
+mod choice;
 mod config;
 mod decode;
 mod digest;
@@ -20,10 +21,12 @@ mod model;
 mod model_dir;
 mod preprocess;
 mod preprocessor_config;
+mod profile;
 mod provider;
 mod runtime;
 mod tokenizer;
 
+pub use choice::Elsewhere;
 pub use config::{ClassifierDefaults, ModelConfig, ModelKind};
 pub use decode::{IMAGE_FORMATS, ImageLimits, decode_rgb};
 pub use error::{ClipError, Result};

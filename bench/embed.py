@@ -63,10 +63,10 @@ def measure(program: Path, folder: Path, quick: bool, pg: str) -> Section:
             prefetched=lambda: in_python(python.images_prefetched, "by_prefetching_python"),
         )
         agreements = {
-            "simple": agreement_of_decoders(sql, "Python's loop", "photos", "by_python", len(images)),
-            "prefetched": agreement_of_decoders(sql, "Python's prefetching", "photos", "by_prefetching_python", len(images)),
-            "rust": f"{len(images):,} images each",
+            side: agreement_of_decoders(sql, "Python's loop", "photos", table, len(images))
+            for side, table in (("simple", "by_python"), ("prefetched", "by_prefetching_python"))
         }
+        agreements["rust"] = f"{len(images):,} images each"
     sizes = f"{len(images):,} JPEGs of {sum(map(len, images)) / len(images) / 1000:.0f} kB, {THREADS} threads"
     section = Section("Embedding a table", TEXT)
     sides = {

@@ -128,4 +128,5 @@ def the_server(cluster: Cluster) -> int:
 
 CATEGORIES = """\
 accordion ant anchor airplane barrel bonsai brain butterfly camera cannon car chair chandelier cup dolphin dragonfly
-elephant ferry flamingo hedgehog helicopter kangaroo lamp laptop leopard lotus motorcycle piano starfish sunflower""".split()
+elephant ferry flamingo hedgehog helicopter kangaroo lamp laptop leopard lotus motorcycle piano starfish
+sunflower""".split()

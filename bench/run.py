@@ -122,7 +122,8 @@ def machine() -> dict[str, str]:
         "measured": f"{date.today()}, commit {_commit()}",
         "processor": f"{_processor()}, {os.cpu_count()} cores",
         "numpy": f"{np.__version__} with {_blas()}, Python {platform.python_version()}",
-        "onnxruntime": f"{onnxruntime.__version__} in Python, Pillow {PIL.__version__}, tokenizers {tokenizers.__version__}",
+        "Python's packages": f"onnxruntime {onnxruntime.__version__}, Pillow {PIL.__version__}, "
+        f"tokenizers {tokenizers.__version__}",
     }
 
 

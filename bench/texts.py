@@ -20,10 +20,11 @@ backend. Every tenth prompt's vectors are compared."""
 
 # Some of those that CLIP's authors published for ImageNet.
 TEMPLATES = """\
-a photo of a {}. | a bad photo of a {}. | a photo of many {}s. | a sculpture of a {}. | a photo of the hard to see {}. |
-a low resolution photo of the {}. | a rendering of a {}. | graffiti of a {}. | a tattoo of a {}. | a drawing of a {}. |
-a cropped photo of the {}. | the embroidered {}. | a photo of a hard to see {}. | a bright photo of a {}. | the toy {}. |
-a photo of a clean {}. | a photo of a dirty {}. | a dark photo of the {}. | a photo of my {}. | the plastic {}. | {} |
+a photo of a {}. | a bad photo of a {}. | a photo of many {}s. | a sculpture of a {}. |
+a photo of the hard to see {}. | a low resolution photo of the {}. | a rendering of a {}. | graffiti of a {}. |
+a tattoo of a {}. | a drawing of a {}. | a cropped photo of the {}. | the embroidered {}. |
+a photo of a hard to see {}. | a bright photo of a {}. | the toy {}. | a photo of a clean {}. |
+a photo of a dirty {}. | a dark photo of the {}. | a photo of my {}. | the plastic {}. | {} |
 a photo of the cool {}. | a close-up photo of a {}. | a black and white photo of the {}. | a painting of the {}. |
 a pixelated photo of the {}. | a jpeg corrupted photo of a {}. | a blurry photo of the {}. | a good photo of the {}. |
 a {} in a video game. | a doodle of a {}. | a close-up photo of the {}. | the origami {}. | a sketch of the {}. |

@@ -82,6 +82,21 @@ def digits(value: float) -> str:
     return f"{value:,.{decimals}f}"
 
 
+def per_second(count: int, what: str, seconds: float) -> str:
+    return f"{digits(count / seconds)} {what}/s"
+
+
+def megabytes(size: float) -> str:
+    return f"{digits(size / 2**20)} MB"
+
+
+def similar(what: str, least: float, limit: float = 0.9999) -> str:
+    """The cell for the least cosine of two results."""
+    if not least >= limit:
+        raise Disagreement(f"{what}: a cosine is {least:.6f}, and {limit:g} is the least allowed")
+    return f"cosines ≥ {int(least * 1e6) / 1e6:.6f}"
+
+
 def agree(what: str, difference: float, limit: float) -> str:
     """The cell for the largest difference of two results."""
     if not difference <= limit:

@@ -1,13 +1,13 @@
 """Measures susx against reference implementations and writes docs/benchmarks.md; `make bench` prepares and runs it.
 
-usage: python -m bench.run --program tip_x [--pg 18] [--only predict,tune,kl,sql] [--quick] [--output FILE]
+usage: python -m bench.run --program tip_x --encoders embed [--pg 18] [--only predict,tune,…] [--quick] [--output FILE]
 """
 
 from __future__ import annotations
 
 import os
 
-# One thread on both sides. Read when numpy is imported.
+# One thread on both sides of the method's benchmarks. Read when numpy is imported; onnxruntime has threads of its own.
 for _library in ("OMP", "OPENBLAS", "MKL"):
     os.environ[f"{_library}_NUM_THREADS"] = "1"
 
@@ -21,16 +21,20 @@ from datetime import date
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
+import PIL
+import tokenizers
 
 from tools.console import say
 from tools.paths import ROOT
 from tools.steps import scratch
 
-from . import kl, predict, sql, tune
+from . import cancel, embed, kl, memory, predict, sessions, sql, texts, tune
+from .encoders import THREADS
 from .library import Library
 from .report import Disagreement, Section
 
-BENCHMARKS = ("predict", "tune", "kl", "sql")
+BENCHMARKS = ("predict", "tune", "kl", "sql", "embed", "sessions", "texts", "memory", "cancel")
 PAGE = ROOT / "docs" / "benchmarks.md"
 
 INTRODUCTION = """\
@@ -40,15 +44,17 @@ Written by `make bench`. Every row compares two sides that computed the same thi
 rounding, the run fails and writes nothing. A target that is missed is marked, and fails nothing.
 
 **Only the ratios mean something.** Absolute times on a shared machine prove nothing; both sides are measured
-alternately in one run, and the least time of each counts, so that a busy moment hits neither alone. Both have one
-thread. Inputs are random unit vectors with the structure of CLIP's, from fixed seeds. A reference that would take too
-long is timed on a part and extrapolated, and its row says so.
+alternately in one run, and the least time of each counts, so that a busy moment hits neither alone. Both sides have the
+same threads: one where the method is measured, one per core where the encoders are. The method's inputs are random unit
+vectors with the structure of CLIP's, from fixed seeds; the encoders' are photographs and prompts, and the default model
+on the CPU. A reference that would take too long is timed on a part and extrapolated, and its row says so.
 """
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--program", type=Path, required=True, help="the built crates/susx-core/benches/tip_x.rs")
+    parser.add_argument("--encoders", type=Path, required=True, help="the built crates/susx-core/benches/embed.rs")
     parser.add_argument("--pg", default="18", help="the embedded PostgreSQL whose susx is measured")
     parser.add_argument("--only", default=",".join(BENCHMARKS), help="some of " + ",".join(BENCHMARKS))
     parser.add_argument("--quick", action="store_true", help="tiny sizes: whether everything runs and agrees")
@@ -73,7 +79,8 @@ def main() -> None:
                 sys.exit(f"error: {disagreement}")
             say(sections[-1].markdown())
     is_whole = set(only) == set(BENCHMARKS) and not arguments.quick
-    facts["load"] = f"{before:.1f} in the minute before the run, {os.getloadavg()[0]:.1f} at its end; its own is 1"
+    after = os.getloadavg()[0]
+    facts["load"] = f"{before:.1f} in the minute before the run, {after:.1f} at its end; its own is 1 to {THREADS}"
     output = arguments.output or (PAGE if is_whole else None)
     if output:
         output.write_text(page(sections, facts))
@@ -88,6 +95,16 @@ def measure(name: str, library: Library, folder: Path, arguments, facts: dict[st
             return tune.measure(library, folder, arguments.quick)
         case "kl":
             return kl.measure(library, folder, arguments.quick)
+        case "embed":
+            return embed.measure(arguments.encoders, folder, arguments.quick, arguments.pg)
+        case "sessions":
+            return sessions.measure(folder, arguments.quick, arguments.pg)
+        case "texts":
+            return texts.measure(folder, arguments.quick, arguments.pg)
+        case "memory":
+            return memory.measure(folder, arguments.quick, arguments.pg)
+        case "cancel":
+            return cancel.measure(folder, arguments.quick, arguments.pg)
         case _:
             section, versions = sql.measure(library, folder, arguments.quick, arguments.pg)
             facts.update(versions)
@@ -105,6 +122,8 @@ def machine() -> dict[str, str]:
         "measured": f"{date.today()}, commit {_commit()}",
         "processor": f"{_processor()}, {os.cpu_count()} cores",
         "numpy": f"{np.__version__} with {_blas()}, Python {platform.python_version()}",
+        "Python's packages": f"onnxruntime {onnxruntime.__version__}, Pillow {PIL.__version__}, "
+        f"tokenizers {tokenizers.__version__}",
     }
 
 

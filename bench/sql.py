@@ -367,17 +367,28 @@ def create(sql: psycopg.Connection, classifier: str, data: Data) -> None:
 
 
 def copy(sql: psycopg.Connection, target: str, numbers: np.ndarray, vectors: np.ndarray) -> None:
-    """By COPY's binary format: an int and a vector per row, whose parts are big-endian."""
+    with copying(sql, target) as stream:
+        stream.write(binary_rows(numbers, vectors))
+
+
+@contextlib.contextmanager
+def copying(sql: psycopg.Connection, target: str) -> Iterator[psycopg.Copy]:
+    """For rows of COPY's binary format."""
+    with sql.cursor() as cursor, cursor.copy(f"COPY {target} FROM STDIN (FORMAT binary)") as stream:
+        stream.write(b"PGCOPY\n\xff\r\n\0" + bytes(8))
+        yield stream
+        stream.write(b"\xff\xff")
+
+
+def binary_rows(numbers: np.ndarray, vectors: np.ndarray) -> bytes:
+    """In COPY's binary format: an int and a vector per row, whose parts are big-endian."""
     d = vectors.shape[1]
     fields = [("fields", ">i2"), ("int_bytes", ">i4"), ("int", ">i4"), ("bytes", ">i4")]
     fields += [("dimensions", ">i2"), ("unused", ">i2"), ("vector", ">f4", d)]
     rows = np.zeros(len(vectors), np.dtype(fields))
     rows["fields"], rows["int_bytes"], rows["bytes"], rows["dimensions"] = 2, 4, 4 + 4 * d, d
     rows["int"], rows["vector"] = numbers, vectors
-    with sql.cursor() as cursor, cursor.copy(f"COPY {target} FROM STDIN (FORMAT binary)") as stream:
-        stream.write(b"PGCOPY\n\xff\r\n\0" + bytes(8))
-        stream.write(rows.tobytes())
-        stream.write(b"\xff\xff")
+    return rows.tobytes()
 
 
 def launched_in(plan: object) -> int:

@@ -12,12 +12,15 @@ def seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def alternate(rounds: int, **sides: Callable[[], float]) -> dict[str, float]:
-    """The least seconds of every side. Each returns its seconds; all take turns, after one turn that does not count."""
+def alternate(rounds: int, *, warm_up: bool = True, **sides: Callable[[], float]) -> dict[str, float]:
+    """The least seconds of every side. Each returns its seconds; all take turns, after one turn that does not count.
+
+    Long sides that have been warmed up with less do without that turn.
+    """
     least = dict.fromkeys(sides, float("inf"))
-    for turn in range(rounds + 1):
+    for turn in range(rounds + warm_up):
         for name, side in sides.items():
             spent = side()
-            if turn > 0:
+            if turn >= warm_up:
                 least[name] = min(least[name], spent)
     return least

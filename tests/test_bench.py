@@ -2,48 +2,74 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from bench import texts
 from conftest import PG
 from tools import bench
 from tools.paths import ROOT
 
 
 @pytest.fixture(scope="module")
-def program() -> Path:
-    return bench.program()
+def programs() -> list[object]:
+    return bench.programs()
 
 
-def run(program: Path, *arguments: object) -> subprocess.CompletedProcess:
-    words = [sys.executable, "-m", "bench.run", "--program", program, "--pg", PG, "--quick", *arguments]
-    return subprocess.run([str(word) for word in words], cwd=ROOT, capture_output=True, text=True, timeout=200)
+def run(programs: list[object], *arguments: object) -> subprocess.CompletedProcess:
+    words = [sys.executable, "-m", "bench.run", *programs, "--pg", PG, "--quick", *arguments]
+    return subprocess.run([str(word) for word in words], cwd=ROOT, capture_output=True, text=True, timeout=600)
 
 
-def test_a_quick_run_writes_the_page(program, tmp_path):
-    page = tmp_path / "page.md"
-    done = run(program, "--output", page)
-    assert done.returncode == 0, done.stderr
-    text = page.read_text()
-    for title in ("Predicting", "Tuning", "The KL term and the size of the support set", "In PostgreSQL"):
-        assert f"\n## {title}\n" in text
+def rows_of(text: str) -> list[str]:
     rows = [line for line in text.splitlines() if line.startswith("| ")]
     assert len({line.count("|") for line in rows}) == 1, "a table is broken"
-    assert len(rows) >= 4 + 10
+    return [line for line in rows if not line.startswith("| what ")]
+
+
+METHOD = ("Predicting", "Tuning", "The KL term and the size of the support set", "In PostgreSQL")
+ENCODERS = ("Embedding a table", "Many sessions", "Embedding texts", "Memory", "Cancelling")
+
+
+def test_a_quick_run_writes_the_page(programs, tmp_path):
+    page = tmp_path / "page.md"
+    done = run(programs, "--output", page)
+    assert done.returncode == 0, done.stderr
+    text = page.read_text()
+    for title in METHOD + ENCODERS:
+        assert f"\n## {title}\n" in text
+    assert len(rows_of(text)) >= 10 + 11
     # Both sides of each were compared.
     assert text.count("logits differ by") == 4 and text.count("labels equal") == 3
+    assert text.count("cosines ≥") == 2 + 2 + 1 and "40 images each" in text
 
 
-def test_sides_that_disagree_fail(program, tmp_path):
+def test_some_of_the_benchmarks(programs, tmp_path):
+    """Printed in the order that they have, and nothing is written where no file is named."""
+    done = run(programs, "--only", "memory,texts")
+    # That is where the commands of `make` say what they do.
+    text = done.stderr
+    assert done.returncode == 0, text
+    assert re.findall("^## (.*)$", text, re.MULTILINE) == ["Embedding texts", "Memory"]
+    assert [row.split("|")[1].strip() for row in rows_of(text)] == [
+        "`embed_texts`: tokenizers and onnxruntime in Python",
+        "a session that has embedded and classified: an idle one",
+        "the server after all images: after half of them",
+    ]
+    assert "wrote" not in text
+
+
+def test_sides_that_disagree_fail(programs, tmp_path):
     """A program that answers with logits of other queries is found out, and nothing is written."""
     liar = tmp_path / "liar"
     liar.write_text(f"""#!{sys.executable}
 import json, subprocess, sys
 import numpy as np
-program = subprocess.Popen([{str(program)!r}], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+program = subprocess.Popen([{str(programs[1])!r}], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 for line in sys.stdin:
     program.stdin.write(line)
     program.stdin.flush()
@@ -55,11 +81,24 @@ for line in sys.stdin:
 """)
     liar.chmod(0o755)
     page = tmp_path / "page.md"
-    done = run(liar, "--only", "predict", "--output", page)
+    done = run(["--program", liar, *programs[2:]], "--only", "predict", "--output", page)
     assert done.returncode == 1 and "the results differ by" in done.stderr, done.stderr
     assert not page.exists()
 
 
-def test_an_unknown_benchmark_is_named(program):
-    done = run(program, "--only", "predict,nothing")
+def test_a_program_that_embeds_less_is_found_out(programs, tmp_path):
+    lazy = tmp_path / "lazy"
+    lazy.write_text("""#!/bin/sh\necho '{"images": 39, "seconds": 1.0}'\n""")
+    lazy.chmod(0o755)
+    done = run([*programs[:3], lazy], "--only", "embed")
+    assert done.returncode == 1 and "embedded 39 of 40 images" in done.stderr, done.stderr
+
+
+def test_prompts_are_distinct():
+    assert len(set(texts.prompts(10_000))) == 10_000
+    assert len(set(texts.prompts(200))) == 200
+
+
+def test_an_unknown_benchmark_is_named(programs):
+    done = run(programs, "--only", "predict,nothing")
     assert done.returncode == 2 and "no benchmark nothing" in done.stderr

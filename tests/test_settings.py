@@ -232,6 +232,53 @@ def test_a_gpu_is_required(sql, cluster):
     works_in_the_end(sql)
 
 
+def test_a_provider_that_is_not_there(sql, cluster):
+    """models() tells what runs, and why it is not what was asked for; left to us, the CPU is nothing wrong."""
+    query = "SELECT provider, error FROM susx.models() WHERE name = 'tiny_split'"
+    wanted = {"cuda": ["CUDA"], "tensorrt": ["Tensorrt", "CUDA"], "openvino": ["OpenVINO"]}
+    for provider, names in wanted.items():
+        with reloaded(cluster, execution_provider=provider):
+            assert eventually(lambda: (_try(sql) or [(None, None)])[0][1] is not None)
+            ((runs_on, error),) = sql.rows(query)
+            assert runs_on == "CPUExecutionProvider"
+            # Each with its own reason.
+            assert [part.split("ExecutionProvider: ")[0] for part in error.split("; ")] == names
+        with reloaded(cluster, execution_provider=provider, require_gpu="on"):
+            refusal = fails_in_the_end(sql, EMBED, IMAGE, containing=f"cannot use {names[0]}")
+            assert refusal.sqlstate == CONFIGURATION
+            assert all(f"{name}ExecutionProvider" in refusal.message for name in names)
+            assert "susx.require_gpu" in refusal.hint
+    for provider in ("auto", "cpu"):
+        with reloaded(cluster, execution_provider=provider):
+            assert eventually(lambda: _try(sql) == [("CPUExecutionProvider", None)])
+
+
+def _try(session):
+    """What models() says of tiny_split, which is loaded for it."""
+    try:
+        session.rows("SELECT susx.embed_image(%s, 'tiny_split')", IMAGE)
+        return session.rows("SELECT provider, error FROM susx.models() WHERE name = 'tiny_split'")
+    except psycopg.Error as error:
+        assert error.sqlstate, error
+        return []
+
+
+def test_the_settings_of_a_gpu_reach_the_process(sql, cluster):
+    """Which device and how much memory mean something to a GPU alone: here only that they arrive."""
+    (before,) = eventually(lambda: servers(cluster.data_dir)) and servers(cluster.data_dir)
+    with reloaded(cluster, gpu_device=3, gpu_memory_limit="2GB"):
+        assert eventually(lambda: servers(cluster.data_dir) not in ([], [before]))
+        (now,) = servers(cluster.data_dir)
+        words = Path(f"/proc/{now}/cmdline").read_bytes().decode().split("\0")
+        assert words[words.index("--gpu-device") + 1] == "3"
+        assert words[words.index("--gpu-memory-limit") + 1] == "2048"
+        # The CPU needs neither.
+        works_in_the_end(sql)
+    sql.run("LOAD 'susx'")
+    for name, wrong in (("gpu_device", -1), ("gpu_memory_limit", -1), ("execution_provider", "'gpu'")):
+        assert sql.fails(f"ALTER SYSTEM SET susx.{name} = {wrong}").sqlstate == "22023"
+
+
 def test_limits(sql, cluster):
     large = encode(picture(1, (100, 90)))
     small = encode(picture(1, (30, 30)))

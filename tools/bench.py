@@ -1,4 +1,4 @@
-"""Builds what `make bench` needs and runs bench/run.py: the library's program, susx in the embedded PostgreSQL 18."""
+"""Builds what `make bench` needs and runs bench/run.py: the library's programs, susx in the embedded PostgreSQL 18."""
 
 from __future__ import annotations
 
@@ -7,31 +7,40 @@ import os
 import sys
 from pathlib import Path
 
-from . import install, python_env, toolchain
+from . import install, model, onnxruntime, python_env, toolchain
 from .console import Failure, main, run, say
 from .paths import PYTHON, pg_bin
 
 PG = "18"
 
 
-def program() -> Path:
-    """crates/susx-core/benches/tip_x.rs, built."""
-    say("building the library's benchmark program")
+def program(name: str, *features: str) -> Path:
+    """crates/susx-core/benches/NAME.rs, built."""
+    say(f"building the library's benchmark program {name}")
     env = {**os.environ, **toolchain.environment()}
-    build = ["cargo", "bench", "--no-run", "--package", "susx-core", "--no-default-features", "--bench", "tip_x"]
+    build = ["cargo", "bench", "--no-run", "--package", "susx-core", *features, "--bench", name]
     for line in run([*build, "--message-format", "json"], env):
         # Cargo's own words stand between the messages.
         message = json.loads(line) if line.startswith("{") else {}
-        if message.get("executable") and message["target"]["name"] == "tip_x":
+        if message.get("executable") and message["target"]["name"] == name:
             return Path(message["executable"])
     raise Failure("cargo named no benchmark program")
 
 
+def programs() -> list[object]:
+    """The programs that bench/run.py measures, as its arguments."""
+    # The method does without the encoders, and so does its program.
+    method = program("tip_x", "--no-default-features")
+    return ["--program", method, "--encoders", program("embed")]
+
+
 def bench() -> None:
     python_env.with_requirements()
-    built = program()
+    onnxruntime.ensure()
+    model.ensure()
+    built = programs()
     install.install(pg_bin(PG, "pg_config"))
-    run([PYTHON, "-m", "bench.run", "--program", built, "--pg", PG, *sys.argv[1:]], echo=True)
+    run([PYTHON, "-m", "bench.run", *built, "--pg", PG, *sys.argv[1:]], echo=True)
 
 
 if __name__ == "__main__":

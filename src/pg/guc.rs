@@ -19,6 +19,8 @@ pub enum ExecutionProvider {
     Cuda,
     #[name = c"tensorrt"]
     TensorRt,
+    #[name = c"openvino"]
+    OpenVino,
 }
 
 type Text = GucSetting<Option<CString>>;
@@ -31,6 +33,7 @@ static EXECUTION_PROVIDER: GucSetting<ExecutionProvider> =
     GucSetting::<ExecutionProvider>::new(ExecutionProvider::Auto);
 static REQUIRE_GPU: GucSetting<bool> = GucSetting::<bool>::new(false);
 static GPU_DEVICE: GucSetting<i32> = GucSetting::<i32>::new(0);
+static GPU_MEMORY_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(0);
 static THREADS: GucSetting<i32> = GucSetting::<i32>::new(0);
 // A ViT-B/32 on a CPU gains little beyond this, and a GPU is fed by several sessions.
 static BATCH_SIZE: GucSetting<i32> = GucSetting::<i32>::new(32);
@@ -85,7 +88,7 @@ pub fn define() {
     );
     GucRegistry::define_enum_guc(
         c"susx.execution_provider",
-        c"Where models run: auto, cpu, cuda or tensorrt.",
+        c"Where models run: auto, cpu, cuda, tensorrt or openvino.",
         c"auto takes a GPU where ONNX Runtime can use one; susx.models() shows what really runs.",
         &EXECUTION_PROVIDER,
         GucContext::Sighup,
@@ -108,6 +111,16 @@ pub fn define() {
         1023,
         GucContext::Sighup,
         plain,
+    );
+    GucRegistry::define_int_guc(
+        c"susx.gpu_memory_limit",
+        c"Most GPU memory for the tensors of one encoder of a model.",
+        c"0 is no limit.",
+        &GPU_MEMORY_LIMIT,
+        0,
+        1 << 20,
+        GucContext::Sighup,
+        GucFlags::UNIT_MB,
     );
     GucRegistry::define_int_guc(
         c"susx.threads",
@@ -242,6 +255,7 @@ pub fn execution_provider() -> &'static str {
         ExecutionProvider::Cpu => "cpu",
         ExecutionProvider::Cuda => "cuda",
         ExecutionProvider::TensorRt => "tensorrt",
+        ExecutionProvider::OpenVino => "openvino",
     }
 }
 
@@ -251,6 +265,11 @@ pub fn require_gpu() -> bool {
 
 pub fn gpu_device() -> i32 {
     GPU_DEVICE.get()
+}
+
+/// In megabytes; 0 is no limit.
+pub fn gpu_memory_limit() -> i32 {
+    GPU_MEMORY_LIMIT.get()
 }
 
 pub fn threads() -> i32 {

@@ -44,7 +44,10 @@ impl From<ClipError> for Failure {
             ),
             ClipError::Provider { .. } => (
                 FailureKind::Configuration,
-                Some("Turn susx.require_gpu off to run on the CPU, or set susx.execution_provider."),
+                Some(
+                    "Turn susx.require_gpu off to run on the CPU, or set susx.execution_provider. \
+                     PostgreSQL's log may tell more.",
+                ),
             ),
             _ => (FailureKind::Inference, None),
         };

@@ -111,17 +111,20 @@ impl Registry {
             provider: Some(model.provider().to_owned()),
             loaded: true,
             sha256: Some(model.sha256()),
-            error: self.broken_promise(model).map(str::to_owned),
+            error: self.broken_promise(model),
             bytes: Some(model.bytes()),
             kind: Some(model.kind().to_string()),
             ..describe_config(model.config())
         }
     }
 
-    /// Why a model does not run on the provider that was asked for. Where it was left to us, there is
-    /// nothing wrong with the CPU.
-    fn broken_promise<'a>(&self, model: &'a ClipModel) -> Option<&'a str> {
-        model.fallback_reason().filter(|_| self.settings.provider != ExecutionProvider::Auto)
+    /// Why a model does not run on the provider that was asked for, or runs on it for the smaller part.
+    /// Where it was left to us, there is nothing wrong with the CPU.
+    fn broken_promise(&self, model: &ClipModel) -> Option<String> {
+        let fallback = model.fallback_reason().filter(|_| self.settings.provider != ExecutionProvider::Auto);
+        let elsewhere = model.elsewhere().filter(|elsewhere| elsewhere.is_most);
+        let reasons: Vec<&str> = fallback.into_iter().chain(elsewhere.map(|it| it.what.as_str())).collect();
+        (!reasons.is_empty()).then(|| reasons.join("; "))
     }
 
     fn model_dir(&self) -> Result<&Path, Failure> {
@@ -144,8 +147,13 @@ impl Registry {
         let runtime = self.runtime()?;
         let model = ClipModel::load(&runtime, config, &self.session_options())?;
         log::info!("loaded model \"{name}\" on {}", model.provider());
-        if let Some(reason) = self.broken_promise(&model) {
-            log::warn!("model \"{name}\" runs on {}: {reason}", model.provider());
+        let level = match self.broken_promise(&model) {
+            Some(_) => log::Level::Warn,
+            None => log::Level::Info,
+        };
+        for remark in model.fallback_reason().into_iter().chain(model.elsewhere().map(|it| it.what.as_str()))
+        {
+            log::log!(level, "model \"{name}\" on {}: {remark}", model.provider());
         }
         let batching = Batching { size: self.settings.batch_size, delay: self.settings.batch_delay() };
         let (images, texts) = (FairQueue::new(batching), FairQueue::new(batching));
@@ -195,8 +203,10 @@ impl Registry {
             device_id: self.settings.gpu_device,
             require_gpu: self.settings.require_gpu,
             intra_threads: self.settings.threads,
-            gpu_mem_limit: None,
+            gpu_mem_limit: Some(self.settings.gpu_memory_limit << 20).filter(|&limit| limit > 0),
             batch_size: self.settings.batch_size,
+            // The socket's folder is the server's own.
+            scratch: Some(self.settings.socket.with_file_name("profile")),
         }
     }
 }

@@ -29,6 +29,9 @@ pub struct Settings {
     /// Which GPU (susx.gpu_device).
     #[arg(long, default_value_t = 0)]
     pub gpu_device: i32,
+    /// Megabytes of GPU memory for the tensors of one graph; 0 is no limit (susx.gpu_memory_limit).
+    #[arg(long, default_value_t = 0)]
+    pub gpu_memory_limit: usize,
     /// Largest image file in bytes (susx.max_image_bytes).
     #[arg(long)]
     pub max_image_bytes: usize,

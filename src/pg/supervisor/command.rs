@@ -35,6 +35,7 @@ pub fn command() -> Vec<OsString> {
     for (name, value) in [
         ("--provider", guc::execution_provider().to_owned()),
         ("--gpu-device", guc::gpu_device().to_string()),
+        ("--gpu-memory-limit", guc::gpu_memory_limit().to_string()),
         ("--max-image-bytes", guc::max_image_bytes().to_string()),
         ("--max-image-pixels", guc::max_image_pixels().to_string()),
         ("--batch-size", guc::batch_size().to_string()),

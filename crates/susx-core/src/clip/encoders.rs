@@ -11,6 +11,7 @@ use super::error::{ClipError, Result};
 use super::graph::{Feed, Graph, Role};
 use super::model_dir::ModelFiles;
 use super::preprocess::Preprocessor;
+use super::profile::{Executed, ProfileFolder};
 use super::provider::{Candidate, SessionOptions};
 use super::runtime::OnnxRuntime;
 use super::sessions;
@@ -26,8 +27,8 @@ const TEXT_OUTPUTS: [&str; 3] = ["text_embeds", "text_features", "sentence_embed
 const IMAGES_PER_PIECE: usize = 4;
 const TEXTS_PER_PIECE: usize = 16;
 
-/// Lengths of texts for CUDA are multiples of so many tokens.
-const CUDA_LENGTH_STEP: usize = 16;
+/// Lengths of texts are multiples of so many tokens, where a provider prepares itself for every shape.
+const LENGTH_STEP: usize = 16;
 
 /// One encoder: a graph, which of its outputs to take, and what its runs look like.
 pub(super) struct Tower {
@@ -59,21 +60,31 @@ pub(super) fn normalise(mut features: Array2<f32>) -> Result<Array2<f32>> {
 }
 
 impl Encoders {
-    /// Loads the graphs on the provider of `candidate` and checks them against the other files.
+    /// Loads the graphs on the provider of `candidate` and checks them against the other files. Their
+    /// runs are profiled if there is a folder for it, until [`executed`](Self::executed).
     pub fn load(
         runtime: &OnnxRuntime,
         config: &ModelConfig,
         options: &SessionOptions,
         candidate: Candidate,
+        profile: Option<&ProfileFolder>,
     ) -> Result<Encoders> {
-        let builders = || {
-            session_options(options, config, candidate)
+        let builders = |path: &Path| {
+            let mut builders = session_options(options, config, candidate)
                 .iter()
                 .map(|options| options.builder(runtime, candidate))
-                .collect::<Result<Vec<_>, String>>()
-                .map_err(|reason| ClipError::Provider { provider: candidate.name(), reason })
+                .collect::<Result<Vec<_>, String>>()?;
+            // The probe runs in the first one, as whatever runs while nothing else does.
+            if let (Some(folder), Some(first)) = (profile, builders.first_mut()) {
+                *first = folder.attach(first.clone(), path)?;
+            }
+            Ok(builders)
         };
-        let open = |path: &Path| Graph::open(builders()?, path).map(Arc::new);
+        let open = |path: &Path| {
+            let builders = builders(path)
+                .map_err(|reason| ClipError::Provider { provider: candidate.name(), reason })?;
+            Graph::open(builders, path).map(Arc::new)
+        };
         let tower = |graph: &Arc<Graph>, role: Role, outputs: &[&str]| {
             let output = graph.embedding_output(outputs)?;
             let piece = if role == Role::PixelValues { IMAGES_PER_PIECE } else { TEXTS_PER_PIECE };
@@ -148,6 +159,18 @@ impl Encoders {
                 "the graph has neither an input for images nor one for text",
             )),
         }
+    }
+
+    /// What the last run of each graph executed, by its profile, which ends.
+    pub fn executed(&self) -> Result<Vec<Executed>> {
+        let mut graphs: Vec<&Arc<Graph>> =
+            [&self.image, &self.text].into_iter().flatten().map(|tower| &tower.graph).collect();
+        // A fused graph is both.
+        graphs.dedup_by(|a, b| Arc::ptr_eq(a, b));
+        graphs
+            .into_iter()
+            .map(|graph| Executed::read(graph.path(), &graph.end_profile()?).map_err(ClipError::inference))
+            .collect()
     }
 
     /// Runs the image encoder: N × 3 × H × W in, N × dimensions out, not normalised.
@@ -324,9 +347,9 @@ fn tokenizer(graph: &Graph, config: &ModelConfig, candidate: Candidate) -> Resul
     let padding = match graph.input(Role::AttentionMask) {
         Some(_) if fixed.is_none() => match candidate {
             Candidate::Cpu => Padding::Longest,
-            Candidate::Cuda => Padding::MultipleOf(CUDA_LENGTH_STEP),
             // One shape, one engine.
             Candidate::TensorRt => Padding::ContextLength,
+            _ => Padding::MultipleOf(LENGTH_STEP),
         },
         _ => Padding::ContextLength,
     };

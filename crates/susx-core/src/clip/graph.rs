@@ -89,6 +89,13 @@ impl Graph {
         self.sessions.count()
     }
 
+    /// Ends the profile that the graph was opened with, and names its file; nothing is profiled from then on.
+    pub fn end_profile(&self) -> Result<PathBuf> {
+        // The first session has it, and is the one that is taken while nothing runs.
+        let ended = self.sessions.with(|session| session.end_profiling());
+        Ok(PathBuf::from(ended.map_err(|error| ClipError::inference(onnx_message(&error)))?))
+    }
+
     /// The file that the graph was loaded from.
     pub fn path(&self) -> &Path {
         &self.path

@@ -10,6 +10,7 @@
 //! Tokenizing, and the pieces of a batch that several sessions share, run on rayon's pool; ONNX Runtime
 //! has threads of its own.
 
+mod choice;
 mod config;
 mod decode;
 mod digest;
@@ -21,12 +22,14 @@ mod model;
 mod model_dir;
 mod preprocess;
 mod preprocessor_config;
+mod profile;
 mod provider;
 mod runtime;
 mod sessions;
 mod shapes;
 mod tokenizer;
 
+pub use choice::Elsewhere;
 pub use config::{ClassifierDefaults, ModelConfig, ModelKind};
 pub use decode::{IMAGE_FORMATS, ImageLimits, decode_rgb};
 pub use error::{ClipError, Result};

@@ -2,10 +2,12 @@
 
 use ndarray::{Array2, ArrayView4};
 
+use super::choice::{Elsewhere, choose};
 use super::config::{ModelConfig, ModelKind};
 use super::encoders::{Encoders, normalise};
 use super::error::{ClipError, Result};
 use super::preprocess::Preprocessor;
+use super::profile::ProfileFolder;
 use super::provider::{Candidate, SessionOptions};
 use super::runtime::OnnxRuntime;
 use super::tokenizer::{ClipTokenizer, TokenBatch};
@@ -22,54 +24,59 @@ pub struct ClipModel {
     dimensions: usize,
     provider: &'static str,
     fallback_reason: Option<String>,
+    elsewhere: Option<Elsewhere>,
 }
 
 impl ClipModel {
-    /// Loads the model and runs each encoder once.
+    /// Loads the model and runs each encoder once, on anything but the CPU twice.
     ///
     /// The execution providers of `options` are tried in order: one counts only if ONNX Runtime
-    /// registers it, loads every graph with it and the probe run succeeds. What was passed over is in
-    /// [`fallback_reason`](Self::fallback_reason). Single operations that the provider does not know
-    /// run on the CPU; ONNX Runtime does not report them.
+    /// registers it, loads every graph with it, the probe run succeeds, and ONNX Runtime's profile of
+    /// that run shows operations of every graph on it. What was passed over is in
+    /// [`fallback_reason`](Self::fallback_reason), what other providers run in
+    /// [`elsewhere`](Self::elsewhere).
     pub fn load(runtime: &OnnxRuntime, config: ModelConfig, options: &SessionOptions) -> Result<ClipModel> {
+        Self::load_on(runtime, config, options, &options.candidates())
+    }
+
+    fn load_on(
+        runtime: &OnnxRuntime,
+        config: ModelConfig,
+        options: &SessionOptions,
+        candidates: &[Candidate],
+    ) -> Result<ClipModel> {
         let sha256 = config.sha256()?;
         let bytes = config.bytes()?;
-        let mut failures: Vec<String> = Vec::new();
-        let mut last = ClipError::Provider {
-            provider: Candidate::Cpu.name(),
-            reason: "a GPU is required, but the execution provider is cpu".into(),
-        };
-        for candidate in options.candidates() {
-            match Encoders::load(runtime, &config, options, candidate)
-                .and_then(|encoders| Ok((encoders.probe(&config)?, encoders)))
-            {
-                Ok((dimensions, encoders)) => {
-                    let fallback_reason = (!failures.is_empty()).then(|| failures.join("; "));
-                    return Ok(ClipModel {
-                        config,
-                        sha256,
-                        bytes,
-                        encoders,
-                        dimensions,
-                        provider: candidate.name(),
-                        fallback_reason,
-                    });
-                }
-                Err(error) => {
-                    // A model that no provider can run is the model's fault: the CPU's error tells it.
-                    let reason = match &error {
-                        ClipError::Provider { reason, .. } => reason.clone(),
-                        other => other.to_string(),
-                    };
-                    failures.push(format!("{}: {reason}", candidate.name()));
-                    last = match candidate {
-                        Candidate::Cpu => error,
-                        _ => ClipError::Provider { provider: candidate.name(), reason },
-                    };
-                }
+        let choice = choose(candidates, |candidate| {
+            // Whatever runs without another provider runs on the CPU.
+            let folder = match candidate {
+                Candidate::Cpu => None,
+                _ => Some(
+                    ProfileFolder::new(options.profile_folder(&config.name))
+                        .map_err(|reason| ClipError::Provider { provider: candidate.name(), reason })?,
+                ),
+            };
+            let encoders = Encoders::load(runtime, &config, options, candidate, folder.as_ref())?;
+            let dimensions = encoders.probe(&config)?;
+            if folder.is_none() {
+                return Ok(((encoders, dimensions), Vec::new()));
             }
-        }
-        Err(last)
+            // The first run's times are those of loading kernels and searching for algorithms.
+            encoders.probe(&config)?;
+            let executed = encoders.executed()?;
+            Ok(((encoders, dimensions), executed))
+        })?;
+        let (encoders, dimensions) = choice.value;
+        Ok(ClipModel {
+            config,
+            sha256,
+            bytes,
+            encoders,
+            dimensions,
+            provider: choice.candidate.name(),
+            fallback_reason: choice.passed_over,
+            elsewhere: choice.elsewhere,
+        })
     }
 
     /// The model's directory, as it was read.
@@ -126,6 +133,11 @@ impl ClipModel {
         self.fallback_reason.as_deref()
     }
 
+    /// What other providers run of the model; `None` if it runs on [`provider`](Self::provider) as a whole.
+    pub fn elsewhere(&self) -> Option<&Elsewhere> {
+        self.elsewhere.as_ref()
+    }
+
     /// Embeds preprocessed images: N × 3 × H × W in, N × [`dimensions`](Self::dimensions) out, each
     /// row of length 1.
     pub fn image_features(&self, pixel_values: ArrayView4<f32>) -> Result<Array2<f32>> {
@@ -171,5 +183,114 @@ impl ClipModel {
             )));
         }
         normalise(features)
+    }
+}
+
+/// With ONNX Runtime's plain build, whose providers are the CPU's and Azure's. The latter takes operations
+/// that call a service and no others: a provider that is registered, loads and runs, and runs nothing.
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use ndarray::Array4;
+
+    use super::*;
+
+    const AZURE: &str = "AzureExecutionProvider";
+
+    /// The runtime, a test model and a folder for profiles; `None` where they are absent.
+    fn fixture(variant: &str, name: &str) -> Option<(OnnxRuntime, ModelConfig, SessionOptions)> {
+        let find = |variable: &str, default: &str| {
+            let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+            let path = std::env::var_os(variable).map_or_else(|| root.join(default), PathBuf::from);
+            let found = path.exists().then_some(path);
+            if found.is_none() {
+                eprintln!("skipped: set {variable}");
+            }
+            found
+        };
+        let library = find("SUSX_TEST_ONNXRUNTIME", "build/onnxruntime/libonnxruntime.so")?;
+        let models = find("SUSX_TEST_MODELS", "build/test-models")?;
+        let scratch = std::env::temp_dir().join(format!("susx-{name}-{}", std::process::id()));
+        let options = SessionOptions { scratch: Some(scratch), ..SessionOptions::default() };
+        Some((OnnxRuntime::load(&library).unwrap(), ModelConfig::read(&models, variant).unwrap(), options))
+    }
+
+    #[test]
+    fn a_provider_that_runs_nothing_is_found_out() {
+        for variant in ["split", "fused"] {
+            let Some((runtime, config, options)) = fixture(variant, "idle") else { return };
+            let load =
+                |candidates: &[Candidate]| ClipModel::load_on(&runtime, config.clone(), &options, candidates);
+            let model = load(&[Candidate::Azure, Candidate::Cpu]).unwrap();
+            assert_eq!(model.provider(), "CPUExecutionProvider");
+            let reason = model.fallback_reason().unwrap().to_owned();
+            assert!(reason.starts_with(&format!("{AZURE}: it ran none of the ")), "{reason}");
+            assert!(
+                reason.ends_with("_model.onnx, which fell to CPUExecutionProvider") || variant == "fused"
+            );
+            match load(&[Candidate::Azure]) {
+                Err(ClipError::Provider { provider: AZURE, reason: alone }) => {
+                    assert_eq!(format!("{AZURE}: {alone}"), reason);
+                }
+                Err(other) => panic!("{other}"),
+                Ok(_) => panic!("loaded on a provider that runs nothing"),
+            }
+            // The folder has lost the model's own, and nothing else is in it.
+            let scratch = options.scratch.unwrap();
+            assert_eq!(std::fs::read_dir(&scratch).unwrap().count(), 0);
+            std::fs::remove_dir(scratch).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_profile_has_every_operation_and_ends() {
+        for variant in ["split", "fused"] {
+            let Some((runtime, config, options)) = fixture(variant, "profile") else { return };
+            let path = options.profile_folder(&config.name);
+            let folder = ProfileFolder::new(path.clone()).unwrap();
+            let encoders =
+                Encoders::load(&runtime, &config, &options, Candidate::Cpu, Some(&folder)).unwrap();
+            encoders.probe(&config).unwrap();
+            let files = || std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path());
+            let executed = encoders.executed().unwrap();
+            assert_eq!(executed.len(), if variant == "fused" { 1 } else { 2 });
+            assert_eq!(files().count(), executed.len());
+            for graph in &executed {
+                let providers: Vec<&str> = graph.providers.keys().map(String::as_str).collect();
+                assert_eq!(providers, ["CPUExecutionProvider"]);
+                let share = &graph.providers["CPUExecutionProvider"];
+                // A transformer: in each layer two products of the attention, and some of weights.
+                let products: usize = share
+                    .operations
+                    .iter()
+                    .filter(|(kind, _)| kind.contains("MatMul") || kind.contains("Gemm"))
+                    .map(|(_, count)| count)
+                    .sum();
+                assert!(products >= 4 && share.microseconds > 0.0, "{graph:?}");
+            }
+            // Runs go on, and are written nowhere.
+            let written: u64 = files().map(|file| file.metadata().unwrap().len()).sum();
+            let (channels, height, width) = config.preprocessor.as_ref().unwrap().shape();
+            for _ in 0..3 {
+                encoders.image_features(Array4::zeros((2, channels, height, width)).view()).unwrap();
+            }
+            assert_eq!(files().map(|file| file.metadata().unwrap().len()).sum::<u64>(), written);
+            assert!(encoders.executed().is_err(), "a second end of the profile names no file");
+            drop((encoders, folder));
+            std::fs::remove_dir(options.scratch.unwrap()).unwrap();
+        }
+    }
+
+    #[test]
+    fn no_place_for_a_profile_is_a_reason() {
+        let Some((runtime, config, mut options)) = fixture("split", "nowhere") else { return };
+        options.scratch = Some("/dev/null".into());
+        let load =
+            |candidates: &[Candidate]| ClipModel::load_on(&runtime, config.clone(), &options, candidates);
+        let model = load(&[Candidate::Azure, Candidate::Cpu]).unwrap();
+        let reason = model.fallback_reason().unwrap();
+        assert!(reason.contains("cannot write a profile of the probe run to /dev/null/split"), "{reason}");
+        assert!(load(&[Candidate::Cpu]).unwrap().fallback_reason().is_none());
     }
 }

@@ -1,6 +1,7 @@
 //! Where a model runs: ONNX Runtime's execution providers.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use ort::ep::{self, ExecutionProvider as _, ExecutionProviderDispatch};
@@ -23,6 +24,9 @@ pub enum ExecutionProvider {
     Cuda,
     /// An NVIDIA GPU through TensorRT (CUDA for what TensorRT cannot run), else CUDA, else the CPU.
     TensorRt,
+    /// An Intel CPU through OpenVINO, else ONNX Runtime's own code for the CPU; where a GPU is required,
+    /// an Intel GPU through OpenVINO.
+    OpenVino,
 }
 
 impl fmt::Display for ExecutionProvider {
@@ -32,6 +36,7 @@ impl fmt::Display for ExecutionProvider {
             ExecutionProvider::Cpu => "cpu",
             ExecutionProvider::Cuda => "cuda",
             ExecutionProvider::TensorRt => "tensorrt",
+            ExecutionProvider::OpenVino => "openvino",
         })
     }
 }
@@ -45,7 +50,10 @@ impl FromStr for ExecutionProvider {
             "cpu" => Ok(ExecutionProvider::Cpu),
             "cuda" => Ok(ExecutionProvider::Cuda),
             "tensorrt" => Ok(ExecutionProvider::TensorRt),
-            _ => Err(format!("unknown execution provider {text:?}: expected auto, cpu, cuda or tensorrt")),
+            "openvino" => Ok(ExecutionProvider::OpenVino),
+            _ => Err(format!(
+                "unknown execution provider {text:?}: expected auto, cpu, cuda, tensorrt or openvino"
+            )),
         }
     }
 }
@@ -55,7 +63,7 @@ impl FromStr for ExecutionProvider {
 pub struct SessionOptions {
     /// Where to run.
     pub provider: ExecutionProvider,
-    /// Which GPU, by CUDA's numbering from 0.
+    /// Which GPU, by the numbering of CUDA or OpenVINO from 0.
     pub device_id: i32,
     /// A GPU that cannot be used is an error, not a run on the CPU.
     pub require_gpu: bool,
@@ -63,10 +71,15 @@ pub struct SessionOptions {
     /// (one per physical core).
     pub intra_threads: usize,
     /// The most GPU memory that the tensors of one graph may take, in bytes; `None` for no limit.
+    /// TensorRT has a limit for the working memory of its engines alone, which gets the same value;
+    /// OpenVINO has none.
     pub gpu_mem_limit: Option<usize>,
     /// The most images or texts that will be run together, for the providers that prepare themselves
     /// for every batch size; 0 if that is not known.
     pub batch_size: usize,
+    /// A folder of our own, in which the profiles of the probe runs lie for a moment; `None` for one in
+    /// the system's folder for temporary files.
+    pub scratch: Option<PathBuf>,
 }
 
 /// One attempt to load a model, and the name it is reported under.
@@ -74,7 +87,12 @@ pub struct SessionOptions {
 pub(crate) enum Candidate {
     TensorRt,
     Cuda,
+    OpenVinoCpu,
+    OpenVinoGpu,
     Cpu,
+    /// A provider that every build of ONNX Runtime has, and that runs no operation of a CLIP.
+    #[cfg(test)]
+    Azure,
 }
 
 impl Candidate {
@@ -83,7 +101,10 @@ impl Candidate {
         match self {
             Candidate::TensorRt => ep::TensorRT::NAME,
             Candidate::Cuda => ep::CUDA::NAME,
+            Candidate::OpenVinoCpu | Candidate::OpenVinoGpu => ep::OpenVINO::NAME,
             Candidate::Cpu => ep::CPU::NAME,
+            #[cfg(test)]
+            Candidate::Azure => ep::Azure::NAME,
         }
     }
 }
@@ -94,12 +115,21 @@ impl SessionOptions {
         let mut candidates = match self.provider {
             ExecutionProvider::Auto | ExecutionProvider::Cuda => vec![Candidate::Cuda, Candidate::Cpu],
             ExecutionProvider::TensorRt => vec![Candidate::TensorRt, Candidate::Cuda, Candidate::Cpu],
+            // The two are not in one list: who asks for OpenVINO without a GPU misses none.
+            ExecutionProvider::OpenVino if self.require_gpu => vec![Candidate::OpenVinoGpu],
+            ExecutionProvider::OpenVino => vec![Candidate::OpenVinoCpu, Candidate::Cpu],
             ExecutionProvider::Cpu => vec![Candidate::Cpu],
         };
         if self.require_gpu {
             candidates.retain(|&candidate| candidate != Candidate::Cpu);
         }
         candidates
+    }
+
+    /// Where the profiles of a model's probe run lie for a moment.
+    pub(crate) fn profile_folder(&self, model: &str) -> PathBuf {
+        let temporary = || std::env::temp_dir().join(format!("susx-profile-{}", std::process::id()));
+        self.scratch.clone().unwrap_or_else(temporary).join(model)
     }
 
     /// A session builder whose provider is registered, or ONNX Runtime's reason why that failed.
@@ -131,12 +161,26 @@ impl SessionOptions {
         if let Some(limit) = self.gpu_mem_limit {
             cuda = cuda.with_memory_limit(limit);
         }
-        let tensorrt = ep::TensorRT::default().with_device_id(self.device_id);
+        let mut tensorrt = ep::TensorRT::default().with_device_id(self.device_id);
+        if let Some(limit) = self.gpu_mem_limit {
+            tensorrt = tensorrt.with_max_workspace_size(limit);
+        }
+        let mut openvino = ep::OpenVINO::default();
+        if self.intra_threads > 0 {
+            openvino = openvino.with_num_threads(self.intra_threads);
+        }
         let cpu = ep::CPU::default().with_arena_allocator(true).build();
         match candidate {
             Candidate::TensorRt => vec![tensorrt.build().error_on_failure(), cuda.build().error_on_failure()],
             Candidate::Cuda => vec![cuda.build().error_on_failure()],
+            Candidate::OpenVinoCpu => vec![openvino.with_device_type("CPU").build().error_on_failure()],
+            Candidate::OpenVinoGpu => {
+                let device = format!("GPU.{}", self.device_id);
+                vec![openvino.with_device_type(device).build().error_on_failure()]
+            }
             Candidate::Cpu => vec![cpu.error_on_failure()],
+            #[cfg(test)]
+            Candidate::Azure => vec![ep::Azure::default().build().error_on_failure()],
         }
     }
 }

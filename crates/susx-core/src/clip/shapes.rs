@@ -1,6 +1,6 @@
 //! How the rows of a batch are spread over runs of a graph.
 //!
-//! One idea for four cases: a graph that was exported for one batch size, a GPU provider that prepares
+//! One idea for four cases: a graph that was exported for one batch size, a provider that prepares
 //! itself anew for every size it has not seen, a CPU on which several sessions share a batch, and the
 //! plain one, in which a batch is one run.
 
@@ -58,7 +58,7 @@ impl RowShape {
             // An engine is built for every shape, which takes minutes: there is to be one.
             (None, Candidate::TensorRt) => RowShape::Fixed(batch_size),
             // Kernels are chosen and memory is laid out for every shape: there are to be few.
-            (None, Candidate::Cuda) => RowShape::Steps { most: batch_size },
+            (None, _) => RowShape::Steps { most: batch_size },
         }
     }
 

@@ -1,0 +1,119 @@
+"""A cancelled call of many images: when its session is free again, and when the server is."""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+import threading
+import time
+from pathlib import Path
+
+import psycopg
+
+from .encoders import cluster_with_models, fill, photos
+from .report import Disagreement, Row, Section, duration, times
+from .sql import session
+from .timing import seconds
+
+TEXT = """\
+One session embeds 10,000 images in a call by the default model; another calls `pg_cancel_backend`, each time at
+another moment. `ours` is the time from that call to the error at the client, the median, and the worst of the tries.
+Then a bystander, who is connected already, embeds a single image: as soon as the error is there, while such a call
+runs, and on an idle server (the reference). A queue that is not dropped would keep it waiting as long as the running
+call does; what it waits for after the cancel are the batches that the model is running."""
+
+LIMIT = 0.1
+
+
+def measure(folder: Path, quick: bool, pg: str) -> Section:
+    times_each, tries = (12, 2) if quick else (25, 8)
+    images = photos(40 if quick else 400)
+    count = times_each * len(images)
+    many = (
+        "SELECT count(embedding) FROM susx.embed_images("
+        f"(SELECT array_agg(image) FROM photos, generate_series(1, {times_each})))"
+    )
+    one = "SELECT susx.embed_image(image) FROM photos WHERE id = 0"
+    with contextlib.ExitStack() as stack:
+        cluster = stack.enter_context(cluster_with_models(pg, folder))
+        caller, bystander, canceller = (stack.enter_context(session(cluster)) for _ in range(3))
+        fill(canceller, "photos", images)
+        for connection in (caller, bystander):
+            connection.execute(one)
+
+        def single() -> float:
+            return seconds(lambda: bystander.execute(one).fetchone())
+
+        idle, beside, after, cancelled = [], [], [], []
+        for place in range(tries):
+            idle += [single() for _ in range(3)]
+            with running(caller, many) as call:
+                # The images are on their way to the server, and the moments are spread over a batch.
+                time.sleep((0.3 if quick else 1.0) + 0.13 * place)
+                beside.append(single())
+                asked = time.perf_counter()
+                canceller.execute("SELECT pg_cancel_backend(%s)", [caller.info.backend_pid])
+                call.wait()
+                cancelled.append(call.ended - asked)
+                after.append(single())
+            # Nobody's batch is left when the next try begins.
+            time.sleep(0.2 if quick else 1.0)
+    worst, median = max(cancelled), statistics.median(cancelled)
+    section = Section("Cancelling", TEXT)
+    section.rows.append(
+        Row(
+            "from `pg_cancel_backend` to the error",
+            f"{count:,} images in a call, {tries} tries",
+            "",
+            f"{duration(median)}, at worst {duration(worst)}",
+            "",
+            "≤ 100 ms",
+            worst <= LIMIT,
+        )
+    )
+    alone = statistics.median(idle)
+    for what, spent in (("after the cancel", after), ("while the call runs", beside)):
+        typical = statistics.median(spent)
+        section.rows.append(
+            Row(
+                f"a bystander's single image {what}: on an idle server",
+                f"{tries} tries",
+                duration(alone),
+                f"{duration(typical)}, at worst {duration(max(spent))}",
+                f"{times(typical / alone)} as long",
+            )
+        )
+    return section
+
+
+class Call:
+    """A statement in a thread, and when its error arrived."""
+
+    def __init__(self, connection: psycopg.Connection, statement: str):
+        self.ended = 0.0
+        self.outcome: object = None
+
+        def work() -> None:
+            try:
+                connection.execute(statement)
+                self.outcome = "an answer"
+            except Exception as error:  # Judged by the thread that waits.
+                self.outcome = error
+            self.ended = time.perf_counter()
+
+        self.thread = threading.Thread(target=work)
+        self.thread.start()
+
+    def wait(self) -> None:
+        self.thread.join()
+        if not isinstance(self.outcome, psycopg.errors.QueryCanceled):
+            raise Disagreement(f"a call that was to be cancelled ended with {self.outcome!r}")
+
+
+@contextlib.contextmanager
+def running(connection: psycopg.Connection, statement: str):
+    call = Call(connection, statement)
+    try:
+        yield call
+    finally:
+        call.thread.join()

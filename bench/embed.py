@@ -1,0 +1,131 @@
+"""`embed_table`: against Python's loops over the same table, and against a Rust program without PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import psycopg
+
+from tools.paths import ONNXRUNTIME
+
+from .encoders import BATCH, MODEL, THREADS, agreement_of_decoders, cluster_with_models, fill, photos
+from .python_loop import PythonLoop
+from .report import Disagreement, Row, Section, duration, per_second, times
+from .sql import binary_rows, copying, session
+from .timing import alternate, seconds
+
+TEXT = """\
+A table of JPEG photographs, the default model on the CPU, batches of 32, and as many threads as cores on both sides.
+`ours` is one `CALL susx.embed_table('photos', 'image', 'embedding')`. Python's loop reads the rows from the table,
+decodes and resizes with Pillow exactly as CLIP does, runs onnxruntime, and writes its rows with a binary `COPY` into
+an empty table; once as one writes it first, and once with a pool of threads that decodes the next batch while the
+model runs. The Rust program has the images in memory and keeps no result: it calls the library and knows no
+PostgreSQL."""
+
+CALL = "CALL susx.embed_table('photos', 'image', 'embedding')"
+
+
+def measure(program: Path, folder: Path, quick: bool, pg: str) -> Section:
+    images = photos(40 if quick else 1200)
+    files = folder / "photos"
+    files.mkdir()
+    for number, image in enumerate(images):
+        (files / f"{number:05}.jpg").write_bytes(image)
+    python = PythonLoop(MODEL, THREADS, BATCH)
+    rust = Rust(program)
+    with cluster_with_models(pg, folder) as cluster, session(cluster) as sql, session(cluster) as writer:
+        fill(sql, "originals", images)
+
+        def ours() -> float:
+            renew(sql, "photos")
+            spent = seconds(lambda: sql.execute(CALL))
+            (done,) = sql.execute("SELECT count(embedding) FROM photos").fetchone()
+            if done != len(images):
+                raise Disagreement(f"embed_table embedded {done} of {len(images)} photographs")
+            return spent
+
+        def in_python(loop, table: str) -> float:
+            renew(sql, table)
+            sql.execute(f"TRUNCATE {table}")
+            return seconds(lambda: write(sql, writer, loop, table))
+
+        # Both have loaded everything and run once.
+        list(python.images(enumerate(images[:BATCH])))
+        sql.execute("SELECT susx.embed_image(image) FROM originals LIMIT 1")
+        least = alternate(
+            1 if quick else 2,
+            warm_up=False,
+            simple=lambda: in_python(python.images, "by_python"),
+            ours=ours,
+            rust=lambda: rust.seconds(files, len(images)),
+            prefetched=lambda: in_python(python.images_prefetched, "by_prefetching_python"),
+        )
+        agreements = {
+            side: agreement_of_decoders(sql, "Python's loop", "photos", table, len(images))
+            for side, table in (("simple", "by_python"), ("prefetched", "by_prefetching_python"))
+        }
+        agreements["rust"] = f"{len(images):,} images each"
+    sizes = f"{len(images):,} JPEGs of {sum(map(len, images)) / len(images) / 1000:.0f} kB, {THREADS} threads"
+    section = Section("Embedding a table", TEXT)
+    sides = {
+        "simple": ("Python's loop", 1.2),
+        "prefetched": ("Python's loop with decoding threads", None),
+        "rust": ("a Rust program without PostgreSQL", 0.9),
+    }
+    for side, (what, target) in sides.items():
+        ratio = least[side] / least["ours"]
+        section.rows.append(
+            Row(
+                f"`embed_table`: {what}",
+                sizes,
+                rate(len(images), least[side]),
+                rate(len(images), least["ours"]),
+                times(ratio),
+                f"≥ {target:g} ×" if target else "",
+                ratio >= target if target else None,
+                agreements[side],
+            )
+        )
+    return section
+
+
+def rate(images: int, spent: float) -> str:
+    return f"{duration(spent)} ({per_second(images, 'images', spent)})"
+
+
+def renew(sql: psycopg.Connection, table: str) -> None:
+    """The table as it was before anything was embedded, and nothing left for a checkpoint to do in the clock."""
+    sql.execute(f"DROP TABLE IF EXISTS {table}")
+    sql.execute(f"CREATE TABLE {table} (LIKE originals INCLUDING ALL)")
+    sql.execute(f"INSERT INTO {table} SELECT * FROM originals ORDER BY id")
+    sql.execute(f"VACUUM (FREEZE, ANALYZE) {table}")
+    sql.execute("CHECKPOINT")
+
+
+def write(reader: psycopg.Connection, writer: psycopg.Connection, loop, table: str) -> None:
+    with reader.cursor(binary=True) as cursor, copying(writer, f"{table} (id, embedding)") as stream:
+        rows = cursor.stream("SELECT id, image FROM originals ORDER BY id", size=BATCH)
+        for numbers, embeddings in loop(rows):
+            stream.write(binary_rows(numbers, embeddings))
+
+
+class Rust:
+    """crates/susx-core/benches/embed.rs, a process for each run; it loads the model before its clock starts."""
+
+    def __init__(self, program: Path):
+        self.command = [
+            *(program, "--model", MODEL, "--onnxruntime", ONNXRUNTIME),
+            *("--threads", THREADS, "--batch-size", BATCH, "--images"),
+        ]
+
+    def seconds(self, folder: Path, images: int) -> float:
+        words = [str(word) for word in (*self.command, folder)]
+        done = subprocess.run(words, capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"the program without PostgreSQL failed: {done.stderr}")
+        answer = json.loads(done.stdout.splitlines()[-1])
+        if answer["images"] != images:
+            raise Disagreement(f"the program without PostgreSQL embedded {answer['images']} of {images} images")
+        return answer["seconds"]

@@ -20,6 +20,7 @@ FUNCTIONS = {
     "create_classifier(text,text[],vector[])": (VOLATILE, UNSAFE),
     "embed_image(bytea,text)": (STABLE, SAFE),
     "embed_images(bytea[],text)": (STABLE, SAFE),
+    "embed_table(regclass,name,name,integer,text,text)": (VOLATILE, UNSAFE),
     "embed_text(text,text)": (STABLE, SAFE),
     "embed_texts(text[],text)": (STABLE, SAFE),
     "evaluate(regclass,text,text)": (STABLE, UNSAFE),
@@ -30,7 +31,13 @@ FUNCTIONS = {
     "models()": (VOLATILE, RESTRICTED),
     "tune(regclass,text)": (VOLATILE, UNSAFE),
 }
-TRIGGER_FUNCTIONS = {"classifier_changed()", "embed_row()", "settings_changed()", "forget_dropped()"}
+TRIGGER_FUNCTIONS = {
+    "classifier_changed()",
+    "embed_on_write()",
+    "embed_row()",
+    "settings_changed()",
+    "forget_dropped()",
+}
 
 MEMBERS = """
     SELECT d.classid::regclass::text, d.objid, pg_describe_object(d.classid, d.objid, 0),
@@ -111,6 +118,7 @@ def test_arguments_have_the_names_of_the_manual(sql):
         "create_classifier3": "name categories text_embeddings",
         "embed_image2": "image model",
         "embed_images2": "images model",
+        "embed_table6": "rel image_column embedding_column batch_size model on_error",
         "embed_text2": "text model",
         "embed_texts2": "texts model",
         "evaluate3": "classifier labelled_query method",

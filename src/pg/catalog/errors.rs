@@ -15,7 +15,7 @@ impl Images {
         // A table with children may have a key twice.
         let sql = format!(
             "INSERT INTO susx.errors (relation, embedding_column, key, row_version, sqlstate, message) \
-             SELECT DISTINCT ON (u.name) ${next}, ${}::name, u.name, {WRITER}, u.sqlstate, u.message \
+             SELECT DISTINCT ON (u.name) ${next}, ${}::pg_catalog.name, u.name, {WRITER}, u.sqlstate, u.message \
              FROM {} JOIN {} t ON {} WHERE {VERSION} OPERATOR(pg_catalog.=) u.version \
              ON CONFLICT (relation, embedding_column, key) DO UPDATE SET row_version = excluded.row_version, \
              sqlstate = excluded.sqlstate, message = excluded.message, \"time\" = excluded.\"time\"",
@@ -50,7 +50,7 @@ impl Images {
     pub fn recorded_before(&self, time: &str) -> Result<i64> {
         let sql = format!(
             "SELECT pg_catalog.count(*) FROM susx.errors WHERE {OF_THE_TABLE} \
-             AND \"time\" OPERATOR(pg_catalog.<) $3::timestamptz"
+             AND \"time\" OPERATOR(pg_catalog.<) $3::pg_catalog.timestamptz"
         );
         let count = first(&sql, &[arg(self.relation), arg(self.column.clone()), arg(time.to_owned())])?;
         Ok(count.unwrap_or(0))
@@ -58,11 +58,11 @@ impl Images {
 }
 
 const OF_THE_TABLE: &str = "relation OPERATOR(pg_catalog.=) $1 \
-    AND embedding_column OPERATOR(pg_catalog.=) $2::name";
+    AND embedding_column OPERATOR(pg_catalog.=) $2::pg_catalog.name";
 
 /// The time, as [`Images::recorded_before`] takes it.
 pub fn now() -> Result<String> {
-    let sql = "SELECT pg_catalog.clock_timestamp()::text";
+    let sql = "SELECT pg_catalog.clock_timestamp()::pg_catalog.text";
     with_settings(&EXACT, || first(sql, &[]))?
         .ok_or_else(|| Error::Internal("clock_timestamp returned NULL".to_owned()))
 }

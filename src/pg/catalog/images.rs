@@ -68,7 +68,7 @@ pub enum Retry {
 pub(super) const VERSION: &str = "pg_catalog.concat_ws(' ', t.tableoid, t.ctid, t.xmin)";
 
 /// Who wrote row `t`: what susx.errors knows a version by, since rows are moved without being changed.
-pub(super) const WRITER: &str = "t.xmin::text";
+pub(super) const WRITER: &str = "t.xmin::pg_catalog.text";
 
 impl Images {
     /// Checks the table, the two columns and what the caller may do, and locks the table against being
@@ -219,7 +219,7 @@ impl Images {
         let columns: Vec<String> = self.key.iter().map(|key| format!("t.{}", key.quoted)).collect();
         match columns.len() {
             1 => format!("pg_catalog.concat({})", columns[0]),
-            _ => format!("ROW({})::text", columns.join(", ")),
+            _ => format!("ROW({})::pg_catalog.text", columns.join(", ")),
         }
     }
 
@@ -292,9 +292,9 @@ impl Images {
 
 /// Candidates `c` that are not in susx.errors.
 const NOT_RECORDED: &str = "NOT EXISTS (SELECT FROM susx.errors e \
-    WHERE e.relation OPERATOR(pg_catalog.=) $1 AND e.embedding_column OPERATOR(pg_catalog.=) $2::name \
+    WHERE e.relation OPERATOR(pg_catalog.=) $1 AND e.embedding_column OPERATOR(pg_catalog.=) $2::pg_catalog.name \
     AND e.key OPERATOR(pg_catalog.=) c.name AND e.row_version OPERATOR(pg_catalog.=) c.writer \
-    AND e.\"time\" OPERATOR(pg_catalog.>=) $3::timestamptz)";
+    AND e.\"time\" OPERATOR(pg_catalog.>=) $3::pg_catalog.timestamptz)";
 
 /// How a key is written and read again without loss, and the same in every session.
 pub(super) const EXACT: [(&CStr, &CStr); 5] = [
@@ -346,7 +346,7 @@ fn primary_key(relation: RegClass) -> Result<Vec<KeyColumn>> {
     let operator = |name: &str| {
         format!(
             "'OPERATOR(' OPERATOR(pg_catalog.||) pg_catalog.quote_ident({name}n.nspname) \
-             OPERATOR(pg_catalog.||) '.' OPERATOR(pg_catalog.||) {name}o.oprname::text OPERATOR(pg_catalog.||) ')'"
+             OPERATOR(pg_catalog.||) '.' OPERATOR(pg_catalog.||) {name}o.oprname::pg_catalog.text OPERATOR(pg_catalog.||) ')'"
         )
     };
     let joined = |name: &str, strategy: u32| {
@@ -360,7 +360,7 @@ fn primary_key(relation: RegClass) -> Result<Vec<KeyColumn>> {
         )
     };
     let sql = format!(
-        "SELECT a.attname::text, {}, {} FROM pg_catalog.pg_index i \
+        "SELECT a.attname::pg_catalog.text, {}, {} FROM pg_catalog.pg_index i \
          CROSS JOIN LATERAL pg_catalog.generate_series(0, i.indnkeyatts::int OPERATOR(pg_catalog.-) 1) p (place) \
          JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) i.indrelid \
          AND a.attnum OPERATOR(pg_catalog.=) i.indkey[p.place] \

@@ -1,0 +1,303 @@
+"""CALL susx.embed_table while others write, kill and cancel: it goes on or is called again, and no embedding is wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import re
+import shutil
+import signal
+import tempfile
+import time
+from pathlib import Path
+
+import psycopg
+import pytest
+from PIL import Image
+
+from helpers.pictures import encode, picture
+from helpers.processes import eventually, is_alive, servers
+from helpers.session import Session, in_background, session_of
+from helpers.settings import reloaded
+from tools.paths import pg_bin
+
+PG = os.environ.get("SUSX_TEST_PG", "18")
+ROWS = 3000
+
+# Rows whose embedding is not that of their image, made one by one in one session: none may be there.
+WRONG = """
+    SELECT count(*) FROM photos p WHERE embedding IS NOT NULL
+    AND (image IS NULL OR (embedding <=> (SELECT f.embedding FROM files f WHERE f.image = p.image)) > 1e-5)"""
+MISSING = "SELECT count(*) FROM photos WHERE embedding IS NULL AND image IS NOT NULL"
+CALL = "CALL susx.embed_table('photos', model => 'tiny_split', batch_size => 20)"
+
+
+@pytest.fixture
+def cluster(own_cluster):
+    """Takes the place of the cluster that the other tests share."""
+    own_cluster.start()
+    return own_cluster
+
+
+@pytest.fixture(scope="module")
+def images() -> list[bytes]:
+    return [encode(picture(seed, (600, 450))) for seed in range(40)]
+
+
+@pytest.fixture
+def photos(cluster, images) -> str:
+    """A schema with photos(id, image, embedding), and files(n, image, embedding) with the right embeddings."""
+    schema = f"t_{random.getrandbits(40)}"
+    with open_session(cluster, schema) as sql:
+        sql.run(f"CREATE SCHEMA {schema}; CREATE TABLE photos (id int PRIMARY KEY, image bytea, embedding vector(32))")
+        sql.run("CREATE TABLE files (n int PRIMARY KEY, image bytea, embedding vector(32))")
+        sql.copy("files", ["n", "image"], enumerate(images))
+        sql.run("UPDATE files SET embedding = susx.embed_image(image, 'tiny_split')")
+        sql.run(f"INSERT INTO photos SELECT i, (SELECT image FROM files WHERE n = i % 40) FROM generate_series(1, {ROWS}) i")
+    yield schema
+    with open_session(cluster, schema) as sql:
+        sql.run(f"DROP SCHEMA {schema} CASCADE")
+
+
+@contextlib.contextmanager
+def open_session(cluster, schema: str):
+    with session_of(cluster) as session:
+        session.run(f"SET search_path = {schema}, public; SET client_min_messages = warning; SET synchronous_commit = on")
+        yield session
+
+
+def embedded(sql: Session) -> int:
+    return sql.one("SELECT count(embedding) FROM photos")
+
+
+def interrupt(cluster, schema: str, how) -> object:
+    """Calls until some rows are embedded, then interrupts; the error that the call ended with, or None."""
+    with open_session(cluster, schema) as worker, open_session(cluster, schema) as other:
+        with in_background(lambda: worker.run(CALL)) as results:
+            # Another session sees them while the call runs: they are committed.
+            assert eventually(lambda: embedded(other) >= 100, 60)
+            how(worker, other)
+    return results[0]
+
+
+def finish(cluster, schema: str) -> None:
+    with open_session(cluster, schema) as sql:
+        before = embedded(sql)
+        assert 100 <= before < ROWS, "the interruption came too late"
+        kept = sql.rows("SELECT id, xmin::text FROM photos WHERE embedding IS NOT NULL")
+        sql.run(CALL)
+        assert (sql.one(MISSING), sql.one(WRONG), embedded(sql)) == (0, 0, ROWS)
+        # What was done is not done again.
+        assert set(kept) <= set(sql.rows("SELECT id, xmin::text FROM photos"))
+
+
+def test_cancelled(cluster, photos):
+    error = interrupt(cluster, photos, lambda worker, other: other.run("SELECT pg_cancel_backend(%s)", worker.pid))
+    assert isinstance(error, psycopg.errors.QueryCanceled)
+    finish(cluster, photos)
+
+
+def test_terminated(cluster, photos):
+    error = interrupt(
+        cluster, photos, lambda worker, other: other.run("SELECT pg_terminate_backend(%s)", worker.pid)
+    )
+    assert isinstance(error, psycopg.OperationalError)
+    finish(cluster, photos)
+
+
+def test_the_backend_is_killed(cluster, photos):
+    error = interrupt(cluster, photos, lambda worker, other: os.kill(worker.pid, signal.SIGKILL))
+    assert isinstance(error, psycopg.OperationalError)
+
+    def recovered():
+        with contextlib.suppress(psycopg.OperationalError), open_session(cluster, photos) as sql:
+            return embedded(sql) > 0
+
+    assert eventually(recovered, 60)
+    finish(cluster, photos)
+
+
+def test_postgresql_is_restarted_at_once(cluster, photos):
+    error = interrupt(cluster, photos, lambda worker, other: cluster.stop("immediate"))
+    assert isinstance(error, psycopg.OperationalError)
+    cluster.start()
+    finish(cluster, photos)
+
+
+def test_the_postmaster_is_killed(cluster, photos):
+    def kill(worker, other):
+        pid = cluster.postmaster()
+        os.kill(pid, signal.SIGKILL)
+        assert eventually(lambda: not is_alive(pid))
+
+    error = interrupt(cluster, photos, kill)
+    assert isinstance(error, psycopg.OperationalError)
+    cluster.start()
+    finish(cluster, photos)
+
+
+def test_the_server_is_killed_again_and_again(cluster, photos):
+    """The call goes on with the next one."""
+
+    def kill(worker, other):
+        for _ in range(3):
+            before = embedded(other)
+            for server in servers(cluster.data_dir):
+                os.kill(server, signal.SIGKILL)
+            assert eventually(lambda: embedded(other) > before, 60)
+
+    error = interrupt(cluster, photos, kill)
+    assert error is None
+    with open_session(cluster, photos) as sql:
+        assert (sql.one(MISSING), sql.one(WRONG), embedded(sql)) == (0, 0, ROWS)
+        assert sql.rows("SELECT * FROM susx.errors WHERE relation = 'photos'::regclass") == []
+
+
+def test_nobody_is_held_up_while_it_waits(cluster, photos):
+    """It holds no lock and no snapshot then: VACUUM and ALTER TABLE go on."""
+
+    def look(worker, other):
+        (server,) = servers(cluster.data_dir)
+        os.kill(server, signal.SIGSTOP)
+        try:
+            waits = "SELECT wait_event_type = 'Extension' AND backend_xmin IS NULL FROM pg_stat_activity WHERE pid = %s"
+            assert eventually(lambda: other.one(waits, worker.pid), 20)
+            locks = "SELECT count(*) FROM pg_locks WHERE pid = %s AND relation = 'photos'::regclass"
+            assert other.one(locks, worker.pid) == 0
+            other.run("SET lock_timeout = '5s'; ALTER TABLE photos ADD note text DEFAULT 'x'")
+            other.run("VACUUM FULL photos")
+        finally:
+            os.kill(server, signal.SIGCONT)
+
+    error = interrupt(cluster, photos, look)
+    assert error is None
+    with open_session(cluster, photos) as sql:
+        # What was on its way when the table was written anew was read again.
+        assert (sql.one(MISSING), sql.one(WRONG), embedded(sql)) == (0, 0, ROWS)
+
+
+@pytest.mark.parametrize(
+    "change, sqlstate",
+    [
+        ("DROP TABLE photos", "55000"),
+        ("ALTER TABLE photos DROP CONSTRAINT photos_pkey", "55000"),
+        ("ALTER TABLE photos DROP CONSTRAINT photos_pkey, ADD other int GENERATED ALWAYS AS IDENTITY PRIMARY KEY", "55000"),
+        ("ALTER TABLE photos RENAME embedding TO other", "42703"),
+        ("ALTER TABLE photos RENAME TO others", None),
+    ],
+)
+def test_the_table_is_changed(cluster, photos, change, sqlstate):
+    error = interrupt(cluster, photos, lambda worker, other: other.run(f"{change}; CREATE VIEW v AS SELECT 1; CREATE TABLE IF NOT EXISTS photos (embedding int)"))
+    assert (error.sqlstate if error else None) == sqlstate
+    if sqlstate is None:
+        with open_session(cluster, photos) as sql:
+            sql.run("DROP TABLE photos; ALTER TABLE others RENAME TO photos")
+            assert (sql.one(MISSING), sql.one(WRONG), embedded(sql)) == (0, 0, ROWS)
+
+
+def test_beside_writers(cluster, photos):
+    """Who change images and keys, delete, insert, and hold rows locked: no row keeps an old image's embedding."""
+    until = time.monotonic() + 8
+    ended = []
+
+    def write(seed: int) -> int:
+        choose, written = random.Random(seed), 0
+        with open_session(cluster, photos) as sql:
+            while not ended:
+                row, file = choose.randint(1, ROWS), choose.randint(0, 39)
+                image = f"(SELECT image FROM files WHERE n = {file})"
+                sql.run(
+                    choose.choice(
+                        [
+                            f"UPDATE photos SET image = {image}, embedding = NULL WHERE id = {row}",
+                            f"UPDATE photos SET image = {image}, embedding = NULL WHERE id % 50 = {row % 50} AND id > {row}",
+                            f"UPDATE photos SET image = {image} WHERE id = {row} AND embedding IS NULL",
+                            f"UPDATE photos SET image = NULL, embedding = NULL WHERE id = {row}",
+                            f"DELETE FROM photos WHERE id = {row}; INSERT INTO photos VALUES ({row}, {image})",
+                            f"INSERT INTO photos SELECT max(id) + 1, {image} FROM photos",
+                            f"UPDATE photos SET id = -{row} - id WHERE id = {row}",
+                            f"BEGIN; SELECT FROM photos WHERE id BETWEEN {row} AND {row} + 50 FOR UPDATE; "
+                            f"SELECT pg_sleep(0.2); UPDATE photos SET image = {image}, embedding = NULL "
+                            f"WHERE id = {row}; COMMIT",
+                        ]
+                    )
+                )
+                written += 1
+        return written
+
+    def embed() -> int:
+        calls = 0
+        try:
+            with open_session(cluster, photos) as sql:
+                while time.monotonic() < until:
+                    sql.run(CALL)
+                    calls += 1
+            return calls
+        finally:
+            ended.append(True)
+
+    with in_background(*(lambda seed=seed: write(seed) for seed in range(3)), embed, embed) as results:
+        pass
+    # Writers may be in each other's way, not in ours.
+    for result in results:
+        assert isinstance(result, (int, psycopg.errors.DeadlockDetected, psycopg.errors.UniqueViolation)), result
+    assert all(isinstance(calls, int) and calls > 0 for calls in results[3:]), results
+    with open_session(cluster, photos) as sql:
+        assert sql.one(WRONG) == 0
+        sql.run(CALL)
+        assert (sql.one(MISSING), sql.one(WRONG)) == (0, 0)
+
+
+def test_a_row_that_is_locked_is_not_waited_for(cluster, photos):
+    with open_session(cluster, photos) as writer, open_session(cluster, photos) as sql:
+        writer.run("BEGIN; UPDATE photos SET image = (SELECT image FROM files WHERE n = 39) WHERE id IN (5, 2000)")
+        sql.run("SET client_min_messages = notice")
+        sql.run(CALL)
+        assert sql.column("SELECT id FROM photos WHERE embedding IS NULL ORDER BY id") == [5, 2000]
+        assert "2 rows" in sql.notices[-1]
+        writer.run("COMMIT")
+        sql.run(CALL)
+        assert (sql.one(MISSING), sql.one(WRONG)) == (0, 0)
+
+
+def test_two_calls_at_once(cluster, photos):
+    with contextlib.ExitStack() as stack:
+        sessions = [stack.enter_context(open_session(cluster, photos)) for _ in range(2)]
+        with in_background(*(lambda session=session: session.run(CALL) for session in sessions)) as results:
+            pass
+        assert results == [None, None]
+        assert (sessions[0].one(MISSING), sessions[0].one(WRONG)) == (0, 0)
+
+
+
+def test_an_image_that_kills_the_server(new_cluster, images):
+    """It needs more memory than the process may have: it is recorded, and the others get their embeddings."""
+    folder = Path(tempfile.mkdtemp(prefix="susx-", dir="/tmp"))
+    folder.chmod(0o755)
+    program = folder / "limited"
+    try:
+        with new_cluster() as cluster:
+            with session_of(cluster) as sql:
+                sql.one("SELECT count(*) FROM susx.embed_images(%s, 'tiny_split')", images)
+                (server,) = servers(cluster.data_dir)
+                needed = re.search(r"VmPeak:\s+(\d+) kB", Path(f"/proc/{server}/status").read_text())
+            # Decoded, the large image has 294 MB.
+            limit = int(needed[1]) + (150 << 10)
+            program.write_text(f'#!/bin/sh\nulimit -v {limit}\nexec {pg_bin(PG, "susx-server")} "$@"\n')
+            program.chmod(0o755)
+            with reloaded(cluster, server_program=program), open_session(cluster, "public") as sql:
+                assert eventually(lambda: servers(cluster.data_dir) not in ([server], []))
+                sql.run("CREATE TABLE photos (id int PRIMARY KEY, image bytea, embedding vector(32))")
+                sql.copy("photos", ["id", "image"], ((i, images[i % 40]) for i in range(200)))
+                large = encode(Image.new("RGB", (9900, 9900)), "JPEG")
+                sql.run("UPDATE photos SET image = %s WHERE id = 130", large)
+                sql.run(CALL)
+                assert sql.column("SELECT id FROM photos WHERE embedding IS NULL") == [130]
+                ((key, message, sqlstate),) = sql.rows("SELECT key, message, sqlstate FROM susx.errors")
+                assert (key, sqlstate) == ("130", "08006"), message
+                assert "the inference process ended" in message
+            log = cluster.log_file.read_text()
+            assert log.count("the inference process ended") >= 3
+    finally:
+        shutil.rmtree(folder)

@@ -23,7 +23,7 @@ from helpers.settings import reloaded
 from tools.paths import pg_bin
 
 PG = os.environ.get("SUSX_TEST_PG", "18")
-ROWS = 3000
+ROWS = 1500
 
 # Rows whose embedding is not that of their image, made one by one in one session: none may be there.
 WRONG = """
@@ -42,7 +42,7 @@ def cluster(own_cluster):
 
 @pytest.fixture(scope="module")
 def images() -> list[bytes]:
-    return [encode(picture(seed, (600, 450))) for seed in range(40)]
+    return [encode(picture(seed, (480, 360))) for seed in range(40)]
 
 
 @pytest.fixture
@@ -251,10 +251,10 @@ def test_beside_writers(cluster, photos):
 
 def test_a_row_that_is_locked_is_not_waited_for(cluster, photos):
     with open_session(cluster, photos) as writer, open_session(cluster, photos) as sql:
-        writer.run("BEGIN; UPDATE photos SET image = (SELECT image FROM files WHERE n = 39) WHERE id IN (5, 2000)")
+        writer.run("BEGIN; UPDATE photos SET image = (SELECT image FROM files WHERE n = 39) WHERE id IN (5, 1400)")
         sql.run("SET client_min_messages = notice")
         sql.run(CALL)
-        assert sql.column("SELECT id FROM photos WHERE embedding IS NULL ORDER BY id") == [5, 2000]
+        assert sql.column("SELECT id FROM photos WHERE embedding IS NULL ORDER BY id") == [5, 1400]
         assert "2 rows" in sql.notices[-1]
         writer.run("COMMIT")
         sql.run(CALL)
@@ -290,7 +290,7 @@ def test_an_image_that_kills_the_server(new_cluster, images):
                 assert eventually(lambda: servers(cluster.data_dir) not in ([server], []))
                 sql.run("CREATE TABLE photos (id int PRIMARY KEY, image bytea, embedding vector(32))")
                 sql.copy("photos", ["id", "image"], ((i, images[i % 40]) for i in range(200)))
-                large = encode(Image.new("RGB", (9900, 9900)), "JPEG")
+                large = encode(Image.new("RGB", (9900, 9900)))
                 sql.run("UPDATE photos SET image = %s WHERE id = 130", large)
                 sql.run(CALL)
                 assert sql.column("SELECT id FROM photos WHERE embedding IS NULL") == [130]

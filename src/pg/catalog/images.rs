@@ -11,6 +11,7 @@ use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 
 use super::column::Column;
+use super::key::{self, KeyColumn};
 use super::{arg, first, with_settings};
 use crate::pg::error::{Error, Result};
 use crate::pg::regclass::RegClass;
@@ -31,16 +32,6 @@ pub struct Images {
     /// What the column of embeddings takes; `None` where it does not say.
     dimensions: Option<usize>,
     pub(super) key: Vec<KeyColumn>,
-}
-
-/// A column of the primary key.
-#[derive(Debug, PartialEq)]
-pub(super) struct KeyColumn {
-    pub(super) quoted: String,
-    base_type: String,
-    /// The operators of the key's index, qualified.
-    equal: String,
-    greater: String,
 }
 
 /// Which row it is.
@@ -94,7 +85,7 @@ impl Images {
             dimensions: embedding.dimensions(),
             image: image.quoted,
             embedding: embedding.quoted,
-            key: primary_key(relation)?,
+            key: key::of(relation)?,
             name,
         })
     }
@@ -340,50 +331,4 @@ fn check_kind(relation: RegClass) -> Result<()> {
         _ => "no table",
     };
     Err(Error::NotImages { relation: relation.name()?, what })
-}
-
-fn primary_key(relation: RegClass) -> Result<Vec<KeyColumn>> {
-    let operator = |name: &str| {
-        format!(
-            "'OPERATOR(' OPERATOR(pg_catalog.||) pg_catalog.quote_ident({name}n.nspname) \
-             OPERATOR(pg_catalog.||) '.' OPERATOR(pg_catalog.||) {name}o.oprname::pg_catalog.text OPERATOR(pg_catalog.||) ')'"
-        )
-    };
-    let joined = |name: &str, strategy: u32| {
-        format!(
-            "JOIN pg_catalog.pg_amop {name} ON {name}.amopfamily OPERATOR(pg_catalog.=) c.opcfamily \
-             AND {name}.amoplefttype OPERATOR(pg_catalog.=) c.opcintype \
-             AND {name}.amoprighttype OPERATOR(pg_catalog.=) c.opcintype \
-             AND {name}.amopstrategy OPERATOR(pg_catalog.=) {strategy} \
-             JOIN pg_catalog.pg_operator {name}o ON {name}o.oid OPERATOR(pg_catalog.=) {name}.amopopr \
-             JOIN pg_catalog.pg_namespace {name}n ON {name}n.oid OPERATOR(pg_catalog.=) {name}o.oprnamespace "
-        )
-    };
-    let sql = format!(
-        "SELECT a.attname::pg_catalog.text, {}, {} FROM pg_catalog.pg_index i \
-         CROSS JOIN LATERAL pg_catalog.generate_series(0, i.indnkeyatts::int OPERATOR(pg_catalog.-) 1) p (place) \
-         JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) i.indrelid \
-         AND a.attnum OPERATOR(pg_catalog.=) i.indkey[p.place] \
-         JOIN pg_catalog.pg_opclass c ON c.oid OPERATOR(pg_catalog.=) i.indclass[p.place] \
-         JOIN pg_catalog.pg_am m ON m.oid OPERATOR(pg_catalog.=) c.opcmethod \
-         AND m.amname OPERATOR(pg_catalog.=) 'btree' \
-         {}{}WHERE i.indrelid OPERATOR(pg_catalog.=) $1 AND i.indisprimary AND i.indisvalid ORDER BY p.place",
-        operator("e"),
-        operator("g"),
-        joined("e", pg_sys::BTEqualStrategyNumber),
-        joined("g", pg_sys::BTGreaterStrategyNumber),
-    );
-    let mut columns = Vec::new();
-    spi::read(&sql, &[arg(relation.0)], |row| {
-        columns.push((row.required::<String>(1)?, row.required(2)?, row.required(3)?));
-        Ok(true)
-    })?;
-    if columns.is_empty() {
-        return Err(Error::NoPrimaryKey(relation.name()?));
-    }
-    let column = |(name, equal, greater): (String, String, String)| {
-        let column = Column::open(relation, &name)?;
-        Ok(KeyColumn { base_type: column.base_type(), quoted: column.quoted, equal, greater })
-    };
-    columns.into_iter().map(column).collect()
 }

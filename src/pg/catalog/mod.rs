@@ -7,6 +7,7 @@ pub mod classifier;
 mod column;
 pub mod errors;
 pub mod images;
+mod key;
 pub mod keyed;
 pub mod labelled;
 pub mod pool;

@@ -15,6 +15,8 @@ FUNCTIONS = {
     "build_support_set(regclass,regclass,integer,text,text,text,text,boolean)": (VOLATILE, UNSAFE),
     "classify(regclass,bytea,integer,text)": (STABLE, SAFE),
     "classify(regclass,vector,integer,text)": (STABLE, SAFE),
+    "classify_rows(regclass,text,anyelement,integer,text)": (STABLE, UNSAFE),
+    "classify_rows(regclass,text,integer,text)": (STABLE, UNSAFE),
     "confusion_matrix(regclass,text,text)": (STABLE, UNSAFE),
     "create_classifier(text,text[],text[],text)": (VOLATILE, UNSAFE),
     "create_classifier(text,text[],vector[])": (VOLATILE, UNSAFE),
@@ -30,6 +32,7 @@ FUNCTIONS = {
     "label(regclass,vector,text)": (STABLE, SAFE),
     "models()": (VOLATILE, RESTRICTED),
     "stat_get_server()": (VOLATILE, RESTRICTED),
+    "stat_get_progress()": (VOLATILE, RESTRICTED),
     "tune(regclass,text)": (VOLATILE, UNSAFE),
 }
 TRIGGER_FUNCTIONS = {
@@ -114,6 +117,8 @@ def test_arguments_have_the_names_of_the_manual(sql):
         "alter_classifier8": "classifier alpha beta gamma temperature logit_scale method model",
         "build_support_set8": "classifier pool per_class prompting embedding_column image_column key_column exclusive",
         "classify4": names["classify4"],
+        "classify_rows5": "classifier query key k method",
+        "classify_rows4": "classifier query k method",
         "confusion_matrix3": "classifier labelled_query method",
         "create_classifier4": "name categories templates model",
         "create_classifier3": "name categories text_embeddings",

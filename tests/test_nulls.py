@@ -41,6 +41,9 @@ def test_null_for_null(sql, call):
         "susx.classify('compass', NULL::bytea)",
         "susx.classify(NULL, '[1,0]'::vector)",
         "susx.classify(NULL, NULL::bytea, NULL, NULL)",
+        "susx.classify_rows('compass', NULL)",
+        "susx.classify_rows(NULL, 'SELECT 1')",
+        "susx.classify_rows(NULL, NULL, NULL::text, NULL, NULL)",
         "susx.embed_images(NULL)",
         "susx.embed_texts(NULL, 'demo')",
     ],
@@ -53,6 +56,8 @@ def test_null_for_what_has_a_default_is_the_default(sql):
     one = sql.rows("SELECT * FROM susx.classify('compass', '[1,0]'::vector)")
     assert len(one) == 1
     assert sql.rows("SELECT * FROM susx.classify('compass', '[1,0]'::vector, NULL, NULL)") == one
+    rows = sql.rows("SELECT * FROM susx.classify_rows('compass', 'VALUES (7::bigint, ''[1,0]''::vector)', k => NULL, method => NULL)")
+    assert rows == [(7, *one[0], None)]
     assert sql.one("SELECT susx.label('compass', '[1,0]'::vector, NULL)") == "east"
     assert sql.one("SELECT susx.embed_text('a', NULL) = susx.embed_text('a', 'demo')")
     before = sql.rows("SELECT * FROM susx.classifier WHERE classifier = 'compass'::regclass")

@@ -13,9 +13,7 @@ from helpers.session import in_background
 from helpers.toy import create_compass, create_random
 
 # Two milliseconds a row at least.
-SLOW = (
-    "SELECT i, (CASE WHEN pg_sleep(0.002) IS NOT NULL THEN '[1,0]' END)::vector FROM generate_series(1, 100000::bigint) i"
-)
+SLOW = "SELECT i, (CASE WHEN pg_sleep(0.002) IS NOT NULL THEN '[1,0]' END)::vector FROM generate_series(1, 100000::bigint) i"
 CALL = "SELECT count(*) FROM susx.classify_rows('compass', %s)"
 
 
@@ -30,7 +28,9 @@ def shown(observer, pid, wanted=lambda row: True, seconds=20):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         for row in observer.rows("SELECT * FROM susx.stat_progress WHERE pid = %s", pid):
-            columns = ("pid database usename relation command phase done total failed started rate estimated_end").split()
+            columns = (
+                "pid database usename relation command phase done total failed started rate estimated_end"
+            ).split()
             account = dict(zip(columns, row))
             if wanted(account):
                 return account
@@ -108,8 +108,10 @@ def test_failed_rows_are_counted(sql, connect):
 def test_who_may_see_it(sql, connect, schema):
     """As pg_stat_activity: that somebody is at work sees everybody, what it is only who may."""
     reader = connect()
-    sql.run("CREATE ROLE worker LOGIN; CREATE ROLE other; CREATE ROLE stats IN ROLE pg_read_all_stats; CREATE ROLE boss; "
-            "GRANT worker TO boss")
+    sql.run(
+        "CREATE ROLE worker LOGIN; CREATE ROLE other; CREATE ROLE stats IN ROLE pg_read_all_stats; CREATE ROLE boss; "
+        "GRANT worker TO boss"
+    )
     try:
         sql.run(f"GRANT USAGE ON SCHEMA {schema} TO worker; GRANT SELECT ON compass TO worker")
         worker = connect(user="worker")
@@ -173,8 +175,7 @@ def test_nested_calls(sql, connect):
     """The outer call is shown, from the beginning to the end, whatever its query calls and whatever fails in there."""
     other = connect()
     sql.run("SELECT susx.create_classifier('inner', '{a,b}', text_embeddings => ARRAY['[1,0]', '[0,1]']::vector[])")
-    sql.run(
-        """
+    sql.run("""
         CREATE FUNCTION busy(i bigint) RETURNS vector LANGUAGE plpgsql AS $$
         BEGIN
             PERFORM count(*) FROM susx.classify_rows('inner', 'SELECT 1::bigint, ''[1,0]''::vector');
@@ -184,8 +185,7 @@ def test_nested_calls(sql, connect):
             END;
             PERFORM pg_sleep(0.002);
             RETURN '[1,0]';
-        END $$"""
-    )
+        END $$""")
     with running(sql, other, CALL, "SELECT i, busy(i) FROM generate_series(1, 100000::bigint) i"):
         seen = []
         until = time.monotonic() + 3
@@ -232,7 +232,11 @@ def test_nothing_is_left(sql, connect, end):
         worker.rows("SELECT susx.classify_rows('compass', %s) LIMIT 40", SLOW)
     else:
         worker.run("BEGIN; SAVEPOINT s")
-        worker.run("DECLARE c CURSOR FOR SELECT susx.classify_rows('compass', %s)".replace("%s", "'" + SLOW.replace("'", "''") + "'"))
+        worker.run(
+            "DECLARE c CURSOR FOR SELECT susx.classify_rows('compass', %s)".replace(
+                "%s", "'" + SLOW.replace("'", "''") + "'"
+            )
+        )
         worker.run("FETCH 10 FROM c")
         assert observer.one("SELECT count(*) FROM susx.stat_progress") == 1
         if end == "error":
@@ -245,7 +249,9 @@ def test_nothing_is_left(sql, connect, end):
     assert observer.rows("SELECT * FROM susx.stat_progress") == []
 
 
-SENTENCE = re.compile(r"susx\.classify_rows: classifying, (\d+) of (\d+) \((\d+(\.\d)?) per second, [0-9hmins ]+ left\)(, \d+ failed)?$")
+SENTENCE = re.compile(
+    r"susx\.classify_rows: classifying, (\d+) of (\d+) \((\d+(\.\d)?) per second, [0-9hmins ]+ left\)(, \d+ failed)?$"
+)
 
 
 def test_notices(sql):
@@ -310,7 +316,8 @@ def test_a_long_search_over_many_categories(sql, connect):
     sql.run(
         "SELECT susx.create_classifier('wide', (SELECT array_agg('c' || i) FROM generate_series(1, %s) i), "
         "text_embeddings => (SELECT array_agg(ARRAY[sin(i), cos(i), sin(i * 7)]::real[]::vector) FROM generate_series(1, %s) i))",
-        names, names,
+        names,
+        names,
     )
     sql.run(
         "INSERT INTO wide (category, kind, origin, embedding) SELECT category, 'image', 'labelled', embedding "
@@ -348,15 +355,21 @@ def test_build_support_set(sql, connect, index):
         "FROM generate_series(1, 300) i))",
         names,
     )
-    sql.run(f"CREATE TABLE pool AS SELECT i AS id, {random.format('i')}::vector(16) AS embedding FROM generate_series(1, 60000) i")
+    sql.run(
+        f"CREATE TABLE pool AS SELECT i AS id, {random.format('i')}::vector(16) AS embedding FROM generate_series(1, 60000) i"
+    )
     sql.run("UPDATE pool SET embedding = NULL WHERE id <= 1000; ALTER TABLE pool ADD PRIMARY KEY (id)")
     if index:
-        sql.run("CREATE INDEX ON pool USING ivfflat (embedding vector_cosine_ops) WITH (lists = 10); SET ivfflat.probes = 10")
+        sql.run(
+            "CREATE INDEX ON pool USING ivfflat (embedding vector_cosine_ops) WITH (lists = 10); SET ivfflat.probes = 10"
+        )
     seen = []
 
     def look():
         while not is_done:
-            seen.extend(other.rows("SELECT command, phase, done, total FROM susx.stat_progress WHERE pid = %s", sql.pid))
+            seen.extend(
+                other.rows("SELECT command, phase, done, total FROM susx.stat_progress WHERE pid = %s", sql.pid)
+            )
 
     is_done = []
     with in_background(look):

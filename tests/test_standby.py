@@ -61,6 +61,10 @@ def test_labels_on_a_standby(pair):
             assert after != before
             assert eventually(lambda: reader.rows(SCORE) == after), change
 
+        rows = "SELECT * FROM susx.classify_rows('compass', 'SELECT 1::bigint, embedding FROM compass', k => 2)"
+        assert reader.rows(rows) == writer.rows(rows) and len(reader.rows(rows)) == 4
+        assert reader.rows("SELECT * FROM susx.stat_progress") == []
+
         embed = "SELECT susx.embed_image(%s)::text"
         assert reader.one(embed, image) == writer.one(embed, image)
         assert reader.one("SELECT pid FROM susx.stat_server") == servers(standby.data_dir)[0]

@@ -178,7 +178,8 @@ def test_the_model_dir_vanishes(sql, cluster, model_dir, folder):
         shutil.copytree(model_dir / name, models / name)
     query = "SELECT vector_dims(susx.embed_image(%s, %s))"
     with reloaded(cluster, model_dir=models):
-        assert eventually(lambda: {name for name, in sql.rows("SELECT name FROM susx.models()")} == {"tiny_split", "tiny_fused"})
+        names = "SELECT name FROM susx.models() ORDER BY name"
+        assert eventually(lambda: sql.column(names) == ["tiny_fused", "tiny_split"])
         assert sql.one(query, IMAGE, "tiny_split") == 32
         (before,) = servers(cluster.data_dir)
         for _ in range(2):

@@ -56,8 +56,8 @@ def test_it_counts_what_was_sent(new_cluster):
         watcher = stack.enter_context(session_of(cluster))
         batches = [[IMAGE] * 10, [b"none", *[IMAGE] * 10], [*[IMAGE] * 5, b"none", *[IMAGE] * 5], [*[IMAGE] * 10, b""]]
         started = time.monotonic()
-        calls = (lambda client=client, images=images: client.rows(EMBED, images) for client, images in zip(clients, batches))
-        with in_background(*calls) as results:
+        pairs = zip(clients, batches)
+        with in_background(*(lambda pair=pair: pair[0].rows(EMBED, pair[1]) for pair in pairs)) as results:
             pass
         took = 1000 * (time.monotonic() - started)
         assert results == [[(10, 0)], [(10, 1)], [(10, 1)], [(10, 1)]]

@@ -33,7 +33,8 @@ def sockets(data_dir: Path) -> list[str]:
 def limit(pid: int, what: int, value: int) -> None:
     """Sets a limit of a running process (resource.RLIMIT_...), as its own account."""
     with open(f"/proc/{pid}/status") as file:
-        owner = {name: int(ids.split()[0]) for name, _, ids in (line.partition(":") for line in file) if name in "UidGid"}
+        parts = (line.partition(":") for line in file)
+        owner = {name: int(ids.split()[0]) for name, _, ids in parts if name in ("Uid", "Gid")}
     # In a child, which can become that account: that root may do it is not a matter of course in a container.
     child = os.fork()
     if child == 0:

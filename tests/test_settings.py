@@ -189,6 +189,8 @@ def test_a_provider_that_is_not_there(sql, cluster):
     for provider in ("auto", "cpu"):
         with reloaded(cluster, execution_provider=provider):
             assert eventually(lambda: _try(sql) == [("CPUExecutionProvider", None)])
+    # The probe runs have left no profile behind.
+    assert {path.name for path in (cluster.data_dir / "susx").iterdir()} == {"lock", "socket"}
 
 
 def _try(session):

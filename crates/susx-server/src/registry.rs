@@ -184,7 +184,7 @@ impl Registry {
             intra_threads: self.settings.threads,
             gpu_mem_limit: Some(self.settings.gpu_memory_limit << 20).filter(|&limit| limit > 0),
             // The socket's folder is the server's own.
-            scratch: Some(self.settings.socket.with_file_name("profile")),
+            scratch: self.settings.socket.parent().map(Path::to_owned),
         }
     }
 }

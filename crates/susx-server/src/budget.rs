@@ -1,11 +1,14 @@
 //! Back-pressure: how many bytes of requests there may be in this process.
 //!
 //! A request takes its share before it is read, and gives it back when its last input is answered: so
-//! memory is bounded whatever the number of connections. Two things must not follow from that:
+//! memory is bounded whatever the number of connections. Three things must not follow from that:
 //!
 //! * That a few bulk jobs, whose requests fill the budget, keep a single image out until one of them is
 //!   done. So a quarter of the budget is kept for small requests of connections that have nothing else
 //!   here.
+//! * That a full budget makes the process look dead. A greeting, by which the supervisor tells whether it
+//!   hangs, and a question for its counters wait for nothing; nor does any other message as short, one
+//!   at a time of each connection.
 //! * That a large request waits for ever while small ones slip in. So whoever came first goes first.
 
 use std::collections::VecDeque;
@@ -47,6 +50,9 @@ struct State {
     line: VecDeque<u64>,
 }
 
+/// The longest message that costs nothing.
+const FREE_BYTES: usize = 256;
+
 /// How many quick requests of the largest size fit.
 const QUICK_REQUESTS: usize = 32;
 
@@ -55,6 +61,15 @@ impl Budget {
     pub fn new(limit: usize) -> Self {
         let quick = limit / 4;
         Budget { bulk: Pool::new(limit - quick), quick: Pool::new(quick) }
+    }
+
+    /// A share for a message of so many bytes, which waits for nothing if it is a short one.
+    pub fn admit(&self, bytes: usize, holder: &Holder, has_left: impl Fn() -> bool) -> Option<Share> {
+        if bytes > FREE_BYTES || holder.0.load(Ordering::Acquire) > 0 {
+            return self.take(bytes, holder, has_left);
+        }
+        holder.0.fetch_add(1, Ordering::AcqRel);
+        Some(Share { pool: Arc::clone(&self.quick), bytes: 0, holder: holder.clone() })
     }
 
     /// Waits until there is room for `bytes`, or until the one who asked `has_left`. A request larger
@@ -161,6 +176,24 @@ mod tests {
         // And what is kept for small requests is bounded too.
         let many: Vec<_> = (0..40).map(|_| budget.take(7, &Holder::default(), || true)).collect();
         assert_eq!(many.iter().flatten().count(), 250 / 7 - 1);
+    }
+
+    #[test]
+    fn a_greeting_waits_for_nothing() {
+        let budget = Budget::new(10_000);
+        // Full to the last byte, and somebody else waits.
+        let bulk = budget.take(7_500, &Holder::default(), || false);
+        let quick: Vec<_> = (0..100).map(|_| budget.take(78, &Holder::default(), || true)).collect();
+        assert!(bulk.is_some() && budget.take(78, &Holder::default(), || true).is_none());
+        let holder = Holder::default();
+        let greeting = budget.admit(FREE_BYTES, &holder, || true);
+        assert!(greeting.is_some());
+        assert_eq!(budget.used(), 7_500 + 78 * quick.iter().flatten().count());
+        // One at a time, and nothing longer.
+        assert!(budget.admit(1, &holder, || true).is_none());
+        assert!(budget.admit(FREE_BYTES + 1, &Holder::default(), || true).is_none());
+        drop(greeting);
+        assert!(budget.admit(1, &holder, || true).is_some());
     }
 
     #[test]

@@ -69,7 +69,7 @@ fn converse(id: ConnectionId, stream: &UnixStream, shared: &Shared) -> Result<()
     // back-pressure.
     let next = || {
         let Some(length) = read_length(stream)? else { return Ok(None) };
-        let Some(share) = shared.budget.take(length, &holder, || has_left(stream)) else { return Ok(None) };
+        let Some(share) = shared.budget.admit(length, &holder, || has_left(stream)) else { return Ok(None) };
         let message = read_message(stream, length, &share)?;
         Ok::<_, ConnectionError>(Some((message, share)))
     };

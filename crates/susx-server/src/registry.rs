@@ -206,7 +206,7 @@ impl Registry {
             gpu_mem_limit: Some(self.settings.gpu_memory_limit << 20).filter(|&limit| limit > 0),
             batch_size: self.settings.batch_size,
             // The socket's folder is the server's own.
-            scratch: Some(self.settings.socket.with_file_name("profile")),
+            scratch: self.settings.socket.parent().map(Path::to_owned),
         }
     }
 }

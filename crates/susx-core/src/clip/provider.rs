@@ -74,11 +74,16 @@ pub struct SessionOptions {
     /// TensorRT has a limit for the working memory of its engines alone, which gets the same value;
     /// OpenVINO has none.
     pub gpu_mem_limit: Option<usize>,
+<<<<<<< HEAD
     /// The most images or texts that will be run together, for the providers that prepare themselves
     /// for every batch size; 0 if that is not known.
     pub batch_size: usize,
     /// A folder of our own, in which the profiles of the probe runs lie for a moment; `None` for one in
     /// the system's folder for temporary files.
+=======
+    /// A folder of our own, in which the profiles of the probe runs lie for a moment; `None` for the
+    /// system's folder for temporary files.
+>>>>>>> providers
     pub scratch: Option<PathBuf>,
 }
 
@@ -128,8 +133,10 @@ impl SessionOptions {
 
     /// Where the profiles of a model's probe run lie for a moment.
     pub(crate) fn profile_folder(&self, model: &str) -> PathBuf {
-        let temporary = || std::env::temp_dir().join(format!("susx-profile-{}", std::process::id()));
-        self.scratch.clone().unwrap_or_else(temporary).join(model)
+        match &self.scratch {
+            Some(folder) => folder.join(format!("profile-{model}")),
+            None => std::env::temp_dir().join(format!("susx-profile-{}-{model}", std::process::id())),
+        }
     }
 
     /// A session builder whose provider is registered, or ONNX Runtime's reason why that failed.

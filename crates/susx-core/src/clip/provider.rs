@@ -74,16 +74,11 @@ pub struct SessionOptions {
     /// TensorRT has a limit for the working memory of its engines alone, which gets the same value;
     /// OpenVINO has none.
     pub gpu_mem_limit: Option<usize>,
-<<<<<<< HEAD
     /// The most images or texts that will be run together, for the providers that prepare themselves
     /// for every batch size; 0 if that is not known.
     pub batch_size: usize,
-    /// A folder of our own, in which the profiles of the probe runs lie for a moment; `None` for one in
-    /// the system's folder for temporary files.
-=======
     /// A folder of our own, in which the profiles of the probe runs lie for a moment; `None` for the
     /// system's folder for temporary files.
->>>>>>> providers
     pub scratch: Option<PathBuf>,
 }
 

@@ -1,6 +1,6 @@
 //! Labels of the rows of a query, however many there are.
 //!
-//! The query is read through a cursor, a batch at a time, and its rows are answered one per call: so
+//! The query is read through a cursor, a batch at a time, and its rows are answered one per call, so
 //! memory is constant, and whoever wants no more rows ends the reading. While the rows of one batch are
 //! taken away, the images of the next ones are being embedded.
 

@@ -3,14 +3,9 @@
 \timing off
 
 \echo
-\echo '1. Every picture becomes a vector. A picture that cannot be read costs one error, not the statement.'
+\echo '1. Every picture becomes a vector. One that cannot be read is recorded in susx.errors, and the others go on.'
 \timing on
-UPDATE photos p
-SET embedding = e.embedding
-FROM (SELECT array_agg(id ORDER BY id) AS ids, array_agg(image ORDER BY id) AS images
-      FROM photos GROUP BY id / 256) batch,
-     susx.embed_images(batch.images) e
-WHERE p.id = batch.ids[e.ord];
+CALL susx.embed_table('photos');
 \timing off
 SELECT count(*) AS pictures, count(embedding) AS embedded FROM photos;
 SELECT name, dimensions, image_size, provider FROM susx.models() WHERE loaded;

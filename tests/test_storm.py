@@ -125,7 +125,7 @@ def test_storm(cluster, images):
             labels.append(
                 worker.until_done(
                     lambda s: s.rows(
-                        "SELECT key, category, error FROM susx.classify_rows('kinds', %s, NULL::int)", query
+                        "SELECT key, category, error FROM susx.classify_rows('kinds', %s, key => NULL::int)", query
                     )
                 )
             )

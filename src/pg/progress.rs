@@ -182,12 +182,6 @@ impl Progress {
         }
     }
 
-    /// Steps done in this phase.
-    #[allow(dead_code)] // Until embed_table says how many it was.
-    pub fn done(&self) -> u64 {
-        self.done
-    }
-
     /// The call returns to its caller, to be called again: until then other calls may have the entry.
     pub fn pause(&self) {
         if WORKING.get() == self.id {

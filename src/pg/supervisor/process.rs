@@ -13,7 +13,7 @@ use pgrx::prelude::*;
 use super::command::{self, OnDisk, Version};
 use super::log::{self, Log};
 use super::watch::{self, Watch};
-use super::{LOOK_AGAIN, remove_socket};
+use super::{LOOK_AGAIN, SOCKET, remove_socket};
 use crate::pg::guc;
 
 /// How long the server may take to end when it is asked to, and again when it is killed.
@@ -22,6 +22,9 @@ const GRACE: Duration = Duration::from_secs(5);
 const STEADY: Duration = Duration::from_secs(60);
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_DELAY: Duration = Duration::from_secs(30);
+/// The same for a server that had begun to listen. What killed it came with a request, and sessions bear
+/// with no more than a few deaths of one request: the others should not wait long for that.
+const LONGEST_DELAY_ONCE_READY: Duration = Duration::from_secs(1);
 
 /// Keeps one server process running.
 #[derive(Debug)]
@@ -118,7 +121,7 @@ impl Server {
             }
             Err(error) => {
                 warning!("susx: cannot start {}: {error}", wanted.command[0].to_string_lossy());
-                self.wait_before_next(Duration::ZERO);
+                self.wait_before_next(Duration::ZERO, LONGEST_DELAY);
             }
         }
         self.tried = Some(wanted);
@@ -128,20 +131,21 @@ impl Server {
     fn bury(&mut self, status: ExitStatus) {
         let Some(mut running) = self.running.take() else { return };
         running.log.pass_on_the_rest();
+        let was_ready = Path::new(SOCKET).exists();
         remove_socket();
         let lived = running.since.elapsed();
         warning!("susx: the inference process ended after {lived:.1?}: {status}");
-        self.wait_before_next(lived);
+        self.wait_before_next(lived, if was_ready { LONGEST_DELAY_ONCE_READY } else { LONGEST_DELAY });
     }
 
     /// A process that dies again and again is started less and less often; one that worked for a
     /// while is started again at once.
-    fn wait_before_next(&mut self, lived: Duration) {
-        self.not_before = Some(Instant::now() + self.delay);
+    fn wait_before_next(&mut self, lived: Duration, longest: Duration) {
+        self.not_before = Some(Instant::now() + self.delay.min(longest));
         self.delay = match lived {
             lived if lived >= STEADY => Duration::ZERO,
             _ if self.delay.is_zero() => FIRST_DELAY,
-            _ => (self.delay * 2).min(LONGEST_DELAY),
+            _ => (self.delay * 2).min(longest),
         };
     }
 

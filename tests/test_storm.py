@@ -8,6 +8,7 @@ import random
 import signal
 import threading
 import time
+from typing import Iterator
 
 import numpy as np
 import psycopg
@@ -18,17 +19,18 @@ from helpers.processes import eventually, servers, supervisors
 from helpers.session import Session, array, session_of
 
 MODEL = "tiny_split"
-PICTURES = 400
+PICTURES = 1200
 ROUNDS = 8
 # The server was lost again and again, or not there in time; the session was ended; the cluster recovers from a crash.
 PASSING = {"08006", "57P03", "57P01", "57P02", None}
 NAMES = ["bird", "flower", "fruit", "tool"]
 
 
-@pytest.fixture
-def cluster(own_cluster):
-    """Takes the place of the cluster that the other tests share."""
-    return own_cluster
+@pytest.fixture(scope="module")
+def cluster(new_cluster):
+    """Its own, in which what was committed outlives a crash."""
+    with new_cluster(synchronous_commit="on") as cluster:
+        yield cluster
 
 
 @pytest.fixture
@@ -91,17 +93,33 @@ class Worker:
                 time.sleep(0.1)
 
 
+def again_until(over: threading.Event, places: range) -> Iterator[int]:
+    """The places at least once."""
+    yield from places
+    while not over.is_set():
+        for place in places:
+            if over.is_set():
+                return
+            yield place
+
+
 def test_storm(cluster, images):
     singles: dict[int, str] = {}
     labels: list[list[tuple]] = []
     texts: dict[str, str] = {}
 
+    over = threading.Event()
+
     def etl(worker):
-        worker.until_done(lambda s: s.run(f"CALL susx.embed_table('pictures', batch_size => 16, model => '{MODEL}')"))
+        call = f"CALL susx.embed_table('pictures', batch_size => 16, model => '{MODEL}')"
+        worker.until_done(lambda s: s.run(call))
+        while not over.is_set():
+            worker.until_done(lambda s: s.run("UPDATE pictures SET embedding = NULL WHERE id % 2 = 0"))
+            worker.until_done(lambda s: s.run(call))
 
     def analyst(first):
         def work(worker):
-            for i in range(first, PICTURES, 14):
+            for i in again_until(over, range(first, PICTURES, 14)):
                 singles[i] = worker.until_done(
                     lambda s: s.one("SELECT susx.embed_image(image, %s)::text FROM pictures WHERE id = %s", MODEL, i)
                 )
@@ -110,7 +128,7 @@ def test_storm(cluster, images):
 
     def writer(first):
         def work(worker):
-            for start in range(first, 200, 4 * 5):
+            for start in range(first, PICTURES, 4 * 5):
                 rows = [(i, images[i]) for i in range(start, start + 5)]
                 values = ", ".join(["(%s, %s)"] * len(rows))
                 # Once more only if it did not get through: an answer may be lost after the commit.
@@ -121,7 +139,7 @@ def test_storm(cluster, images):
 
     def labeller(worker):
         query = "SELECT id, image FROM storm.pictures WHERE id < 120 ORDER BY id"
-        for _ in range(3):
+        for _ in again_until(over, range(3)):
             labels.append(
                 worker.until_done(
                     lambda s: s.rows(
@@ -132,7 +150,7 @@ def test_storm(cluster, images):
 
     def writer_of_texts(first):
         def work(worker):
-            for i in range(first, 120, 3):
+            for i in again_until(over, range(first, 120, 3)):
                 text = f"a photo of {i} {NAMES[i % 4]}s."
                 texts[text] = worker.until_done(lambda s: s.one("SELECT susx.embed_text(%s, %s)::text", text, MODEL))
 
@@ -144,6 +162,7 @@ def test_storm(cluster, images):
     for worker in workers:
         worker.thread.start()
     kill(cluster, workers)
+    over.set()
     for worker in workers:
         worker.thread.join(timeout=200)
         assert not worker.thread.is_alive(), "a session did not come to its end"
@@ -159,7 +178,7 @@ def kill(cluster, workers):
     """The inference process most times, a session now and then, and once a session so hard that the cluster recovers."""
     choice = random.Random(20261123)
     for number in range(ROUNDS):
-        time.sleep(choice.uniform(0.4, 1.2))
+        time.sleep(choice.uniform(0.3, 0.9))
         sessions = [worker.session for worker in workers if worker.session is not None]
         victim = choice.choice(sessions).pid if sessions else None
         if number == ROUNDS // 2 and victim:
@@ -190,12 +209,12 @@ def check(session, images, singles, labels, texts):
     assert sorted(singles) == list(range(PICTURES))
     assert all(same(singles[i], images[i]) for i in singles)
     written = dict(session.rows("SELECT id, embedding::text FROM written"))
-    assert sorted(written) == list(range(200))
+    assert sorted(written) == list(range(PICTURES))
     assert all(same(written[i], images[i]) for i in written)
     assert session.rows("SELECT * FROM susx.errors") == []
 
     expected = session.rows("SELECT id, susx.label('kinds', embedding), NULL FROM pictures WHERE id < 120 ORDER BY id")
-    assert len(labels) == 9
+    assert len(labels) >= 9
     assert all(found == expected for found in labels)
     for text, embedding in texts.items():
         alone = array(session.one("SELECT susx.embed_text(%s, %s)::text", text, MODEL))

@@ -13,6 +13,7 @@ use susx_server::settings::Settings;
 fn main() -> ExitCode {
     log_to_the_supervisor();
     be_the_first_victim();
+    let_the_database_go_first();
     match susx_server::listen::run(Settings::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -55,5 +56,14 @@ fn be_the_first_victim() {
     const MOST: &str = "1000";
     if let Err(error) = fs::write("/proc/self/oom_score_adj", MOST) {
         log::debug!("cannot become the kernel's first victim when memory is short: {error}");
+    }
+}
+
+/// All cores are busy with a bulk job for hours; a session that has a cancel to act on, or a query to
+/// answer, should not stand in line with it.
+fn let_the_database_go_first() {
+    const NICENESS: i32 = 5;
+    if let Err(error) = rustix::process::nice(NICENESS) {
+        log::debug!("cannot lower the priority: {error}");
     }
 }

@@ -46,7 +46,8 @@ COMMENT ON COLUMN susx.stat_server.queue_bytes IS 'Bytes of their requests, of s
 COMMENT ON COLUMN susx.stat_server.images IS 'Images that were embedded';
 COMMENT ON COLUMN susx.stat_server.texts IS 'Texts that were embedded';
 COMMENT ON COLUMN susx.stat_server.failed IS 'Images and texts that got an error';
-COMMENT ON COLUMN susx.stat_server.batches IS 'Batches, including those of failed inputs';
+COMMENT ON COLUMN susx.stat_server.batches IS
+    'Batches, including those of failed inputs; one of texts, up to four times susx.batch_size, runs in parts of like length';
 COMMENT ON COLUMN susx.stat_server.images_per_second IS 'Images embedded per second, over the last ten seconds';
 COMMENT ON COLUMN susx.stat_server.texts_per_second IS 'Texts embedded per second, over the last ten seconds';
 COMMENT ON COLUMN susx.stat_server.batch_sizes IS

@@ -2,46 +2,30 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from pathlib import Path
-
 import pytest
-from PIL import Image
 
 from helpers.pictures import encode, picture
+from helpers.poison import poisonous
 from helpers.processes import servers
 from helpers.session import array, cosine, in_background
-from helpers.settings import reloaded
-from tools.paths import pg_bin
-
-# Enough for the program and a tiny model, not for the poison: a process that is refused memory is aborted.
-ADDRESS_SPACE_KB = 2_500_000
 
 
 @pytest.fixture(scope="module")
 def cluster(own_cluster):
-    """A cluster whose inference process may not grow, and whose limits on images do not prevent it."""
-    # Where PostgreSQL's account can read it.
-    with tempfile.TemporaryDirectory(prefix="susx-program-", dir="/tmp") as folder:
-        os.chmod(folder, 0o755)
-        program = Path(folder) / "susx-server"
-        server = pg_bin(own_cluster.pg, "susx-server")
-        program.write_text(f'#!/bin/sh\nulimit -v {ADDRESS_SPACE_KB}\nexec {server} "$@"\n')
-        program.chmod(0o755)
-        with reloaded(own_cluster, server_program=program, max_image_pixels=2_000_000_000):
-            yield own_cluster
+    """Takes the place of the cluster that the other tests share."""
+    return own_cluster
 
 
 @pytest.fixture(scope="module")
-def poison() -> bytes:
-    """A file of a picture of 30,000 x 30,000 pixels, all of one grey."""
-    return encode(Image.new("L", (30_000, 30_000), 90), "JPEG")
+def poison(cluster):
+    with poisonous(cluster) as image:
+        yield image
 
 
 def test_one_image_that_kills_the_server(sql, cluster, poison):
     images = [encode(picture(i)) for i in range(40)]
-    expected = [array(row) for row in sql.column("SELECT embedding::text FROM susx.embed_images(%s, 'tiny_split')", images)]
+    alone = "SELECT embedding::text FROM susx.embed_images(%s, 'tiny_split')"
+    expected = [array(row) for row in sql.column(alone, images)]
     first = servers(cluster.data_dir)
     rows = sql.rows(
         "SELECT embedding::text, error FROM susx.embed_images(%s, 'tiny_split')", [*images[:25], poison, *images[25:]]

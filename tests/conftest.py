@@ -129,6 +129,19 @@ def schema(sql: Session) -> str:
 
 
 @pytest.fixture
+def script(cluster: Cluster) -> Callable[[str], Path]:
+    """Makes a program out of a shell script, which PostgreSQL's account can run."""
+
+    def make(text: str) -> Path:
+        path = cluster.directory / "program"
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(0o755)
+        return path
+
+    return make
+
+
+@pytest.fixture
 def fresh_database(cluster: Cluster, connect) -> Iterator[str]:
     """An empty database without the extension."""
     name = f"d_{uuid.uuid4().hex[:12]}"

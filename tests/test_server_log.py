@@ -29,19 +29,6 @@ def cluster(own_cluster):
     return own_cluster
 
 
-@pytest.fixture
-def script(cluster):
-    """Makes a program out of a shell script, which PostgreSQL's account can run."""
-
-    def make(text):
-        path = cluster.directory / "program"
-        path.write_text(f"#!/bin/sh\n{text}\n")
-        path.chmod(0o755)
-        return path
-
-    return make
-
-
 @pytest.mark.parametrize("level", ["debug1", "warning"])
 def test_every_message_has_its_level(new_cluster, level):
     """And log_min_messages decides what is kept."""

@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use susx_server::protocol::{self, LENGTH_BYTES, PROTOCOL_VERSION, Reply, Request, Stats};
+use susx_server::protocol::{self, PROTOCOL_VERSION, Reply, Request, Stats};
 
 use super::error::{Error, Result};
 use super::supervisor;
@@ -67,7 +67,7 @@ fn converse(mut stream: UnixStream, deadline: Instant) -> Result<Answer> {
     let mut received = Vec::new();
     let mut buffer = [0; 4096];
     loop {
-        while let Some(reply) = next_reply(&mut received)? {
+        while let Some(reply) = protocol::take_reply(&mut received)? {
             match reply {
                 Reply::Hello { protocol: PROTOCOL_VERSION, .. } => {}
                 Reply::Hello { version, .. } => return Err(Error::Version { server: version, library }),
@@ -90,14 +90,4 @@ fn converse(mut stream: UnixStream, deadline: Instant) -> Result<Answer> {
             Err(_) => return Ok(Answer::Goodbye),
         }
     }
-}
-
-/// Takes the first whole reply out of what has been received.
-fn next_reply(received: &mut Vec<u8>) -> Result<Option<Reply>> {
-    let Some(prefix) = received.first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
-    let end = LENGTH_BYTES + protocol::message_length(*prefix)?;
-    let Some(message) = received.get(LENGTH_BYTES..end) else { return Ok(None) };
-    let reply = protocol::decode(message)?;
-    received.drain(..end);
-    Ok(Some(reply))
 }

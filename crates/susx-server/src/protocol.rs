@@ -244,6 +244,16 @@ pub fn decode<'a, T: Deserialize<'a>>(message: &'a [u8]) -> Result<T, ProtocolEr
     Ok(postcard::from_bytes(message)?)
 }
 
+/// Takes the first reply out of what has been received, once it is whole.
+pub fn take_reply(received: &mut Vec<u8>) -> Result<Option<Reply>, ProtocolError> {
+    let Some(prefix) = received.first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
+    let end = LENGTH_BYTES + message_length(*prefix)?;
+    let Some(message) = received.get(LENGTH_BYTES..end) else { return Ok(None) };
+    let reply = decode(message)?;
+    received.drain(..end);
+    Ok(Some(reply))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

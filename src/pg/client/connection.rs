@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
-use susx_server::protocol::{self, LENGTH_BYTES, PROTOCOL_VERSION, Reply, Request};
+use susx_server::protocol::{self, PROTOCOL_VERSION, Reply, Request};
 
 use super::unexpected;
 use crate::pg::error::{Error, Result};
@@ -132,7 +132,7 @@ impl Connection {
     /// Writes and reads what goes without waiting; the next reply if a whole one is there.
     pub fn poll(&mut self) -> Result<Option<Reply>, CallError> {
         loop {
-            if let Some(reply) = self.parse()? {
+            if let Some(reply) = protocol::take_reply(&mut self.received)? {
                 self.outstanding -= 1;
                 return Ok(Some(reply));
             }
@@ -142,16 +142,6 @@ impl Connection {
                 return Ok(None);
             }
         }
-    }
-
-    /// The next whole reply that has arrived.
-    fn parse(&mut self) -> Result<Option<Reply>, CallError> {
-        let Some(prefix) = self.received.first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
-        let end = LENGTH_BYTES + protocol::message_length(*prefix)?;
-        let Some(message) = self.received.get(LENGTH_BYTES..end) else { return Ok(None) };
-        let reply = protocol::decode(message)?;
-        self.received.drain(..end);
-        Ok(Some(reply))
     }
 
     /// Writes what the socket takes now; whether it took anything.

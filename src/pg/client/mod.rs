@@ -24,9 +24,15 @@ pub fn embed_images(model: Option<&str>, images: &[&[u8]]) -> Result<Vec<Embeddi
     embed(model, images.to_vec())
 }
 
-/// Embeds texts.
+/// Embeds texts. They go in the order of their lengths, for the server pads texts that share a run to the
+/// longest of them, and sees only some of a large call at a time.
 pub fn embed_texts(model: Option<&str>, texts: &[&str]) -> Result<Vec<Embedding>> {
-    embed(model, texts.to_vec())
+    let mut order: Vec<usize> = (0..texts.len()).collect();
+    order.sort_by_key(|&place| texts[place].len());
+    let sorted = order.iter().map(|&place| texts[place]).collect();
+    let mut answers: Vec<(usize, Embedding)> = order.into_iter().zip(embed(model, sorted)?).collect();
+    answers.sort_unstable_by_key(|&(place, _)| place);
+    Ok(answers.into_iter().map(|(_, answer)| answer).collect())
 }
 
 fn embed<T: stream::Content>(model: Option<&str>, inputs: Vec<T>) -> Result<Vec<Embedding>> {

@@ -14,7 +14,7 @@ use super::preprocess::Preprocessor;
 use super::profile::{Executed, ProfileFolder};
 use super::provider::{Candidate, SessionOptions};
 use super::runtime::OnnxRuntime;
-use super::sessions;
+use super::sessions::{self, Company};
 use super::shapes::{Piece, RowShape};
 use super::tokenizer::{ClipTokenizer, Padding, TokenBatch};
 
@@ -89,7 +89,7 @@ impl Encoders {
             let output = graph.embedding_output(outputs)?;
             let piece = if role == Role::PixelValues { IMAGES_PER_PIECE } else { TEXTS_PER_PIECE };
             let exported = exported_rows(graph, role);
-            let shape = RowShape::new(candidate, exported, options.batch_size, graph.sessions(), piece);
+            let shape = RowShape::new(candidate, exported, options.batch_size, graph.side_by_side(), piece);
             let named = graph.input(role).map(|_| Tower { graph: Arc::clone(graph), output, shape });
             named.ok_or_else(|| ClipError::file(graph.path(), format!("the graph has no input for {role:?}")))
         };
@@ -184,11 +184,12 @@ impl Encoders {
             }
             _ => None,
         };
-        tower.run(pixel_values.len_of(Axis(0)), |piece| {
+        tower.run(pixel_values.len_of(Axis(0)), |piece, company| {
             let part = pixel_values.slice(s![piece.rows.clone(), .., .., ..]);
             let filled = (piece.filled > piece.rows.len()).then(|| part.select(Axis(0), &filling(piece)));
             let part = filled.as_ref().map_or(part, |filled| filled.view());
-            tower.graph.run(&Feed { pixel_values: Some(part), tokens: tokens.as_ref() }, &tower.output)
+            let feed = Feed { pixel_values: Some(part), tokens: tokens.as_ref() };
+            tower.graph.run(&feed, &tower.output, company)
         })
     }
 
@@ -213,12 +214,12 @@ impl Encoders {
         let (lengths, columns) = (tokens.lengths(), tokens.input_ids.ncols());
         let mut order: Vec<usize> = (0..lengths.len()).collect();
         order.sort_by_key(|&row| lengths[row]);
-        let sorted = tower.run(order.len(), |piece| {
+        let sorted = tower.run(order.len(), |piece, company| {
             let rows: Vec<usize> = filling(piece).iter().map(|&i| order[piece.rows.start + i]).collect();
             let longest = rows.iter().map(|&row| lengths[row]).max().unwrap_or(0);
             let part = tokens.select(&rows, tokenizer.padded(longest).min(columns));
             let pixel_values = blank.as_ref().map(|blank| blank.view());
-            tower.graph.run(&Feed { pixel_values, tokens: Some(&part) }, &tower.output)
+            tower.graph.run(&Feed { pixel_values, tokens: Some(&part) }, &tower.output, company)
         })?;
         let mut features = Array2::zeros(sorted.dim());
         for (&row, values) in order.iter().zip(sorted.rows()) {
@@ -234,21 +235,23 @@ impl Tower {
     fn run(
         &self,
         rows: usize,
-        run: impl Fn(&Piece) -> Result<Array2<f32>> + Send + Sync,
+        run: impl Fn(&Piece, Company) -> Result<Array2<f32>> + Send + Sync,
     ) -> Result<Array2<f32>> {
         let pieces = self.shape.pieces(rows);
+        let alone = |piece| run(piece, Company::Alone);
         let parts = match pieces.as_slice() {
             // Sessions are waited for here rather than on rayon's threads, which others need.
-            _ if self.graph.sessions() == 1 => pieces.iter().map(run).collect::<Result<Vec<_>>>()?,
-            [piece] => vec![run(piece)?],
-            pieces => pieces.par_iter().map(run).collect::<Result<Vec<_>>>()?,
+            _ if self.graph.side_by_side() == 1 => pieces.iter().map(alone).collect::<Result<Vec<_>>>()?,
+            [piece] => vec![alone(piece)?],
+            pieces => {
+                pieces.par_iter().map(|piece| run(piece, Company::SideBySide)).collect::<Result<Vec<_>>>()?
+            }
         };
         together(rows, &pieces, parts)
     }
 }
 
-/// The options for each session of a graph. The first may use every thread, for a request that is
-/// alone; those beside it share the threads, so that together they do not want many more than there are.
+/// The options for each session of a graph.
 fn session_options(
     options: &SessionOptions,
     config: &ModelConfig,
@@ -258,12 +261,13 @@ fn session_options(
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         threads => threads,
     };
-    let copies = match (candidate, config.bytes()) {
-        (Candidate::Cpu, Ok(bytes)) => sessions::copies(threads, bytes),
-        _ => 1,
-    };
-    let others = SessionOptions { intra_threads: threads.div_ceil(copies), ..options.clone() };
-    std::iter::once(options.clone()).chain(std::iter::repeat_n(others, copies - 1)).collect()
+    match (candidate, config.bytes()) {
+        (Candidate::Cpu, Ok(bytes)) => sessions::threads_of_sessions(threads, bytes)
+            .into_iter()
+            .map(|intra_threads| SessionOptions { intra_threads, ..options.clone() })
+            .collect(),
+        _ => vec![options.clone()],
+    }
 }
 
 /// The places in a piece, and then the first one again until it is full.

@@ -10,7 +10,7 @@ use ort::session::{OutputSelector, RunOptions, SessionInputValue};
 use ort::value::{DynValue, Outlet, PrimitiveTensorElementType, Tensor, TensorElementType, TensorRef};
 
 use super::error::{ClipError, Result, onnx_message};
-use super::sessions::Sessions;
+use super::sessions::{Company, Sessions};
 use super::tokenizer::TokenBatch;
 
 /// What an input of the graph is for.
@@ -84,15 +84,15 @@ impl Graph {
         Ok(Graph { path: path.to_owned(), sessions: Sessions::new(sessions), inputs, outputs })
     }
 
-    /// How many runs there can be at once; further ones wait.
-    pub fn sessions(&self) -> usize {
-        self.sessions.count()
+    /// How many pieces of a batch are best run at once; beyond the number of sessions they wait.
+    pub fn side_by_side(&self) -> usize {
+        self.sessions.side_by_side()
     }
 
     /// Ends the profile that the graph was opened with, and names its file; nothing is profiled from then on.
     pub fn end_profile(&self) -> Result<PathBuf> {
         // The first session has it, and is the one that is taken while nothing runs.
-        let ended = self.sessions.with(|session| session.end_profiling());
+        let ended = self.sessions.with(Company::Alone, |session| session.end_profiling());
         Ok(PathBuf::from(ended.map_err(|error| ClipError::inference(onnx_message(&error)))?))
     }
 
@@ -129,7 +129,7 @@ impl Graph {
     }
 
     /// Runs the graph and returns `output` as rows × dimensions.
-    pub fn run(&self, feed: &Feed, output: &str) -> Result<Array2<f32>> {
+    pub fn run(&self, feed: &Feed, output: &str, company: Company) -> Result<Array2<f32>> {
         let pixels = feed.pixel_values.as_ref().map(|pixels| pixels.as_standard_layout());
         let mut values: Vec<(Cow<str>, SessionInputValue)> = Vec::with_capacity(self.inputs.len());
         for input in &self.inputs {
@@ -151,7 +151,7 @@ impl Graph {
         let options = RunOptions::new()
             .map_err(ClipError::inference)?
             .with_outputs(OutputSelector::no_default().with(output));
-        self.sessions.with(|session| {
+        self.sessions.with(company, |session| {
             let outputs = session
                 .run_with_options(values, &options)
                 .map_err(|error| ClipError::inference(onnx_message(&error)))?;

@@ -1,4 +1,7 @@
 //! The sessions of one graph. A session runs one thing at a time, so several of them make a pool.
+//!
+//! The first is for what is run alone, and has every thread. The others run side by side and share the
+//! threads among them: one that had more would wait at every operation for a thread that another keeps busy.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -9,13 +12,26 @@ use ort::session::Session;
 /// get more of them done.
 const COPIES_BYTES: u64 = 256 << 20;
 
-/// How many sessions of a model of `bytes` bytes are to share `threads` threads on the CPU.
-pub(super) fn copies(threads: usize, bytes: u64) -> usize {
-    let fit = usize::try_from(COPIES_BYTES / bytes.max(1)).unwrap_or(usize::MAX);
-    fit.clamp(1, threads.max(1))
+/// How many threads each session of a model of `bytes` bytes has on a CPU with `threads` threads.
+pub(super) fn threads_of_sessions(threads: usize, bytes: u64) -> Vec<usize> {
+    let fit = usize::try_from(COPIES_BYTES / bytes.max(1)).unwrap_or(usize::MAX).max(1);
+    let most = if threads > 1 { threads + 1 } else { 1 };
+    let others = fit.min(most) - 1;
+    // A single one beside the first runs side by side with it.
+    let side_by_side = others.max(2);
+    std::iter::once(threads).chain(std::iter::repeat_n(threads.div_ceil(side_by_side), others)).collect()
 }
 
-/// Sessions of one graph, the preferred one first.
+/// What else is run at the same time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Company {
+    /// Nothing of the same batch.
+    Alone,
+    /// Other pieces of the batch.
+    SideBySide,
+}
+
+/// Sessions of one graph, the one with all threads first.
 pub(super) struct Sessions {
     /// Each is locked by the one who took its number.
     sessions: Vec<Mutex<Session>>,
@@ -36,22 +52,29 @@ impl Sessions {
         Sessions { sessions: sessions.into_iter().map(Mutex::new).collect(), free, freed: Condvar::new() }
     }
 
-    /// How many can be used at once.
-    pub fn count(&self) -> usize {
-        self.sessions.len()
+    /// How many run well side by side.
+    pub fn side_by_side(&self) -> usize {
+        match self.sessions.len() {
+            few @ ..=2 => few,
+            count => count - 1,
+        }
     }
 
-    /// Waits for a session, the first one where it is free, and uses it.
-    pub fn with<R>(&self, work: impl FnOnce(&mut Session) -> R) -> R {
-        let taken = self.take();
+    /// Waits for a session, of the right kind where one is free, and uses it.
+    pub fn with<R>(&self, company: Company, work: impl FnOnce(&mut Session) -> R) -> R {
+        let taken = self.take(company);
         work(&mut lock(&self.sessions[taken.number]))
     }
 
-    fn take(&self) -> Taken<'_> {
+    fn take(&self, company: Company) -> Taken<'_> {
         let mut free = lock(&self.free);
         loop {
-            let first = free.iter().enumerate().min_by_key(|&(_, &number)| number).map(|(place, _)| place);
-            match first {
+            let places = free.iter().enumerate();
+            let preferred = match company {
+                Company::Alone => places.min_by_key(|&(_, &number)| number),
+                Company::SideBySide => places.max_by_key(|&(_, &number)| number),
+            };
+            match preferred.map(|(place, _)| place) {
                 Some(place) => return Taken { number: free.swap_remove(place), home: self },
                 None => free = self.freed.wait(free).unwrap_or_else(PoisonError::into_inner),
             }
@@ -77,9 +100,11 @@ mod tests {
 
     #[test]
     fn small_models_are_copied_within_bounds() {
-        assert_eq!(copies(2, 60 << 20), 2);
-        assert_eq!(copies(16, 60 << 20), 4);
-        assert_eq!(copies(16, 600 << 20), 1);
-        assert_eq!(copies(0, 0), 1);
+        assert_eq!(threads_of_sessions(2, 60 << 20), [2, 1, 1]);
+        assert_eq!(threads_of_sessions(2, 100 << 20), [2, 1]);
+        assert_eq!(threads_of_sessions(16, 60 << 20), [16, 6, 6, 6]);
+        assert_eq!(threads_of_sessions(16, 600 << 20), [16]);
+        assert_eq!(threads_of_sessions(1, 1), [1]);
+        assert_eq!(threads_of_sessions(4, 0), [4, 1, 1, 1, 1]);
     }
 }

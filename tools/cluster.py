@@ -35,6 +35,11 @@ _LONGEST_SOCKET_FOLDER = 85
 _PASSING = ("could not bind", "lock file", "pre-existing shared memory block")
 
 
+# What a shell may have and a service has not: settings of clients, and an order to Rust to trace every error, for which
+# a backend reads PostgreSQL's debug information at its first one, a tenth of a second.
+_NOT_OF_A_SERVICE = ("PG", "RUST_BACKTRACE", "RUST_LIB_BACKTRACE")
+
+
 class Cluster:
     """`directory` holds everything of one cluster: data/, log, port and usually the socket."""
 
@@ -154,7 +159,7 @@ class Cluster:
         """Runs one of PostgreSQL's programs as the cluster's account; returns what it prints."""
         argv = [*self._identity().prefix, pg_bin(self.pg, name), *arguments]
         # No PGDATA or PGOPTIONS of the user's own clusters. And not in a directory that the account cannot enter.
-        env = {key: value for key, value in os.environ.items() if not key.startswith("PG")}
+        env = {key: value for key, value in os.environ.items() if not key.startswith(_NOT_OF_A_SERVICE)}
         result = subprocess.run(
             [str(word) for word in argv], cwd=self.directory, env=env, capture_output=True, text=True, errors="replace"
         )

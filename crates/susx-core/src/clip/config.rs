@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::digest;
 use super::error::{ClipError, Result};
-use super::model_dir::{self, ModelFiles};
+use super::model_dir::{self, GENERATOR_INDEX, ModelFiles};
 use super::preprocess::Preprocessor;
 use super::preprocessor_config::PreprocessorConfig;
 
@@ -98,6 +98,10 @@ impl ModelConfig {
     /// Reads the model `name` of `model_dir`.
     pub fn read(model_dir: &Path, name: &str) -> Result<ModelConfig> {
         let dir = model_dir::resolve(model_dir, name)?;
+        if dir.join(GENERATOR_INDEX).is_file() {
+            let reason = format!("it is a generator of pictures, not a CLIP: it has a {GENERATOR_INDEX}");
+            return Err(ClipError::file(dir, reason));
+        }
         let config = json(&dir.join("config.json"))?.unwrap_or(Value::Null);
         let tokenizer_config = json(&dir.join("tokenizer_config.json"))?.unwrap_or(Value::Null);
         let special_tokens = json(&dir.join("special_tokens_map.json"))?.unwrap_or(Value::Null);
@@ -188,7 +192,7 @@ impl ModelConfig {
 }
 
 /// A JSON file; `None` if there is none.
-fn json(path: &Path) -> Result<Option<Value>> {
+pub(crate) fn json(path: &Path) -> Result<Option<Value>> {
     match std::fs::read(path) {
         Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| ClipError::file(path, error)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -208,7 +212,7 @@ fn preprocessor(dir: &Path, needed: bool) -> Result<Option<Preprocessor>> {
 }
 
 /// A pad token is a string, or an object that has it as `content`.
-fn pad_token(config: &Value) -> Option<String> {
+pub(crate) fn pad_token(config: &Value) -> Option<String> {
     let token = &config["pad_token"];
     token.as_str().or_else(|| token["content"].as_str()).map(str::to_owned)
 }

@@ -1,6 +1,8 @@
 //! SuS: from category names to zeroshot weights and a support set.
 
 mod cupl;
+#[cfg(feature = "inference")]
+pub mod diffusion;
 mod prompts;
 mod retrieve;
 mod support_set;

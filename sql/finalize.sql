@@ -22,8 +22,9 @@ CREATE EVENT TRIGGER susx_forget_dropped ON sql_drop
 
 CREATE VIEW susx.stat_server AS
     SELECT pid, status, started, clock_timestamp() - started AS uptime, restarts, version, connections, models,
-           queue_inputs, queue_bytes, images, texts, failed, batches, images_per_second, texts_per_second,
-           batch_sizes::jsonb AS batch_sizes, p50_ms, p95_ms, last_error, last_error_at
+           queue_inputs, queue_bytes, images, texts, generated, failed, batches, images_per_second,
+           texts_per_second, steps_per_second, batch_sizes::jsonb AS batch_sizes, p50_ms, p95_ms, last_error,
+           last_error_at
     FROM susx.stat_get_server();
 GRANT SELECT ON susx.stat_server TO PUBLIC;
 
@@ -41,19 +42,22 @@ COMMENT ON COLUMN susx.stat_server.connections IS 'Connected sessions that have 
 COMMENT ON COLUMN susx.stat_server.models IS
     'Loaded models with the execution provider that they really run on, or (loading)';
 COMMENT ON COLUMN susx.stat_server.queue_inputs IS
-    'Images and texts that have arrived and have no answer yet';
+    'Images, texts and prompts of generators that have arrived and have no answer yet';
 COMMENT ON COLUMN susx.stat_server.queue_bytes IS 'Bytes of their requests, of susx.queue_memory';
 COMMENT ON COLUMN susx.stat_server.images IS 'Images that were embedded';
 COMMENT ON COLUMN susx.stat_server.texts IS 'Texts that were embedded';
-COMMENT ON COLUMN susx.stat_server.failed IS 'Images and texts that got an error';
+COMMENT ON COLUMN susx.stat_server.generated IS 'Images that generators have made';
+COMMENT ON COLUMN susx.stat_server.failed IS 'Images, texts and prompts of generators that got an error';
 COMMENT ON COLUMN susx.stat_server.batches IS
-    'Batches, including those of failed inputs; one of texts, up to four times susx.batch_size, runs in parts of like length';
+    'Batches of images and texts, including those of failed inputs; one of texts, up to four times susx.batch_size, runs in parts of like length';
 COMMENT ON COLUMN susx.stat_server.images_per_second IS 'Images embedded per second, over the last ten seconds';
 COMMENT ON COLUMN susx.stat_server.texts_per_second IS 'Texts embedded per second, over the last ten seconds';
+COMMENT ON COLUMN susx.stat_server.steps_per_second IS
+    'Denoising steps of generators per second, each of one image, over the last ten seconds';
 COMMENT ON COLUMN susx.stat_server.batch_sizes IS
     'How many batches had 1, 2, 3 to 4, 5 to 8, ... inputs: {"1": 7, "3-4": 2}; sizes that did not occur are left out';
 COMMENT ON COLUMN susx.stat_server.p50_ms IS
-    'Milliseconds from the arrival of a request to its reply, median of the last one to two minutes';
+    'Milliseconds from the arrival of a request for embeddings to its reply, median of the last one to two minutes';
 COMMENT ON COLUMN susx.stat_server.p95_ms IS 'The same, 95th percentile';
 COMMENT ON COLUMN susx.stat_server.last_error IS
     'The last error, of any session; NULL to those who are not members of pg_read_all_stats';
@@ -112,6 +116,12 @@ COMMENT ON FUNCTION susx.add_support(regclass, text, bytea[]) IS
     'Add labelled image files to the support set of a category';
 COMMENT ON FUNCTION susx.build_support_set(regclass, regclass, integer, text, text, text, text, boolean) IS
     'Retrieve the support set from a table of unlabelled images, by the category names alone (SuS-LC)';
+COMMENT ON PROCEDURE susx.generate_support_set(
+    regclass, text, integer, text, double precision, integer, bigint, boolean, text) IS
+    'Generate the support set from the prompts by Stable Diffusion, with a COMMIT per category (SuS-SD)';
+COMMENT ON FUNCTION susx.generate_images(
+    text[], text, double precision, integer, bigint, text, integer, integer) IS
+    'Images that a generator makes of texts; a prompt of which it makes none costs one error';
 COMMENT ON FUNCTION susx.classify(regclass, vector, integer, text) IS
     'The k best categories of an embedding with their scores and probabilities';
 COMMENT ON FUNCTION susx.classify(regclass, bytea, integer, text) IS
@@ -147,6 +157,8 @@ COMMENT ON EVENT TRIGGER susx_forget_dropped IS
 
 ALTER FUNCTION susx.classify_rows(regclass, text, anyelement, integer, text) ROWS 10000;
 ALTER FUNCTION susx.classify_rows(regclass, text, integer, text) ROWS 10000;
+ALTER FUNCTION susx.generate_images(
+    text[], text, double precision, integer, bigint, text, integer, integer) ROWS 10;
 ALTER FUNCTION susx.stat_get_progress() ROWS 10;
 
 -- How far the long calls of all sessions have come.
@@ -164,10 +176,11 @@ COMMENT ON VIEW susx.stat_progress IS
 COMMENT ON COLUMN susx.stat_progress.pid IS 'Process of the session';
 COMMENT ON COLUMN susx.stat_progress.database IS 'Database of the session';
 COMMENT ON COLUMN susx.stat_progress.usename IS 'User of the session';
-COMMENT ON COLUMN susx.stat_progress.relation IS 'The table or the classifier that is worked on; NULL: in another database';
+COMMENT ON COLUMN susx.stat_progress.relation IS
+    'The table or the classifier that is worked on; NULL: none, or in another database';
 COMMENT ON COLUMN susx.stat_progress.command IS 'Function or procedure that was called';
-COMMENT ON COLUMN susx.stat_progress.phase IS 'preparing, reading, embedding, classifying, searching or writing';
-COMMENT ON COLUMN susx.stat_progress.done IS 'Rows of this phase that are done, or prompts where an index is asked';
+COMMENT ON COLUMN susx.stat_progress.phase IS 'preparing, reading, embedding, classifying, searching, generating or writing';
+COMMENT ON COLUMN susx.stat_progress.done IS 'Rows of this phase that are done, prompts where an index is asked, or denoising steps';
 COMMENT ON COLUMN susx.stat_progress.total IS 'How many there are, for a query of the caller''s as the planner expects; NULL: not known';
 COMMENT ON COLUMN susx.stat_progress.failed IS 'Rows of the call that failed';
 COMMENT ON COLUMN susx.stat_progress.started IS 'When the call began';

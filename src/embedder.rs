@@ -29,6 +29,11 @@ impl Embedder {
         }
     }
 
+    /// Name of the model.
+    pub fn model(&self) -> &str {
+        &self.model
+    }
+
     /// One vector per text. `bad` makes the error of a text, by its place, that has none.
     pub fn texts(&self, texts: &[&str], bad: impl Fn(usize, Failure) -> Error) -> Result<Vec<Vector>> {
         self.vectors(client::embed_texts(Some(&self.model), texts)?, bad)

@@ -14,6 +14,7 @@ use crate::pg::error::{Error, Result};
 use crate::pg::progress::{Command, Phase, Progress};
 use crate::pg::regclass::RegClass;
 use crate::pg::vector::Vector;
+use crate::prompting::Prompting;
 
 /// Images of the pool that are looked at together.
 const BATCH: usize = 256;
@@ -38,7 +39,7 @@ fn build_support_set(
 > {
     let classifier = Error::required(classifier, "classifier")?;
     let pool = Error::required(pool, "pool")?;
-    let prompting = Error::required(prompting, "prompting")?;
+    let prompting = Prompting::named(Error::required(prompting, "prompting")?)?;
     let embedding_column = Error::required(embedding_column, "embedding_column")?;
     let exclusive = Error::required(exclusive, "exclusive")?;
     let per_class = Error::at_least_one(Error::required(per_class, "per_class")?, "per_class")?;
@@ -80,23 +81,11 @@ struct Prompts {
 }
 
 impl Prompts {
-    /// `photo`: the prompts that the classifier was created with; `cupl`: the sentences that were added
-    /// to it (paper, section 3.1, "prompting strategies").
-    fn read(classifier: RegClass, support_set: &SupportSet, prompting: &str) -> Result<Self> {
-        let origins: &[&str] = match prompting {
-            "photo" => &["template", "given"],
-            "cupl" => &["cupl"],
-            other => {
-                return Err(Error::ArgumentWithHint {
-                    message: format!("unknown prompting \"{other}\""),
-                    hint: "Promptings: photo, cupl.".to_owned(),
-                });
-            }
-        };
+    fn read(classifier: RegClass, support_set: &SupportSet, prompting: Prompting) -> Result<Self> {
         let place: HashMap<&str, usize> =
             support_set.categories().iter().enumerate().map(|(i, name)| (name.as_str(), i)).collect();
         let (mut text, mut category, mut elements) = (Vec::new(), Vec::new(), Vec::new());
-        catalog::read_prompts(classifier, origins, |name, prompt, embedding| {
+        catalog::read_prompts(classifier, prompting.origins(), |name, prompt, embedding| {
             let Some(&place) = place.get(name) else { return Ok(()) };
             elements.extend(unit(&embedding.0).map_err(|source| Error::Vector {
                 what: format!("a prompt of category \"{name}\""),
@@ -107,9 +96,7 @@ impl Prompts {
             Ok(())
         })?;
         if text.is_empty() {
-            return Err(Error::Argument(format!(
-                "the classifier has no prompts for prompting \"{prompting}\""
-            )));
+            return Err(prompting.none());
         }
         let shape = (text.len(), support_set.dimensions());
         let embeddings = Array2::from_shape_vec(shape, elements).map_err(Error::internal)?;

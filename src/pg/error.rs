@@ -95,6 +95,8 @@ pub enum Error {
     Image { relation: String, key: String, failure: Failure },
     #[error("relation \"{0}\" was changed or dropped while it was being embedded")]
     TableChanged(String),
+    #[error("classifier \"{0}\" was changed or dropped while images were generated for it")]
+    ClassifierChanged(String),
     #[error("susx.embed_on_write() {message}")]
     WriteTrigger { message: String, hint: String },
     /// Something that PostgreSQL promises did not hold.
@@ -142,6 +144,9 @@ impl Error {
                 FailureKind::Input => ERRCODE_INVALID_BINARY_REPRESENTATION,
                 FailureKind::TooLarge => ERRCODE_PROGRAM_LIMIT_EXCEEDED,
                 FailureKind::UnknownModel => ERRCODE_UNDEFINED_OBJECT,
+                FailureKind::WrongModel => ERRCODE_WRONG_OBJECT_TYPE,
+                FailureKind::Parameter => ERRCODE_INVALID_PARAMETER_VALUE,
+                FailureKind::Blocked => ERRCODE_DATA_EXCEPTION,
                 FailureKind::Configuration => ERRCODE_CONFIG_FILE_ERROR,
                 FailureKind::Inference => ERRCODE_EXTERNAL_ROUTINE_EXCEPTION,
                 FailureKind::Protocol => ERRCODE_PROTOCOL_VIOLATION,
@@ -180,7 +185,9 @@ impl Error {
             Error::Permission(_) => ERRCODE_INSUFFICIENT_PRIVILEGE,
             Error::InTransaction(_) => ERRCODE_INVALID_TRANSACTION_TERMINATION,
             Error::NotImages { .. } => ERRCODE_WRONG_OBJECT_TYPE,
-            Error::NoPrimaryKey(_) | Error::TableChanged(_) => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            Error::NoPrimaryKey(_) | Error::TableChanged(_) | Error::ClassifierChanged(_) => {
+                ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
+            }
             Error::ColumnDimensions { .. } => ERRCODE_DATA_EXCEPTION,
             Error::WriteTrigger { .. } => ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
             Error::Internal(_) => ERRCODE_INTERNAL_ERROR,
@@ -253,6 +260,9 @@ impl Error {
             )),
             Error::TableChanged(_) => {
                 Some("What was committed stays: call susx.embed_table again for the rest.".to_owned())
+            }
+            Error::ClassifierChanged(_) => {
+                Some("What was committed stays: call susx.generate_support_set again for the rest.".to_owned())
             }
             Error::WriteTrigger { hint, .. } => Some(hint.clone()),
             _ => None,

@@ -105,6 +105,12 @@ impl RegClass {
         self.permission(self.may(pg_sys::ACL_INSERT) || columns == pg_sys::AclResult::ACLCHECK_OK)
     }
 
+    /// As [`open_for_inserting`](Self::open_for_inserting); also an error if the caller may not delete rows.
+    pub fn open_for_replacing(self) -> Result<()> {
+        self.open_for_inserting()?;
+        self.permission(self.may(pg_sys::ACL_DELETE))
+    }
+
     /// Whether the caller has a privilege on the whole relation, which is locked.
     fn may(self, privilege: u32) -> bool {
         // SAFETY: the relation is locked, so it exists.

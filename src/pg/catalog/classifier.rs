@@ -313,11 +313,17 @@ pub fn insert_images(
     })
 }
 
+/// Nobody else changes the classifier until the transaction ends.
+pub(super) fn lock(classifier: RegClass) -> Result<()> {
+    write(&format!("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE", classifier.quoted()?), &[])?;
+    Ok(())
+}
+
 /// Removes the support images of one origin. Until the transaction ends nobody else changes the
 /// classifier, so that two who replace them at once do so one after the other.
 pub fn delete_support(classifier: RegClass, origin: &str) -> Result<()> {
+    lock(classifier)?;
     let table = classifier.quoted()?;
-    write(&format!("LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE"), &[])?;
     let sql = format!(
         "DELETE FROM {table} WHERE kind OPERATOR(pg_catalog.=) 'image' AND origin OPERATOR(pg_catalog.=) $1"
     );

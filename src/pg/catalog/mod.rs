@@ -6,6 +6,7 @@
 pub mod classifier;
 mod column;
 pub mod errors;
+pub mod generated;
 pub mod images;
 mod key;
 pub mod keyed;

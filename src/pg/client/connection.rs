@@ -133,7 +133,10 @@ impl Connection {
     pub fn poll(&mut self) -> Result<Option<Reply>, CallError> {
         loop {
             if let Some(reply) = protocol::take_reply(&mut self.received)? {
-                self.outstanding -= 1;
+                // One more is to come.
+                if !matches!(reply, Reply::Denoised { .. }) {
+                    self.outstanding -= 1;
+                }
                 return Ok(Some(reply));
             }
             let wrote = self.write_some()?;

@@ -6,6 +6,7 @@
 //! left of the request.
 
 mod connection;
+mod content;
 mod stream;
 
 use susx_server::protocol::{Failure, Model, Reply, Request};
@@ -14,6 +15,7 @@ use super::error::{Error, Result};
 use super::guc;
 use super::vector::Vector;
 use connection::{CallError, Connection};
+use content::Content;
 pub use stream::{Stream, batch_length};
 
 /// The answer to one input.
@@ -29,7 +31,7 @@ pub fn embed_texts(model: Option<&str>, texts: &[&str]) -> Result<Vec<Embedding>
     embed(model, texts.to_vec())
 }
 
-fn embed<T: stream::Content>(model: Option<&str>, inputs: Vec<T>) -> Result<Vec<Embedding>> {
+fn embed<T: Content<Product = Vec<f32>>>(model: Option<&str>, inputs: Vec<T>) -> Result<Vec<Embedding>> {
     let mut stream = Stream::new(model);
     stream.submit(inputs)?;
     Ok(stream.next()?.unwrap_or_default())
@@ -48,6 +50,14 @@ pub fn only(embeddings: Vec<Embedding>) -> Result<Vector> {
 pub fn describe(model: Option<&str>) -> Result<Model> {
     let chosen = chosen(model);
     match ask(|id| Request::Describe { id, model: chosen.as_deref() })? {
+        Reply::Model { model, .. } => Ok(*model),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// What there is to know about one generator, which is loaded for it.
+pub fn describe_generator(generator: Option<&str>) -> Result<Model> {
+    match ask(|id| Request::DescribeGenerator { id, generator })? {
         Reply::Model { model, .. } => Ok(*model),
         other => Err(unexpected(&other)),
     }

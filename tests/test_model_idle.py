@@ -1,0 +1,73 @@
+"""susx.model_idle_timeout: a model that nobody uses is unloaded, with its threads and its memory, and loaded again."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from conftest import GENERATOR
+from helpers.pictures import encode, picture
+from helpers.processes import eventually, servers
+
+TIMEOUT = 2
+# Less than what the test below takes.
+HANG_TIMEOUT = 3
+LOADED = "SELECT name FROM susx.models() WHERE loaded"
+IMAGE = encode(picture(1, (64, 64)))
+
+
+@pytest.fixture(scope="module")
+def cluster(new_cluster):
+    with new_cluster(
+        **{"susx.model_idle_timeout": f"{TIMEOUT}s", "susx.hang_timeout": f"{HANG_TIMEOUT}s"}
+    ) as cluster:
+        yield cluster
+
+
+def status(pid: int, what: str) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{what}:"))
+
+
+def test_unloaded_and_loaded_again(sql, cluster):
+    # What the process has when it has nothing loaded but ONNX Runtime.
+    sql.one("SELECT susx.embed_text('x', 'tiny_split')")
+    (pid,) = servers(cluster.data_dir)
+    assert eventually(lambda: sql.rows(LOADED) == [], 5 * TIMEOUT)
+    assert sql.one("SELECT models FROM susx.stat_server") == []
+    threads, kilobytes = status(pid, "Threads"), status(pid, "VmRSS")
+    size = sql.one("SELECT bytes FROM susx.models() WHERE name = 'demo'") / 1024
+    for _ in range(3):
+        # A batch, for which ONNX Runtime takes memory, too.
+        assert sql.one("SELECT count(embedding) FROM susx.embed_images(array_fill(%s::bytea, '{40}'), 'demo')", IMAGE) == 40
+        assert sql.rows("SELECT error FROM susx.generate_images('{x}', steps => 2)") == [(None,)]
+        assert set(sql.column(LOADED)) == {"demo", GENERATOR}
+        assert status(pid, "Threads") > threads and status(pid, "VmRSS") > kilobytes + size / 2
+        # Looking is no use.
+        assert eventually(lambda: sql.rows(LOADED) == [], 5 * TIMEOUT)
+        assert eventually(lambda: status(pid, "Threads") <= threads)
+        assert eventually(lambda: status(pid, "VmRSS") < kilobytes + size / 4), (kilobytes, size, status(pid, "VmRSS"))
+    assert servers(cluster.data_dir) == [pid]
+
+
+def test_what_is_used_stays(sql, connect, cluster):
+    """However long it works: at one image, longer than both timeouts."""
+    other = connect()
+    (pid,) = servers(cluster.data_dir)
+    started, steps = time.monotonic(), 100
+    sql.rows("SELECT error FROM susx.generate_images('{x}', steps => %s, width => 128, height => 128)", steps)
+    rate = steps / (time.monotonic() - started)
+    started, steps = time.monotonic(), min(1000, int(1.5 * rate * HANG_TIMEOUT))
+    assert sql.rows(
+        "SELECT error FROM susx.generate_images('{x,y}', steps => %s, width => 128, height => 128)", steps
+    ) == [(None,), (None,)]
+    assert time.monotonic() - started > HANG_TIMEOUT, "the machine has become faster"
+    # Used again and again, it is not unloaded in between.
+    until = time.monotonic() + 2 * TIMEOUT
+    while time.monotonic() < until:
+        sql.one("SELECT susx.embed_text('x', 'tiny_split')")
+        assert "tiny_split" in other.column(LOADED)
+        time.sleep(TIMEOUT / 8)
+    assert servers(cluster.data_dir) == [pid]

@@ -30,7 +30,7 @@ CHECKED = 32
 
 SCHEDULER = {
     "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000,
-    "steps_offset": 1, "trained_betas": None, "clip_sample": False, "_diffusers_version": "0.35.2"}
+    "steps_offset": 1, "trained_betas": None, "clip_sample": False, "_diffusers_version": "0.31.0"}
 PNDM = {"_class_name": "PNDMScheduler", "skip_prk_steps": True, "set_alpha_to_one": False}
 SCHEDULERS = {
     "pndm": PNDM, "checked": PNDM, "bench": PNDM,
@@ -157,9 +157,9 @@ def vae_decoder(graph, channels):
 
 
 def safety_checker(graph):
-    """Dark pictures are blocked, and blackened as by the real one."""
+    """Pictures darker than most are blocked, and blackened as by the real one."""
     mean = graph.op("ReduceMean", "clip_input", axes=[1, 2, 3], keepdims=0)
-    blocked = graph.op("Less", mean, graph.constant(np.array(0.0)))
+    blocked = graph.op("Less", mean, graph.constant(np.array(0.137)))
     rename(graph, blocked, "has_nsfw_concepts")
     blocked = graph.op("Unsqueeze", blocked, graph.ints(1, 2, 3))
     rename(graph, graph.op("Where", blocked, graph.constant(np.array(0.0)), "images"), "out_images")
@@ -207,7 +207,7 @@ def write_configuration(out, variant, tokenizer):
     scheduler = SCHEDULER | SCHEDULERS[variant]
     onnx = lambda name: ["diffusers", "OnnxRuntimeModel"] if name else [None, None]
     write_json(out / "model_index.json", {
-        "_class_name": "OnnxStableDiffusionPipeline", "_diffusers_version": "0.35.2",
+        "_class_name": "OnnxStableDiffusionPipeline", "_diffusers_version": "0.31.0",
         "feature_extractor": ["transformers", "CLIPImageProcessor"] if variant == "checked" else [None, None],
         "requires_safety_checker": variant == "checked", "safety_checker": onnx(variant == "checked"),
         "scheduler": ["diffusers", scheduler["_class_name"]], "text_encoder": onnx(True),

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use half::f16;
-use ndarray::{Array1, Array4, ArrayD, ArrayView3, ArrayView4, Axis, Ix4, IxDyn, s};
+use ndarray::{Array4, ArrayD, ArrayView3, ArrayView4, Axis, Ix4, IxDyn, s};
 use ort::session::SessionInputValue;
 use ort::value::{Tensor, TensorElementType};
 

@@ -42,6 +42,7 @@ mod image_stream;
 mod labelled;
 mod model;
 mod pg;
+mod pictures;
 mod prompting;
 mod prompts;
 mod stat_progress;

@@ -42,9 +42,10 @@ def test_unloaded_and_loaded_again(sql, cluster):
     for _ in range(3):
         # A batch, for which ONNX Runtime takes memory, too.
         assert sql.one("SELECT count(embedding) FROM susx.embed_images(array_fill(%s::bytea, '{40}'), 'demo')", IMAGE) == 40
-        assert sql.rows("SELECT error FROM susx.generate_images('{x}', steps => 2)") == [(None,)]
-        assert set(sql.column(LOADED)) == {"demo", GENERATOR}
+        assert "demo" in sql.column(LOADED)
         assert status(pid, "Threads") > threads and status(pid, "VmRSS") > kilobytes + size / 2
+        assert sql.rows("SELECT error FROM susx.generate_images('{x}', steps => 2)") == [(None,)]
+        assert GENERATOR in sql.column(LOADED)
         # Looking is no use.
         assert eventually(lambda: sql.rows(LOADED) == [], 5 * TIMEOUT)
         assert eventually(lambda: status(pid, "Threads") <= threads)
@@ -60,9 +61,8 @@ def test_what_is_used_stays(sql, connect, cluster):
     sql.rows("SELECT error FROM susx.generate_images('{x}', steps => %s, width => 128, height => 128)", steps)
     rate = steps / (time.monotonic() - started)
     started, steps = time.monotonic(), min(1000, int(1.5 * rate * HANG_TIMEOUT))
-    assert sql.rows(
-        "SELECT error FROM susx.generate_images('{x,y}', steps => %s, width => 128, height => 128)", steps
-    ) == [(None,), (None,)]
+    query = "SELECT error FROM susx.generate_images('{x}', steps => %s, width => 128, height => 128)"
+    assert sql.rows(query, steps) == [(None,)]
     assert time.monotonic() - started > HANG_TIMEOUT, "the machine has become faster"
     # Used again and again, it is not unloaded in between.
     until = time.monotonic() + 2 * TIMEOUT

@@ -31,6 +31,8 @@ mod lane;
 #[cfg(feature = "server")]
 pub mod listen;
 #[cfg(feature = "server")]
+mod memory;
+#[cfg(feature = "server")]
 mod names;
 #[cfg(feature = "server")]
 mod painter;

@@ -9,6 +9,7 @@ use susx_core::clip::{
 use susx_core::sus::diffusion::{self, Generator, GeneratorConfig};
 
 use crate::embedder::{self, Embedder};
+use crate::memory;
 use crate::names::{self, Kind};
 use crate::painter::{self, Painter};
 use crate::protocol::{Defaults, Failure, FailureKind, Model};
@@ -97,8 +98,10 @@ impl Registry {
     /// Unloads the models that were not used for the time that the settings say.
     pub fn unload_idle(&self) {
         let timeout = self.settings.model_idle_timeout();
-        unload(self.embedders.take_idle(timeout));
-        unload(self.painters.take_idle(timeout));
+        let unloaded = unload(self.embedders.take_idle(timeout)) + unload(self.painters.take_idle(timeout));
+        if unloaded > 0 {
+            memory::give_back();
+        }
     }
 
     /// What a loaded model says of itself.
@@ -233,10 +236,12 @@ fn describe_generator_config(config: &GeneratorConfig) -> Model {
     }
 }
 
-/// Drops models, with all that they have in memory.
-fn unload<M: Loaded>(models: Vec<(String, Arc<Running<M>>)>) {
+/// Drops models, with all that they have in memory; returns how many.
+fn unload<M: Loaded>(models: Vec<(String, Arc<Running<M>>)>) -> usize {
+    let count = models.len();
     for (name, model) in models {
         drop(model);
         log::info!("unloaded model \"{name}\", which was not used for susx.model_idle_timeout");
     }
+    count
 }

@@ -24,7 +24,8 @@ pub struct NewImage {
     pub made: Made,
     /// `None` where the picture is not kept.
     pub image: Option<Vec<u8>>,
-    pub similarity: f32,
+    /// That of image and prompt, where the prompt has an embedding.
+    pub similarity: Option<f32>,
     pub embedding: Vector,
 }
 

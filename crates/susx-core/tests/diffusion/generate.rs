@@ -104,12 +104,18 @@ fn bad_settings_are_told() {
     let sized = |height, width| Settings { height: Some(height), width: Some(width), ..settings(2) };
     assert_eq!(refused(sized(60, 64)), "invalid height: expected a multiple of 8 up to 4096 pixels, not 60");
     assert_eq!(refused(sized(64, 0)), "invalid width: expected a multiple of 8 up to 4096 pixels, not 0");
-    assert_eq!(refused(sized(64, 8192)), "invalid width: expected a multiple of 8 up to 4096 pixels, not 8192");
+    assert_eq!(
+        refused(sized(64, 8192)),
+        "invalid width: expected a multiple of 8 up to 4096 pixels, not 8192"
+    );
     assert_eq!(generator.generate(&[], &settings(2), &mut GO_ON), Ok(Vec::new()));
 
     let Some(generator) = load("fixed") else { return };
     let error = generator.generate(&[painting("a cat", 1)], &sized(64, 96), &mut GO_ON).unwrap_err();
-    assert_eq!(error.to_string(), "invalid width: the generator's U-Net was exported for 64 pixels, not 96");
+    assert_eq!(
+        error.to_string(),
+        "invalid width: the generator's graphs were exported for 64 pixels, not 96"
+    );
 }
 
 #[test]
@@ -118,7 +124,12 @@ fn threads_share_a_generator() {
     let paint = |seed| generator.generate(&[painting("a cat", seed)], &settings(3), &mut GO_ON).unwrap();
     let expected: Vec<_> = (0..3).map(paint).collect();
     std::thread::scope(|scope| {
-        let handles: Vec<_> = (0..3).map(|seed| { let paint = &paint; scope.spawn(move || paint(seed)) }).collect();
+        let handles: Vec<_> = (0..3)
+            .map(|seed| {
+                let paint = &paint;
+                scope.spawn(move || paint(seed))
+            })
+            .collect();
         for (handle, expected) in handles.into_iter().zip(expected) {
             assert_eq!(handle.join().unwrap(), expected);
         }

@@ -105,20 +105,21 @@ fn bare(arguments: &Arguments) -> Result<f64> {
     let (height, width) = config.image_size();
     let scale = config.vae_scale_factor();
     let (rows, columns) = ((height / scale) as usize, (width / scale) as usize);
-    let open = |name: &str| -> Result<Session> {
-        let builder = Session::builder(&environment)?
+    let open = |name: &str| -> ort::Result<Session> {
+        // As the library's are.
+        let mut builder = Session::builder(&environment)?
             .with_intra_threads(arguments.threads)?
             .with_intra_op_spinning(false)?
             .with_memory_pattern(false)?;
-        Ok({ builder }.commit_from_file(config.dir.join(name).join("model.onnx"))?)
+        builder.commit_from_file(config.dir.join(name).join("model.onnx"))
     };
     let (mut text_encoder, mut unet, mut vae_decoder) =
         (open("text_encoder")?, open("unet")?, open("vae_decoder")?);
     let pictures = arguments.pictures;
     // Every prompt is another, and the negative ones are one.
     let ids = Tensor::from_array(([pictures + 1, 77], vec![5i64; (pictures + 1) * 77]))?;
-    let states = text_encoder.run(ort::inputs!["input_ids" => ids.clone()])?;
-    let dimensions = states["last_hidden_state"].shape()[2] as usize;
+    let states = text_encoder.run(ort::inputs!["input_ids" => &ids])?;
+    let dimensions = states["last_hidden_state"].try_extract_array::<f32>()?.shape()[2];
     drop(states);
     let numbers = |count: usize| (0..count).map(|i| (i as f32).sin()).collect::<Vec<f32>>();
     let states =

@@ -15,11 +15,11 @@ from .report import Disagreement, Row, Section, duration
 from .timing import alternate
 
 TEXT = """\
-A Stable Diffusion with random weights, made by tests/models/tiny_diffusion.py: pictures of 256 x 256 pixels by PNDM with
-guidance, from a U-Net whose run takes about a fiftieth of a real one's. `ours` is the library without PostgreSQL, from
-prompts to pixels. The reference runs the same graphs as often, on tensors of the same shapes that are made once, with
-the same threads, and does nothing else: it is the least that any pipeline on ONNX Runtime could take. Each side is a
-process of its own, which loads the graphs before its clock starts."""
+A Stable Diffusion with random weights, made by tests/models/tiny_diffusion.py: pictures of 256 x 256 pixels by PNDM
+with guidance, from a U-Net that is small beside a real one. `ours` is the library without PostgreSQL, from prompts to
+pixels. The reference runs the same graphs as often, on tensors of the same shapes that are made once, with the same
+threads, and does nothing else: it is the least that any pipeline on ONNX Runtime could take. Each side is a process of
+its own, which loads the graphs and runs them before its clock starts."""
 
 LIMIT = 0.03
 

@@ -16,7 +16,8 @@ use susx_core::sus::diffusion::{Generator, GeneratorConfig, Painting, Settings};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-const USAGE: &str = "--generator DIRECTORY --onnxruntime LIBRARY [--threads N] [--steps N] [--pictures N] [--bare]";
+const USAGE: &str =
+    "--generator DIRECTORY --onnxruntime LIBRARY [--threads N] [--steps N] [--pictures N] [--bare]";
 
 struct Arguments {
     generator: PathBuf,
@@ -104,23 +105,27 @@ fn bare(arguments: &Arguments) -> Result<f64> {
     let (height, width) = config.image_size();
     let scale = config.vae_scale_factor();
     let (rows, columns) = ((height / scale) as usize, (width / scale) as usize);
-    let open = |name: &str| -> Result<Session> {
-        let builder = Session::builder(&environment)?
+    let open = |name: &str| -> ort::Result<Session> {
+        // As the library's are.
+        let mut builder = Session::builder(&environment)?
             .with_intra_threads(arguments.threads)?
             .with_intra_op_spinning(false)?
             .with_memory_pattern(false)?;
-        Ok({ builder }.commit_from_file(config.dir.join(name).join("model.onnx"))?)
+        builder.commit_from_file(config.dir.join(name).join("model.onnx"))
     };
-    let (mut text_encoder, mut unet, mut vae_decoder) = (open("text_encoder")?, open("unet")?, open("vae_decoder")?);
+    let (mut text_encoder, mut unet, mut vae_decoder) =
+        (open("text_encoder")?, open("unet")?, open("vae_decoder")?);
     let pictures = arguments.pictures;
     // Every prompt is another, and the negative ones are one.
     let ids = Tensor::from_array(([pictures + 1, 77], vec![5i64; (pictures + 1) * 77]))?;
-    let states = text_encoder.run(ort::inputs!["input_ids" => ids.clone()])?;
-    let dimensions = states["last_hidden_state"].shape()[2] as usize;
+    let states = text_encoder.run(ort::inputs!["input_ids" => &ids])?;
+    let dimensions = states["last_hidden_state"].try_extract_array::<f32>()?.shape()[2];
     drop(states);
     let numbers = |count: usize| (0..count).map(|i| (i as f32).sin()).collect::<Vec<f32>>();
-    let states = Tensor::from_array(([2 * pictures, 77, dimensions], numbers(2 * pictures * 77 * dimensions)))?;
-    let latents = Tensor::from_array(([2 * pictures, 4, rows, columns], numbers(2 * pictures * 4 * rows * columns)))?;
+    let states =
+        Tensor::from_array(([2 * pictures, 77, dimensions], numbers(2 * pictures * 77 * dimensions)))?;
+    let latents =
+        Tensor::from_array(([2 * pictures, 4, rows, columns], numbers(2 * pictures * 4 * rows * columns)))?;
     let latent = Tensor::from_array(([1, 4, rows, columns], numbers(4 * rows * columns)))?;
     let timestep = Tensor::from_array(([1], vec![500i64]))?;
     let mut run = |steps: usize| -> Result<()> {

@@ -7,8 +7,8 @@ use susx_core::clip::{ClipError, ExecutionProvider, ModelConfig, SessionOptions,
 use susx_core::sus::diffusion::scheduler::SchedulerKind;
 use susx_core::sus::diffusion::{GenerateError, Generator, GeneratorConfig, is_generator, list_generators};
 
-use crate::helpers::{TempDir, onnx_runtime};
 use crate::generators;
+use crate::helpers::{TempDir, onnx_runtime};
 
 /// A copy of a test generator, as `m` in a folder of its own.
 fn copy(variant: &str, name: &str) -> Option<TempDir> {
@@ -39,14 +39,18 @@ fn a_layout_is_read_without_loading() {
     let Some(dir) = generators() else { return };
     let read = |variant| GeneratorConfig::read(&dir, variant).unwrap();
     let kinds = ["pndm", "velocity", "half", "fixed"].map(|variant| read(variant).scheduler());
-    assert_eq!(kinds, [SchedulerKind::Pndm, SchedulerKind::Ddim, SchedulerKind::Euler, SchedulerKind::DpmSolver]);
+    assert_eq!(
+        kinds,
+        [SchedulerKind::Pndm, SchedulerKind::Ddim, SchedulerKind::Euler, SchedulerKind::DpmSolver]
+    );
     assert_eq!(kinds[0].to_string(), "PNDMScheduler");
     let config = read("pndm");
     assert_eq!((config.image_size(), config.vae_scale_factor()), ((64, 64), 8));
     assert!(!config.has_safety_checker() && read("checked").has_safety_checker());
     // The weights beside a graph count, and are part of the identity.
     let size = |name: &str| dir.join("velocity").join(name).metadata().unwrap().len();
-    let files = ["text_encoder/model.onnx", "unet/model.onnx", "unet/model.onnx_data", "vae_decoder/model.onnx"];
+    let files =
+        ["text_encoder/model.onnx", "unet/model.onnx", "unet/model.onnx_data", "vae_decoder/model.onnx"];
     assert_eq!(read("velocity").bytes().unwrap(), files.iter().map(|name| size(name)).sum::<u64>());
 }
 
@@ -56,7 +60,8 @@ fn generators_and_clips_are_listed_apart() {
     dir.write("broken/model_index.json", "{");
     dir.write("clip/README.md", "");
     let generators = list_generators(&dir.0).unwrap();
-    let found: Vec<(&str, bool)> = generators.iter().map(|(name, config)| (name.as_str(), config.is_ok())).collect();
+    let found: Vec<(&str, bool)> =
+        generators.iter().map(|(name, config)| (name.as_str(), config.is_ok())).collect();
     assert_eq!(found, [("broken", false), ("m", true)]);
     let clips: Vec<String> = list_models(&dir.0).unwrap().into_iter().map(|(name, _)| name).collect();
     assert_eq!(clips, ["clip"]);
@@ -95,7 +100,11 @@ fn what_is_missing_is_named() {
     }
     let Some(dir) = copy("velocity", "missing-vocabulary") else { return };
     fs::remove_file(dir.0.join("m/tokenizer/merges.txt")).unwrap();
-    assert!(message(&dir).contains("neither tokenizer/tokenizer.json nor tokenizer/vocab.json"), "{}", message(&dir));
+    assert!(
+        message(&dir).contains("neither tokenizer/tokenizer.json nor tokenizer/vocab.json"),
+        "{}",
+        message(&dir)
+    );
     // Without its folder there is no safety checker, and none is missed.
     let Some(dir) = copy("checked", "unchecked") else { return };
     fs::remove_dir_all(dir.0.join("m/safety_checker")).unwrap();
@@ -110,17 +119,41 @@ fn what_is_missing_is_named() {
 #[test]
 fn what_is_wrong_is_told_with_both_values() {
     for (name, content, reason) in [
-        ("model_index.json", r#"{"_class_name": "StableDiffusionXLPipeline"}"#, r#""StableDiffusionXLPipeline": expected StableDiffusionPipeline"#),
+        (
+            "model_index.json",
+            r#"{"_class_name": "StableDiffusionXLPipeline"}"#,
+            r#""StableDiffusionXLPipeline": expected StableDiffusionPipeline"#,
+        ),
         ("model_index.json", "{}", r#""_class_name" is missing"#),
         ("model_index.json", "[", "EOF while parsing"),
-        ("scheduler/scheduler_config.json", r#"{"_class_name": "UniPCMultistepScheduler"}"#, "\"UniPCMultistepScheduler\": expected PNDMScheduler"),
+        (
+            "scheduler/scheduler_config.json",
+            r#"{"_class_name": "UniPCMultistepScheduler"}"#,
+            "\"UniPCMultistepScheduler\": expected PNDMScheduler",
+        ),
         ("scheduler/scheduler_config.json", "1", "invalid type"),
         ("unet/config.json", r#"{"sample_size": 0}"#, r#""sample_size" is 0: expected 1 to 512"#),
         ("unet/config.json", r#"{"sample_size": [64]}"#, r#""sample_size" is [64]"#),
-        ("unet/config.json", r#"{"in_channels": 9}"#, r#""in_channels" is 9, but the VAE's latents have 4 channels"#),
-        ("vae_decoder/config.json", r#"{"scaling_factor": -1}"#, r#""scaling_factor" is -1: expected a positive number"#),
-        ("vae_decoder/config.json", r#"{"block_out_channels": 3}"#, r#""block_out_channels" is 3: expected 1 to 8 numbers"#),
-        ("vae_decoder/config.json", r#"{"latent_channels": 0}"#, r#""latent_channels" is 0: expected 1 to 64"#),
+        (
+            "unet/config.json",
+            r#"{"in_channels": 9}"#,
+            r#""in_channels" is 9, but the VAE's latents have 4 channels"#,
+        ),
+        (
+            "vae_decoder/config.json",
+            r#"{"scaling_factor": -1}"#,
+            r#""scaling_factor" is -1: expected a positive number"#,
+        ),
+        (
+            "vae_decoder/config.json",
+            r#"{"block_out_channels": 3}"#,
+            r#""block_out_channels" is 3: expected 1 to 8 numbers"#,
+        ),
+        (
+            "vae_decoder/config.json",
+            r#"{"latent_channels": 0}"#,
+            r#""latent_channels" is 0: expected 1 to 64"#,
+        ),
         ("feature_extractor/preprocessor_config.json", r#"{"size": 0}"#, r#""size" is 0"#),
     ] {
         let Some(dir) = copy("checked", "wrong") else { return };
@@ -144,7 +177,11 @@ fn graphs_that_do_not_fit_are_refused() {
     };
     for (from, to, reasons) in [
         ("text_encoder", "unet", ["unet/model.onnx", r#"the graph wants an input "input_ids""#]),
-        ("vae_decoder", "text_encoder", ["text_encoder/model.onnx", r#"the graph wants an input "latent_sample""#]),
+        (
+            "vae_decoder",
+            "text_encoder",
+            ["text_encoder/model.onnx", r#"the graph wants an input "latent_sample""#],
+        ),
         ("unet", "vae_decoder", ["vae_decoder/model.onnx", r#"the graph wants an input "sample""#]),
         ("unet", "safety_checker", ["safety_checker/model.onnx", r#"the graph wants an input "sample""#]),
     ] {
@@ -161,10 +198,22 @@ fn graphs_that_do_not_fit_are_refused() {
     };
     for (name, content, reasons) in [
         ("vae_decoder/model.onnx", "this is no graph", ["vae_decoder/model.onnx", "not an ONNX file"]),
-        ("vae_decoder/config.json", r#"{"block_out_channels": [1, 2, 3]}"#, ["8 × 8 latents became 64 × 64 pixels", "they are 32 × 32"]),
-        ("tokenizer/special_tokens_map.json", r#"{"pad_token": "<nothing>"}"#, ["tokenizer/tokenizer.json", r#"the pad token "<nothing>" is not in the vocabulary"#]),
+        (
+            "vae_decoder/config.json",
+            r#"{"block_out_channels": [1, 2, 3]}"#,
+            ["8 × 8 latents became 64 × 64 pixels", "they are 32 × 32"],
+        ),
+        (
+            "tokenizer/special_tokens_map.json",
+            r#"{"pad_token": "<nothing>"}"#,
+            ["tokenizer/tokenizer.json", r#"the pad token "<nothing>" is not in the vocabulary"#],
+        ),
         ("tokenizer/tokenizer.json", "{}", ["tokenizer/tokenizer.json", "not a tokenizer"]),
-        ("feature_extractor/preprocessor_config.json", r#"{"size": 48, "crop_size": 48}"#, ["safety_checker/model.onnx", "makes 48 × 48"]),
+        (
+            "feature_extractor/preprocessor_config.json",
+            r#"{"size": 48, "crop_size": 48}"#,
+            ["safety_checker/model.onnx", "makes 48 × 48"],
+        ),
     ] {
         let Some(message) = written(name, content) else { return };
         assert!(reasons.iter().all(|reason| message.contains(reason)), "{name} {content}: {message}");
@@ -179,7 +228,10 @@ fn weights_must_not_lie_outside() {
     std::os::unix::fs::symlink(dir.0.join("secret"), &data).unwrap();
     let config = GeneratorConfig::read(&dir.0, "m").unwrap();
     let error = config.bytes().unwrap_err().to_string();
-    assert!(error.contains("unet/model.onnx") && error.contains("leads out of the model's directory"), "{error}");
+    assert!(
+        error.contains("unet/model.onnx") && error.contains("leads out of the model's directory"),
+        "{error}"
+    );
     let loaded = Generator::load(&runtime, config, &SessionOptions::default());
     assert_eq!(loaded.map(drop).unwrap_err().to_string(), error);
 }

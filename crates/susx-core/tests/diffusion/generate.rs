@@ -15,13 +15,15 @@ fn settings(steps: usize) -> Settings {
     Settings { steps, ..Settings::default() }
 }
 
-const GO_ON: fn(StepDone) -> ControlFlow<()> = |_| ControlFlow::Continue(());
+fn go_on(_: StepDone) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
 
 #[test]
 fn a_seed_is_a_picture() {
     let Some(generator) = load("pndm") else { return };
     let paint = |painting: Painting| -> RgbImage {
-        generator.generate(&[painting], &settings(4), &mut GO_ON).unwrap().remove(0).unwrap()
+        generator.generate(&[painting], &settings(4), &mut go_on).unwrap().remove(0).unwrap()
     };
     let first = paint(painting("a cat", 1));
     assert_eq!(first.dimensions(), (64, 64));
@@ -41,10 +43,10 @@ fn a_batch_is_its_pictures() {
         let paintings = [painting("a cat", 1), painting("a red flower", 2), painting("a cat", 3)];
         for guidance_scale in [5.0, 0.0] {
             let settings = Settings { guidance_scale, ..settings(5) };
-            let batch = generator.generate(&paintings, &settings, &mut GO_ON).unwrap();
+            let batch = generator.generate(&paintings, &settings, &mut go_on).unwrap();
             assert_eq!(batch.len(), 3);
             for (painting, together) in paintings.iter().zip(batch) {
-                let alone = generator.generate(std::slice::from_ref(painting), &settings, &mut GO_ON);
+                let alone = generator.generate(std::slice::from_ref(painting), &settings, &mut go_on);
                 let alone = alone.unwrap().remove(0).unwrap();
                 let difference = difference(&together.unwrap(), &alone);
                 assert!(difference < 0.1, "{variant}, guidance {guidance_scale}: {difference}");
@@ -57,7 +59,7 @@ fn a_batch_is_its_pictures() {
 fn a_blocked_picture_costs_no_other() {
     let Some(generator) = load("checked") else { return };
     let paintings: Vec<Painting> = (0..8).map(|seed| painting("lemons on the table", seed)).collect();
-    let pictures = generator.generate(&paintings, &settings(3), &mut GO_ON).unwrap();
+    let pictures = generator.generate(&paintings, &settings(3), &mut go_on).unwrap();
     let blocked: Vec<bool> =
         pictures.iter().map(|picture| matches!(picture, Err(GenerateError::Blocked))).collect();
     assert_eq!(blocked, [true, false, false, false, true, false, true, true]);
@@ -92,7 +94,7 @@ fn it_stops_at_the_next_step() {
 fn bad_settings_are_told() {
     let Some(generator) = load("pndm") else { return };
     let refused = |settings: Settings| {
-        let error = generator.generate(&[painting("a cat", 1)], &settings, &mut GO_ON).unwrap_err();
+        let error = generator.generate(&[painting("a cat", 1)], &settings, &mut go_on).unwrap_err();
         // The same is found before anything is loaded.
         assert_eq!(settings.check(generator.config()), Err(error.clone()));
         error.to_string()
@@ -104,21 +106,32 @@ fn bad_settings_are_told() {
     let sized = |height, width| Settings { height: Some(height), width: Some(width), ..settings(2) };
     assert_eq!(refused(sized(60, 64)), "invalid height: expected a multiple of 8 up to 4096 pixels, not 60");
     assert_eq!(refused(sized(64, 0)), "invalid width: expected a multiple of 8 up to 4096 pixels, not 0");
-    assert_eq!(refused(sized(64, 8192)), "invalid width: expected a multiple of 8 up to 4096 pixels, not 8192");
-    assert_eq!(generator.generate(&[], &settings(2), &mut GO_ON), Ok(Vec::new()));
+    assert_eq!(
+        refused(sized(64, 8192)),
+        "invalid width: expected a multiple of 8 up to 4096 pixels, not 8192"
+    );
+    assert_eq!(generator.generate(&[], &settings(2), &mut go_on), Ok(Vec::new()));
 
     let Some(generator) = load("fixed") else { return };
-    let error = generator.generate(&[painting("a cat", 1)], &sized(64, 96), &mut GO_ON).unwrap_err();
-    assert_eq!(error.to_string(), "invalid width: the generator's U-Net was exported for 64 pixels, not 96");
+    let error = generator.generate(&[painting("a cat", 1)], &sized(64, 96), &mut go_on).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "invalid width: the generator's graphs were exported for 64 pixels, not 96"
+    );
 }
 
 #[test]
 fn threads_share_a_generator() {
     let Some(generator) = load("pndm") else { return };
-    let paint = |seed| generator.generate(&[painting("a cat", seed)], &settings(3), &mut GO_ON).unwrap();
+    let paint = |seed| generator.generate(&[painting("a cat", seed)], &settings(3), &mut go_on).unwrap();
     let expected: Vec<_> = (0..3).map(paint).collect();
     std::thread::scope(|scope| {
-        let handles: Vec<_> = (0..3).map(|seed| { let paint = &paint; scope.spawn(move || paint(seed)) }).collect();
+        let handles: Vec<_> = (0..3)
+            .map(|seed| {
+                let paint = &paint;
+                scope.spawn(move || paint(seed))
+            })
+            .collect();
         for (handle, expected) in handles.into_iter().zip(expected) {
             assert_eq!(handle.join().unwrap(), expected);
         }

@@ -3,10 +3,10 @@
 
     python make_golden.py
 
-It needs numpy, onnx, onnxruntime, pillow, tokenizers, torch (any CPU build), diffusers 0.31.0 and transformers 4.46.3,
-of which only the first few are needed to run the tests. Nothing of it is shared with the Rust code: the schedulers and
-the pipeline are those of diffusers, the tokenizer and the preprocessing those of transformers, and the noise is computed
-by the description in src/sus/diffusion/noise.rs.
+It needs numpy, onnx, onnxruntime, pillow, tokenizers, torch (any CPU build), diffusers 0.31.0, transformers 4.46.3 and
+ftfy; the tests need none of them but for building the pipelines. Nothing of it is shared with the Rust code: the
+schedulers and the pipeline are those of diffusers, the tokenizer and the preprocessing those of transformers, and the
+noise is computed by the description in src/sus/diffusion/noise.rs.
 
 * `schedulers.json`: of many configurations the timesteps, the sigmas, and some latents after every step.
 * `noise.json`: the first numbers of some seeds.
@@ -22,6 +22,7 @@ import sys
 import tempfile
 
 import diffusers
+import ftfy  # noqa: F401  Without it transformers says nothing, and cuts words otherwise than OpenAI's tokenizer.
 import numpy as np
 import onnxruntime
 import torch

@@ -35,7 +35,9 @@ fn it_is_normal() {
     let moment = |power: i32| {
         numbers.iter().map(|&number| f64::from(number).powi(power)).sum::<f64>() / numbers.len() as f64
     };
-    for (power, expected, deviation) in [(1, 0.0, 1.0), (2, 1.0, 2f64.sqrt()), (3, 0.0, 15f64.sqrt()), (4, 3.0, 96f64.sqrt())] {
+    for (power, expected, deviation) in
+        [(1, 0.0, 1.0), (2, 1.0, 2f64.sqrt()), (3, 0.0, 15f64.sqrt()), (4, 3.0, 96f64.sqrt())]
+    {
         let found = moment(power);
         // Four standard deviations of the mean.
         let limit = 4.0 * deviation / (numbers.len() as f64).sqrt();

@@ -106,8 +106,8 @@ impl GeneratorConfig {
         let scheduler_path = required(&dir, "scheduler/scheduler_config.json")?;
         let text = std::fs::read_to_string(&scheduler_path)
             .map_err(|error| ClipError::file(&scheduler_path, error))?;
-        let scheduler = SchedulerConfig::from_json(&text)
-            .map_err(|reason| ClipError::file(&scheduler_path, reason))?;
+        let scheduler =
+            SchedulerConfig::from_json(&text).map_err(|reason| ClipError::file(&scheduler_path, reason))?;
         let unet = Unet::read(&dir)?;
         let vae = Vae::read(&dir)?;
         if unet.channels.is_some_and(|channels| channels != vae.latent_channels) {
@@ -227,7 +227,8 @@ impl Unet {
     fn read(dir: &Path) -> Result<Unet> {
         let path = dir.join("unet/config.json");
         let config = json(&path)?.unwrap_or(Value::Null);
-        let side = |value: &Value| value.as_u64().filter(|side| (1..=512).contains(side)).map(|side| side as u32);
+        let side =
+            |value: &Value| value.as_u64().filter(|side| (1..=512).contains(side)).map(|side| side as u32);
         let sample_size = match &config["sample_size"] {
             // SD 1's own.
             Value::Null => Some((64, 64)),
@@ -239,7 +240,10 @@ impl Unet {
         };
         let sample_size = sample_size.ok_or_else(|| {
             let found = &config["sample_size"];
-            ClipError::file(&path, format!("\"sample_size\" is {found}: expected 1 to 512, or two such numbers"))
+            ClipError::file(
+                &path,
+                format!("\"sample_size\" is {found}: expected 1 to 512, or two such numbers"),
+            )
         })?;
         let channels = config["in_channels"].as_u64().map(|channels| channels as usize);
         Ok(Unet { sample_size, channels })

@@ -153,9 +153,10 @@ impl Generator {
             let scale = scheduler.input_scale(run);
             let input = match is_guided {
                 // The negative prompts first, as in the hidden states.
-                true => concatenate(Axis(0), &[latents.view(), latents.view()])
-                    .map_err(ClipError::inference)?
-                    * scale,
+                true => {
+                    concatenate(Axis(0), &[latents.view(), latents.view()]).map_err(ClipError::inference)?
+                        * scale
+                }
                 false => &latents * scale,
             };
             let timestep = scheduler.timesteps()[run];
@@ -181,12 +182,12 @@ impl Generator {
     fn noise(&self, paintings: &[Painting], (height, width): (u32, u32)) -> Result<Array4<f32>> {
         let scale = self.config.vae_scale_factor();
         let (rows, columns) = ((height / scale) as usize, (width / scale) as usize);
-        let fixed = self.graphs.unet.size(rows, columns);
+        let fixed = self.graphs.size(rows, columns);
         for (name, wanted, found) in [("height", rows, fixed.0), ("width", columns, fixed.1)] {
             if wanted != found {
                 let scale = scale as usize;
                 let reason = format!(
-                    "the generator's U-Net was exported for {} pixels, not {}",
+                    "the generator's graphs were exported for {} pixels, not {}",
                     found * scale,
                     wanted * scale
                 );
@@ -225,6 +226,12 @@ impl Graphs {
         })
     }
 
+    /// The height and width of latents that the graphs were exported for; where they take any, as given.
+    fn size(&self, height: usize, width: usize) -> (usize, usize) {
+        let (unet, vae) = (self.unet.size, self.vae_decoder.size);
+        (unet.0.or(vae.0).unwrap_or(height), unet.1.or(vae.1).unwrap_or(width))
+    }
+
     /// Runs each graph once, which shows whether they fit each other.
     fn probe(&self, config: &GeneratorConfig) -> clip::Result<()> {
         let hidden_states = self.text_encoder.hidden_states(&[""])?;
@@ -234,7 +241,7 @@ impl Graphs {
                 format!("the graph attends to {width} dimensions, but the text encoder gives {dimensions}");
             return Err(self.unet.part().wrong(reason));
         }
-        let (rows, columns) = self.unet.size(PROBE_SIDE, PROBE_SIDE);
+        let (rows, columns) = self.size(PROBE_SIDE, PROBE_SIDE);
         let latents = Array4::zeros((1, config.latent_channels, rows, columns));
         let prediction = self
             .unet

@@ -73,10 +73,13 @@ impl Part {
         Ok(port)
     }
 
-    /// An error if the graph has other inputs than these.
-    pub fn refuse_other_inputs(&self, known: &[&str], hint: &str) -> Result<()> {
+    /// An error if the graph has other inputs than these, which are all that `owner` has.
+    pub fn refuse_other_inputs(&self, known: &[&str], owner: &str) -> Result<()> {
         match self.graph.inputs.iter().find(|port| !known.contains(&port.name.as_str())) {
-            Some(port) => Err(self.wrong(format!("the graph wants an input {:?}: {hint}", port.name))),
+            Some(port) => {
+                Err(self
+                    .wrong(format!("the graph wants an input {:?}, which {owner} does not have", port.name)))
+            }
             None => Ok(()),
         }
     }
@@ -93,7 +96,8 @@ impl Part {
             (Some(port), None) => Ok(port.name.clone()),
             _ => {
                 let found: Vec<&str> = outputs.iter().map(|port| port.name.as_str()).collect();
-                Err(self.wrong(format!("the graph has no output {:?}: its outputs are {found:?}", preferred[0])))
+                Err(self
+                    .wrong(format!("the graph has no output {:?}: its outputs are {found:?}", preferred[0])))
             }
         }
     }
@@ -103,4 +107,3 @@ impl Part {
 pub(super) const FLOATS: [TensorElementType; 2] = [TensorElementType::Float32, TensorElementType::Float16];
 /// Elements that token ids and masks come in.
 pub(super) const INTEGERS: [TensorElementType; 2] = [TensorElementType::Int64, TensorElementType::Int32];
-

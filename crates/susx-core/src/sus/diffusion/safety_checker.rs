@@ -31,10 +31,12 @@ impl SafetyChecker {
             return Ok(None);
         };
         let part = Part::open(loading, "safety_checker", path)?;
-        part.refuse_other_inputs(&[PREPROCESSED, PICTURES], "a safety checker has none")?;
+        part.refuse_other_inputs(&[PREPROCESSED, PICTURES], "a safety checker")?;
         let input = part.input(PREPROCESSED, &FLOATS, &[4])?;
         let (_, height, width) = preprocessor.shape();
-        if input.exported(2).is_some_and(|rows| rows != height) || input.exported(3).is_some_and(|columns| columns != width) {
+        if input.exported(2).is_some_and(|rows| rows != height)
+            || input.exported(3).is_some_and(|columns| columns != width)
+        {
             let reason = format!(
                 "the graph takes pictures of shape {:?}, but feature_extractor/preprocessor_config.json makes {height} × {width}",
                 input.shape
@@ -79,8 +81,12 @@ impl SafetyChecker {
 /// Exports give a truth value for each picture, or a number.
 fn verdict(value: &DynValue) -> Result<bool> {
     let is_any = match value.data_type() {
-        TensorElementType::Bool => value.try_extract_array::<bool>().map(|array| any(array, |&blocked| blocked)),
-        TensorElementType::Int64 => value.try_extract_array::<i64>().map(|array| any(array, |&blocked| blocked != 0)),
+        TensorElementType::Bool => {
+            value.try_extract_array::<bool>().map(|array| any(array, |&blocked| blocked))
+        }
+        TensorElementType::Int64 => {
+            value.try_extract_array::<i64>().map(|array| any(array, |&blocked| blocked != 0))
+        }
         TensorElementType::Float32 => {
             value.try_extract_array::<f32>().map(|array| any(array, |&blocked| blocked != 0.0))
         }

@@ -24,7 +24,8 @@ use crate::clip::{ClipError, Result};
 const START: &str = "<|startoftext|>";
 const END: &str = "<|endoftext|>";
 /// What CLIP cuts a text into before its pairs are merged.
-const WORDS: &str = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
+const WORDS: &str =
+    r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
 
 pub(super) struct TextEncoder {
     part: Part,
@@ -38,7 +39,7 @@ pub(super) struct TextEncoder {
 impl TextEncoder {
     pub fn load(loading: &Loading) -> Result<TextEncoder> {
         let part = Part::open(loading, "text_encoder", &loading.config.graphs.text_encoder)?;
-        part.refuse_other_inputs(&["input_ids", "attention_mask"], "the text encoder of SD 1 and 2 has none")?;
+        part.refuse_other_inputs(&["input_ids", "attention_mask"], "the text encoder of SD 1 and 2")?;
         let ids = part.input("input_ids", &INTEGERS, &[2])?;
         let (rows, length) = (ids.exported(0), ids.exported(1));
         let ids = ids.element.unwrap_or(TensorElementType::Int64);
@@ -67,7 +68,8 @@ impl TextEncoder {
             let rows: Vec<usize> = piece.places().iter().map(|place| piece.rows.start + place).collect();
             let states = self.run(tokens.select(Axis(0), &rows))?;
             if states.len_of(Axis(0)) != piece.filled {
-                let reason = format!("the text encoder gave {} rows for {}", states.len_of(Axis(0)), piece.filled);
+                let reason =
+                    format!("the text encoder gave {} rows for {}", states.len_of(Axis(0)), piece.filled);
                 return Err(ClipError::inference(reason));
             }
             parts.push(states.slice_move(s![..piece.rows.len(), .., ..]));
@@ -75,7 +77,8 @@ impl TextEncoder {
         let views: Vec<_> = parts.iter().map(|part| part.view()).collect();
         let states = ndarray::concatenate(Axis(0), &views).map_err(ClipError::inference)?;
         // Every text is among the different ones.
-        let places: Vec<usize> = texts.iter().map(|text| different.partition_point(|other| other < text)).collect();
+        let places: Vec<usize> =
+            texts.iter().map(|text| different.partition_point(|other| other < text)).collect();
         Ok(states.select(Axis(0), &places))
     }
 
@@ -130,4 +133,46 @@ fn clip_tokenizer(vocabulary: &Path, merges: &Path) -> tokenizers::Result<Tokeni
     let tokens = [START, END].map(|token| AddedToken::from(token, true).normalized(false));
     tokenizer.add_special_tokens(&tokens);
     Ok(tokenizer)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    /// Either kind of vocabulary is the same tokenizer.
+    #[test]
+    fn two_files_say_what_one_says() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let generators = std::env::var_os("SUSX_TEST_GENERATORS")
+            .map_or_else(|| root.join("build/test-generators"), PathBuf::from);
+        let folder = generators.join("pndm/tokenizer");
+        if !folder.exists() {
+            return eprintln!("skipped: set SUSX_TEST_GENERATORS");
+        }
+        let (vocabulary, merges) = (folder.join("vocab.json"), folder.join("merges.txt"));
+        let read = |vocabulary| {
+            let files = TokenizerFiles { vocabulary, pad_token: Some("!".into()), context_length: 77 };
+            tokenizer(&files, 77).unwrap()
+        };
+        let one = read(Vocabulary::Whole(folder.join("tokenizer.json")));
+        let two = read(Vocabulary::Clip { vocabulary, merges });
+        let long = "a photo ".repeat(100);
+        let texts = [
+            "",
+            "a photo of a cat.",
+            "A  Photo\tof the\n HOUSE",
+            "it's 10 apples; don't!",
+            "naïve cafe\u{301} 東京 🦀",
+            "<|endoftext|> and <|startoftext|>",
+            &long,
+        ];
+        let (one, two) = (one.encode(&texts).unwrap(), two.encode(&texts).unwrap());
+        assert_eq!(one, two);
+        assert_eq!(one.input_ids.dim(), (texts.len(), 77));
+        // A cut text ends with the token that ends a text, and a short one is filled up with the other.
+        assert_eq!(one.input_ids[[6, 76]], one.input_ids[[0, 1]]);
+        assert_ne!(one.input_ids[[0, 2]], one.input_ids[[0, 1]]);
+    }
 }

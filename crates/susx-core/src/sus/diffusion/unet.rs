@@ -25,7 +25,7 @@ pub(super) struct Unet {
     /// Extents of the timestep: none, or one.
     timestep_shape: Vec<usize>,
     /// The height and width of latents that the graph was exported for.
-    size: (Option<usize>, Option<usize>),
+    pub size: (Option<usize>, Option<usize>),
     /// Dimensions of a token that the graph attends to, where it says so.
     pub width: Option<usize>,
     output: String,
@@ -34,17 +34,15 @@ pub(super) struct Unet {
 impl Unet {
     pub fn load(loading: &Loading) -> Result<Unet> {
         let part = Part::open(loading, "unet", &loading.config.graphs.unet)?;
-        part.refuse_other_inputs(
-            &[SAMPLE, TIMESTEP, HIDDEN_STATES],
-            "the U-Net of SD 1 and 2 has none, and others are not supported",
-        )?;
+        part.refuse_other_inputs(&[SAMPLE, TIMESTEP, HIDDEN_STATES], "the U-Net of SD 1 and 2")?;
         let sample = part.input(SAMPLE, &FLOATS, &[4])?;
         let (rows, channels) = (sample.exported(0), sample.exported(1));
         let size = (sample.exported(2), sample.exported(3));
         let sample = sample.element;
         let wanted = loading.config.latent_channels;
         if let Some(found) = channels.filter(|&found| found != wanted) {
-            return Err(part.wrong(format!("the graph takes latents of {found} channels, but the VAE's have {wanted}")));
+            return Err(part
+                .wrong(format!("the graph takes latents of {found} channels, but the VAE's have {wanted}")));
         }
         let states = part.input(HIDDEN_STATES, &FLOATS, &[3])?;
         let (width, states) = (states.exported(2), states.element);
@@ -59,11 +57,6 @@ impl Unet {
 
     pub fn part(&self) -> &Part {
         &self.part
-    }
-
-    /// The height and width of latents that the graph was exported for; the others are as given.
-    pub fn size(&self, height: usize, width: usize) -> (usize, usize) {
-        (self.size.0.unwrap_or(height), self.size.1.unwrap_or(width))
     }
 
     /// What the U-Net makes of latents, rows × channels × height × width, at a level of noise.

@@ -17,6 +17,8 @@ const LATENTS: &str = "latent_sample";
 pub(super) struct VaeDecoder {
     part: Part,
     element: Option<TensorElementType>,
+    /// The height and width of latents that the graph was exported for.
+    pub size: (Option<usize>, Option<usize>),
     /// Latents of one run: a single one, but where the graph was exported for more.
     rows: usize,
     /// What the latents of the U-Net are divided by.
@@ -29,9 +31,10 @@ pub(super) struct VaeDecoder {
 impl VaeDecoder {
     pub fn load(loading: &Loading) -> clip::Result<VaeDecoder> {
         let part = Part::open(loading, "vae_decoder", &loading.config.graphs.vae_decoder)?;
-        part.refuse_other_inputs(&[LATENTS], "a decoder has none")?;
+        part.refuse_other_inputs(&[LATENTS], "a VAE's decoder")?;
         let latents = part.input(LATENTS, &FLOATS, &[4])?;
         let (element, rows) = (latents.element, latents.exported(0).unwrap_or(1));
+        let size = (latents.exported(2), latents.exported(3));
         let wanted = loading.config.latent_channels;
         if let Some(found) = latents.exported(1).filter(|&found| found != wanted) {
             let reason = format!(
@@ -42,7 +45,7 @@ impl VaeDecoder {
         let output = part.output(&["sample"], 4)?;
         let scaling_factor = loading.config.scaling_factor;
         let scale = loading.config.vae_scale_factor() as usize;
-        Ok(VaeDecoder { part, element, rows, scaling_factor, scale, output })
+        Ok(VaeDecoder { part, element, size, rows, scaling_factor, scale, output })
     }
 
     pub fn part(&self) -> &Part {

@@ -39,7 +39,8 @@ impl Levels {
         }
         let mut sigmas = Vec::new();
         if matches!(config.kind, SchedulerKind::Euler | SchedulerKind::DpmSolver) {
-            let trained: Vec<f64> = alphas_cumprod.iter().map(|&alpha| ((1.0 - alpha) / alpha).sqrt()).collect();
+            let trained: Vec<f64> =
+                alphas_cumprod.iter().map(|&alpha| ((1.0 - alpha) / alpha).sqrt()).collect();
             if config.karras {
                 let (most, least) = match config.kind {
                     SchedulerKind::Euler => (at(&trained, timesteps[0]), at(&trained, timesteps[steps - 1])),
@@ -173,4 +174,3 @@ fn level_of(sigmas: &[f64], sigma: f64) -> f64 {
     let (least, most) = (sigmas[low].ln(), sigmas[low + 1].ln());
     low as f64 + ((sigma.max(1e-10).ln() - least) / (most - least)).clamp(0.0, 1.0)
 }
-

@@ -60,7 +60,7 @@ def test_what_is_used_stays(sql, connect, cluster):
     started, steps = time.monotonic(), 100
     sql.rows("SELECT error FROM susx.generate_images('{x}', steps => %s, width => 128, height => 128)", steps)
     rate = steps / (time.monotonic() - started)
-    started, steps = time.monotonic(), min(1000, int(1.5 * rate * HANG_TIMEOUT))
+    started, steps = time.monotonic(), min(900, int(1.5 * rate * HANG_TIMEOUT))
     query = "SELECT error FROM susx.generate_images('{x}', steps => %s, width => 128, height => 128)"
     assert sql.rows(query, steps) == [(None,)]
     assert time.monotonic() - started > HANG_TIMEOUT, "the machine has become faster"

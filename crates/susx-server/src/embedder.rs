@@ -8,7 +8,7 @@ use crate::protocol::Failure;
 use crate::queue::{Batching, ConnectionId, FairQueue};
 use crate::request::Input;
 use crate::settings::Settings;
-use crate::slots::{Loaded, Running};
+use crate::slots::{Lane, Loaded, Running};
 
 /// A loaded model and its queues.
 pub struct Embedder {
@@ -23,7 +23,7 @@ pub fn start(model: ClipModel, settings: &Settings) -> Result<Running<Embedder>,
     let limits = ImageLimits { max_bytes: settings.max_image_bytes, max_pixels: settings.max_image_pixels };
     let size = settings.batch_size;
     let name = model.name().to_owned();
-    let mut lanes: Vec<(String, Box<dyn FnOnce(&Embedder) + Send>)> = Vec::new();
+    let mut lanes: Vec<Lane<Embedder>> = Vec::new();
     for _ in 0..lane::LANES {
         let images = move |it: &Embedder| lane::images(&it.model, &it.images, &limits, size);
         lanes.push((format!("images {name}"), Box::new(images)));

@@ -14,7 +14,7 @@ use crate::protocol::{Failure, FailureKind, Picture};
 use crate::queue::{Batching, ConnectionId, FairQueue, Taken};
 use crate::request::{Image, Input};
 use crate::settings::Settings;
-use crate::slots::{Loaded, Running};
+use crate::slots::{Lane, Loaded, Running};
 use crate::stats;
 
 /// A loaded generator and its queue.
@@ -53,8 +53,8 @@ pub fn start(generator: Generator, settings: &Settings) -> Result<Running<Painte
     let size = settings.generator_batch_size;
     let pictures = FairQueue::new(Batching { size, delay: settings.batch_delay() });
     let name = format!("paints {}", generator.name());
-    let lane: Box<dyn FnOnce(&Painter) + Send> = Box::new(move |painter| painter.work(size));
-    Running::start(Painter { generator, pictures }, [(name, lane)])
+    let lane: Lane<Painter> = (name, Box::new(move |painter| painter.work(size)));
+    Running::start(Painter { generator, pictures }, [lane])
 }
 
 impl Loaded for Painter {

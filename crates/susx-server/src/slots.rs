@@ -26,6 +26,9 @@ pub trait Loaded: Send + Sync + 'static {
     fn close(&self);
 }
 
+/// A thread's name, and what it does until the model is closed.
+pub type Lane<M> = (String, Box<dyn FnOnce(&M) + Send>);
+
 /// A model and its lanes, which end with it.
 #[derive(Debug)]
 pub struct Running<M: Loaded> {
@@ -34,21 +37,18 @@ pub struct Running<M: Loaded> {
 }
 
 impl<M: Loaded> Running<M> {
-    /// Starts the lanes: each has the name of its thread and what it does until the queue is closed.
-    pub fn start(
-        model: M,
-        lanes: impl IntoIterator<Item = (String, Box<dyn FnOnce(&M) + Send>)>,
-    ) -> Result<Self, Failure> {
+    /// Starts the lanes.
+    pub fn start(model: M, lanes: impl IntoIterator<Item = Lane<M>>) -> Result<Self, Failure> {
         let mut running = Running { model: Arc::new(model), lanes: Vec::new() };
-        for (name, work) in lanes {
-            running.spawn(name, work).map_err(|error| {
+        for lane in lanes {
+            running.spawn(lane).map_err(|error| {
                 Failure::new(FailureKind::Inference, format!("cannot start a thread: {error}"))
             })?;
         }
         Ok(running)
     }
 
-    fn spawn(&mut self, name: String, work: Box<dyn FnOnce(&M) + Send>) -> io::Result<()> {
+    fn spawn(&mut self, (name, work): Lane<M>) -> io::Result<()> {
         let model = Arc::clone(&self.model);
         self.lanes.push(thread::Builder::new().name(name).spawn(move || work(&model))?);
         Ok(())
@@ -230,7 +230,7 @@ mod tests {
                 model.queue.done(batch.iter().map(|taken| taken.connection));
             }
         };
-        let lanes: [(String, Box<dyn FnOnce(&Model) + Send>); 1] = [("lane".to_owned(), Box::new(lane))];
+        let lanes: [Lane<Model>; 1] = [("lane".to_owned(), Box::new(lane))];
         Running::start(Model { queue, sum: Arc::clone(sum) }, lanes)
     }
 

@@ -72,7 +72,7 @@ fn on_labelled_images(
     progress: Progress,
 ) -> Result<Row> {
     let name = classifier.name()?;
-    let space = Space::new(&name, &settings, tip_x);
+    let space = Space::new(&name, &settings, tip_x.support_set());
     let mut search = Search::new(Grid::published());
     let progress = RefCell::new(progress);
     // The query is read while its images are tried: there is no other phase.

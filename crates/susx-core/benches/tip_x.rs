@@ -15,8 +15,9 @@ use std::time::Instant;
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, s};
 use ndarray_npy::{ReadNpyExt, WriteNpyExt};
 use serde::{Deserialize, Serialize};
+use susx_core::classifier::{Method, top_k};
 use susx_core::sus::{SupportError, SupportSet, SupportSetBuilder};
-use susx_core::tip_x::{Method, Params, TipX, top_k};
+use susx_core::tip_x::{Params, TipX};
 use susx_core::tune::{Grid, Search};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;

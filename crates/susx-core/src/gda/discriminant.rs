@@ -1,0 +1,73 @@
+//! The discriminant of a support set in float64.
+
+use ndarray::{Array1, Array2, ArrayView2, Axis};
+
+use super::moments::Moments;
+use super::precision::Precision;
+use crate::linalg::product;
+use crate::sus::SupportSet;
+
+/// Spreads below this are those of rounding: the discriminant tells nothing apart.
+const NO_SPREAD: f64 = 1e-9;
+
+/// `g_c(x) = x . w_c + b_c` less its mean over the categories.
+#[derive(Clone, Debug)]
+pub(super) struct Discriminant {
+    pub precision: Precision,
+    /// `w_c` less their mean, C x d.
+    pub weights: Array2<f64>,
+    /// `b_c` less their mean, C.
+    pub bias: Array1<f64>,
+    /// The means that were taken off.
+    pub mean_weight: Array1<f64>,
+    pub mean_bias: f64,
+    /// What brings `g` into the range of the cosines: the ratio of their spreads over the categories, each
+    /// the mean over the support rows; 0 where the discriminant has none.
+    pub scale: f64,
+}
+
+impl Discriminant {
+    /// O(C d min(M, d) + min(M, d)^3 + min(M, 4096) C d).
+    pub fn fit(support_set: &SupportSet, moments: &Moments, ridge: f64) -> Self {
+        let precision = moments.scatter.precision(ridge);
+        let mut weights = precision.apply(moments.means.view());
+        let mut bias = Array1::from_iter(
+            weights.rows().into_iter().zip(moments.means.rows()).map(|(w, mean)| -0.5 * w.dot(&mean)),
+        );
+        let categories = bias.len() as f64;
+        let (mean_weight, mean_bias) = (weights.sum_axis(Axis(0)) / categories, bias.sum() / categories);
+        weights -= &mean_weight;
+        bias -= mean_bias;
+
+        let sample = support_set.features().select(Axis(0), &support_set.sample()).mapv(f64::from);
+        let names = support_set.zeroshot_weights().mapv(f64::from);
+        let spread = mean_spread(product(sample.view(), weights.view()) + &bias);
+        let scale = if spread <= NO_SPREAD {
+            0.0
+        } else {
+            mean_spread(product(sample.view(), names.view())) / spread
+        };
+        Discriminant { precision, weights, bias, mean_weight, mean_bias, scale }
+    }
+
+    /// How far each category's support is trusted, C: not at all where nothing is told apart.
+    pub fn reliability(&self, moments: &Moments) -> Vec<f64> {
+        if self.scale > 0.0 { moments.reliability.clone() } else { vec![0.0; moments.reliability.len()] }
+    }
+
+    /// Bytes on the heap.
+    pub fn size(&self) -> usize {
+        let elements = self.weights.len() + self.bias.len() + self.mean_weight.len();
+        self.precision.size() + elements * size_of::<f64>()
+    }
+
+    /// `g_c` in the range of the cosines, n x C, of queries n x d.
+    pub fn scaled(&self, queries: ArrayView2<f64>) -> Array2<f64> {
+        (product(queries, self.weights.view()) + &self.bias) * self.scale
+    }
+}
+
+/// The mean over the rows of the standard deviation over the columns.
+fn mean_spread(rows: Array2<f64>) -> f64 {
+    rows.std_axis(Axis(1), 0.0).mean().unwrap_or(0.0)
+}

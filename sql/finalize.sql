@@ -133,7 +133,7 @@ COMMENT ON FUNCTION susx.explain(regclass, vector, integer, text, integer) IS
 COMMENT ON FUNCTION susx.explain(regclass, bytea, integer, text, integer) IS
     'The terms of the k best categories of an image file and the support rows that weighed most';
 COMMENT ON FUNCTION susx.tune(regclass, text) IS
-    'Find alpha, beta and gamma on a query of labelled images, or on the support set itself, and store them';
+    'Find alpha, beta, gamma, lambda and ridge on a query of labelled images, or on the support set itself, and store them';
 COMMENT ON FUNCTION susx.evaluate(regclass, text, text) IS
     'How right a classifier is on a query of images or embeddings with their categories';
 COMMENT ON FUNCTION susx.confusion_matrix(regclass, text, text) IS

@@ -11,7 +11,7 @@ use susx_core::tip_x::Params;
 use super::{arg, first, vector_schema, write};
 use crate::pg::error::{Error, Result};
 use crate::pg::regclass::RegClass;
-use crate::pg::spi;
+use crate::pg::spi::{self, View};
 use crate::pg::vector::Vector;
 
 /// The row of `susx.classifier`.
@@ -88,6 +88,7 @@ fn known_classifiers() -> Result<String> {
 /// Shows every row of a classifier's table, in the order of its ids: id, category, what it is, embedding.
 pub fn read_rows(
     classifier: RegClass,
+    view: View,
     mut each: impl FnMut(i64, &str, Role, Vector) -> Result<()>,
 ) -> Result<()> {
     let sql = format!(
@@ -95,7 +96,7 @@ pub fn read_rows(
          embedding FROM {} ORDER BY id",
         classifier.quoted()?
     );
-    spi::read(&sql, &[], |row| {
+    spi::read_in(view, &sql, &[], |row| {
         let category: String = row.required(2)?;
         let role = match (row.required(3)?, row.required(4)?) {
             (true, _) => Role::Prompt,

@@ -2,7 +2,7 @@
 
 use ndarray::ArrayView2;
 
-use super::{Classifier, Method};
+use super::{Answering, Classifier, Method};
 
 /// One category of an explanation: `total` is the category's logit, the sum of the four terms, of which a
 /// method has some and the others are 0.
@@ -50,9 +50,9 @@ impl Classifier {
         k: usize,
         support: usize,
     ) -> Vec<Explanation> {
-        match self.effective(method) {
-            Method::Gda => self.gda().explain(self.support_set(), self.influence(), query, k, support),
-            method => self.tip_x().explain(query, method, k, support),
+        match self.answering(method) {
+            Answering::Gda(gda) => gda.explain(self.support_set(), self.influence(), query, k, support),
+            Answering::TipX(method) => self.tip_x().explain(query, method, k, support),
         }
     }
 }

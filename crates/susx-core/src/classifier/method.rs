@@ -25,6 +25,12 @@ impl Method {
     /// Every method.
     pub const ALL: [Method; 4] = [Method::ZeroShot, Method::TipAdapter, Method::TipX, Method::Gda];
 
+    /// The method of a classifier with a support set where none is asked for. Without one, all are that of
+    /// the names.
+    pub const fn with_support() -> Method {
+        Method::TipX
+    }
+
     /// The name in SQL.
     pub const fn name(self) -> &'static str {
         match self {

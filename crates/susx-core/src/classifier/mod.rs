@@ -23,8 +23,8 @@ pub struct Classifier {
     tip_x: TipX,
     gda_params: gda::Params,
     /// Fitted when it is first asked for: who uses another method does not pay for it.
-    gda: OnceLock<Gda>,
-    influence: OnceLock<Influence>,
+    gda: OnceLock<Option<Gda>>,
+    influence: OnceLock<Option<Influence>>,
 }
 
 impl Classifier {
@@ -49,43 +49,55 @@ impl Classifier {
         self.support_set().dimensions()
     }
 
-    /// The method that answers where none is asked for: TIP-X once there is a support set.
+    /// The method that answers where none is asked for.
     pub fn default_method(&self) -> Method {
-        if self.support_set().is_empty() { Method::ZeroShot } else { Method::TipX }
+        if self.support_set().is_empty() { Method::ZeroShot } else { Method::with_support() }
     }
 
     pub fn tip_x(&self) -> &TipX {
         &self.tip_x
     }
 
-    /// Fits it when it is first called: see [`Gda::fit`].
-    pub fn gda(&self) -> &Gda {
-        let logit_scale = self.tip_x.params().logit_scale;
-        self.gda.get_or_init(|| Gda::fit(self.support_set(), logit_scale, self.gda_params))
+    /// Fits it when it is first called; `None` where there is nothing to go by: see [`Gda::fit`].
+    pub fn gda(&self) -> Option<&Gda> {
+        let fit = || Gda::fit(self.support_set(), self.tip_x.params().logit_scale, self.gda_params);
+        self.gda.get_or_init(|| if self.support_set().is_empty() { None } else { fit() }).as_ref()
     }
 
     /// What single support rows do to the discriminant, fitted when it is first asked for.
-    fn influence(&self) -> &Influence {
-        self.influence.get_or_init(|| Influence::fit(self.support_set(), self.gda_params))
+    fn influence(&self) -> Option<&Influence> {
+        let fit = || Influence::fit(self.support_set(), self.tip_x.params().logit_scale, self.gda_params);
+        self.influence.get_or_init(fit).as_ref()
     }
 
     /// Bytes on the heap, for whoever keeps several.
     pub fn size(&self) -> usize {
         self.tip_x.size()
-            + self.gda.get().map_or(0, Gda::size)
-            + self.influence.get().map_or(0, Influence::size)
+            + self.gda.get().and_then(Option::as_ref).map_or(0, Gda::size)
+            + self.influence.get().and_then(Option::as_ref).map_or(0, Influence::size)
     }
 
-    /// The logits (N x C) of unit queries (N x d).
+    /// The logits (N x C) of unit queries (N x d). The discriminant of a support set that tells no two
+    /// categories apart is that of the names.
     pub fn logits(&self, queries: ArrayView2<f32>, method: Method) -> Array2<f32> {
-        match self.effective(method) {
-            Method::Gda => self.gda().logits(queries),
-            method => self.tip_x.logits(queries, method),
+        match self.answering(method) {
+            Answering::Gda(gda) => gda.logits(queries),
+            Answering::TipX(method) => self.tip_x.logits(queries, method),
         }
     }
 
-    /// Without a support set every method is that of the names.
-    fn effective(&self, method: Method) -> Method {
-        if self.support_set().is_empty() { Method::ZeroShot } else { method }
+    /// What answers for a method.
+    fn answering(&self, method: Method) -> Answering<'_> {
+        match method {
+            Method::Gda => self.gda().map_or(Answering::TipX(Method::ZeroShot), Answering::Gda),
+            method => Answering::TipX(method),
+        }
     }
+}
+
+/// The fit that answers, by which of its methods.
+#[derive(Debug)]
+enum Answering<'a> {
+    TipX(Method),
+    Gda(&'a Gda),
 }

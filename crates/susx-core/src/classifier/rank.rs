@@ -2,7 +2,7 @@
 
 use ndarray::{Array2, ArrayView1, ArrayView2, s};
 
-use super::{Classifier, Method};
+use super::{Answering, Classifier, Method};
 
 /// One category of an answer.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -64,14 +64,13 @@ impl Classifier {
 
     /// The logits, and how far rounding can move two logits of each row towards each other.
     fn logits_and_slack(&self, queries: ArrayView2<f32>, method: Method) -> (Array2<f32>, Vec<f32>) {
-        match self.effective(method) {
-            Method::Gda => {
-                let gda = self.gda();
+        match self.answering(method) {
+            Answering::Gda(gda) => {
                 let logits = gda.logits(queries);
                 let slack = logits.rows().into_iter().map(|row| gda.slack(row)).collect();
                 (logits, slack)
             }
-            method => {
+            Answering::TipX(method) => {
                 let terms = self.tip_x().terms(queries, method);
                 let slack = (0..queries.nrows()).map(|row| self.tip_x().slack(&terms, row)).collect();
                 (terms.sum(), slack)

@@ -7,8 +7,8 @@ use super::precision::Precision;
 use crate::linalg::product;
 use crate::sus::SupportSet;
 
-/// Spreads below this are those of rounding: the discriminant tells nothing apart.
-const NO_SPREAD: f64 = 1e-9;
+/// Spreads below this are those of rounding: nothing is told apart.
+const NO_SPREAD: f64 = 1e-12;
 
 /// `g_c(x) = x . w_c + b_c` less its mean over the categories.
 #[derive(Clone, Debug)]
@@ -22,13 +22,14 @@ pub(super) struct Discriminant {
     pub mean_weight: Array1<f64>,
     pub mean_bias: f64,
     /// What brings `g` into the range of the cosines: the ratio of their spreads over the categories, each
-    /// the mean over the support rows; 0 where the discriminant has none.
+    /// the mean over the support rows.
     pub scale: f64,
 }
 
 impl Discriminant {
+    /// `None` where it, or the names, tell no two categories apart.
     /// O(C d min(M, d) + min(M, d)^3 + min(M, 4096) C d).
-    pub fn fit(support_set: &SupportSet, moments: &Moments, ridge: f64) -> Self {
+    pub fn fit(support_set: &SupportSet, moments: &Moments, ridge: f64) -> Option<Self> {
         let precision = moments.scatter.precision(ridge);
         let mut weights = precision.apply(moments.means.view());
         let mut bias = Array1::from_iter(
@@ -41,29 +42,22 @@ impl Discriminant {
 
         let sample = support_set.features().select(Axis(0), &support_set.sample()).mapv(f64::from);
         let names = support_set.zeroshot_weights().mapv(f64::from);
-        let spread = mean_spread(product(sample.view(), weights.view()) + &bias);
-        let scale = if spread <= NO_SPREAD {
-            0.0
-        } else {
-            mean_spread(product(sample.view(), names.view())) / spread
-        };
-        Discriminant { precision, weights, bias, mean_weight, mean_bias, scale }
+        let of_names = mean_spread(product(sample.view(), names.view()));
+        let own = mean_spread(product(sample.view(), weights.view()) + &bias);
+        let is_flat = own <= NO_SPREAD || of_names <= NO_SPREAD;
+        let scale = of_names / own;
+        (!is_flat).then_some(Discriminant { precision, weights, bias, mean_weight, mean_bias, scale })
     }
 
-    /// How far each category's support is trusted, C: not at all where nothing is told apart.
-    pub fn reliability(&self, moments: &Moments) -> Vec<f64> {
-        if self.scale > 0.0 { moments.reliability.clone() } else { vec![0.0; moments.reliability.len()] }
+    /// `g_c` in the range of the cosines, n x C, of queries n x d.
+    pub fn scaled(&self, queries: ArrayView2<f64>) -> Array2<f64> {
+        (product(queries, self.weights.view()) + &self.bias) * self.scale
     }
 
     /// Bytes on the heap.
     pub fn size(&self) -> usize {
         let elements = self.weights.len() + self.bias.len() + self.mean_weight.len();
         self.precision.size() + elements * size_of::<f64>()
-    }
-
-    /// `g_c` in the range of the cosines, n x C, of queries n x d.
-    pub fn scaled(&self, queries: ArrayView2<f64>) -> Array2<f64> {
-        (product(queries, self.weights.view()) + &self.bias) * self.scale
     }
 }
 

@@ -19,12 +19,15 @@ pub struct Influence {
 
 impl Influence {
     /// As [`Gda::fit`].
-    pub fn fit(support_set: &SupportSet, params: Params) -> Self {
-        let moments = Moments::of(support_set);
-        let share =
-            |(row, confidence): (usize, &f64)| confidence / moments.mass[support_set.category_of(row)];
-        let shares = moments.confidence.iter().enumerate().map(share).collect();
-        Influence { discriminant: Discriminant::fit(support_set, &moments, params.ridge.into()), shares }
+    pub fn fit(support_set: &SupportSet, logit_scale: f32, params: Params) -> Option<Self> {
+        let moments = Moments::of(support_set, logit_scale);
+        let share = |(row, confidence): (usize, &f64)| match moments.mass[support_set.category_of(row)] {
+            mass if mass > 0.0 => confidence / mass,
+            _ => 0.0,
+        };
+        let shares = moments.confidence.rows.iter().enumerate().map(share).collect();
+        let discriminant = Discriminant::fit(support_set, &moments, params.ridge.into())?;
+        Some(Influence { discriminant, shares })
     }
 
     /// Bytes on the heap.
@@ -54,35 +57,33 @@ impl Gda {
     pub(crate) fn explain(
         &self,
         support_set: &SupportSet,
-        influence: &Influence,
+        influence: Option<&Influence>,
         query: ArrayView2<f32>,
         k: usize,
         support: usize,
     ) -> Vec<Explanation> {
-        let cosines = product(query, support_set.zeroshot_weights());
-        let mean = cosines.mean().unwrap_or(0.0);
+        let parts = self.parts(self.products(query).row(0));
         let wide = query.row(0).mapv(f64::from);
         let explain = |ranked: Ranked| {
             let c = ranked.category;
-            let zero_shot = self.zero_shot[c] * (cosines[(0, c)] - mean);
             let rows = support_set.rows(c);
             let affinities = product(query, support_set.features().slice_move(s![rows.clone(), ..]));
-            let pulls = influence.of_rows(support_set, &wide, c);
+            let pulls = influence.map_or(Vec::new(), |influence| influence.of_rows(support_set, &wide, c));
             let mut weights: Vec<Weight> = rows
                 .zip(affinities.iter().zip(pulls))
                 .map(|(row, (&affinity, pull))| Weight {
                     row,
                     affinity,
-                    contribution: self.discriminant[c] * pull as f32,
+                    contribution: self.support_factor(&parts, c) * pull as f32,
                 })
                 .collect();
             Weight::keep_best(&mut weights, support);
             Explanation {
                 category: c,
-                zero_shot,
+                zero_shot: self.of_names(&parts, c),
                 cache: 0.0,
                 kl: 0.0,
-                discriminant: ranked.score - zero_shot,
+                discriminant: self.of_support(&parts, c),
                 reliability: Some(self.reliability()[c]),
                 total: ranked.score,
                 support: weights,

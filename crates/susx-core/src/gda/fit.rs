@@ -1,60 +1,76 @@
 //! A discriminant ready to answer.
 
-use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, concatenate};
 use serde::{Deserialize, Serialize};
 
 use super::Params;
 use super::discriminant::Discriminant;
 use super::moments::Moments;
-use crate::linalg::product;
+use crate::linalg::{exp, product, sum};
 use crate::sus::SupportSet;
 
-/// The scores of all categories as one affine map of the query.
+/// What scores are made of, so that neither the support set nor the names are needed any more.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Gda {
-    /// C x d.
-    pub(super) weights: Array2<f32>,
-    /// C.
-    pub(super) bias: Array1<f32>,
-    /// What the names' cosines less their mean are multiplied with, C.
-    pub(super) zero_shot: Vec<f32>,
-    /// What the discriminant in the range of the cosines is multiplied with, C.
-    pub(super) discriminant: Vec<f32>,
+    /// The names and, in the range of their cosines, the discriminants: C x d, one after the other, 2C x d.
+    maps: Array2<f32>,
+    /// What is added to the discriminants, C.
+    bias: Array1<f32>,
+    /// `r_c`, C.
     reliability: Vec<f32>,
-    /// The length of the longest of `weights`.
+    /// The scale of the cosines for the softmax that says which categories a query may be of.
+    gate: f32,
+    lambda: f32,
+    /// `logit_scale / k`.
+    factor: f32,
+    /// The length of the longest of the discriminants' maps.
     longest: f32,
 }
 
-impl Gda {
-    /// Of a support set that is not empty, in float64. O(M C d + M d min(M, d) + min(M, d)^3).
-    pub fn fit(support_set: &SupportSet, logit_scale: f32, params: Params) -> Self {
-        let moments = Moments::of(support_set);
-        let discriminant = Discriminant::fit(support_set, &moments, params.ridge.into());
-        let reliability = discriminant.reliability(&moments);
-        let (scale, lambda) = (f64::from(logit_scale), f64::from(params.lambda));
-        let zero_shot: Vec<f64> =
-            reliability.iter().map(|r| scale * (1.0 + lambda * (1.0 - r)) / (1.0 + lambda)).collect();
-        let shares: Vec<f64> = reliability.iter().map(|r| scale * lambda * r / (1.0 + lambda)).collect();
+/// One query before its score is summed.
+#[derive(Clone, Debug)]
+pub(super) struct Parts {
+    /// `s'_c` and `g'_c`, C.
+    pub names: Vec<f32>,
+    pub discriminant: Vec<f32>,
+    /// `lambda r`: how much the support set has to say about this query.
+    pub say: f32,
+}
 
-        let mut weights = support_set.zeroshot_weights().mapv(f64::from);
-        let mean = weights.sum_axis(Axis(0)) / weights.nrows() as f64;
-        let mut bias = discriminant.bias * discriminant.scale;
-        for (c, mut weight) in weights.rows_mut().into_iter().enumerate() {
-            weight -= &mean;
-            weight *= zero_shot[c];
-            weight.scaled_add(shares[c] * discriminant.scale, &discriminant.weights.row(c));
-            bias[c] *= shares[c];
-        }
-        let longest = weights.rows().into_iter().map(|w| w.dot(&w).sqrt()).fold(0.0, f64::max);
-        let narrow = |values: &[f64]| values.iter().map(|&x| x as f32).collect();
-        Gda {
-            weights: weights.mapv(|x| x as f32),
-            bias: bias.mapv(|x| x as f32),
-            zero_shot: narrow(&zero_shot),
-            discriminant: narrow(&shares),
-            reliability: narrow(&reliability),
-            longest: longest as f32,
-        }
+impl Gda {
+    /// Of a support set that is not empty, in float64; `None` where it, or the names, tell no two categories
+    /// apart. O(M C d + M d min(M, d) + min(M, d)^3).
+    pub fn fit(support_set: &SupportSet, logit_scale: f32, params: Params) -> Option<Self> {
+        let moments = Moments::of(support_set, logit_scale);
+        let discriminant = Discriminant::fit(support_set, &moments, params.ridge.into())?;
+        let maps = (&discriminant.weights * discriminant.scale).mapv(|x| x as f32);
+        let longest = maps.rows().into_iter().map(|w| w.dot(&w).sqrt()).fold(0.0, f32::max);
+        let mut gda = Gda {
+            // Both have d columns.
+            maps: concatenate(Axis(0), &[support_set.zeroshot_weights(), maps.view()]).ok()?,
+            bias: (discriminant.bias * discriminant.scale).mapv(|x| x as f32),
+            reliability: moments.reliability.iter().map(|&r| r as f32).collect(),
+            gate: moments.confidence.gate as f32,
+            lambda: params.lambda,
+            factor: logit_scale,
+            longest,
+        };
+        gda.factor = logit_scale / gda.sharpness(support_set);
+        Some(gda)
+    }
+
+    /// `k`: what the sum of the names and of what the support set has to say is divided by, so that it is as
+    /// large as the names alone: 1 + the mean of the say over the support rows.
+    fn sharpness(&self, support_set: &SupportSet) -> f32 {
+        let sample = support_set.features().select(Axis(0), &support_set.sample());
+        let products = product(sample.view(), self.maps.view());
+        let say = products.rows().into_iter().map(|row| f64::from(self.parts(row).say));
+        1.0 + (say.sum::<f64>() / sample.nrows() as f64) as f32
+    }
+
+    /// C.
+    fn categories(&self) -> usize {
+        self.bias.len()
     }
 
     /// How far each category's support is trusted, 0 to 1, C; 0 for one without support.
@@ -64,18 +80,66 @@ impl Gda {
 
     /// The logits (N x C) of unit queries (N x d). O(N C d).
     pub fn logits(&self, queries: ArrayView2<f32>) -> Array2<f32> {
-        product(queries, self.weights.view()) + &self.bias
+        let products = product(queries, self.maps.view());
+        let mut logits = Array2::zeros((queries.nrows(), self.categories()));
+        for (products, mut logits) in products.rows().into_iter().zip(logits.rows_mut()) {
+            let parts = self.parts(products);
+            for (c, logit) in logits.iter_mut().enumerate() {
+                *logit = self.of_names(&parts, c) + self.of_support(&parts, c);
+            }
+        }
+        logits
     }
 
-    /// How far rounding can move two logits of a row towards each other: a product by `d` roundings.
+    /// The parts of one query, of its products with all maps (2C).
+    pub(super) fn parts(&self, products: ArrayView1<f32>) -> Parts {
+        let (cosines, discriminant) = products.split_at(Axis(0), self.categories());
+        let cosines = cosines.to_vec();
+        let mean = sum(&cosines) / cosines.len() as f32;
+        let largest = cosines.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let mut shares: Vec<f32> = cosines.iter().map(|cosine| self.gate * (cosine - largest)).collect();
+        exp(&mut shares);
+        let trusted: f32 = shares.iter().zip(&self.reliability).map(|(share, r)| share * r).sum();
+        Parts {
+            say: self.lambda * trusted / sum(&shares),
+            names: cosines.iter().map(|cosine| cosine - mean).collect(),
+            discriminant: (&discriminant + &self.bias).to_vec(),
+        }
+    }
+
+    /// The part of a logit that is the name's.
+    pub(super) fn of_names(&self, parts: &Parts, c: usize) -> f32 {
+        self.factor * (1.0 + parts.say * (1.0 - self.reliability[c])) * parts.names[c]
+    }
+
+    /// The part of a logit that is the support's: of the discriminant in the range of the cosines.
+    pub(super) fn of_support(&self, parts: &Parts, c: usize) -> f32 {
+        self.support_factor(parts, c) * parts.discriminant[c]
+    }
+
+    pub(super) fn support_factor(&self, parts: &Parts, c: usize) -> f32 {
+        self.factor * parts.say * self.reliability[c]
+    }
+
+    /// The products of a query with all maps, 1 x 2C.
+    pub(super) fn products(&self, query: ArrayView2<f32>) -> Array2<f32> {
+        product(query, self.maps.view())
+    }
+
+    /// How far rounding can move two logits of a row towards each other: a product by `d` roundings at worst,
+    /// and the say by what that does to the shares.
     pub(crate) fn slack(&self, logits: ArrayView1<f32>) -> f32 {
-        let size = self.bias.iter().chain(logits).fold(0.0f32, |most, x| most.max(x.abs()));
-        2.0 * f32::EPSILON * (self.weights.ncols() as f32 * self.longest + 4.0 * size)
+        let cosine = self.maps.ncols() as f32 * f32::EPSILON;
+        // The parts that the say multiplies are at most so large.
+        let most = 2.0 + self.longest + self.bias.iter().fold(0.0f32, |most, x| most.max(x.abs()));
+        let parts = 1.0 + self.lambda * (1.0 + self.longest);
+        let say = self.lambda * 2.0 * self.gate * most;
+        let size = logits.iter().fold(self.factor * (1.0 + self.lambda) * most, |size, x| size.max(x.abs()));
+        2.0 * self.factor * cosine * (parts + say) + 8.0 * f32::EPSILON * size
     }
 
     /// Bytes on the heap.
     pub fn size(&self) -> usize {
-        let vectors = [self.zero_shot.len(), self.discriminant.len(), self.reliability.len()];
-        (self.weights.len() + self.bias.len() + vectors.iter().sum::<usize>()) * size_of::<f32>()
+        (self.maps.len() + self.bias.len() + self.reliability.len()) * size_of::<f32>()
     }
 }

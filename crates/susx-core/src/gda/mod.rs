@@ -3,33 +3,43 @@
 //! trusted: what it takes to work on support images that nobody has labelled.
 //!
 //! With `s_c` the cosine of a query to the name of category `c`, `x_i` the support rows and `a_i` their
-//! confidences ([`confidence`]), each category is a Gaussian about its weighted mean, all with one
+//! confidences, each category is a Gaussian about its weighted mean, all with one
 //! covariance:
 //!
 //! ```text
-//! mu_c = sum over i in c of a_i x_i / sum of a_i         S = sum of a_i (x_i - mu)(x_i - mu)^T / freedom
-//! P = (S + ridge tr(S)/d I)^-1                           g_c(x) = x . P mu_c - mu_c . P mu_c / 2
+//! mu_c = sum over i in c of a_i x_i / sum of a_i          S = sum of a_i (x_i - mu)(x_i - mu)^T
+//! P = (S / t + ridge I)^-1 with t = tr(S) / d             g_c(x) = x . P mu_c - mu_c . P mu_c / 2
 //! ```
 //!
-//! `g` is brought into the range of the cosines by a factor that is frozen at fit, both are taken relative
-//! to their means over the categories (`g'`, `s'`), and the reliability `r_c` of the category's support
-//! decides how far `g'` takes the place of `s'`:
+//! A category without rows has the mean of all of them. `s` and `g` are taken relative to their means over the
+//! categories (`s'`, `g'`), and `g'` is brought into the range of `s'` by a factor that is frozen at fit.
+//! Two gates decide how far `g'` takes the place of `s'`: the reliability `r_c` of each category's support,
+//! which is the mean confidence of its `n_c` rows times `n_c / (n_c + 4)`, and how far the categories that the
+//! query may be of are supported at all, which is the mean of `r_c` under a softmax of the query's own cosines:
 //!
 //! ```text
-//! score_c = logit_scale / (1 + lambda) * (s'_c + lambda * (r_c g'_c + (1 - r_c) s'_c))
+//! r = sum of softmax(gate s)_c r_c
+//! score_c = logit_scale / k * (s'_c + lambda r (r_c g'_c + (1 - r_c) s'_c))
 //! ```
 //!
-//! All of that is linear in the query, so that classifying costs one product of length `d` per category,
-//! whatever the size of the support set.
+//! where `k` makes the scores as large as those of the names alone. With all `r_c` 0 they have the order of the
+//! names. A query costs two products of length `d` per category, whatever the size of the support set.
+//!
+//! Confidences, the gate's scale and everything else are frozen at fit, so that a row's label depends on that
+//! row alone.
 
 mod confidence;
 mod discriminant;
 mod explain;
 mod fit;
+mod leave_one_out;
 mod moments;
 mod params;
 mod precision;
+mod tune;
 
 pub use explain::Influence;
 pub use fit::Gda;
+pub use moments::{looks_absent, reliability};
 pub use params::Params;
+pub use tune::{Grid, Search, Tuned};

@@ -2,7 +2,7 @@
 
 use ndarray::{Array1, Array2, Axis, s};
 
-use super::confidence;
+use super::confidence::Confidence;
 use super::precision::Scatter;
 use crate::sus::SupportSet;
 
@@ -10,14 +10,17 @@ use crate::sus::SupportSet;
 const BLOCK: usize = 1024;
 /// Support rows that weigh as much as the doubt about a category that has any.
 const DOUBT: f64 = 4.0;
-/// Of the weight of all rows, what the covariance is divided by at least.
-const LEAST_FREEDOM: f64 = 0.2;
+/// A category whose rows weigh less is one without rows.
+const NO_MASS: f64 = 1e-9;
+
+/// A category looks absent from a pool if its support can be trusted less than this share of the most that so
+/// many images can be.
+const ABSENT: f64 = 1.0 / 3.0;
 
 /// What the discriminant knows of a support set before its ridge.
 #[derive(Clone, Debug)]
 pub(super) struct Moments {
-    /// M.
-    pub confidence: Vec<f64>,
+    pub confidence: Confidence,
     /// The sum of each category's confidences, C.
     pub mass: Vec<f64>,
     /// Of each category the weighted mean of its rows, C x d; of one without rows that of all rows.
@@ -30,46 +33,72 @@ pub(super) struct Moments {
 
 impl Moments {
     /// Of a support set that is not empty. O(M C d + M d min(M, d)).
-    pub fn of(support_set: &SupportSet) -> Self {
-        let confidence = confidence::of_rows(support_set);
+    pub fn of(support_set: &SupportSet, logit_scale: f32) -> Self {
+        let confidence = Confidence::of(support_set, logit_scale);
+        let weights = &confidence.rows;
         let (categories, dimensions) = support_set.zeroshot_weights().dim();
         let mut means = Array2::<f64>::zeros((categories, dimensions));
         let mut overall = Array1::<f64>::zeros(dimensions);
-        let (mut mass, mut reliability) = (vec![0.0; categories], vec![0.0; categories]);
-        for c in 0..categories {
+        let mut mass = vec![0.0; categories];
+        for (c, mut sum) in means.rows_mut().into_iter().enumerate() {
             let rows = support_set.rows(c);
-            let mut sum = means.row_mut(c);
-            for (row, feature) in rows.clone().zip(support_set.features().slice(s![rows.clone(), ..]).rows())
-            {
-                sum.zip_mut_with(&feature, |sum, &x| *sum += confidence[row] * f64::from(x));
-                mass[c] += confidence[row];
+            let features = support_set.features().slice_move(s![rows.clone(), ..]);
+            for (row, feature) in rows.zip(features.rows()) {
+                sum.zip_mut_with(&feature, |sum, &x| *sum += weights[row] * f64::from(x));
+                mass[c] += weights[row];
             }
             overall += &sum;
-            if !rows.is_empty() {
-                let count = rows.len() as f64;
-                reliability[c] = mass[c] / count * (count / (count + DOUBT));
-            }
         }
-        let total: f64 = mass.iter().sum();
+        overall /= mass.iter().sum::<f64>();
         for (mut mean, &mass) in means.rows_mut().into_iter().zip(&mass) {
-            if mass > 0.0 {
-                mean /= mass;
+            if mass < NO_MASS {
+                mean.assign(&overall);
             } else {
-                mean.assign(&(&overall / total));
+                mean /= mass;
             }
         }
-        let freedom = (total - categories as f64).max(LEAST_FREEDOM * total);
         let scatter = Scatter::of(dimensions, support_set.len(), |add| {
             for start in (0..support_set.len()).step_by(BLOCK) {
                 let rows = start..(start + BLOCK).min(support_set.len());
                 let mut block = support_set.features().slice(s![rows.clone(), ..]).mapv(f64::from);
                 for (mut x, row) in block.axis_iter_mut(Axis(0)).zip(rows) {
                     x -= &means.row(support_set.category_of(row));
-                    x *= (confidence[row] / freedom).sqrt();
+                    x *= weights[row].sqrt();
                 }
                 add(block);
             }
         });
+        let reliability = (0..categories).map(|c| reliable(mass[c], support_set.rows(c).len())).collect();
         Moments { confidence, mass, means, reliability, scatter }
     }
+
+    /// The reliability of a category without one of its rows, of which it had `count`.
+    pub fn reliability_without(&self, row: usize, category: usize, count: usize) -> f64 {
+        reliable(self.mass[category] - self.confidence.rows[row], count - 1)
+    }
+}
+
+/// Of `count` rows that weigh `mass`: their mean confidence, times how far so many can be trusted.
+fn reliable(mass: f64, count: usize) -> f64 {
+    // (mass / count) * (count / (count + doubt)), which is 0 without rows.
+    mass / (count as f64 + DOUBT)
+}
+
+/// How far each category's support can be trusted, 0 to 1, C; 0 for one without support. O(M C d).
+pub fn reliability(support_set: &SupportSet, logit_scale: f32) -> Vec<f32> {
+    let categories = 0..support_set.categories().len();
+    if support_set.is_empty() {
+        return vec![0.0; categories.len()];
+    }
+    let confidence = Confidence::of(support_set, logit_scale);
+    let of_category = |c: usize| {
+        let rows = support_set.rows(c);
+        reliable(confidence.rows[rows.clone()].iter().sum(), rows.len()) as f32
+    };
+    categories.map(of_category).collect()
+}
+
+/// Whether a category looks as if nothing in the pool shows it, of which so many images were asked for.
+pub fn looks_absent(reliability: f32, asked_for: usize) -> bool {
+    f64::from(reliability) < ABSENT * reliable(asked_for as f64, asked_for)
 }

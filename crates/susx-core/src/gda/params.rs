@@ -30,7 +30,7 @@ impl Params {
 impl Default for Params {
     /// The starting values; docs/methods.md tells how they were chosen.
     fn default() -> Self {
-        Params { lambda: 2.0, ridge: 3.0 }
+        Params { lambda: 3.0, ridge: 3.0 }
     }
 }
 

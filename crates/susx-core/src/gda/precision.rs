@@ -5,31 +5,31 @@ use ndarray::{Array2, ArrayView2, Axis, concatenate};
 
 use crate::linalg::product;
 
-/// A covariance with a smaller trace is that of rows that are all at their categories' means.
-const NO_TRACE: f64 = 1e-12;
+/// A variance below this is that of rows that are all at their categories' means.
+const NO_VARIANCE: f64 = 1e-12;
 
-/// A covariance `S = A^T A`, in whichever form is the smaller.
+/// A covariance `S = Z^T Z` but for a factor, in whichever form is the smaller.
 #[derive(Clone, Debug)]
 pub(super) enum Scatter {
     /// `S`, d x d.
     Primal(Array2<f64>),
-    /// `A` (M x d) and `A A^T` (M x M), of fewer rows than dimensions.
-    Dual(Array2<f64>, Array2<f64>),
+    /// `Z` (M x d) and `Z Z^T` (M x M), of fewer rows than dimensions.
+    Dual { rows: Array2<f64>, gram: Array2<f64> },
 }
 
-/// `P = (S + ridge * tr(S)/d * I)^-1`.
+/// `P = (S / t + ridge I)^-1`, where `t = tr(S) / d` is the mean variance.
 #[derive(Clone, Debug)]
 pub(super) enum Precision {
     /// `P`, d x d.
     Primal(Array2<f64>),
-    /// With `r = ridge * tr(S)/d`: `A`, `(r I + A A^T)^-1` and `r`, as `r P = I - A^T (r I + A A^T)^-1 A`.
-    Dual(Array2<f64>, Array2<f64>, f64),
-    /// Of no covariance at all, where only the directions of products count.
+    /// `Z` (M x d) and `(Z Z^T / t + ridge I)^-1 / t` (M x M), as `ridge P = I - Z^T (that) Z`.
+    Dual { rows: Array2<f64>, inner: Array2<f64>, ridge: f64 },
+    /// Of no covariance at all, but for a factor.
     Identity,
 }
 
 impl Scatter {
-    /// From the rows of `A`, which `rows` adds block by block.
+    /// From the rows of `Z`, which `rows` adds block by block.
     pub fn of(dimensions: usize, count: usize, rows: impl FnOnce(&mut dyn FnMut(Array2<f64>))) -> Self {
         if count >= dimensions {
             let mut scatter = Array2::zeros((dimensions, dimensions));
@@ -40,39 +40,32 @@ impl Scatter {
         rows(&mut |block| blocks.push(block));
         let views: Vec<ArrayView2<f64>> = blocks.iter().map(|block| block.view()).collect();
         // Blocks of the same width always fit together.
-        let all = concatenate(Axis(0), &views).unwrap_or_else(|_| Array2::zeros((0, dimensions)));
-        let gram = product(all.view(), all.view());
-        Scatter::Dual(all, gram)
+        let rows = concatenate(Axis(0), &views).unwrap_or_else(|_| Array2::zeros((0, dimensions)));
+        let gram = product(rows.view(), rows.view());
+        Scatter::Dual { rows, gram }
     }
 
-    fn trace(&self) -> f64 {
-        match self {
-            Scatter::Primal(scatter) => scatter.diag().sum(),
-            Scatter::Dual(_, gram) => gram.diag().sum(),
-        }
+    /// `t`, the mean variance of a dimension; `None` if the rows do not vary.
+    pub fn variance(&self) -> Option<f64> {
+        let variance = match self {
+            Scatter::Primal(scatter) => scatter.diag().sum() / scatter.nrows() as f64,
+            Scatter::Dual { rows, gram } => gram.diag().sum() / rows.ncols() as f64,
+        };
+        (variance > NO_VARIANCE).then_some(variance)
     }
 
     /// O(min(M, d)^3).
     pub fn precision(&self, ridge: f64) -> Precision {
-        let trace = self.trace();
-        if trace <= NO_TRACE {
-            return Precision::Identity;
-        }
-        let inverse = |matrix: &Array2<f64>, ridge: f64| {
-            let mut matrix = matrix.clone();
-            matrix.diag_mut().mapv_inplace(|x| x + ridge);
-            inverse(&matrix)
+        let Some(variance) = self.variance() else { return Precision::Identity };
+        let precision = match self {
+            Scatter::Primal(scatter) => inverse(scatter, variance, ridge).map(Precision::Primal),
+            Scatter::Dual { rows, gram } => inverse(gram, variance, ridge).map(|inner| Precision::Dual {
+                rows: rows.clone(),
+                inner: inner / variance,
+                ridge,
+            }),
         };
-        match self {
-            Scatter::Primal(scatter) => {
-                inverse(scatter, ridge * trace / scatter.nrows() as f64).map(Precision::Primal)
-            }
-            Scatter::Dual(rows, gram) => {
-                let ridge = ridge * trace / rows.ncols() as f64;
-                inverse(gram, ridge).map(|inner| Precision::Dual(rows.clone(), inner, ridge))
-            }
-        }
-        .unwrap_or(Precision::Identity)
+        precision.unwrap_or(Precision::Identity)
     }
 }
 
@@ -81,7 +74,7 @@ impl Precision {
     pub fn apply(&self, vectors: ArrayView2<f64>) -> Array2<f64> {
         match self {
             Precision::Primal(inverse) => product(vectors, inverse.view()),
-            Precision::Dual(rows, inner, ridge) => {
+            Precision::Dual { rows, inner, ridge } => {
                 let pulls = product(product(vectors, rows.view()).view(), inner.view());
                 (&vectors - &product(pulls.view(), rows.t())) / *ridge
             }
@@ -93,18 +86,22 @@ impl Precision {
     pub fn size(&self) -> usize {
         let elements = match self {
             Precision::Primal(inverse) => inverse.len(),
-            Precision::Dual(rows, inner, _) => rows.len() + inner.len(),
+            Precision::Dual { rows, inner, .. } => rows.len() + inner.len(),
             Precision::Identity => 0,
         };
         elements * size_of::<f64>()
     }
 }
 
-/// Of a symmetric matrix that is positive definite, which one with a ridge is; `None` of any other.
-fn inverse(matrix: &Array2<f64>) -> Option<Array2<f64>> {
+/// `(matrix / divisor + ridge I)^-1` of a symmetric matrix; `None` where that is not positive definite, which
+/// a covariance with a ridge is.
+fn inverse(matrix: &Array2<f64>, divisor: f64, ridge: f64) -> Option<Array2<f64>> {
     let size = matrix.nrows();
     // Row by row or column by column, a symmetric matrix is the same.
-    let columns = DMatrix::from_iterator(size, size, matrix.iter().copied());
+    let mut columns = DMatrix::from_iterator(size, size, matrix.iter().map(|x| x / divisor));
+    for i in 0..size {
+        columns[(i, i)] += ridge;
+    }
     let inverse = Cholesky::new(columns)?.inverse();
     Array2::from_shape_vec((size, size), inverse.as_slice().to_vec()).ok()
 }

@@ -35,6 +35,12 @@ pub fn unit(vector: &[f32]) -> Result<Vec<f32>, SupportError> {
     }
 }
 
+/// All of so many rows, or 4,096 of them, evenly spaced: the same rows always give the same constants.
+pub(crate) fn sample(total: usize) -> Vec<usize> {
+    let rows = total.min(SAMPLE_ROWS);
+    (0..rows).map(|i| i * total / rows).collect()
+}
+
 /// Categories with one unit zeroshot weight each and any number of unit support features.
 #[derive(Clone, Debug)]
 pub struct SupportSet {
@@ -98,11 +104,10 @@ impl SupportSet {
         self.offsets.partition_point(|&offset| offset <= row) - 1
     }
 
-    /// The rows that constants of all rows are taken from: all of them, or 4,096 evenly spaced ones. Rows are
-    /// sorted by category, so all categories are met, and the same table always gives the same constants.
-    pub fn sample(&self) -> Vec<usize> {
-        let rows = self.len().min(SAMPLE_ROWS);
-        (0..rows).map(|i| i * self.len() / rows).collect()
+    /// The rows that constants of all rows are taken from: see [`sample`]. They are sorted by category, so all
+    /// categories are met.
+    pub(crate) fn sample(&self) -> Vec<usize> {
+        sample(self.len())
     }
 
     /// M.

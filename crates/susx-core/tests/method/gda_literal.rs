@@ -8,7 +8,7 @@ use susx_core::sus::SupportSet;
 pub struct Literal {
     /// N x C.
     pub scores: Array2<f64>,
-    /// The part of the scores that is not the names', N x C.
+    /// The part of the scores that is the support's, N x C.
     pub discriminant: Array2<f64>,
     /// C.
     pub reliability: Vec<f64>,
@@ -27,25 +27,30 @@ fn softmax(row: &Array1<f64>, scale: f64) -> Array1<f64> {
     e / sum
 }
 
-/// The confidence of every support row: 1 if it is labelled.
-fn confidence(set: &SupportSet, cosines: &Array2<f64>) -> Vec<f64> {
+/// The scale at which the largest share is so large on average, over the rows that nobody has labelled, or
+/// all.
+fn scale_of(set: &SupportSet, cosines: &Array2<f64>, target: f64) -> f64 {
+    let unlabelled: Vec<usize> = (0..set.len()).filter(|&i| !set.labelled()[i]).collect();
+    let rows = if unlabelled.is_empty() { (0..set.len()).collect() } else { unlabelled };
     let largest = |scale: f64| {
-        let sum: f64 = cosines
-            .rows()
-            .into_iter()
-            .map(|row| softmax(&row.to_owned(), scale).fold(0.0f64, |a, &b| a.max(b)))
-            .sum();
-        sum / set.len() as f64
+        let shares = rows.iter().map(|&i| softmax(&cosines.row(i).to_owned(), scale));
+        shares.map(|shares| shares.fold(0.0f64, |a, &b| a.max(b))).sum::<f64>() / rows.len() as f64
     };
-    let (mut low, mut high) = (0.0, 1e6);
-    for _ in 0..200 {
-        let middle = 0.5 * (low + high);
-        if largest(middle) < 0.6 { low = middle } else { high = middle }
+    let (mut low, mut high) = (1e-2f64, 1e5f64);
+    for _ in 0..60 {
+        let middle = (low * high).sqrt();
+        if largest(middle) < target { low = middle } else { high = middle }
     }
+    high
+}
+
+/// The confidence of every support row: 1 if it is labelled.
+fn confidence(set: &SupportSet, cosines: &Array2<f64>, logit_scale: f32) -> Vec<f64> {
+    let scale = scale_of(set, cosines, 0.7).min(0.8 * f64::from(logit_scale));
     (0..set.len())
         .map(|i| match set.labelled()[i] {
             true => 1.0,
-            false => softmax(&cosines.row(i).to_owned(), high)[set.category_of(i)],
+            false => softmax(&cosines.row(i).to_owned(), scale)[set.category_of(i)],
         })
         .collect()
 }
@@ -92,21 +97,36 @@ fn centred(mut rows: Array2<f64>) -> Array2<f64> {
     rows
 }
 
-/// Of a support set that is not empty.
-pub fn literal(set: &SupportSet, queries: ArrayView2<f32>, logit_scale: f32, params: Params) -> Literal {
-    let (w, x, f) = (wide(set.zeroshot_weights()), wide(set.features()), wide(queries));
-    let (categories, dimensions) = w.dim();
-    let own: Vec<usize> = (0..set.len()).map(|i| set.category_of(i)).collect();
-    let support_cosines = x.dot(&w.t());
-    let conf = confidence(set, &support_cosines);
-    let total: f64 = conf.iter().sum();
+/// What is known of a support set before anything is asked.
+struct Fit {
+    x: Array2<f64>,
+    own: Vec<usize>,
+    conf: Vec<f64>,
+    /// The mean variance; 0 of rows that do not vary.
+    variance: f64,
+    ridge: f64,
+    gate: f64,
+    p: Array2<f64>,
+    mu: Array2<f64>,
+    mass: Vec<f64>,
+    reliability: Vec<f64>,
+    /// The spreads of the cosines and of the discriminant over the categories.
+    spreads: (f64, f64),
+}
 
-    let mut mu = Array2::<f64>::zeros((categories, dimensions));
-    let mut mass = vec![0.0; categories];
-    let mut reliability = vec![0.0; categories];
+/// The means of the rows but one (C x d), the sums of their confidences, and the reliabilities.
+fn means(
+    x: &Array2<f64>,
+    own: &[usize],
+    conf: &[f64],
+    categories: usize,
+    without: Option<usize>,
+) -> (Array2<f64>, Vec<f64>, Vec<f64>) {
+    let mut mu = Array2::<f64>::zeros((categories, x.ncols()));
+    let (mut mass, mut reliability) = (vec![0.0; categories], vec![0.0; categories]);
+    let every: Vec<usize> = (0..x.nrows()).filter(|&i| Some(i) != without).collect();
     for c in 0..categories {
-        let rows: Vec<usize> = (0..set.len()).filter(|&i| own[i] == c).collect();
-        let every: Vec<usize> = (0..set.len()).collect();
+        let rows: Vec<usize> = every.iter().copied().filter(|&i| own[i] == c).collect();
         let these = if rows.is_empty() { &every } else { &rows };
         let sum: f64 = these.iter().map(|&i| conf[i]).sum();
         for &i in these {
@@ -116,8 +136,20 @@ pub fn literal(set: &SupportSet, queries: ArrayView2<f32>, logit_scale: f32, par
         let n = rows.len() as f64;
         reliability[c] = if rows.is_empty() { 0.0 } else { mass[c] / n * n / (n + 4.0) };
     }
+    (mu, mass, reliability)
+}
+
+/// `sum of conf (x - mu) (x - mu)^T` of the rows but one.
+fn scatter(
+    x: &Array2<f64>,
+    own: &[usize],
+    conf: &[f64],
+    mu: &Array2<f64>,
+    without: Option<usize>,
+) -> Array2<f64> {
+    let dimensions = x.ncols();
     let mut scatter = Array2::<f64>::zeros((dimensions, dimensions));
-    for i in 0..set.len() {
+    for i in (0..x.nrows()).filter(|&i| Some(i) != without) {
         let apart = &x.row(i) - &mu.row(own[i]);
         for a in 0..dimensions {
             for b in 0..dimensions {
@@ -125,44 +157,120 @@ pub fn literal(set: &SupportSet, queries: ArrayView2<f32>, logit_scale: f32, par
             }
         }
     }
-    scatter /= (total - categories as f64).max(0.2 * total);
-    let trace = scatter.diag().sum();
-    // Without any scatter the categories are told apart by their means alone.
-    let p = if trace < 1e-12 {
-        Array2::eye(dimensions)
-    } else {
-        let ridge = f64::from(params.ridge) * trace / dimensions as f64;
-        inverse(&(&scatter + &(Array2::<f64>::eye(dimensions) * ridge)))
-    };
-    let own_g = |rows: &Array2<f64>| {
-        Array2::from_shape_fn((rows.nrows(), categories), |(n, c)| {
-            let pull = p.dot(&mu.row(c));
-            rows.row(n).dot(&pull) - 0.5 * mu.row(c).dot(&pull)
-        })
-    };
-    let support_g = own_g(&x);
-    let mut ratio = spread(&support_cosines) / spread(&support_g);
-    if spread(&support_g) < 1e-9 {
-        ratio = 0.0;
-        reliability.fill(0.0);
+    scatter
+}
+
+/// `x . P mu_c - mu_c . P mu_c / 2`, n x C.
+fn discriminant(rows: &Array2<f64>, p: &Array2<f64>, mu: &Array2<f64>) -> Array2<f64> {
+    let pulls = mu.dot(&p.t());
+    let mut g = rows.dot(&pulls.t());
+    for ((_, c), g) in g.indexed_iter_mut() {
+        *g -= 0.5 * mu.row(c).dot(&pulls.row(c));
     }
-    let z = centred(f.dot(&w.t()));
-    let raw = own_g(&f);
-    let g = centred(raw.clone()) * ratio;
-    let (scale, lambda) = (f64::from(logit_scale), f64::from(params.lambda));
-    let part = |n: usize, c: usize| scale / (1.0 + lambda) * lambda * reliability[c] * g[(n, c)];
-    let discriminant = Array2::from_shape_fn(z.dim(), |(n, c)| part(n, c));
+    g
+}
+
+/// `(S / variance + ridge)^-1`, or without variance its limit.
+fn precision(scatter: &Array2<f64>, variance: f64, ridge: f64) -> Array2<f64> {
+    let identity = Array2::<f64>::eye(scatter.nrows());
+    if variance == 0.0 { identity / ridge } else { inverse(&(scatter / variance + identity * ridge)) }
+}
+
+impl Fit {
+    fn new(set: &SupportSet, logit_scale: f32, params: Params) -> Fit {
+        let (w, x) = (wide(set.zeroshot_weights()), wide(set.features()));
+        let (categories, dimensions) = w.dim();
+        let own: Vec<usize> = (0..set.len()).map(|i| set.category_of(i)).collect();
+        let cosines = x.dot(&w.t());
+        let conf = confidence(set, &cosines, logit_scale);
+        let (mu, mass, reliability) = means(&x, &own, &conf, categories, None);
+        let scatter = scatter(&x, &own, &conf, &mu, None);
+        let trace = scatter.diag().sum() / dimensions as f64;
+        let variance = if trace <= 1e-12 { 0.0 } else { trace };
+        let ridge = f64::from(params.ridge);
+        let p = precision(&scatter, variance, ridge);
+        let spreads = (spread(&cosines), spread(&discriminant(&x, &p, &mu)));
+        let gate = scale_of(set, &cosines, 0.9);
+        Fit { x, own, conf, variance, ridge, gate, p, mu, mass, reliability, spreads }
+    }
+
+    /// `r`, of a query with these cosines and categories of these reliabilities.
+    fn trust(&self, cosines: &Array1<f64>, reliability: &[f64]) -> f64 {
+        softmax(cosines, self.gate).iter().zip(reliability).map(|(p, r)| p * r).sum()
+    }
+}
+
+/// Of a support set that is not empty. `None` where it tells nothing apart.
+pub fn literal(
+    set: &SupportSet,
+    queries: ArrayView2<f32>,
+    logit_scale: f32,
+    params: Params,
+) -> Option<Literal> {
+    let fit = Fit::new(set, logit_scale, params);
+    let (sigma_z, sigma_g) = fit.spreads;
+    if sigma_z <= 1e-12 || sigma_g <= 1e-12 {
+        return None;
+    }
+    let (w, f) = (wide(set.zeroshot_weights()), wide(queries));
+    let (lambda, rel) = (f64::from(params.lambda), &fit.reliability);
+    let trust = |rows: &Array2<f64>| -> Vec<f64> {
+        rows.rows().into_iter().map(|row| fit.trust(&row.to_owned(), rel)).collect()
+    };
+    let support_trust = trust(&fit.x.dot(&w.t()));
+    let k = 1.0 + lambda * support_trust.iter().sum::<f64>() / set.len() as f64;
+    let s = f.dot(&w.t());
+    let r = trust(&s);
+    let z = centred(s) / sigma_z;
+    let raw = discriminant(&f, &fit.p, &fit.mu);
+    let g = centred(raw.clone()) / sigma_g;
+    let factor = f64::from(logit_scale) * sigma_z / k;
     let scores = Array2::from_shape_fn(z.dim(), |(n, c)| {
-        let (r, z) = (reliability[c], z[(n, c)]);
-        scale / (1.0 + lambda) * (z + lambda * (r * g[(n, c)] + (1.0 - r) * z))
+        factor * (z[(n, c)] + lambda * r[n] * (rel[c] * g[(n, c)] + (1.0 - rel[c]) * z[(n, c)]))
     });
+    let of_support = Array2::from_shape_fn(z.dim(), |(n, c)| factor * lambda * r[n] * rel[c] * g[(n, c)]);
     let contributions = Array2::from_shape_fn((f.nrows(), set.len()), |(n, i)| {
-        let c = own[i];
-        let pull = p.dot(&x.row(i));
-        let own = f.row(n).dot(&pull) - 0.5 * mu.row(c).dot(&pull);
-        let mean = raw.row(n).sum() / categories as f64;
-        let share = conf[i] / mass[c];
-        scale / (1.0 + lambda) * lambda * reliability[c] * ratio * share * (own - mean)
+        let c = fit.own[i];
+        let pull = fit.p.dot(&fit.x.row(i));
+        let own = f.row(n).dot(&pull) - 0.5 * fit.mu.row(c).dot(&pull);
+        let mean = raw.row(n).sum() / raw.ncols() as f64;
+        factor * lambda * r[n] * rel[c] * fit.conf[i] / fit.mass[c] * (own - mean) / sigma_g
     });
-    Literal { scores, discriminant, reliability, contributions }
+    Some(Literal { discriminant: of_support, scores, reliability: fit.reliability, contributions })
+}
+
+/// The scores of every support row (M x C), but for their factor, by the fit without it, with the scales of the
+/// confidences, the mean variance and the spreads of the fit with it.
+pub fn leave_one_out(set: &SupportSet, logit_scale: f32, params: Params) -> Array2<f64> {
+    let fit = Fit::new(set, logit_scale, params);
+    let cosines = fit.x.dot(&wide(set.zeroshot_weights()).t());
+    let (sigma_z, sigma_g) = fit.spreads;
+    let categories = cosines.ncols();
+    let lambda = f64::from(params.lambda);
+    let mut scores = Array2::zeros(cosines.dim());
+    for i in 0..set.len() {
+        let (mut mu, mass, reliability) = means(&fit.x, &fit.own, &fit.conf, categories, Some(i));
+        let p = precision(&scatter(&fit.x, &fit.own, &fit.conf, &mu, Some(i)), fit.variance, fit.ridge);
+        // The categories that had no rows keep their mean.
+        for c in (0..categories).filter(|&c| fit.mass[c] == 0.0) {
+            mu.row_mut(c).assign(&fit.mu.row(c));
+        }
+        let row = fit.x.slice(ndarray::s![i..i + 1, ..]).to_owned();
+        let mut g = discriminant(&row, &p, &mu);
+        let own = fit.own[i];
+        if mass[own] == 0.0 {
+            // It is worth what the others are on average.
+            let others: f64 = (0..categories).filter(|&c| c != own).map(|c| g[(0, c)]).sum();
+            g[(0, own)] = others / (categories - 1) as f64;
+        }
+        let g = centred(g) / sigma_g;
+        let s = cosines.row(i).to_owned();
+        let z = centred(s.clone().insert_axis(ndarray::Axis(0))) / sigma_z;
+        let r = fit.trust(&s, &reliability);
+        for c in 0..categories {
+            let rel = reliability[c];
+            scores[(i, c)] = z[(0, c)] + lambda * r * (rel * g[(0, c)] + (1.0 - rel) * z[(0, c)]);
+        }
+    }
+    scores
 }

@@ -77,13 +77,14 @@ fn build_support_set(
     });
     catalog::delete_support(classifier, "retrieved")?;
     let copied = pool.copy(classifier, chosen.collect())?;
-    let reliability = gda::reliability(&fitted::changed_support_set(classifier)?, logit_scale);
+    let support_set = fitted::changed_support_set(classifier)?;
+    let reliability = gda::reliability(&support_set, logit_scale);
     let rows: Vec<Row> = summary(&support_set, copied)
         .into_iter()
         .zip(reliability)
         .map(|((category, images, similarity), reliability)| (category, images, similarity, reliability))
         .collect();
-    warn_of_absent(&rows, per_class);
+    warn_of_absent(&support_set, &rows);
     Ok(TableIterator::new(rows))
 }
 
@@ -229,11 +230,14 @@ fn ask_the_index(
 }
 
 /// Names the categories that the pool seems to show nothing of.
-fn warn_of_absent(rows: &[Row], per_class: usize) {
+fn warn_of_absent(support_set: &SupportSet, rows: &[Row]) {
     let absent: Vec<String> = rows
         .iter()
-        .filter(|(_, images, _, reliability)| *images == 0 || gda::looks_absent(*reliability, per_class))
-        .map(|(category, images, _, reliability)| match images {
+        .enumerate()
+        .filter(|&(c, &(_, images, _, reliability))| {
+            images == 0 || gda::looks_absent(reliability, support_set.rows(c).len())
+        })
+        .map(|(_, (category, images, _, reliability))| match images {
             0 => format!("{category} (no image)"),
             images => format!("{category} ({images} images, reliability {reliability:.2})"),
         })

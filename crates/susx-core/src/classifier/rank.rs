@@ -65,11 +65,7 @@ impl Classifier {
     /// The logits, and how far rounding can move two logits of each row towards each other.
     fn logits_and_slack(&self, queries: ArrayView2<f32>, method: Method) -> (Array2<f32>, Vec<f32>) {
         match self.answering(method) {
-            Answering::Gda(gda) => {
-                let logits = gda.logits(queries);
-                let slack = logits.rows().into_iter().map(|row| gda.slack(row)).collect();
-                (logits, slack)
-            }
+            Answering::Gda(gda) => gda.logits_and_slack(queries),
             Answering::TipX(method) => {
                 let terms = self.tip_x().terms(queries, method);
                 let slack = (0..queries.nrows()).map(|row| self.tip_x().slack(&terms, row)).collect();

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::Params;
 use super::discriminant::Discriminant;
 use super::moments::Moments;
-use crate::linalg::{exp, product, sum};
+use crate::linalg::{exp, product, range, sum};
 use crate::sus::SupportSet;
 
 /// What scores are made of, so that neither the support set nor the names are needed any more.
@@ -23,8 +23,9 @@ pub struct Gda {
     lambda: f32,
     /// `logit_scale / k`.
     factor: f32,
-    /// The length of the longest of the discriminants' maps.
+    /// The length of the longest of the discriminants' maps, and the largest bias.
     longest: f32,
+    largest_bias: f32,
 }
 
 /// One query before its score is summed.
@@ -45,15 +46,18 @@ impl Gda {
         let discriminant = Discriminant::fit(support_set, &moments, params.ridge.into())?;
         let maps = (&discriminant.weights * discriminant.scale).mapv(|x| x as f32);
         let longest = maps.rows().into_iter().map(|w| w.dot(&w).sqrt()).fold(0.0, f32::max);
+        let bias = (discriminant.bias * discriminant.scale).mapv(|x| x as f32);
+        let largest_bias = bias.iter().fold(0.0f32, |most, x| most.max(x.abs()));
         let mut gda = Gda {
             // Both have d columns.
             maps: concatenate(Axis(0), &[support_set.zeroshot_weights(), maps.view()]).ok()?,
-            bias: (discriminant.bias * discriminant.scale).mapv(|x| x as f32),
+            bias,
             reliability: moments.reliability.iter().map(|&r| r as f32).collect(),
             gate: moments.confidence.gate as f32,
             lambda: params.lambda,
             factor: logit_scale,
             longest,
+            largest_bias,
         };
         gda.factor = logit_scale / gda.sharpness(support_set);
         Some(gda)
@@ -80,15 +84,22 @@ impl Gda {
 
     /// The logits (N x C) of unit queries (N x d). O(N C d).
     pub fn logits(&self, queries: ArrayView2<f32>) -> Array2<f32> {
+        self.logits_and_slack(queries).0
+    }
+
+    /// The logits, and how far rounding can move two logits of each row towards each other.
+    pub(crate) fn logits_and_slack(&self, queries: ArrayView2<f32>) -> (Array2<f32>, Vec<f32>) {
         let products = product(queries, self.maps.view());
         let mut logits = Array2::zeros((queries.nrows(), self.categories()));
+        let mut slack = Vec::with_capacity(queries.nrows());
         for (products, mut logits) in products.rows().into_iter().zip(logits.rows_mut()) {
             let parts = self.parts(products);
             for (c, logit) in logits.iter_mut().enumerate() {
                 *logit = self.of_names(&parts, c) + self.of_support(&parts, c);
             }
+            slack.push(self.slack(&parts, logits.view()));
         }
-        logits
+        (logits, slack)
     }
 
     /// The parts of one query, of its products with all maps (2C).
@@ -126,16 +137,24 @@ impl Gda {
         product(query, self.maps.view())
     }
 
-    /// How far rounding can move two logits of a row towards each other: a product by `d` roundings at worst,
-    /// and the say by what that does to the shares.
-    pub(crate) fn slack(&self, logits: ArrayView1<f32>) -> f32 {
-        let cosine = self.maps.ncols() as f32 * f32::EPSILON;
-        // The parts that the say multiplies are at most so large.
-        let most = 2.0 + self.longest + self.bias.iter().fold(0.0f32, |most, x| most.max(x.abs()));
-        let parts = 1.0 + self.lambda * (1.0 + self.longest);
-        let say = self.lambda * 2.0 * self.gate * most;
-        let size = logits.iter().fold(self.factor * (1.0 + self.lambda) * most, |size, x| size.max(x.abs()));
-        2.0 * self.factor * cosine * (parts + say) + 8.0 * f32::EPSILON * size
+    /// A product is off by `d` roundings at worst. That moves the parts of a logit and, through the softmax, the
+    /// support's say, which weighs the same for all categories: of two logits that are nearly equal it moves the
+    /// difference by no more than the names differ, times its own relative error.
+    fn slack(&self, parts: &Parts, logits: ArrayView1<f32>) -> f32 {
+        let product = self.maps.ncols() as f32 * f32::EPSILON;
+        let of_parts = 2.0 * product * (2.0 * (1.0 + self.lambda) + self.lambda * self.longest);
+        let of_say = if parts.say > 0.0 {
+            let names = range(&parts.names);
+            let rest: Vec<f32> =
+                logits.iter().zip(&parts.names).map(|(logit, name)| logit / self.factor - name).collect();
+            let rest = range(&rest);
+            let spread = (1.1 * (names.1 - names.0)).min(rest.1 - rest.0);
+            self.lambda * 2.0 * self.gate * product / parts.say * spread
+        } else {
+            0.0
+        };
+        let size = 2.0 + self.longest + self.largest_bias;
+        self.factor * (of_parts + of_say + 8.0 * f32::EPSILON * (1.0 + self.lambda) * size)
     }
 
     /// Bytes on the heap.

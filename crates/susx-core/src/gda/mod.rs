@@ -3,8 +3,7 @@
 //! trusted: what it takes to work on support images that nobody has labelled.
 //!
 //! With `s_c` the cosine of a query to the name of category `c`, `x_i` the support rows and `a_i` their
-//! confidences, each category is a Gaussian about its weighted mean, all with one
-//! covariance:
+//! confidences, each category is a Gaussian about its weighted mean, all with one covariance:
 //!
 //! ```text
 //! mu_c = sum over i in c of a_i x_i / sum of a_i          S = sum of a_i (x_i - mu)(x_i - mu)^T

@@ -12,9 +12,7 @@ const BLOCK: usize = 1024;
 const DOUBT: f64 = 4.0;
 /// A category whose rows weigh less is one without rows.
 const NO_MASS: f64 = 1e-9;
-
-/// A category looks absent from a pool if its support can be trusted less than this share of the most that so
-/// many images can be.
+/// A category looks absent from a pool if the names are less sure of its images, on average.
 const ABSENT: f64 = 1.0 / 3.0;
 
 /// What the discriminant knows of a support set before its ridge.
@@ -49,7 +47,7 @@ impl Moments {
             }
             overall += &sum;
         }
-        overall /= mass.iter().sum::<f64>();
+        overall /= mass.iter().sum::<f64>().max(NO_MASS);
         for (mut mean, &mass) in means.rows_mut().into_iter().zip(&mass) {
             if mass < NO_MASS {
                 mean.assign(&overall);
@@ -98,7 +96,7 @@ pub fn reliability(support_set: &SupportSet, logit_scale: f32) -> Vec<f32> {
     categories.map(of_category).collect()
 }
 
-/// Whether a category looks as if nothing in the pool shows it, of which so many images were asked for.
-pub fn looks_absent(reliability: f32, asked_for: usize) -> bool {
-    f64::from(reliability) < ABSENT * reliable(asked_for as f64, asked_for)
+/// Whether a category with so many support images looks as if none of them shows it.
+pub fn looks_absent(reliability: f32, count: usize) -> bool {
+    count == 0 || f64::from(reliability) < ABSENT * reliable(count as f64, count)
 }

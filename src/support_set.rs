@@ -56,7 +56,7 @@ fn build_support_set(
     let per_class = Error::at_least_one(Error::required(per_class, "per_class")?, "per_class")?;
     classifier.open_for_reading()?;
     let mut progress = Progress::start(Command::BuildSupportSet, classifier);
-    let logit_scale = catalog::settings(classifier)?.params.logit_scale;
+    let settings = catalog::settings(classifier)?;
     let pool = Pool::open(pool, embedding_column, image_column, key_column)?;
     let support_set = fitted::support_set(classifier)?;
     let prompts = Prompts::read(classifier, &support_set, prompting)?;
@@ -78,7 +78,7 @@ fn build_support_set(
     catalog::delete_support(classifier, "retrieved")?;
     let copied = pool.copy(classifier, chosen.collect())?;
     let support_set = fitted::changed_support_set(classifier)?;
-    let reliability = gda::reliability(&support_set, logit_scale);
+    let reliability = gda::reliability(&support_set, settings.params.logit_scale, settings.gda);
     let rows: Vec<Row> = summary(&support_set, copied)
         .into_iter()
         .zip(reliability)

@@ -37,7 +37,7 @@ def test_starting_values(sql, model, who):
     assert (found_model, method) == (model, None)
     expected = documented(who)
     assert numbers == pytest.approx(
-        [*(expected[name] for name in ("alpha", "beta", "gamma", "temperature", "logit_scale")), 3, 3]
+        [*(expected[name] for name in ("alpha", "beta", "gamma", "temperature", "logit_scale")), 2, 3]
     )
 
 

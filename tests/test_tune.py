@@ -77,7 +77,7 @@ def test_what_is_stored_is_what_evaluate_finds(sql, caltech):
     assert sql.one(accuracy, QUERY, "zero-shot") == pytest.approx(zero_shot, abs=1e-12)
 
 
-LAMBDA = (3, 2, 5, 1, 8, 0.5, 16, 0.25, 32, 0)
+LAMBDA = (2, 3, 1, 5, 0.5, 8, 0.25, 16, 32, 0)
 RIDGE = (3, 1, 10, 0.3, 30)
 TUNE_GDA = "SELECT lambda, ridge, gda, tip_x, zero_shot, n, method FROM susx.tune({})"
 SETTINGS_GDA = "SELECT lambda, ridge, method FROM susx.classifier WHERE classifier = %s::regclass"

@@ -2,7 +2,7 @@
 
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 
-use super::moments::Moments;
+use super::moments::Sums;
 use super::precision::Precision;
 use crate::linalg::product;
 use crate::sus::SupportSet;
@@ -24,29 +24,35 @@ pub(super) struct Discriminant {
     /// What brings `g` into the range of the cosines: the ratio of their spreads over the categories, each
     /// the mean over the support rows.
     pub scale: f64,
+    /// The spread of the cosines.
+    pub range: f64,
 }
 
 impl Discriminant {
-    /// `None` where it, or the names, tell no two categories apart.
-    /// O(C d min(M, d) + min(M, d)^3 + min(M, 4096) C d).
-    pub fn fit(support_set: &SupportSet, moments: &Moments, ridge: f64) -> Option<Self> {
-        let precision = moments.scatter.precision(ridge);
-        let mut weights = precision.apply(moments.means.view());
+    /// As it is, with a scale of 1. O(C d min(M, d) + min(M, d)^3).
+    pub fn of(sums: &Sums, ridge: f64) -> Self {
+        let precision = sums.scatter.precision(ridge);
+        let mut weights = precision.apply(sums.means.view());
         let mut bias = Array1::from_iter(
-            weights.rows().into_iter().zip(moments.means.rows()).map(|(w, mean)| -0.5 * w.dot(&mean)),
+            weights.rows().into_iter().zip(sums.means.rows()).map(|(w, mean)| -0.5 * w.dot(&mean)),
         );
         let categories = bias.len() as f64;
         let (mean_weight, mean_bias) = (weights.sum_axis(Axis(0)) / categories, bias.sum() / categories);
         weights -= &mean_weight;
         bias -= mean_bias;
+        Discriminant { precision, weights, bias, mean_weight, mean_bias, scale: 1.0, range: 1.0 }
+    }
 
+    /// In the range of the cosines; `None` where it, or the names, tell no two categories apart. As
+    /// [`of`](Self::of), and O(min(M, 4096) C d).
+    pub fn fit(support_set: &SupportSet, sums: &Sums, ridge: f64) -> Option<Self> {
+        let discriminant = Self::of(sums, ridge);
         let sample = support_set.features().select(Axis(0), &support_set.sample()).mapv(f64::from);
         let names = support_set.zeroshot_weights().mapv(f64::from);
-        let of_names = mean_spread(product(sample.view(), names.view()));
-        let own = mean_spread(product(sample.view(), weights.view()) + &bias);
-        let is_flat = own <= NO_SPREAD || of_names <= NO_SPREAD;
-        let scale = of_names / own;
-        (!is_flat).then_some(Discriminant { precision, weights, bias, mean_weight, mean_bias, scale })
+        let range = mean_spread(product(sample.view(), names.view()));
+        let own = mean_spread(discriminant.scaled(sample.view()));
+        let is_flat = own <= NO_SPREAD || range <= NO_SPREAD;
+        (!is_flat).then_some(Discriminant { scale: range / own, range, ..discriminant })
     }
 
     /// `g_c` in the range of the cosines, n x C, of queries n x d.

@@ -20,13 +20,13 @@ pub struct Influence {
 impl Influence {
     /// As [`Gda::fit`].
     pub fn fit(support_set: &SupportSet, logit_scale: f32, params: Params) -> Option<Self> {
-        let moments = Moments::of(support_set, logit_scale);
-        let share = |(row, confidence): (usize, &f64)| match moments.mass[support_set.category_of(row)] {
-            mass if mass > 0.0 => confidence / mass,
+        let Moments { sums, .. } = Moments::of(support_set, logit_scale, params.ridge.into());
+        let share = |(row, weight): (usize, &f64)| match sums.mass[support_set.category_of(row)] {
+            mass if mass > 0.0 => weight / mass,
             _ => 0.0,
         };
-        let shares = moments.confidence.rows.iter().enumerate().map(share).collect();
-        let discriminant = Discriminant::fit(support_set, &moments, params.ridge.into())?;
+        let shares = sums.weights.iter().enumerate().map(share).collect();
+        let discriminant = Discriminant::fit(support_set, &sums, params.ridge.into())?;
         Some(Influence { discriminant, shares })
     }
 

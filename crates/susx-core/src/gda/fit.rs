@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::Params;
 use super::discriminant::Discriminant;
 use super::moments::Moments;
+use super::params::sureness;
 use crate::linalg::{exp, product, range, sum};
 use crate::sus::SupportSet;
 
@@ -20,6 +21,7 @@ pub struct Gda {
     reliability: Vec<f32>,
     /// The scale of the cosines for the softmax that says which categories a query may be of.
     gate: f32,
+    /// As it counts here.
     lambda: f32,
     /// `logit_scale / k`.
     factor: f32,
@@ -42,19 +44,19 @@ impl Gda {
     /// Of a support set that is not empty, in float64; `None` where it, or the names, tell no two categories
     /// apart. O(M C d + M d min(M, d) + min(M, d)^3).
     pub fn fit(support_set: &SupportSet, logit_scale: f32, params: Params) -> Option<Self> {
-        let moments = Moments::of(support_set, logit_scale);
-        let discriminant = Discriminant::fit(support_set, &moments, params.ridge.into())?;
+        let moments = Moments::of(support_set, logit_scale, params.ridge.into());
+        let discriminant = Discriminant::fit(support_set, &moments.sums, params.ridge.into())?;
         let maps = (&discriminant.weights * discriminant.scale).mapv(|x| x as f32);
         let longest = maps.rows().into_iter().map(|w| w.dot(&w).sqrt()).fold(0.0, f32::max);
-        let bias = (discriminant.bias * discriminant.scale).mapv(|x| x as f32);
+        let bias = (&discriminant.bias * discriminant.scale).mapv(|x| x as f32);
         let largest_bias = bias.iter().fold(0.0f32, |most, x| most.max(x.abs()));
         let mut gda = Gda {
             // Both have d columns.
             maps: concatenate(Axis(0), &[support_set.zeroshot_weights(), maps.view()]).ok()?,
             bias,
             reliability: moments.reliability.iter().map(|&r| r as f32).collect(),
-            gate: moments.confidence.gate as f32,
-            lambda: params.lambda,
+            gate: moments.gate as f32,
+            lambda: params.lambda * sureness(logit_scale, discriminant.range) as f32,
             factor: logit_scale,
             longest,
             largest_bias,

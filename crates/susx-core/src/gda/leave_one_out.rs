@@ -5,12 +5,9 @@ use std::ops::Range;
 use ndarray::{Array2, ArrayView2};
 
 use super::discriminant::Discriminant;
-use super::moments::Moments;
+use super::moments::Sums;
 use super::tune::centred;
 use crate::linalg::product;
-
-/// A category whose other rows have less than this share of its weight is as good as without them.
-const NOTHING_LEFT: f64 = 1e-9;
 
 impl Discriminant {
     /// `g` in the range of the cosines (n x C) of some support rows (n x d) of the categories `truth` (n), each
@@ -22,12 +19,12 @@ impl Discriminant {
     /// A category that was only this row is worth the mean of the others.
     pub fn without(
         &self,
-        moments: &Moments,
+        sums: &Sums,
         features: ArrayView2<f64>,
         rows: Range<usize>,
         truth: &[usize],
     ) -> Array2<f64> {
-        let (means, variance) = (moments.means.view(), moments.scatter.variance());
+        let (means, variance) = (sums.means.view(), sums.scatter.variance());
         let mut own = self.precision.apply(features);
         let mut g = product(own.view(), means);
         // P v, with v the row less its category's mean.
@@ -37,12 +34,12 @@ impl Discriminant {
         }
         let across = product(own.view(), means);
         for (place, (row, &c)) in rows.zip(truth).enumerate() {
-            let (weight, mass) = (moments.confidence.rows[row], moments.mass[c]);
+            let (weight, mass) = (sums.weights[row], sums.mass[c]);
             let left = mass - weight;
             let along = features.row(place).dot(&own.row(place));
             // v . P v, and what Sherman and Morrison make of it.
             let spread = along - across[(place, c)];
-            let has_others = left > NOTHING_LEFT * mass;
+            let has_others = sums.has_others(row, c);
             let lost = match variance {
                 Some(variance) if has_others => weight * mass / (left * variance),
                 _ => 0.0,

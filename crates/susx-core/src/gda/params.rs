@@ -7,7 +7,8 @@ use crate::tip_x::ParamError;
 /// The numbers of the formula.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Params {
-    /// Weight of the discriminant beside the names', at least 0.
+    /// Weight of the discriminant beside the names, at least 0; it counts for more, or less, where the names are
+    /// less, or more, sure than usual.
     pub lambda: f32,
     /// What is added to the covariance's diagonal, as a multiple of its mean; above 0.
     pub ridge: f32,
@@ -27,10 +28,21 @@ impl Params {
     }
 }
 
+/// The spread of a row's logits by the names, over the categories, at which lambda counts as it is.
+const USUAL_RANGE: f64 = 2.0;
+/// The most that lambda is multiplied with.
+const MOST: f64 = 4.0;
+
+/// What lambda is multiplied with where the names' cosines have this spread: names that are less sure than usual
+/// have less to say beside the support set. Never 0.
+pub(super) fn sureness(logit_scale: f32, range: f64) -> f64 {
+    (USUAL_RANGE / (f64::from(logit_scale) * range)).powi(2).min(MOST)
+}
+
 impl Default for Params {
     /// The starting values; docs/methods.md tells how they were chosen.
     fn default() -> Self {
-        Params { lambda: 3.0, ridge: 3.0 }
+        Params { lambda: 2.0, ridge: 3.0 }
     }
 }
 

@@ -7,6 +7,7 @@ use ndarray::{Array2, ArrayView1, ArrayView2, s};
 use super::Params;
 use super::discriminant::Discriminant;
 use super::moments::Moments;
+use super::params::sureness;
 use crate::linalg::product;
 use crate::sus::SupportSet;
 
@@ -21,7 +22,7 @@ impl Grid {
     /// What is worth trying, the starting values first, and 0 for lambda, which is the names alone.
     pub fn standard() -> Self {
         Grid {
-            lambda: vec![3.0, 2.0, 5.0, 1.0, 8.0, 0.5, 16.0, 0.25, 32.0, 0.0],
+            lambda: vec![2.0, 3.0, 1.0, 5.0, 0.5, 8.0, 0.25, 16.0, 32.0, 0.0],
             ridge: vec![3.0, 1.0, 10.0, 0.3, 30.0],
         }
     }
@@ -43,8 +44,9 @@ pub struct Tuned {
 pub struct Search<'a> {
     support_set: &'a SupportSet,
     grid: Grid,
-    moments: Moments,
+    logit_scale: f32,
     /// One per ridge.
+    moments: Vec<Moments>,
     fits: Vec<Option<Discriminant>>,
     /// Per ridge and lambda.
     right: Vec<u32>,
@@ -53,22 +55,24 @@ pub struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    /// On a support set that is not empty. O(M C d + M d min(M, d)), and O(min(M, d)^3) for every ridge.
+    /// On a support set that is not empty. O(M d (C + min(M, d)) + min(M, d)^3) for every ridge.
     pub fn new(support_set: &'a SupportSet, logit_scale: f32, grid: Grid) -> Self {
-        let moments = Moments::of(support_set, logit_scale);
-        let fit = |&ridge: &f32| Discriminant::fit(support_set, &moments, ridge.into());
-        let fits = grid.ridge.iter().map(fit).collect();
+        let of = |&ridge: &f32| Moments::of(support_set, logit_scale, ridge.into());
+        let moments: Vec<Moments> = grid.ridge.iter().map(of).collect();
+        let fit =
+            |(moments, &ridge): (&Moments, &f32)| Discriminant::fit(support_set, &moments.sums, ridge.into());
+        let fits = moments.iter().zip(&grid.ridge).map(fit).collect();
         let right = vec![0; grid.ridge.len() * grid.lambda.len()];
-        Search { support_set, grid, moments, fits, right, zero_shot: 0, rows: 0 }
+        Search { support_set, grid, logit_scale, moments, fits, right, zero_shot: 0, rows: 0 }
     }
 
     /// Adds unit queries (n x d) and the categories that would be right, n. O(n C d) for every ridge.
     pub fn add(&mut self, queries: ArrayView2<f32>, truth: &[usize]) {
         let cosines = self.cosines(queries, truth);
         let queries = queries.mapv(f64::from);
-        let reliability = self.moments.reliability.clone();
         for place in 0..self.fits.len() {
             let g = self.fits[place].as_ref().map(|fit| fit.scaled(queries.view()));
+            let reliability = self.moments[place].reliability.clone();
             self.count(place, &cosines, g, |_, c| reliability[c], truth);
         }
     }
@@ -80,16 +84,16 @@ impl<'a> Search<'a> {
         let features = self.support_set.features().slice_move(s![rows.clone(), ..]);
         let cosines = self.cosines(features, &truth);
         let features = features.mapv(f64::from);
-        let without = |place: usize| {
-            let (row, c) = (rows.start + place, truth[place]);
-            self.moments.reliability_without(row, c, self.support_set.rows(c).len())
-        };
-        let own: Vec<f64> = (0..truth.len()).map(without).collect();
-        let all = self.moments.reliability.clone();
         for place in 0..self.fits.len() {
+            let moments = &self.moments[place];
+            let without = |(row, &c): (usize, &usize)| {
+                moments.reliability_without(row, c, self.support_set.rows(c).len())
+            };
+            let own: Vec<f64> = rows.clone().zip(&truth).map(without).collect();
+            let all = moments.reliability.clone();
             let g = self.fits[place]
                 .as_ref()
-                .map(|fit| fit.without(&self.moments, features.view(), rows.clone(), &truth));
+                .map(|fit| fit.without(&moments.sums, features.view(), rows.clone(), &truth));
             let reliability = |row: usize, c: usize| if c == truth[row] { own[row] } else { all[c] };
             self.count(place, &cosines, g, reliability, &truth);
         }
@@ -114,9 +118,10 @@ impl<'a> Search<'a> {
         truth: &[usize],
     ) {
         let names = centred(cosines.clone());
+        let sureness = self.fits[ridge].as_ref().map_or(1.0, |fit| sureness(self.logit_scale, fit.range));
         let mut gated = g.unwrap_or_else(|| names.clone());
         for (row, mut gated) in gated.rows_mut().into_iter().enumerate() {
-            let say = self.say(cosines.row(row), |c| reliability(row, c));
+            let say = sureness * say(cosines.row(row), self.moments[ridge].gate, |c| reliability(row, c));
             for (c, g) in gated.iter_mut().enumerate() {
                 let r = reliability(row, c);
                 *g = say * (r * *g + (1.0 - r) * names[(row, c)]);
@@ -127,18 +132,6 @@ impl<'a> Search<'a> {
         for (count, &lambda) in counts.iter_mut().zip(&self.grid.lambda) {
             *count += right(&(&names + &(&gated * f64::from(lambda))), truth);
         }
-    }
-
-    /// `r`: the mean reliability of the categories that a query may be of.
-    fn say(&self, cosines: ArrayView1<f64>, reliability: impl Fn(usize) -> f64) -> f64 {
-        let largest = cosines.fold(f64::NEG_INFINITY, |a, &b| a.max(b));
-        let (mut all, mut trusted) = (0.0, 0.0);
-        for (c, cosine) in cosines.iter().enumerate() {
-            let share = (self.moments.confidence.gate * (cosine - largest)).exp();
-            all += share;
-            trusted += share * reliability(c);
-        }
-        trusted / all
     }
 
     /// Every pair of the grid, ridge by ridge: the pair, and the rows that are right with it.
@@ -157,6 +150,18 @@ impl<'a> Search<'a> {
         let (params, gda) = first.filter(|_| self.rows > 0)?;
         Some(Tuned { params, rows: self.rows, zero_shot: self.zero_shot, gda })
     }
+}
+
+/// `r`: the mean reliability of the categories that a query may be of.
+fn say(cosines: ArrayView1<f64>, gate: f64, reliability: impl Fn(usize) -> f64) -> f64 {
+    let largest = cosines.fold(f64::NEG_INFINITY, |a, &b| a.max(b));
+    let (mut all, mut trusted) = (0.0, 0.0);
+    for (c, cosine) in cosines.iter().enumerate() {
+        let share = (gate * (cosine - largest)).exp();
+        all += share;
+        trusted += share * reliability(c);
+    }
+    trusted / all
 }
 
 /// How many rows have the first of their largest scores where the truth is.

@@ -101,11 +101,13 @@ fn centred(mut rows: Array2<f64>) -> Array2<f64> {
 struct Fit {
     x: Array2<f64>,
     own: Vec<usize>,
-    conf: Vec<f64>,
+    weights: Vec<f64>,
+    trust: Vec<f64>,
     /// The mean variance; 0 of rows that do not vary.
     variance: f64,
     ridge: f64,
     gate: f64,
+    lambda: f64,
     p: Array2<f64>,
     mu: Array2<f64>,
     mass: Vec<f64>,
@@ -114,32 +116,41 @@ struct Fit {
     spreads: (f64, f64),
 }
 
-/// The means of the rows but one (C x d), the sums of their confidences, and the reliabilities.
+/// The means of the rows but one (C x d), and the sums of their weights.
 fn means(
     x: &Array2<f64>,
     own: &[usize],
-    conf: &[f64],
+    weights: &[f64],
     categories: usize,
     without: Option<usize>,
-) -> (Array2<f64>, Vec<f64>, Vec<f64>) {
+) -> (Array2<f64>, Vec<f64>) {
     let mut mu = Array2::<f64>::zeros((categories, x.ncols()));
-    let (mut mass, mut reliability) = (vec![0.0; categories], vec![0.0; categories]);
+    let mut mass = vec![0.0; categories];
     let every: Vec<usize> = (0..x.nrows()).filter(|&i| Some(i) != without).collect();
     for c in 0..categories {
         let rows: Vec<usize> = every.iter().copied().filter(|&i| own[i] == c).collect();
-        let these = if rows.is_empty() { &every } else { &rows };
-        let sum: f64 = these.iter().map(|&i| conf[i]).sum();
-        for &i in these {
-            mu.row_mut(c).scaled_add(conf[i] / sum, &x.row(i));
+        mass[c] = rows.iter().map(|&i| weights[i]).sum();
+        let these = if mass[c] < 1e-9 { &every } else { &rows };
+        let sum: f64 = these.iter().map(|&i| weights[i]).sum();
+        for &i in these.iter().filter(|_| sum > 0.0) {
+            mu.row_mut(c).scaled_add(weights[i] / sum, &x.row(i));
         }
-        mass[c] = rows.iter().map(|&i| conf[i]).sum();
-        let n = rows.len() as f64;
-        reliability[c] = if rows.is_empty() { 0.0 } else { mass[c] / n * n / (n + 4.0) };
     }
-    (mu, mass, reliability)
+    (mu, mass)
 }
 
-/// `sum of conf (x - mu) (x - mu)^T` of the rows but one.
+/// How far the rows of each category, but one, can be trusted: 0 of a category without rows.
+fn reliability(own: &[usize], trust: &[f64], categories: usize, without: Option<usize>) -> Vec<f64> {
+    let of_category = |c: usize| {
+        let rows: Vec<usize> = (0..own.len()).filter(|&i| own[i] == c && Some(i) != without).collect();
+        let n = rows.len() as f64;
+        let sum: f64 = rows.iter().map(|&i| trust[i]).sum();
+        if rows.is_empty() { 0.0 } else { sum / n * n / (n + 4.0) }
+    };
+    (0..categories).map(of_category).collect()
+}
+
+/// `sum of weights (x - mu) (x - mu)^T` of the rows but one.
 fn scatter(
     x: &Array2<f64>,
     own: &[usize],
@@ -170,10 +181,43 @@ fn discriminant(rows: &Array2<f64>, p: &Array2<f64>, mu: &Array2<f64>) -> Array2
     g
 }
 
-/// `(S / variance + ridge)^-1`, or without variance its limit.
+/// `(S / variance + ridge I)^-1`, or without variance its limit.
 fn precision(scatter: &Array2<f64>, variance: f64, ridge: f64) -> Array2<f64> {
     let identity = Array2::<f64>::eye(scatter.nrows());
     if variance == 0.0 { identity / ridge } else { inverse(&(scatter / variance + identity * ridge)) }
+}
+
+fn variance(scatter: &Array2<f64>) -> f64 {
+    let variance = scatter.diag().sum() / scatter.nrows() as f64;
+    if variance <= 1e-12 { 0.0 } else { variance }
+}
+
+/// 1 for every row that is labelled, alone in its category, or given its own category by the fit without it.
+fn agreement(
+    set: &SupportSet,
+    x: &Array2<f64>,
+    own: &[usize],
+    conf: &[f64],
+    categories: usize,
+    ridge: f64,
+) -> Vec<f64> {
+    let (all, mass) = means(x, own, conf, categories, None);
+    let variance = variance(&scatter(x, own, conf, &all, None));
+    let agrees = |i: usize| {
+        let c = own[i];
+        let (mut mu, left) = means(x, own, conf, categories, Some(i));
+        if set.labelled()[i] || variance == 0.0 || left[c] < 1e-9 * mass[c] {
+            return true;
+        }
+        // The categories that had no rows keep their mean.
+        for c in (0..categories).filter(|&c| mass[c] == 0.0) {
+            mu.row_mut(c).assign(&all.row(c));
+        }
+        let p = precision(&scatter(x, own, conf, &mu, Some(i)), variance, ridge);
+        let g = discriminant(&x.slice(ndarray::s![i..i + 1, ..]).to_owned(), &p, &mu);
+        (0..categories).fold(0, |best, k| if g[(0, k)] > g[(0, best)] { k } else { best }) == c
+    };
+    (0..set.len()).map(|i| if agrees(i) { 1.0 } else { 0.0 }).collect()
 }
 
 impl Fit {
@@ -183,15 +227,21 @@ impl Fit {
         let own: Vec<usize> = (0..set.len()).map(|i| set.category_of(i)).collect();
         let cosines = x.dot(&w.t());
         let conf = confidence(set, &cosines, logit_scale);
-        let (mu, mass, reliability) = means(&x, &own, &conf, categories, None);
-        let scatter = scatter(&x, &own, &conf, &mu, None);
-        let trace = scatter.diag().sum() / dimensions as f64;
-        let variance = if trace <= 1e-12 { 0.0 } else { trace };
         let ridge = f64::from(params.ridge);
+        let agrees = agreement(set, &x, &own, &conf, categories, ridge);
+        let weights: Vec<f64> = conf.iter().zip(&agrees).map(|(conf, a)| conf * a).collect();
+        let trust: Vec<f64> = conf.iter().zip(&agrees).map(|(conf, a)| conf.sqrt() * a).collect();
+        let reliability = reliability(&own, &trust, categories, None);
+        let (mu, mass) = means(&x, &own, &weights, categories, None);
+        let scatter = scatter(&x, &own, &weights, &mu, None);
+        let variance = variance(&scatter);
         let p = precision(&scatter, variance, ridge);
         let spreads = (spread(&cosines), spread(&discriminant(&x, &p, &mu)));
         let gate = scale_of(set, &cosines, 0.9);
-        Fit { x, own, conf, variance, ridge, gate, p, mu, mass, reliability, spreads }
+        // Names that are less sure have less to say.
+        let range = f64::from(logit_scale) * spreads.0;
+        let lambda = f64::from(params.lambda) * (2.0 / range).powi(2).min(4.0);
+        Fit { x, own, weights, trust, variance, ridge, gate, lambda, p, mu, mass, reliability, spreads }
     }
 
     /// `r`, of a query with these cosines and categories of these reliabilities.
@@ -213,7 +263,7 @@ pub fn literal(
         return None;
     }
     let (w, f) = (wide(set.zeroshot_weights()), wide(queries));
-    let (lambda, rel) = (f64::from(params.lambda), &fit.reliability);
+    let (lambda, rel) = (fit.lambda, &fit.reliability);
     let trust = |rows: &Array2<f64>| -> Vec<f64> {
         rows.rows().into_iter().map(|row| fit.trust(&row.to_owned(), rel)).collect()
     };
@@ -234,31 +284,34 @@ pub fn literal(
         let pull = fit.p.dot(&fit.x.row(i));
         let own = f.row(n).dot(&pull) - 0.5 * fit.mu.row(c).dot(&pull);
         let mean = raw.row(n).sum() / raw.ncols() as f64;
-        factor * lambda * r[n] * rel[c] * fit.conf[i] / fit.mass[c] * (own - mean) / sigma_g
+        if fit.weights[i] == 0.0 {
+            return 0.0;
+        }
+        factor * lambda * r[n] * rel[c] * fit.weights[i] / fit.mass[c] * (own - mean) / sigma_g
     });
     Some(Literal { discriminant: of_support, scores, reliability: fit.reliability, contributions })
 }
 
-/// The scores of every support row (M x C), but for their factor, by the fit without it, with the scales of the
-/// confidences, the mean variance and the spreads of the fit with it.
+/// The scores of every support row (M x C), but for their factor, by the fit without it, with the weights, the mean variance and the spreads of the fit with it.
 pub fn leave_one_out(set: &SupportSet, logit_scale: f32, params: Params) -> Array2<f64> {
     let fit = Fit::new(set, logit_scale, params);
     let cosines = fit.x.dot(&wide(set.zeroshot_weights()).t());
     let (sigma_z, sigma_g) = fit.spreads;
     let categories = cosines.ncols();
-    let lambda = f64::from(params.lambda);
+    let lambda = fit.lambda;
     let mut scores = Array2::zeros(cosines.dim());
     for i in 0..set.len() {
-        let (mut mu, mass, reliability) = means(&fit.x, &fit.own, &fit.conf, categories, Some(i));
-        let p = precision(&scatter(&fit.x, &fit.own, &fit.conf, &mu, Some(i)), fit.variance, fit.ridge);
-        // The categories that had no rows keep their mean.
+        let (mut mu, mass) = means(&fit.x, &fit.own, &fit.weights, categories, Some(i));
+        let reliability = reliability(&fit.own, &fit.trust, categories, Some(i));
+        let p = precision(&scatter(&fit.x, &fit.own, &fit.weights, &mu, Some(i)), fit.variance, fit.ridge);
+        // The categories that had no rows of any weight keep their mean.
         for c in (0..categories).filter(|&c| fit.mass[c] == 0.0) {
             mu.row_mut(c).assign(&fit.mu.row(c));
         }
         let row = fit.x.slice(ndarray::s![i..i + 1, ..]).to_owned();
         let mut g = discriminant(&row, &p, &mu);
         let own = fit.own[i];
-        if mass[own] == 0.0 {
+        if mass[own] <= 1e-9 * fit.mass[own] {
             // It is worth what the others are on average.
             let others: f64 = (0..categories).filter(|&c| c != own).map(|c| g[(0, c)]).sum();
             g[(0, own)] = others / (categories - 1) as f64;

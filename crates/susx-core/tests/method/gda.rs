@@ -117,7 +117,7 @@ fn images_that_the_names_disown_are_not_trusted() -> Result<(), Box<dyn Error>> 
     let set = builder.finish()?;
     let reliability = fit(&set, 100.0, GDA[0])?.reliability().to_vec();
     assert!(reliability[1] < 0.9 * reliability[0], "{reliability:?}");
-    assert_eq!(gda::reliability(&set, 100.0), reliability);
+    assert_eq!(gda::reliability(&set, 100.0, GDA[0]), reliability);
     assert!(gda::looks_absent(0.2, 8) && !gda::looks_absent(0.25, 8));
     assert!(gda::looks_absent(0.0, 0) && !gda::looks_absent(0.1, 1));
     Ok(())

@@ -205,9 +205,12 @@ fn agreement(
     let variance = variance(&scatter(x, own, conf, &all, None));
     let agrees = |i: usize| {
         let c = own[i];
-        let (mut mu, left) = means(x, own, conf, categories, Some(i));
         let supported = mass.iter().filter(|&&mass| mass > 0.0).count();
-        if set.labelled()[i] || variance == 0.0 || supported < 2 || left[c] < 1e-9 * mass[c] {
+        if set.labelled()[i] || variance == 0.0 || supported < 2 {
+            return true;
+        }
+        let (mut mu, left) = means(x, own, conf, categories, Some(i));
+        if left[c] < 1e-9 * mass[c] {
             return true;
         }
         // The categories that had no rows keep their mean.

@@ -171,9 +171,10 @@ def test_build_support_set_says_what_its_images_are_worth(sql, part):
     assert [row[3] for row in rows] == pytest.approx(expected.reliability, abs=1e-5)
     (warning,) = [notice for notice in sql.notices if "seems to show nothing" in notice]
     named = {category for category, *_ in rows if f" {category} (" in warning}
-    present = {row[0] for row in rows} - set(absent)
-    # Those that are not there are nearly all named, and hardly any other.
-    assert len(named & set(absent)) >= 0.7 * len(absent) and len(named & present) <= 0.1 * len(present)
+    # Those without images, and those whose images can be trusted by less than a third.
+    assert named == {c for c, images, _, trust in rows if images == 0 or trust * (images + 4) / images < 1 / 3}
+    worth = {category: reliability for category, *_, reliability in rows}
+    assert np.mean([worth[c] for c in absent]) < 0.5 * np.mean([worth[c] for c in worth if c not in absent])
     # Labelled images count in full.
     sql.run("SELECT susx.add_support('caltech', %s, ARRAY[%s]::vector[])", absent[0], vector(part.support[0]))
     again = sql.rows("SELECT category, reliability FROM susx.build_support_set('caltech', 'test_vectors')")

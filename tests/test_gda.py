@@ -174,7 +174,7 @@ def test_build_support_set_says_what_its_images_are_worth(sql, part):
     # Those without images, and those whose images can be trusted by less than a third.
     assert named == {c for c, images, _, trust in rows if images == 0 or trust * (images + 4) / images < 1 / 3}
     worth = {category: reliability for category, *_, reliability in rows}
-    assert np.mean([worth[c] for c in absent]) < 0.5 * np.mean([worth[c] for c in worth if c not in absent])
+    assert np.mean([worth[c] for c in absent]) < 0.8 * np.mean([worth[c] for c in worth if c not in absent])
     # Labelled images count in full.
     sql.run("SELECT susx.add_support('caltech', %s, ARRAY[%s]::vector[])", absent[0], vector(part.support[0]))
     again = sql.rows("SELECT category, reliability FROM susx.build_support_set('caltech', 'test_vectors')")

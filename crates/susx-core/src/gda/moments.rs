@@ -147,8 +147,8 @@ impl Sums {
 
 /// Of `count` rows: how far they can be trusted on average, times how far so many can be.
 fn reliable(trust: f64, count: usize) -> f64 {
-    // (trust / count) * (count / (count + doubt)), which is 0 without rows.
-    trust / (count as f64 + DOUBT)
+    // (trust / count) * (count / (count + doubt)). The sum of no numbers is -0, which SQL would show.
+    if count == 0 { 0.0 } else { trust / (count as f64 + DOUBT) }
 }
 
 /// How far each category's support can be trusted, 0 to 1, C; 0 for one without support. O(M d (C + min(M, d))

@@ -38,6 +38,10 @@ type Slot = Mutex<Option<Arc<Running>>>;
 /// The name that the dynamic loader looks for where no path is set.
 const SYSTEM_LIBRARY: &str = "libonnxruntime.so";
 
+/// What `models()` says of a model whose files were replaced.
+const CHANGED_ON_DISK: &str =
+    "its files have changed since they were loaded: the new ones are used after a restart of PostgreSQL";
+
 impl Registry {
     pub fn new(settings: Settings) -> Self {
         Registry { settings, runtime: Mutex::new(None), slots: Mutex::new(HashMap::new()) }
@@ -50,7 +54,15 @@ impl Registry {
             Some(name) => name.to_owned(),
             None => only_model(dir)?,
         };
-        let slot = Arc::clone(lock(&self.slots).entry(name.clone()).or_default());
+        let known = lock(&self.slots).get(&name).map(Arc::clone);
+        let slot = match known {
+            Some(slot) => slot,
+            None => {
+                // Whoever asks for names that are no model's leaves no slots behind.
+                read_config(dir, &name)?;
+                Arc::clone(lock(&self.slots).entry(name.clone()).or_default())
+            }
+        };
         let mut slot = lock(&slot);
         if let Some(running) = slot.as_ref() {
             return Ok(Arc::clone(running));
@@ -111,11 +123,18 @@ impl Registry {
             provider: Some(model.provider().to_owned()),
             loaded: true,
             sha256: Some(model.sha256()),
-            error: self.broken_promise(model),
+            error: self.remarks(model),
             bytes: Some(model.bytes()),
             kind: Some(model.kind().to_string()),
             ..describe_config(model.config())
         }
+    }
+
+    /// What is to be said of a loaded model, if anything.
+    fn remarks(&self, model: &ClipModel) -> Option<String> {
+        let changed = model.has_changed_on_disk().then(|| CHANGED_ON_DISK.to_owned());
+        let remarks: Vec<String> = changed.into_iter().chain(self.broken_promise(model)).collect();
+        (!remarks.is_empty()).then(|| remarks.join("; "))
     }
 
     /// Why a model does not run on the provider that was asked for, or runs on it for the smaller part.
@@ -137,12 +156,7 @@ impl Registry {
     }
 
     fn load(&self, dir: &Path, name: &str) -> Result<Arc<Running>, Failure> {
-        let config = match ModelConfig::read(dir, name) {
-            Err(error @ clip::ClipError::ModelName { .. }) => {
-                return Err(Failure::from(error).hint(known_models(dir)));
-            }
-            other => other?,
-        };
+        let config = read_config(dir, name)?;
         log::debug!("loading model \"{name}\"");
         let runtime = self.runtime()?;
         let model = ClipModel::load(&runtime, config, &self.session_options())?;
@@ -208,6 +222,13 @@ impl Registry {
             // The socket's folder is the server's own.
             scratch: self.settings.socket.parent().map(Path::to_owned),
         }
+    }
+}
+
+fn read_config(dir: &Path, name: &str) -> Result<ModelConfig, Failure> {
+    match ModelConfig::read(dir, name) {
+        Err(error @ clip::ClipError::ModelName { .. }) => Err(Failure::from(error).hint(known_models(dir))),
+        other => Ok(other?),
     }
 }
 

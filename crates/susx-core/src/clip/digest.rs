@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use sha2::{Digest, Sha256};
 
@@ -63,6 +64,26 @@ pub(super) fn sha256(config: &ModelConfig) -> Result<[u8; 32]> {
     }
     hasher.update((config.context_length as u64).to_le_bytes());
     Ok(hasher.finalize().into())
+}
+
+/// What tells without reading a file whether it is still the one it was: its length, and when it was changed
+/// last. `None` where it cannot be seen.
+pub(super) type Stamp = (PathBuf, Option<(u64, SystemTime)>);
+
+/// The stamps of the files of the digest, and those of configuration that are not there.
+pub(super) fn stamps(config: &ModelConfig) -> Result<Vec<Stamp>> {
+    let configuration = CONFIGURATION.iter().map(|name| config.dir.join(name));
+    Ok(weights(config)?.into_values().chain(configuration).map(stamp).collect())
+}
+
+/// Whether any of these files is another one now.
+pub(super) fn have_changed(stamps: &[Stamp]) -> bool {
+    stamps.iter().any(|before| stamp(before.0.clone()) != *before)
+}
+
+fn stamp(path: PathBuf) -> Stamp {
+    let seen = path.metadata().ok().and_then(|metadata| Some((metadata.len(), metadata.modified().ok()?)));
+    (path, seen)
 }
 
 /// The ONNX files and their external weights, by their names relative to the directory.

@@ -2,10 +2,16 @@
 CREATE TRIGGER settings_changed
     AFTER INSERT OR UPDATE OR DELETE ON susx.classifier
     FOR EACH ROW EXECUTE FUNCTION susx.settings_changed();
+-- Also when logical replication brings them.
+ALTER TABLE susx.classifier ENABLE ALWAYS TRIGGER settings_changed;
+-- On another table it would lock and invalidate whatever relation that table names.
+REVOKE EXECUTE ON FUNCTION susx.settings_changed() FROM PUBLIC;
 
 -- A classifier's settings go with its table, whatever drops it, and so do the errors of a table of images.
+-- SECURITY DEFINER, for whoever drops a table by its schema need not have any right to it. What was dropped
+-- is PostgreSQL's word, nothing else is deleted, and nobody can call the function but the event.
 CREATE FUNCTION susx.forget_dropped() RETURNS event_trigger
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     DELETE FROM susx.classifier c
@@ -16,6 +22,7 @@ BEGIN
     WHERE d.classid = 'pg_class'::regclass AND d.objsubid = 0 AND e.relation = d.objid;
 END
 $$;
+REVOKE EXECUTE ON FUNCTION susx.forget_dropped() FROM PUBLIC;
 CREATE EVENT TRIGGER susx_forget_dropped ON sql_drop
     WHEN TAG IN ('DROP TABLE', 'DROP SCHEMA', 'DROP OWNED', 'DROP EXTENSION')
     EXECUTE FUNCTION susx.forget_dropped();
@@ -81,6 +88,8 @@ COMMENT ON COLUMN susx.errors.sqlstate IS 'Code of that error';
 COMMENT ON COLUMN susx.errors.row_version IS 'xmin of the row: with another one it has changed since';
 COMMENT ON COLUMN susx.errors."time" IS 'When it was tried last';
 
+COMMENT ON FUNCTION susx.library_version() IS
+    'Version of the library that this session has loaded; \dx shows the version of the extension in the database';
 COMMENT ON FUNCTION susx.models() IS
     'Models below susx.model_dir, and the execution provider that the loaded ones really run on';
 COMMENT ON FUNCTION susx.stat_get_server() IS

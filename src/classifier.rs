@@ -11,11 +11,14 @@ use crate::pg::client;
 use crate::pg::error::{Error, Result};
 use crate::pg::regclass::RegClass;
 use crate::pg::relcache;
+use crate::pg::trigger::{Fired, NewRow};
 use crate::pg::vector::Vector;
+use crate::pg::version::SameVersion;
 
 /// Creates the table of a classifier with every template's prompt for every category.
 #[pg_extern(name = "create_classifier", volatile, parallel_unsafe)]
 fn create_classifier_from_names(
+    _version: SameVersion,
     name: Option<&str>,
     categories: Option<Vec<Option<String>>>,
     templates: default!(Option<Vec<Option<String>>>, "ARRAY['a photo of a {}.']"),
@@ -49,6 +52,7 @@ fn create_classifier_from_names(
 /// Creates the table of a classifier whose categories have the given text embeddings.
 #[pg_extern(name = "create_classifier", volatile, parallel_unsafe)]
 fn create_classifier_from_vectors(
+    _version: SameVersion,
     name: Option<&str>,
     categories: Option<Vec<Option<String>>>,
     text_embeddings: Option<Vec<Option<Vector>>>,
@@ -73,6 +77,7 @@ fn create_classifier_from_vectors(
 #[pg_extern(volatile, parallel_unsafe)]
 #[allow(clippy::too_many_arguments)]
 fn alter_classifier(
+    _version: SameVersion,
     classifier: Option<RegClass>,
     alpha: default!(Option<f64>, "NULL"),
     beta: default!(Option<f64>, "NULL"),
@@ -116,27 +121,30 @@ fn alter_classifier(
 const AUTOMATIC: &str = "auto";
 
 /// The trigger of every classifier's table: what a session has fitted of it is out of date.
-#[pg_trigger]
-fn classifier_changed<'a>(
-    trigger: &'a PgTrigger<'a>,
-) -> std::result::Result<Option<PgHeapTuple<'a, impl WhoAllocated>>, ErrorReport> {
-    let relation = trigger.relid().map_err(Error::internal)?;
+#[pg_extern(sql = r#"
+CREATE FUNCTION susx.classifier_changed() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';
+"#)]
+fn classifier_changed(fired: Fired) -> Result<NewRow, ErrorReport> {
+    let relation = fired.trigger()?.relid().map_err(Error::internal)?;
     relcache::invalidate(RegClass(relation));
-    Ok(None::<PgHeapTuple<AllocatedByPostgres>>)
+    Ok(NewRow::NONE)
 }
 
 /// The trigger of `susx.classifier`: likewise for the classifier whose settings change.
-#[pg_trigger]
-fn settings_changed<'a>(
-    trigger: &'a PgTrigger<'a>,
-) -> std::result::Result<Option<PgHeapTuple<'a, impl WhoAllocated>>, ErrorReport> {
+#[pg_extern(sql = r#"
+CREATE FUNCTION susx.settings_changed() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';
+"#)]
+fn settings_changed(fired: Fired) -> Result<NewRow, ErrorReport> {
+    let trigger = fired.trigger()?;
     for row in [trigger.old(), trigger.new()].into_iter().flatten() {
         let classifier: Option<pg_sys::Oid> = row.get_by_name("classifier").map_err(Error::internal)?;
-        if let Some(classifier) = classifier {
-            relcache::invalidate(RegClass(classifier));
+        if let Some(classifier) = classifier.map(RegClass) {
+            // As a change of its rows would: until it commits others do not rely on what they have fitted.
+            classifier.lock_for_writing();
+            relcache::invalidate(classifier);
         }
     }
-    Ok(None::<PgHeapTuple<AllocatedByPostgres>>)
+    Ok(NewRow::NONE)
 }
 
 fn create(name: &str, settings: &Settings, prompts: NewRows) -> Result<RegClass> {

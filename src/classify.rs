@@ -8,6 +8,7 @@ use crate::fitted::{self, Fitted};
 use crate::pg::error::{Error, Result};
 use crate::pg::regclass::RegClass;
 use crate::pg::vector::Vector;
+use crate::pg::version::SameVersion;
 
 /// Rank, category, score and probability.
 type Row = (i32, String, f32, f32);
@@ -16,6 +17,7 @@ type Row = (i32, String, f32, f32);
 #[pg_extern(name = "classify", stable, parallel_safe, cost = 1000)]
 #[allow(clippy::type_complexity)]
 fn classify_vector(
+    _version: SameVersion,
     classifier: Option<RegClass>,
     embedding: Option<Vector>,
     k: default!(Option<i32>, "1"),
@@ -38,6 +40,7 @@ fn classify_vector(
 #[pg_extern(name = "classify", stable, parallel_safe, cost = 100000)]
 #[allow(clippy::type_complexity)]
 fn classify_image(
+    _version: SameVersion,
     classifier: Option<RegClass>,
     image: Option<&[u8]>,
     k: default!(Option<i32>, "1"),
@@ -58,6 +61,7 @@ fn classify_image(
 /// The best category of an image's embedding; NULL for NULL.
 #[pg_extern(name = "label", stable, parallel_safe, cost = 1000)]
 fn label_vector(
+    _version: SameVersion,
     classifier: Option<RegClass>,
     embedding: Option<Vector>,
     method: default!(Option<&str>, "NULL"),
@@ -70,6 +74,7 @@ fn label_vector(
 /// The best category of an image file; NULL for NULL.
 #[pg_extern(name = "label", stable, parallel_safe, cost = 100000)]
 fn label_image(
+    _version: SameVersion,
     classifier: Option<RegClass>,
     image: Option<&[u8]>,
     method: default!(Option<&str>, "NULL"),

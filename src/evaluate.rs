@@ -12,6 +12,7 @@ use crate::labelled::{self, Space};
 use crate::pg::error::Result;
 use crate::pg::progress::{Command, Phase, Progress};
 use crate::pg::regclass::RegClass;
+use crate::pg::version::SameVersion;
 
 /// Category, images, images that could not be read, and the shares.
 type Row = (Option<String>, i64, i64, Option<f64>, Option<f64>, Option<f64>, Option<f64>, Option<f64>);
@@ -21,6 +22,7 @@ type Row = (Option<String>, i64, i64, Option<f64>, Option<f64>, Option<f64>, Opt
 #[pg_extern(stable, parallel_unsafe, cost = 1000000)]
 #[allow(clippy::type_complexity)]
 fn evaluate(
+    _version: SameVersion,
     classifier: Option<RegClass>,
     labelled_query: Option<&str>,
     method: default!(Option<&str>, "NULL"),
@@ -57,6 +59,7 @@ fn evaluate(
 #[pg_extern(stable, parallel_unsafe, cost = 1000000)]
 #[allow(clippy::type_complexity)]
 fn confusion_matrix(
+    _version: SameVersion,
     classifier: Option<RegClass>,
     labelled_query: Option<&str>,
     method: default!(Option<&str>, "NULL"),

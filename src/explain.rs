@@ -8,6 +8,7 @@ use crate::fitted::{self, Fitted};
 use crate::pg::error::{Error, Result};
 use crate::pg::regclass::RegClass;
 use crate::pg::vector::Vector;
+use crate::pg::version::SameVersion;
 
 /// Rank, category, the three terms and their sum; of a support row its id, its category, its affinity
 /// and what it adds to the sum.
@@ -18,6 +19,7 @@ type Row = (i32, String, f32, f32, f32, f32, Option<i64>, Option<String>, Option
 #[pg_extern(name = "explain", stable, parallel_safe, cost = 10000)]
 #[allow(clippy::type_complexity)]
 fn explain_vector(
+    _version: SameVersion,
     classifier: Option<RegClass>,
     embedding: Option<Vector>,
     k: default!(Option<i32>, "3"),
@@ -52,6 +54,7 @@ fn explain_vector(
 #[pg_extern(name = "explain", stable, parallel_safe, cost = 100000)]
 #[allow(clippy::type_complexity)]
 fn explain_image(
+    _version: SameVersion,
     classifier: Option<RegClass>,
     image: Option<&[u8]>,
     k: default!(Option<i32>, "3"),

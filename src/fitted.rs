@@ -19,7 +19,7 @@ use susx_core::sus::{SupportError, SupportSet, SupportSetBuilder, unit};
 use susx_core::tip_x::{Method, TipX};
 
 use crate::pg::catalog::classifier::{self as catalog, Settings};
-use crate::pg::client;
+use crate::pg::client::{self, OwnModel};
 use crate::pg::error::{Error, Result};
 use crate::pg::guc;
 use crate::pg::regclass::RegClass;
@@ -46,8 +46,12 @@ impl Fitted {
 
     /// An image's embedding by the model of the classifier's own vectors.
     pub fn embed(&self, image: &[u8]) -> Result<Vector> {
-        let model = self.settings.model.as_deref().ok_or_else(|| Error::NoModel(self.name.clone()))?;
-        client::only(client::embed_images(Some(model), &[image])?)
+        client::only(self.model()?.embed_images(&[image])?)
+    }
+
+    /// The model of the classifier's own vectors; an error if there is none.
+    pub fn model(&self) -> Result<OwnModel> {
+        self.settings.own_model(&self.name)
     }
 
     /// An embedding as a query, 1 x d and of unit length.

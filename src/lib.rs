@@ -17,7 +17,8 @@
 //! * [`evaluate`] - how right labels are;
 //! * [`tune`] - settings that are right most often;
 //! * [`stat_progress`] - how far long calls have come;
-//! * [`stat_server`] - the inference process at work.
+//! * [`stat_server`] - the inference process at work;
+//! * [`library`] - which version this is.
 //!
 //! They stand on [`pg`], which is everything that touches PostgreSQL's internals, and on `susx-core`,
 //! which knows the method and nothing of PostgreSQL. Inference runs in the process `susx-server`.
@@ -36,6 +37,7 @@ mod few_shot;
 mod fitted;
 mod image_stream;
 mod labelled;
+mod library;
 mod model;
 mod pg;
 mod prompts;

@@ -7,6 +7,7 @@ use susx_server::protocol::{ErrorSeen, Stats};
 
 use crate::pg::roles;
 use crate::pg::server_stats::{self, Seen};
+use crate::pg::version::SameVersion;
 
 /// Microseconds from 1970 to 2000, where PostgreSQL's time begins.
 const EPOCHS_APART: i64 = 946_684_800 * 1_000_000;
@@ -15,7 +16,9 @@ const EPOCHS_APART: i64 = 946_684_800 * 1_000_000;
 /// no model. Of a process that does not answer only its process id is known.
 #[pg_extern(volatile, parallel_restricted)]
 #[allow(clippy::type_complexity)]
-fn stat_get_server() -> Result<
+fn stat_get_server(
+    _version: SameVersion,
+) -> Result<
     TableIterator<
         'static,
         (

@@ -14,6 +14,7 @@ use crate::pg::error::{Error, Result};
 use crate::pg::progress::{Command, Phase, Progress};
 use crate::pg::regclass::RegClass;
 use crate::pg::vector::Vector;
+use crate::pg::version::SameVersion;
 
 /// Images of the pool that are looked at together.
 const BATCH: usize = 256;
@@ -24,6 +25,7 @@ const INDEX_LIMIT: usize = 20_000;
 #[pg_extern(volatile, parallel_unsafe)]
 #[allow(clippy::too_many_arguments, clippy::type_complexity)]
 fn build_support_set(
+    _version: SameVersion,
     classifier: Option<RegClass>,
     pool: Option<RegClass>,
     per_class: default!(Option<i32>, "16"),

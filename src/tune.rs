@@ -14,6 +14,7 @@ use crate::pg::catalog::prevent_in_read_only;
 use crate::pg::error::{Error, Result};
 use crate::pg::progress::{Command, Phase, Progress};
 use crate::pg::regclass::RegClass;
+use crate::pg::version::SameVersion;
 
 /// Affinities that are in memory at a time, four bytes each.
 const BLOCK: usize = 1 << 20;
@@ -27,6 +28,7 @@ type Row = (f32, f32, f32, f64, f64, f64, i64, i64);
 #[pg_extern(volatile, parallel_unsafe)]
 #[allow(clippy::type_complexity)]
 fn tune(
+    _version: SameVersion,
     classifier: Option<RegClass>,
     validation_query: default!(Option<&str>, "NULL"),
 ) -> Result<

@@ -30,6 +30,7 @@ FUNCTIONS = {
     "explain(regclass,vector,integer,text,integer)": (STABLE, SAFE),
     "label(regclass,bytea,text)": (STABLE, SAFE),
     "label(regclass,vector,text)": (STABLE, SAFE),
+    "library_version()": (STABLE, SAFE),
     "models()": (VOLATILE, RESTRICTED),
     "stat_get_server()": (VOLATILE, RESTRICTED),
     "stat_get_progress()": (VOLATILE, RESTRICTED),

@@ -94,10 +94,9 @@ impl Answers {
         query: KeyedQuery,
         progress: Progress,
     ) -> Result<Self> {
-        let stream = match (query.kind(), &fitted.settings.model) {
-            (Kind::Embedding, _) => None,
-            (Kind::Image, None) => return Err(Error::NoModel(fitted.name.clone())),
-            (Kind::Image, Some(model)) => Some(Stream::new(Some(model))),
+        let stream = match query.kind() {
+            Kind::Embedding => None,
+            Kind::Image => Some(Stream::of(&fitted.model()?)),
         };
         Ok(Answers {
             fitted,

@@ -6,6 +6,8 @@ use susx_core::sus::{CuplError, PromptError, SupportError};
 use susx_core::tip_x::{Method, ParamError};
 use susx_server::protocol::{Failure, FailureKind, ProtocolError};
 
+use super::version;
+
 /// What can go wrong.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -26,6 +28,8 @@ pub enum Error {
     Protocol(#[from] ProtocolError),
     #[error("susx-server is version {server}, but the library of the extension is version {library}")]
     Version { server: String, library: &'static str },
+    #[error("susx is version {schema} in this database, but the library in use is version {library}")]
+    SchemaVersion { schema: String, library: &'static str },
     #[error("\"{0}\" is not a classifier")]
     NotAClassifier(String, String),
     #[error("relation with OID {0} does not exist")]
@@ -42,6 +46,8 @@ pub enum Error {
     Vector { what: String, source: SupportError },
     #[error("classifier \"{0}\" has no model, so it can only classify vectors")]
     NoModel(String),
+    #[error("the files of model \"{model}\" are not those that classifier \"{classifier}\" was made with")]
+    ModelChanged { classifier: String, model: String },
     #[error("classifier \"{0}\" has no support images")]
     NoSupport(String),
     #[error(transparent)]
@@ -70,6 +76,8 @@ pub enum Error {
     CursorClosed,
     #[error("a row of kind \"{kind}\" without an embedding needs {needed}")]
     NothingToEmbed { kind: String, needed: &'static str },
+    #[error("trigger function was not called by a trigger")]
+    NotFired,
     #[error("susx.embed_row() must be fired BEFORE INSERT OR UPDATE, FOR EACH ROW")]
     NotThisTrigger,
     #[error("a classifier cannot be a temporary table")]
@@ -150,7 +158,7 @@ impl Error {
             Error::ServerUnavailable(..) => ERRCODE_CANNOT_CONNECT_NOW,
             Error::ConnectionLost(_) => ERRCODE_CONNECTION_FAILURE,
             Error::Protocol(_) => ERRCODE_PROTOCOL_VIOLATION,
-            Error::Version { .. } => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            Error::Version { .. } | Error::SchemaVersion { .. } => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Error::NotAClassifier(..) | Error::NoCategory { .. } | Error::NoCategories { .. } => {
                 ERRCODE_UNDEFINED_OBJECT
             }
@@ -165,7 +173,9 @@ impl Error {
                 }
                 _ => ERRCODE_DATA_EXCEPTION,
             },
-            Error::NoModel(_) | Error::NoSupport(_) => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            Error::NoModel(_) | Error::NoSupport(_) | Error::ModelChanged { .. } => {
+                ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
+            }
             Error::Null(_) | Error::NoLabel(_) => ERRCODE_NULL_VALUE_NOT_ALLOWED,
             Error::Row { source, .. } => source.sqlstate(),
             Error::Columns(_) | Error::KeyedColumns { .. } => ERRCODE_DATATYPE_MISMATCH,
@@ -174,7 +184,7 @@ impl Error {
                 ERRCODE_INVALID_PARAMETER_VALUE
             }
             Error::NothingToEmbed { .. } => ERRCODE_NOT_NULL_VIOLATION,
-            Error::NotThisTrigger => ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
+            Error::NotFired | Error::NotThisTrigger => ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
             Error::Param(ParamError::UnknownMethod(_)) => ERRCODE_UNDEFINED_OBJECT,
             Error::Param(_) => ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
             Error::Permission(_) => ERRCODE_INSUFFICIENT_PRIVILEGE,
@@ -200,6 +210,13 @@ impl Error {
             Error::Version { .. } => {
                 Some("Install both of the same version and restart PostgreSQL.".to_owned())
             }
+            Error::SchemaVersion { schema, library } if version::is_before(schema, library) => {
+                Some("Update the database: ALTER EXTENSION susx UPDATE.".to_owned())
+            }
+            Error::SchemaVersion { schema, .. } => Some(format!(
+                "If version {schema} is installed on this machine, begin a new session; restart PostgreSQL where \
+                 susx is in shared_preload_libraries. Else install it."
+            )),
             Error::NotAClassifier(_, known) => Some(known.clone()),
             Error::NoCategory { known, .. } | Error::NoCategories { known, .. } => {
                 Some(format!("Its categories: {known}."))
@@ -220,6 +237,11 @@ impl Error {
             Error::NoModel(_) => {
                 Some("Set one with susx.alter_classifier(classifier, model => 'name').".to_owned())
             }
+            Error::ModelChanged { classifier, model } => Some(format!(
+                "Put the old files back and restart PostgreSQL. Or embed anew: the classifier's rows, with \
+                 susx.alter_classifier('{classifier}', model => '{model}') and UPDATE {classifier} SET embedding = NULL; \
+                 its images' tables; and what susx.build_support_set retrieved from them."
+            )),
             Error::NoSupport(_) => {
                 Some("Add some with susx.build_support_set or susx.add_support.".to_owned())
             }

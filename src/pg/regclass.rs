@@ -95,6 +95,12 @@ impl RegClass {
         self.permission(self.may(pg_sys::ACL_SELECT))
     }
 
+    /// Locks the relation as one does that writes to it, until the transaction ends.
+    pub fn lock_for_writing(self) {
+        // SAFETY: any OID may be locked; the lock's owner is the transaction.
+        unsafe { pg_sys::LockRelationOid(self.0, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE) };
+    }
+
     /// As [`open_for_reading`](Self::open_for_reading); also an error if the caller may insert into no
     /// column: what is to be inserted may take long to compute.
     pub fn open_for_inserting(self) -> Result<()> {

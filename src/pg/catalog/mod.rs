@@ -11,6 +11,7 @@ mod key;
 pub mod keyed;
 pub mod labelled;
 pub mod pool;
+pub mod version;
 pub mod written;
 
 use std::cell::Cell;

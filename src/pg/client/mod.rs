@@ -6,6 +6,7 @@
 //! left of the request.
 
 mod connection;
+mod own_model;
 mod stream;
 
 use susx_server::protocol::{Failure, Model, Reply, Request};
@@ -14,6 +15,7 @@ use super::error::{Error, Result};
 use super::guc;
 use super::vector::Vector;
 use connection::{CallError, Connection};
+pub use own_model::OwnModel;
 pub use stream::{Stream, batch_length};
 
 /// The answer to one input.
@@ -30,7 +32,10 @@ pub fn embed_texts(model: Option<&str>, texts: &[&str]) -> Result<Vec<Embedding>
 }
 
 fn embed<T: stream::Content>(model: Option<&str>, inputs: Vec<T>) -> Result<Vec<Embedding>> {
-    let mut stream = Stream::new(model);
+    answers(Stream::new(model), inputs)
+}
+
+fn answers<T: stream::Content>(mut stream: Stream<T>, inputs: Vec<T>) -> Result<Vec<Embedding>> {
     stream.submit(inputs)?;
     Ok(stream.next()?.unwrap_or_default())
 }

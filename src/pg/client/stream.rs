@@ -16,6 +16,7 @@ use serde_bytes::Bytes;
 use susx_server::protocol::{Failure, FailureKind, Inputs, Reply, Request};
 
 use super::connection::{CallError, Connection};
+use super::own_model::OwnModel;
 use super::{Embedding, chosen, unexpected};
 use crate::pg::error::{Error, Result};
 use crate::pg::wait;
@@ -28,6 +29,8 @@ const WINDOW: usize = 6;
 const CAREFUL_INPUTS: usize = 8;
 /// So many servers may one input cost.
 const MOST_LOSSES: u32 = 3;
+/// So many may go before they have got an input.
+const MOST_LOSSES_UNASKED: u32 = 10;
 /// Several sessions may have lost the same server: they try again at different times, so that an
 /// innocent input does not meet the same end beside the same guilty one again.
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
@@ -93,6 +96,8 @@ impl Content for &str {
 #[derive(Debug)]
 pub struct Stream<T> {
     model: Option<String>,
+    /// Where it is a classifier's, what its model must be.
+    own: Option<OwnModel>,
     connection: Option<Connection>,
     /// The inputs of all batches that have not been taken, the oldest first; the number of the first.
     inputs: VecDeque<Input<T>>,
@@ -135,8 +140,23 @@ struct Trouble {
 impl<T: Content> Stream<T> {
     /// Embeddings by the model of that name, else by `susx.model`, else by the only one there is.
     pub fn new(model: Option<&str>) -> Self {
+        let mut stream = Stream::empty();
+        stream.model = chosen(model);
+        stream
+    }
+
+    /// Embeddings by a classifier's own model.
+    pub fn of(model: &OwnModel) -> Self {
+        let mut stream = Stream::empty();
+        stream.model = Some(model.name.clone());
+        stream.own = Some(model.clone());
+        stream
+    }
+
+    fn empty() -> Self {
         Stream {
-            model: chosen(model),
+            model: None,
+            own: None,
             connection: None,
             inputs: VecDeque::new(),
             first: 0,
@@ -206,7 +226,7 @@ impl<T: Content> Stream<T> {
             let Some((first, length)) = self.next_frame() else { break };
             let connection = match &mut self.connection {
                 Some(connection) => connection,
-                None => self.connection.insert(Connection::take().map_err(CallError::Other)?),
+                None => self.connection.insert(connect(self.own.as_ref())?),
             };
             let id = connection.next_id();
             let from = (first - self.first) as usize;
@@ -304,6 +324,23 @@ impl<T> Drop for Stream<T> {
     fn drop(&mut self) {
         if let Some(connection) = self.connection.take() {
             connection.put_back();
+        }
+    }
+}
+
+/// A connection to a process that has the right model.
+fn connect(own: Option<&OwnModel>) -> Result<Connection, CallError> {
+    let mut losses = 0;
+    loop {
+        let mut connection = Connection::take().map_err(CallError::Other)?;
+        match own.map_or(Ok(()), |own| own.check(&mut connection)) {
+            Ok(()) => return Ok(connection),
+            // The process has gone since the last call, or went while it was asked: of others' inputs.
+            Err(CallError::Lost(_)) if losses < MOST_LOSSES_UNASKED => losses += 1,
+            Err(error) => return Err(error),
+        }
+        if losses > 1 {
+            wait::for_time(pause());
         }
     }
 }

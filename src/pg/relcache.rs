@@ -50,16 +50,6 @@ pub fn is_being_changed(classifier: RegClass) -> bool {
     !is_standby && is_locked_for_writing(classifier.0)
 }
 
-/// The OID of `susx.classifier`.
-pub fn settings_table() -> Option<pg_sys::Oid> {
-    // SAFETY: look-ups by constant names, which return an invalid OID where there is nothing.
-    let table = unsafe {
-        let schema = pg_sys::get_namespace_oid(c"susx".as_ptr(), true);
-        pg_sys::get_relname_relid(c"classifier".as_ptr(), schema)
-    };
-    (table != pg_sys::Oid::INVALID).then_some(table)
-}
-
 /// Tries a lock that only writers are in the way of. It is given back at once; nobody waits for it.
 fn is_locked_for_writing(table: pg_sys::Oid) -> bool {
     let share = pg_sys::ShareLock as pg_sys::LOCKMODE;

@@ -7,7 +7,7 @@ PYTHON ?= python3
 ONLY ?= predict,tune,kl,sql,embed,sessions,texts,memory,cancel
 
 .NOTPARALLEL:
-.PHONY: help demo up down psql url install test bench env model pictures clean
+.PHONY: help demo up down psql url install test bench study env model pictures clean
 
 help:
 	@echo "make demo      label pictures in an embedded PostgreSQL, from nothing but category names"
@@ -20,6 +20,7 @@ help:
 	@echo "make test      check formatting, lint, and run every test on PostgreSQL 16 and 18"
 	@echo "make bench     measure susx against reference implementations, and write docs/benchmarks.md"
 	@echo "               (some of it, printed only: make bench ONLY=predict,tune,kl,sql,embed,sessions,texts,memory,cancel)"
+	@echo "make study     measure how right every method is, and write docs/methods.md"
 	@echo "make model     build the default model in build/models/demo"
 	@echo "make pictures  fetch the demo's pictures to build/pictures"
 	@echo "make -s env    print the environment for plain cargo: eval \"\$$(make -s env)\""
@@ -40,6 +41,9 @@ test:
 
 bench:
 	@$(PYTHON) -m tools.bench --only "$(ONLY)"
+
+study:
+	@$(PYTHON) -m tools.study
 
 env:
 	@$(PYTHON) -m tools.toolchain

@@ -119,7 +119,7 @@ def page(sections: list[Section], facts: dict[str, str]) -> str:
 def machine() -> dict[str, str]:
     """Where and with what it was measured."""
     return {
-        "measured": f"{date.today()}, commit {_commit()}",
+        "measured": f"{date.today()}, commit {commit(PAGE)}",
         "processor": f"{_processor()}, {os.cpu_count()} cores",
         "numpy": f"{np.__version__} with {_blas()}, Python {platform.python_version()}",
         "Python's packages": f"onnxruntime {onnxruntime.__version__}, Pillow {PIL.__version__}, "
@@ -127,11 +127,12 @@ def machine() -> dict[str, str]:
     }
 
 
-def _commit() -> str:
+def commit(page: Path) -> str:
+    """The checkout's, and whether more than this page, which is written anew, differs from it."""
     def git(*words: str) -> str:
         return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True).stdout.strip()
 
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs/benchmarks.md")
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", f":!{page.relative_to(ROOT)}")
     return (git("rev-parse", "--short", "HEAD") or "unknown") + (" with changes" if changed else "")
 
 

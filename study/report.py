@@ -7,12 +7,10 @@ from typing import Callable, Iterable, Sequence
 
 import numpy as np
 
-from .measure import METHODS, TUNED, Labels, Measured
-from .scenarios import PER_CLASS, SHOTS
+from .measure import LAMBDAS, METHODS, TUNED, Labels, Measured, of_lambda
+from .scenarios import PER_CLASS, SHOTS, UNLABELLED
 
 ALL = (*METHODS[:3], TUNED, METHODS[3])
-# The kinds of scenario that the summary counts: a user without labels.
-UNLABELLED = ("balanced", "other images", "half", "unbalanced", "with distractors", "only distractors")
 BINS = 15
 
 
@@ -58,13 +56,12 @@ class Study:
     def summary(self) -> str:
         """Of every method: the mean gain and the least, over scenarios without labels and with the default size."""
         rows = []
-        kinds = (*UNLABELLED, "subset")
         for method in ALL[1:]:
             per_set, least, single = [], (0.0, ""), []
             for name, found in self.by_set.items():
                 gains = {
                     kind: [one.gain(method) for one in found[kind] if method in one.labels]
-                    for kind in kinds
+                    for kind in UNLABELLED
                     if found.get(kind)
                 }
                 gains = {kind: values for kind, values in gains.items() if values}
@@ -80,10 +77,34 @@ class Study:
                          f"{below} of {len(single)}"])  # fmt: skip
         return table(["method", "mean gain", "worst single run", "runs below −0.3"], rows)
 
+    def left_out(self) -> str:
+        """Of every source of images: the lambda that is best on all other sources, and what it gains on this one."""
+        sources: dict[str, list[str]] = {}
+        for name, found in self.by_set.items():
+            sources.setdefault(next(iter(found.values()))[0].data.source, []).append(name)
+        rows = []
+        for source, own in sources.items():
+            others = [name for name in self.by_set if name not in own]
+            if not others:
+                continue
+            best = max(LAMBDAS, key=lambda weight: np.mean([self._gain(name, of_lambda(weight))[0] for name in others]))
+            for name in own:
+                mean, least = self._gain(name, of_lambda(best))
+                default, default_least = self._gain(name, "gda")
+                rows.append([source, name, f"{best:g}", f"{mean:+.2f} / {least:+.2f}",
+                             f"{default:+.2f} / {default_least:+.2f}"])  # fmt: skip
+        return table(["left out", "set", "lambda", "gain: mean / worst", "with the default"], rows)
+
+    def _gain(self, name: str, method: str) -> tuple[float, float]:
+        """The mean over the scenarios without labels, and the worst single run."""
+        runs = [self.by_set[name][kind] for kind in UNLABELLED if self.by_set[name].get(kind)]
+        gains = [[one.gain(method) for one in own] for own in runs]
+        return float(np.mean([np.mean(own) for own in gains])), min(map(min, gains))
+
     def by_scenario(self) -> str:
         rows = []
         for name, found in self.by_set.items():
-            for kind in UNLABELLED:
+            for kind in UNLABELLED[:-1]:
                 if found.get(kind):
                     rows.append([name, kind, *_cells(found[kind])])
         return table(["set", "scenario", "images", "zero-shot", *ALL[1:]], rows)
@@ -125,7 +146,7 @@ class Study:
         rows = []
         methods = [method for method in ALL if method != TUNED]
         for name, found in self.by_set.items():
-            for kind in UNLABELLED:
+            for kind in UNLABELLED[:-1]:
                 runs = found.get(kind)
                 if runs:
                     cells = [f"{np.mean([_error(one.labels[method]) for one in runs]):.3f}" for method in methods]

@@ -13,7 +13,7 @@ from datetime import date
 from pathlib import Path
 
 from bench.encoders import cluster_with_models
-from bench.run import _commit as commit
+from bench.run import commit
 from bench.sql import session
 from tools.console import say
 from tools.paths import ROOT
@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def page(study: Study, missing: list[str], quick: bool, took: float) -> str:
-    facts = [f"measured: {date.today()}, commit {commit()}, in {took / 60:.0f} minutes"]
+    facts = [f"measured: {date.today()}, commit {commit(PAGE)}, in {took / 60:.0f} minutes"]
     if quick:
         facts.append("sizes: tiny, the figures mean nothing (--quick)")
     if missing:
@@ -78,6 +78,9 @@ def page(study: Study, missing: list[str], quick: bool, took: float) -> str:
         "## Without labels, in short\n\n"
         "The mean is over sets, of the mean over scenarios (those of the next table, and the random subsets).",
         study.summary().rstrip(),
+        "## Leaving a source of images out\n\nThe lambda that has the largest mean gain on all sets of other sources, and "
+        "its gain on the sets of this one. Which images a choice by the mean alone would have hurt shows the worst run.",
+        study.left_out().rstrip(),
         "## By scenario\n\nGains over zero-shot in points, with standard errors. Several runs are averaged.",
         study.by_scenario().rstrip(),
         "## By the size of the support set\n\nThe pool is the table itself; K images per category at most.",

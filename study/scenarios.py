@@ -11,6 +11,16 @@ from .sets import DISTRACTOR, LABELLED, OTHER, Set
 SHOTS = (1, 2, 4, 8, 16)
 PER_CLASS = (1, 2, 4, 8, 16, 32, 64)
 SUBSETS = 30
+# What a user without labels has, with the default size of the support set.
+UNLABELLED = (
+    "balanced",
+    "other images",
+    "half",
+    "unbalanced",
+    "with distractors",
+    "only distractors",
+    "subset",
+)
 
 
 @dataclass(frozen=True)
@@ -26,6 +36,10 @@ class Scenario:
     # NULL is the default.
     per_class: int | None = None
     tuned: bool = False
+
+    @property
+    def lambdas(self) -> bool:
+        return self.kind in UNLABELLED
 
 
 def of(data: Set, quick: bool) -> list[Scenario]:

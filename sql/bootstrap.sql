@@ -4,12 +4,14 @@ CREATE TABLE susx.classifier (
     classifier   regclass PRIMARY KEY,
     model        text,
     model_sha256 bytea,
-    method       text CHECK (method IN ('zero-shot', 'tip-adapter', 'tip-x')),
+    method       text CHECK (method IN ('zero-shot', 'tip-adapter', 'tip-x', 'gda')),
     alpha        real NOT NULL CHECK (alpha >= 0 AND alpha < 'Infinity'),
     beta         real NOT NULL CHECK (beta >= 0 AND beta < 'Infinity'),
     gamma        real NOT NULL CHECK (gamma >= 0 AND gamma < 'Infinity'),
     temperature  real NOT NULL CHECK (temperature > 0 AND temperature < 'Infinity'),
-    logit_scale  real NOT NULL CHECK (logit_scale > 0 AND logit_scale < 'Infinity')
+    logit_scale  real NOT NULL CHECK (logit_scale > 0 AND logit_scale < 'Infinity'),
+    lambda       real NOT NULL DEFAULT 2 CHECK (lambda >= 0 AND lambda < 'Infinity'),
+    ridge        real NOT NULL DEFAULT 3 CHECK (ridge > 0 AND ridge < 'Infinity')
 );
 SELECT pg_catalog.pg_extension_config_dump('susx.classifier', '');
 

@@ -60,16 +60,19 @@ COMMENT ON COLUMN susx.stat_server.last_error IS
 COMMENT ON COLUMN susx.stat_server.last_error_at IS 'When that was';
 
 COMMENT ON TABLE susx.classifier IS
-    'Settings of every classifier: model, method and the parameters of TIP-X';
+    'Settings of every classifier: model, method and the parameters of TIP-X and of the discriminant';
 COMMENT ON COLUMN susx.classifier.classifier IS 'The table with the prompts and the support images';
 COMMENT ON COLUMN susx.classifier.model IS 'Model that embeds images for it; NULL: it classifies vectors only';
 COMMENT ON COLUMN susx.classifier.model_sha256 IS 'Digest of the files of that model when the classifier was made';
-COMMENT ON COLUMN susx.classifier.method IS 'zero-shot, tip-adapter or tip-x; NULL: tip-x once there is a support set';
+COMMENT ON COLUMN susx.classifier.method IS 'zero-shot, tip-adapter, tip-x or gda; NULL: tip-x once there is a support set';
 COMMENT ON COLUMN susx.classifier.alpha IS 'Weight of the cache term';
 COMMENT ON COLUMN susx.classifier.beta IS 'Sharpness of the affinities in the cache term';
 COMMENT ON COLUMN susx.classifier.gamma IS 'Weight of the KL term';
 COMMENT ON COLUMN susx.classifier.temperature IS 'Softens the category distributions that the KL term compares';
 COMMENT ON COLUMN susx.classifier.logit_scale IS 'Factor of the cosines in zero-shot logits';
+COMMENT ON COLUMN susx.classifier.lambda IS 'Weight of the discriminant beside the names';
+COMMENT ON COLUMN susx.classifier.ridge IS
+    'What is added to the diagonal of the discriminant''s covariance, as a multiple of its mean';
 
 COMMENT ON TABLE susx.errors IS
     'Images that could not be embedded; they are tried again when their row changes, is deleted here, or on request';
@@ -102,7 +105,8 @@ COMMENT ON FUNCTION susx.create_classifier(text, text[], text[], text) IS
 COMMENT ON FUNCTION susx.create_classifier(text, text[], vector[]) IS
     'Create the table of a classifier from one text embedding per category; no model is needed';
 COMMENT ON FUNCTION susx.alter_classifier(
-    regclass, double precision, double precision, double precision, double precision, double precision, text, text) IS
+    regclass, double precision, double precision, double precision, double precision, double precision, text, text,
+    double precision, double precision) IS
     'Change the settings of a classifier; NULL leaves one as it is';
 COMMENT ON FUNCTION susx.add_prompts(regclass, jsonb) IS
     'Add sentences that describe the categories, {"category": ["sentence", ...], ...} (CuPL)';
@@ -129,7 +133,7 @@ COMMENT ON FUNCTION susx.explain(regclass, vector, integer, text, integer) IS
 COMMENT ON FUNCTION susx.explain(regclass, bytea, integer, text, integer) IS
     'The terms of the k best categories of an image file and the support rows that weighed most';
 COMMENT ON FUNCTION susx.tune(regclass, text) IS
-    'Find alpha, beta and gamma on a query of labelled images, or on the support set itself, and store them';
+    'Find alpha, beta, gamma, lambda and ridge on a query of labelled images, or on the support set itself, and store them';
 COMMENT ON FUNCTION susx.evaluate(regclass, text, text) IS
     'How right a classifier is on a query of images or embeddings with their categories';
 COMMENT ON FUNCTION susx.confusion_matrix(regclass, text, text) IS

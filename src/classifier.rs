@@ -2,6 +2,7 @@
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
+use susx_core::gda;
 use susx_core::sus::{fill_templates, unit};
 use susx_core::tip_x::Params;
 use susx_server::protocol::Defaults;
@@ -41,6 +42,7 @@ fn create_classifier_from_names(
         model_sha256: model.sha256.map(|sha256| sha256.to_vec()),
         method: None,
         params: starting_values(model.defaults),
+        gda: gda_starting_values(model.defaults),
     };
     let prompt = prompt.into_iter().map(Some).collect();
     Ok(create(name, &settings, NewRows { kind: "prompt", origin: "template", category, prompt, embedding })?)
@@ -62,7 +64,13 @@ fn create_classifier_from_vectors(
         return Err(Error::Argument(message).into());
     }
     check_vectors(&embedding, embedding[0].0.len())?;
-    let settings = Settings { model: None, model_sha256: None, method: None, params: Params::default() };
+    let settings = Settings {
+        model: None,
+        model_sha256: None,
+        method: None,
+        params: Params::default(),
+        gda: gda::Params::default(),
+    };
     let prompt = vec![None; category.len()];
     Ok(create(name, &settings, NewRows { kind: "prompt", origin: "given", category, prompt, embedding })?)
 }
@@ -81,6 +89,8 @@ fn alter_classifier(
     logit_scale: default!(Option<f64>, "NULL"),
     method: default!(Option<&str>, "NULL"),
     model: default!(Option<&str>, "NULL"),
+    lambda: default!(Option<f64>, "NULL"),
+    ridge: default!(Option<f64>, "NULL"),
 ) -> Result<(), ErrorReport> {
     let classifier = Error::required(classifier, "classifier")?;
     classifier.open_for_reading()?;
@@ -95,6 +105,9 @@ fn alter_classifier(
         logit_scale: given(logit_scale, old.logit_scale),
     };
     settings.params = new.check().map_err(Error::from)?;
+    let old = settings.gda;
+    let new = gda::Params { lambda: given(lambda, old.lambda), ridge: given(ridge, old.ridge) };
+    settings.gda = new.check().map_err(Error::from)?;
     match method {
         None => {}
         Some(AUTOMATIC) => settings.method = None,
@@ -155,6 +168,14 @@ fn starting_values(model: Defaults) -> Params {
         gamma: model.gamma.unwrap_or(clip.gamma),
         temperature: model.temperature.unwrap_or(clip.temperature),
         logit_scale: model.logit_scale.unwrap_or(clip.logit_scale),
+    }
+}
+
+fn gda_starting_values(model: Defaults) -> gda::Params {
+    let general = gda::Params::default();
+    gda::Params {
+        lambda: model.lambda.unwrap_or(general.lambda),
+        ridge: model.ridge.unwrap_or(general.ridge),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use susx_core::tip_x::{Ranked, top_k};
+use susx_core::classifier::{Ranked, top_k};
 
 use crate::fitted::{self, Fitted};
 use crate::pg::error::{Error, Result};
@@ -82,7 +82,7 @@ fn label_image(
 
 fn ranking(fitted: &Fitted, embedding: &Vector, k: Option<i32>, method: Option<&str>) -> Result<Vec<Row>> {
     let k = Error::at_least_one(k.unwrap_or(1), "k")?;
-    let categories = fitted.tip_x.categories();
+    let categories = fitted.classifier.categories();
     let rows = (1..)
         .zip(rank(fitted, embedding, k, method)?)
         .map(|(rank, r)| (rank, categories[r.category].clone(), r.score, r.probability));
@@ -91,11 +91,11 @@ fn ranking(fitted: &Fitted, embedding: &Vector, k: Option<i32>, method: Option<&
 
 fn best(fitted: &Fitted, embedding: &Vector, method: Option<&str>) -> Result<Option<String>> {
     let best = rank(fitted, embedding, 1, method)?;
-    Ok(best.first().map(|r| fitted.tip_x.categories()[r.category].clone()))
+    Ok(best.first().map(|r| fitted.classifier.categories()[r.category].clone()))
 }
 
 fn rank(fitted: &Fitted, embedding: &Vector, k: usize, method: Option<&str>) -> Result<Vec<Ranked>> {
     let method = fitted.method(method)?;
-    let logits = fitted.tip_x.logits(fitted.query(embedding)?.view(), method);
+    let logits = fitted.classifier.logits(fitted.query(embedding)?.view(), method);
     Ok(top_k(&logits.row(0).to_vec(), k))
 }

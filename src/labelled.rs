@@ -4,8 +4,7 @@ use std::collections::HashMap;
 
 use ndarray::ArrayView2;
 use pgrx::prelude::*;
-use susx_core::sus::unit;
-use susx_core::tip_x::TipX;
+use susx_core::sus::{SupportSet, unit};
 use susx_server::protocol::FailureKind;
 
 use crate::pg::catalog::classifier::Settings;
@@ -30,12 +29,12 @@ pub struct Space<'a> {
 }
 
 impl<'a> Space<'a> {
-    pub fn new(classifier: &'a str, settings: &'a Settings, tip_x: &'a TipX) -> Self {
+    pub fn new(classifier: &'a str, settings: &'a Settings, support_set: &'a SupportSet) -> Self {
         Space {
             classifier,
             model: settings.model.as_deref(),
-            categories: tip_x.categories(),
-            dimensions: tip_x.dimensions(),
+            categories: support_set.categories(),
+            dimensions: support_set.dimensions(),
         }
     }
 }

@@ -11,7 +11,10 @@ FUNCTIONS = {
     "add_prompts(regclass,jsonb)": (VOLATILE, UNSAFE),
     "add_support(regclass,text,bytea[])": (VOLATILE, UNSAFE),
     "add_support(regclass,text,vector[])": (VOLATILE, UNSAFE),
-    f"alter_classifier(regclass,{','.join(['double precision'] * 5)},text,text)": (VOLATILE, UNSAFE),
+    f"alter_classifier(regclass,{','.join(['double precision'] * 5)},text,text,double precision,double precision)": (
+        VOLATILE,
+        UNSAFE,
+    ),
     "build_support_set(regclass,regclass,integer,text,text,text,text,boolean)": (VOLATILE, UNSAFE),
     "classify(regclass,bytea,integer,text)": (STABLE, SAFE),
     "classify(regclass,vector,integer,text)": (STABLE, SAFE),
@@ -114,7 +117,7 @@ def test_arguments_have_the_names_of_the_manual(sql):
     assert names == {
         "add_prompts2": "classifier prompts",
         "add_support3": names["add_support3"],
-        "alter_classifier8": "classifier alpha beta gamma temperature logit_scale method model",
+        "alter_classifier10": "classifier alpha beta gamma temperature logit_scale method model lambda ridge",
         "build_support_set8": "classifier pool per_class prompting embedding_column image_column key_column exclusive",
         "classify4": names["classify4"],
         "classify_rows5": "classifier query key k method",

@@ -20,7 +20,8 @@ def original(cluster, connect, fresh_database):
     create_random(session, '"The Toy"', categories=6, dimensions=12)
     create_points(session, "points", rows=300, dimensions=12)
     session.run(
-        "SELECT susx.alter_classifier('\"The Toy\"', alpha => 0.1, beta => 3.3333333, gamma => 0.7, method => 'tip-x')"
+        "SELECT susx.alter_classifier('\"The Toy\"', alpha => 0.1, beta => 3.3333333, gamma => 0.7, lambda => 0.3, ridge => 7, "
+        "method => 'tip-x')"
     )
     create_compass(session, "public.compass")
     session.run("SELECT susx.create_classifier('kinds', '{cat,dog}', model => 'tiny_split')")

@@ -2,8 +2,9 @@
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgSqlErrorCode, function_name};
+use susx_core::classifier::Method;
 use susx_core::sus::{CuplError, PromptError, SupportError};
-use susx_core::tip_x::{Method, ParamError};
+use susx_core::tip_x::ParamError;
 use susx_server::protocol::{Failure, FailureKind, ProtocolError};
 
 /// What can go wrong.

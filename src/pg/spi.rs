@@ -152,9 +152,28 @@ impl Drop for Connection {
     }
 }
 
+/// What a query sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum View {
+    /// What the running statement sees.
+    Statement,
+    /// Also what this very call has changed.
+    OwnChanges,
+}
+
 /// Runs a query and shows its rows to `each`, until that returns false.
 pub fn read(sql: &str, args: &[DatumWithOid], each: impl FnMut(&Row) -> Result<bool>) -> Result<()> {
-    read_checked(sql, args, |_| Ok(FETCH), each)
+    read_as(View::Statement, sql, args, |_| Ok(FETCH), each)
+}
+
+/// As [`read`], of what a view shows.
+pub fn read_in(
+    view: View,
+    sql: &str,
+    args: &[DatumWithOid],
+    each: impl FnMut(&Row) -> Result<bool>,
+) -> Result<()> {
+    read_as(view, sql, args, |_| Ok(FETCH), each)
 }
 
 /// As [`read`], after `open` has seen the columns and said how many rows to bring at a time.
@@ -164,10 +183,20 @@ pub fn read_checked(
     sql: &str,
     args: &[DatumWithOid],
     open: impl FnOnce(&Columns) -> Result<i64>,
+    each: impl FnMut(&Row) -> Result<bool>,
+) -> Result<()> {
+    read_as(View::Statement, sql, args, open, each)
+}
+
+fn read_as(
+    view: View,
+    sql: &str,
+    args: &[DatumWithOid],
+    open: impl FnOnce(&Columns) -> Result<i64>,
     mut each: impl FnMut(&Row) -> Result<bool>,
 ) -> Result<()> {
     let _connection = Connection::open()?;
-    let portal = Portal::open(sql, args, true)?;
+    let portal = Portal::open(sql, args, view == View::Statement)?;
     let fetch = open(&portal.columns())?;
     loop {
         let mut wants_more = true;

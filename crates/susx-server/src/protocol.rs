@@ -129,6 +129,8 @@ pub struct Defaults {
     pub gamma: Option<f32>,
     pub temperature: Option<f32>,
     pub logit_scale: Option<f32>,
+    pub lambda: Option<f32>,
+    pub ridge: Option<f32>,
 }
 
 /// The inference process at work. Counts are since it started.

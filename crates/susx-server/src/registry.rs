@@ -227,6 +227,8 @@ fn describe_config(config: &ModelConfig) -> Model {
             gamma: defaults.gamma,
             temperature: defaults.temperature,
             logit_scale: defaults.logit_scale,
+            lambda: defaults.lambda,
+            ridge: defaults.ridge,
         },
         ..Model::default()
     }

@@ -46,6 +46,10 @@ pub struct ClassifierDefaults {
     pub gamma: Option<f32>,
     /// Temperature T of TIP-X.
     pub temperature: Option<f32>,
+    /// Weight of the discriminant.
+    pub lambda: Option<f32>,
+    /// Ridge of the discriminant.
+    pub ridge: Option<f32>,
 }
 
 /// A model's directory, read and checked; nothing is loaded.
@@ -82,6 +86,8 @@ struct SusxJson {
     beta: Option<f32>,
     gamma: Option<f32>,
     temperature: Option<f32>,
+    lambda: Option<f32>,
+    ridge: Option<f32>,
     /// File names below the model's directory.
     vision_model: Option<String>,
     text_model: Option<String>,
@@ -268,8 +274,10 @@ fn defaults(
             _ => None,
         },
     };
-    let positive = [("logit_scale", susx.logit_scale), ("temperature", susx.temperature)];
-    let not_negative = [("alpha", susx.alpha), ("beta", susx.beta), ("gamma", susx.gamma)];
+    let positive =
+        [("logit_scale", susx.logit_scale), ("temperature", susx.temperature), ("ridge", susx.ridge)];
+    let not_negative =
+        [("alpha", susx.alpha), ("beta", susx.beta), ("gamma", susx.gamma), ("lambda", susx.lambda)];
     for (name, value) in positive.into_iter().chain(not_negative) {
         if let Some(value) = value
             && (!value.is_finite()
@@ -285,5 +293,7 @@ fn defaults(
         beta: susx.beta,
         gamma: susx.gamma,
         temperature: susx.temperature,
+        lambda: susx.lambda,
+        ridge: susx.ridge,
     })
 }

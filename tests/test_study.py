@@ -27,17 +27,18 @@ def rows_below(text: str, title: str) -> list[list[str]]:
 
 
 def test_a_quick_run_writes_the_page(tmp_path):
-    there = [name for name in ("caltech", "stamps") if name in sets.names()]
-    if not there:
+    """Of vectors where there are any: they need no embedding."""
+    there = "caltech" if "caltech" in sets.names() else "stamps"
+    if there not in sets.names():
         pytest.skip("needs clip-vectors in the folder `shared` beside the checkout, or `make pictures`")
     page = tmp_path / "page.md"
-    done = run("--sets", ",".join(there), "--output", page)
+    done = run("--sets", there, "--output", page)
     assert done.returncode == 0, done.stderr
     text = page.read_text()
     assert "the figures mean nothing (--quick)" in text
     by_scenario = rows_below(text, "By scenario")
     # balanced, other images, half, unbalanced, with and without distractors
-    assert len(by_scenario) == 6 * len(there)
+    assert len(by_scenario) == 6
     for row in by_scenario:
         # Images, zero-shot's share, and the gains of the other four.
         assert len(row) == 8 and all("±" in gain for gain in row[4:]), row

@@ -85,7 +85,7 @@ def page(study: Study, missing: list[str], quick: bool, took: float) -> str:
         study.by_scenario().rstrip(),
         "## By the size of the support set\n\nThe pool is the table itself; K images per category at most.",
         study.by_size().rstrip(),
-        "## Few-shot\n\nSupport images with their true labels, and nothing retrieved. Means over three draws.",
+        "## Few-shot\n\nSupport images with their true labels, and nothing retrieved. Means over two draws.",
         study.few_shot().rstrip(),
         "## Random subsets\n\nTwo to ten categories, and the images of these alone: mean / least gain over the draws.",
         study.subsets().rstrip(),

@@ -70,7 +70,7 @@ def of(data: Set, quick: bool) -> list[Scenario]:
         chosen = np.sort(random.permutation(count)[:size])
         some = ids[np.isin(truth, chosen)]
         found.append(Scenario("subset", chosen.tolist(), some, some))
-    found += _few_shot(data, random, (2,) if quick else SHOTS, 1 if quick else 3)
+    found += _few_shot(data, random, (2,) if quick else SHOTS, 1 if quick else 2)
     return found
 
 

@@ -59,7 +59,7 @@ def agreement(
     means = means_of(rows, categories, weights, count, empty)
     variance = np.trace(scatter_of(rows, categories, weights, means)) / rows.shape[1]
     agrees = np.ones(len(rows))
-    for i in np.flatnonzero(~labelled) if variance > 1e-12 else []:
+    for i in np.flatnonzero(~labelled) if variance > 1e-12 and len(set(categories.tolist())) > 1 else []:
         others = np.arange(len(rows)) != i
         own = categories == categories[i]
         if weights[others & own].sum() < 1e-9 * weights[own].sum():

@@ -110,11 +110,13 @@ impl Moments {
 }
 
 /// Whether the discriminant without each row that nobody has labelled gives it the category that it stands for,
-/// M. A row that is alone in its category has nobody to be judged by.
+/// M. A row that is alone in its category has nobody to be judged by, and one whose category is the only one with
+/// rows nothing to be told from.
 fn agreement(support_set: &SupportSet, sums: &Sums, ridge: f64) -> Vec<bool> {
     let labelled = support_set.labelled();
     let mut agrees = vec![true; support_set.len()];
-    if sums.scatter.variance().is_none() {
+    let supported = sums.mass.iter().filter(|&&mass| mass >= NO_MASS).count();
+    if sums.scatter.variance().is_none() || supported < 2 {
         return agrees;
     }
     let discriminant = Discriminant::of(sums, ridge);

@@ -205,8 +205,12 @@ fn agreement(
     let variance = variance(&scatter(x, own, conf, &all, None));
     let agrees = |i: usize| {
         let c = own[i];
+        let supported = mass.iter().filter(|&&mass| mass > 0.0).count();
+        if set.labelled()[i] || variance == 0.0 || supported < 2 {
+            return true;
+        }
         let (mut mu, left) = means(x, own, conf, categories, Some(i));
-        if set.labelled()[i] || variance == 0.0 || left[c] < 1e-9 * mass[c] {
+        if left[c] < 1e-9 * mass[c] {
             return true;
         }
         // The categories that had no rows keep their mean.
@@ -223,7 +227,7 @@ fn agreement(
 impl Fit {
     fn new(set: &SupportSet, logit_scale: f32, params: Params) -> Fit {
         let (w, x) = (wide(set.zeroshot_weights()), wide(set.features()));
-        let (categories, dimensions) = w.dim();
+        let categories = w.nrows();
         let own: Vec<usize> = (0..set.len()).map(|i| set.category_of(i)).collect();
         let cosines = x.dot(&w.t());
         let conf = confidence(set, &cosines, logit_scale);

@@ -4,10 +4,10 @@
 PG ?= 18
 PG_CONFIG ?= pg_config
 PYTHON ?= python3
-ONLY ?= predict,tune,kl,sql,embed,sessions,texts,memory,cancel
+ONLY ?= predict,tune,kl,sql,embed,sessions,texts,memory,cancel,diffusion
 
 .NOTPARALLEL:
-.PHONY: help demo up down psql url install test bench env model pictures clean
+.PHONY: help demo up down psql url install test bench study env model pictures clean
 
 help:
 	@echo "make demo      label pictures in an embedded PostgreSQL, from nothing but category names"
@@ -19,7 +19,8 @@ help:
 	@echo "make install   build susx and install it into your PostgreSQL (PG_CONFIG=/path/to/pg_config)"
 	@echo "make test      check formatting, lint, and run every test on PostgreSQL 16 and 18"
 	@echo "make bench     measure susx against reference implementations, and write docs/benchmarks.md"
-	@echo "               (some of it, printed only: make bench ONLY=predict,tune,kl,sql,embed,sessions,texts,memory,cancel)"
+	@echo "               (some of it, printed only: make bench ONLY=predict,tune,kl,sql,embed,sessions,texts,memory,cancel,diffusion)"
+	@echo "make study     measure how right every method is, and write docs/methods.md"
 	@echo "make model     build the default model in build/models/demo"
 	@echo "make pictures  fetch the demo's pictures to build/pictures"
 	@echo "make -s env    print the environment for plain cargo: eval \"\$$(make -s env)\""
@@ -40,6 +41,9 @@ test:
 
 bench:
 	@$(PYTHON) -m tools.bench --only "$(ONLY)"
+
+study:
+	@$(PYTHON) -m tools.study
 
 env:
 	@$(PYTHON) -m tools.toolchain

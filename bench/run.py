@@ -1,6 +1,7 @@
 """Measures susx against reference implementations and writes docs/benchmarks.md; `make bench` prepares and runs it.
 
-usage: python -m bench.run --program tip_x --encoders embed [--pg 18] [--only predict,tune,…] [--quick] [--output FILE]
+usage: python -m bench.run --program tip_x --encoders embed --diffusion diffusion
+                           [--pg 18] [--only predict,tune,…] [--quick] [--output FILE]
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ from tools.console import say
 from tools.paths import ROOT
 from tools.steps import scratch
 
-from . import cancel, embed, kl, memory, predict, sessions, sql, texts, tune
+from . import cancel, diffusion, embed, kl, memory, predict, sessions, sql, texts, tune
 from .encoders import THREADS
 from .library import Library
 from .report import Disagreement, Section
 
-BENCHMARKS = ("predict", "tune", "kl", "sql", "embed", "sessions", "texts", "memory", "cancel")
+BENCHMARKS = ("predict", "tune", "kl", "sql", "embed", "sessions", "texts", "memory", "cancel", "diffusion")
 PAGE = ROOT / "docs" / "benchmarks.md"
 
 INTRODUCTION = """\
@@ -55,6 +56,9 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--program", type=Path, required=True, help="the built crates/susx-core/benches/tip_x.rs")
     parser.add_argument("--encoders", type=Path, required=True, help="the built crates/susx-core/benches/embed.rs")
+    parser.add_argument(
+        "--diffusion", type=Path, required=True, help="the built crates/susx-core/benches/diffusion.rs"
+    )
     parser.add_argument("--pg", default="18", help="the embedded PostgreSQL whose susx is measured")
     parser.add_argument("--only", default=",".join(BENCHMARKS), help="some of " + ",".join(BENCHMARKS))
     parser.add_argument("--quick", action="store_true", help="tiny sizes: whether everything runs and agrees")
@@ -105,6 +109,8 @@ def measure(name: str, library: Library, folder: Path, arguments, facts: dict[st
             return memory.measure(folder, arguments.quick, arguments.pg)
         case "cancel":
             return cancel.measure(folder, arguments.quick, arguments.pg)
+        case "diffusion":
+            return diffusion.measure(arguments.diffusion, folder, arguments.quick)
         case _:
             section, versions = sql.measure(library, folder, arguments.quick, arguments.pg)
             facts.update(versions)
@@ -119,7 +125,7 @@ def page(sections: list[Section], facts: dict[str, str]) -> str:
 def machine() -> dict[str, str]:
     """Where and with what it was measured."""
     return {
-        "measured": f"{date.today()}, commit {_commit()}",
+        "measured": f"{date.today()}, commit {commit(PAGE)}",
         "processor": f"{_processor()}, {os.cpu_count()} cores",
         "numpy": f"{np.__version__} with {_blas()}, Python {platform.python_version()}",
         "Python's packages": f"onnxruntime {onnxruntime.__version__}, Pillow {PIL.__version__}, "
@@ -127,11 +133,12 @@ def machine() -> dict[str, str]:
     }
 
 
-def _commit() -> str:
+def commit(page: Path) -> str:
+    """The checkout's, and whether more than this page, which is written anew, differs from it."""
     def git(*words: str) -> str:
         return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True).stdout.strip()
 
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs/benchmarks.md")
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", f":!{page.relative_to(ROOT)}")
     return (git("rev-parse", "--short", "HEAD") or "unknown") + (" with changes" if changed else "")
 
 

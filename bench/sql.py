@@ -31,6 +31,7 @@ collapsed one with the sums of every category computed beforehand. In both a que
 and the labels are compared with those of `susx.label`."""
 
 LABEL = "SELECT count(susx.label('c', embedding)) FROM t"
+LABEL_BY_GDA = "SELECT count(susx.label('c', embedding, 'gda')) FROM t"
 READ = "SELECT count(vector_norm(embedding)) FROM {}"
 
 # What the formula as it is written needs: log q of every support image.
@@ -218,6 +219,7 @@ def against_library(sql, section: Section, library: Library, folder: Path, data:
         library=lambda: library.seconds("labels", **ask),
         sql=lambda: spent(sql, LABEL),
         read=lambda: spent(sql, READ.format("t")),
+        gda=lambda: spent(sql, LABEL_BY_GDA),
     )
     rows = len(data.queries)
     overhead = least["sql"] / least["library"] - 1
@@ -239,6 +241,10 @@ def against_library(sql, section: Section, library: Library, folder: Path, data:
         f"Of the {duration(least['sql'] / rows)} of `susx.label` per row, the library's work in memory is "
         f"{duration(least['library'] / rows)}, reading the vector (`{READ.format('t')}`) "
         f"{duration(least['read'] / rows)}, and everything else {rest}."
+    )
+    section.notes.append(
+        f"`susx.label` by `gda` takes {duration(least['gda'] / rows)} per row, and by TIP-X "
+        f"{times(least['sql'] / least['gda'])} as long."
     )
 
 

@@ -21,6 +21,7 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff"}
 CREATE = """
 SET client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS susx CASCADE;
+ALTER EXTENSION susx UPDATE;
 DROP TABLE IF EXISTS photos, kinds CASCADE;
 CREATE TABLE photos (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, path text NOT NULL, image bytea NOT NULL,
                      truth text, embedding vector);

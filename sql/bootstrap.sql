@@ -1,21 +1,56 @@
+-- This script runs as a superuser, with the schema of pgvector in the search_path. Others may have put
+-- operators there that fit better than those of pg_catalog, so operators are qualified; see
+-- tests/test_install.py.
+
+-- Whoever owns the schema, or may create in it, could put functions there that take the place of ours.
+DO $$
+BEGIN
+    IF EXISTS (
+        SELECT FROM pg_catalog.pg_namespace n
+        WHERE n.nspname OPERATOR(pg_catalog.=) 'susx'
+          AND (NOT (SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.oid OPERATOR(pg_catalog.=) n.nspowner)
+               OR pg_catalog.has_schema_privilege('public', n.oid, 'CREATE'))
+    ) THEN
+        RAISE EXCEPTION 'schema "susx" is there already, and not a superuser''s alone'
+            USING ERRCODE = 'insufficient_privilege',
+                  HINT = 'Drop it, or look into it, take it over with ALTER SCHEMA susx OWNER TO, and '
+                         'REVOKE CREATE on it FROM PUBLIC.';
+    END IF;
+END
+$$;
+
 -- The settings of every classifier, one row each. A classifier's prompts and support images are in its
 -- own table, which belongs to whoever created it.
 CREATE TABLE susx.classifier (
     classifier   regclass PRIMARY KEY,
     model        text,
     model_sha256 bytea,
-    method       text CHECK (method IN ('zero-shot', 'tip-adapter', 'tip-x')),
-    alpha        real NOT NULL CHECK (alpha >= 0 AND alpha < 'Infinity'),
-    beta         real NOT NULL CHECK (beta >= 0 AND beta < 'Infinity'),
-    gamma        real NOT NULL CHECK (gamma >= 0 AND gamma < 'Infinity'),
-    temperature  real NOT NULL CHECK (temperature > 0 AND temperature < 'Infinity'),
-    logit_scale  real NOT NULL CHECK (logit_scale > 0 AND logit_scale < 'Infinity')
+    method       text CHECK (method OPERATOR(pg_catalog.=) ANY (ARRAY['zero-shot', 'tip-adapter', 'tip-x', 'gda'])),
+    alpha        real NOT NULL CHECK (alpha OPERATOR(pg_catalog.>=) 0 AND alpha OPERATOR(pg_catalog.<) 'Infinity'),
+    beta         real NOT NULL CHECK (beta OPERATOR(pg_catalog.>=) 0 AND beta OPERATOR(pg_catalog.<) 'Infinity'),
+    gamma        real NOT NULL CHECK (gamma OPERATOR(pg_catalog.>=) 0 AND gamma OPERATOR(pg_catalog.<) 'Infinity'),
+    temperature  real NOT NULL
+        CHECK (temperature OPERATOR(pg_catalog.>) 0 AND temperature OPERATOR(pg_catalog.<) 'Infinity'),
+    logit_scale  real NOT NULL
+        CHECK (logit_scale OPERATOR(pg_catalog.>) 0 AND logit_scale OPERATOR(pg_catalog.<) 'Infinity'),
+    lambda       real NOT NULL DEFAULT 2
+        CHECK (lambda OPERATOR(pg_catalog.>=) 0 AND lambda OPERATOR(pg_catalog.<) 'Infinity'),
+    ridge        real NOT NULL DEFAULT 3
+        CHECK (ridge OPERATOR(pg_catalog.>) 0 AND ridge OPERATOR(pg_catalog.<) 'Infinity')
 );
-SELECT pg_catalog.pg_extension_config_dump('susx.classifier', '');
+-- A row whose table is gone, because event triggers were off, would be dumped as a number.
+SELECT pg_catalog.pg_extension_config_dump(
+    'susx.classifier', 'WHERE EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = classifier)');
 
--- Whoever may read a classifier's table sees its settings, and whoever may update it changes them. For
--- a table that is gone the functions return NULL: its row is anyone's to delete, see forget_dropped().
-GRANT SELECT, INSERT, UPDATE, DELETE ON susx.classifier TO PUBLIC;
+-- Whoever may read a classifier's table sees its settings, and whoever may update it changes them.
+-- Column by column: a right to the whole table, but to read it, would be the right to lock it against
+-- everybody. So nobody deletes from it but forget_dropped().
+GRANT SELECT ON susx.classifier TO PUBLIC;
+GRANT INSERT (classifier, model, model_sha256, method, alpha, beta, gamma, temperature, logit_scale,
+              lambda, ridge),
+      UPDATE (classifier, model, model_sha256, method, alpha, beta, gamma, temperature, logit_scale,
+              lambda, ridge)
+    ON susx.classifier TO PUBLIC;
 ALTER TABLE susx.classifier ENABLE ROW LEVEL SECURITY;
 CREATE POLICY read_settings ON susx.classifier FOR SELECT
     USING (pg_catalog.has_table_privilege(classifier, 'SELECT') IS NOT FALSE);
@@ -23,8 +58,6 @@ CREATE POLICY add_settings ON susx.classifier FOR INSERT
     WITH CHECK (pg_catalog.has_table_privilege(classifier, 'UPDATE'));
 CREATE POLICY change_settings ON susx.classifier FOR UPDATE
     USING (pg_catalog.has_table_privilege(classifier, 'UPDATE'));
-CREATE POLICY delete_settings ON susx.classifier FOR DELETE
-    USING (pg_catalog.has_table_privilege(classifier, 'UPDATE') IS NOT FALSE);
 
 -- Images that could not be embedded. They are not tried again as long as their row stays what it was:
 -- row_version is its xmin. Not dumped, for in another cluster that means nothing: they fail there again.

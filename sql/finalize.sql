@@ -2,10 +2,16 @@
 CREATE TRIGGER settings_changed
     AFTER INSERT OR UPDATE OR DELETE ON susx.classifier
     FOR EACH ROW EXECUTE FUNCTION susx.settings_changed();
+-- Also when logical replication brings them.
+ALTER TABLE susx.classifier ENABLE ALWAYS TRIGGER settings_changed;
+-- On another table it would lock and invalidate whatever relation that table names.
+REVOKE EXECUTE ON FUNCTION susx.settings_changed() FROM PUBLIC;
 
 -- A classifier's settings go with its table, whatever drops it, and so do the errors of a table of images.
+-- SECURITY DEFINER, for whoever drops a table by its schema need not have any right to it. What was dropped
+-- is PostgreSQL's word, nothing else is deleted, and nobody can call the function but the event.
 CREATE FUNCTION susx.forget_dropped() RETURNS event_trigger
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     DELETE FROM susx.classifier c
@@ -16,14 +22,16 @@ BEGIN
     WHERE d.classid = 'pg_class'::regclass AND d.objsubid = 0 AND e.relation = d.objid;
 END
 $$;
+REVOKE EXECUTE ON FUNCTION susx.forget_dropped() FROM PUBLIC;
 CREATE EVENT TRIGGER susx_forget_dropped ON sql_drop
     WHEN TAG IN ('DROP TABLE', 'DROP SCHEMA', 'DROP OWNED', 'DROP EXTENSION')
     EXECUTE FUNCTION susx.forget_dropped();
 
 CREATE VIEW susx.stat_server AS
     SELECT pid, status, started, clock_timestamp() - started AS uptime, restarts, version, connections, models,
-           queue_inputs, queue_bytes, images, texts, failed, batches, images_per_second, texts_per_second,
-           batch_sizes::jsonb AS batch_sizes, p50_ms, p95_ms, last_error, last_error_at
+           queue_inputs, queue_bytes, images, texts, generated, failed, batches, images_per_second,
+           texts_per_second, steps_per_second, batch_sizes::jsonb AS batch_sizes, p50_ms, p95_ms, last_error,
+           last_error_at
     FROM susx.stat_get_server();
 GRANT SELECT ON susx.stat_server TO PUBLIC;
 
@@ -41,35 +49,41 @@ COMMENT ON COLUMN susx.stat_server.connections IS 'Connected sessions that have 
 COMMENT ON COLUMN susx.stat_server.models IS
     'Loaded models with the execution provider that they really run on, or (loading)';
 COMMENT ON COLUMN susx.stat_server.queue_inputs IS
-    'Images and texts that have arrived and have no answer yet';
+    'Images, texts and prompts of generators that have arrived and have no answer yet';
 COMMENT ON COLUMN susx.stat_server.queue_bytes IS 'Bytes of their requests, of susx.queue_memory';
 COMMENT ON COLUMN susx.stat_server.images IS 'Images that were embedded';
 COMMENT ON COLUMN susx.stat_server.texts IS 'Texts that were embedded';
-COMMENT ON COLUMN susx.stat_server.failed IS 'Images and texts that got an error';
+COMMENT ON COLUMN susx.stat_server.generated IS 'Images that generators have made';
+COMMENT ON COLUMN susx.stat_server.failed IS 'Images, texts and prompts of generators that got an error';
 COMMENT ON COLUMN susx.stat_server.batches IS
-    'Batches, including those of failed inputs; one of texts, up to four times susx.batch_size, runs in parts of like length';
+    'Batches of images and texts, including those of failed inputs; one of texts, up to four times susx.batch_size, runs in parts of like length';
 COMMENT ON COLUMN susx.stat_server.images_per_second IS 'Images embedded per second, over the last ten seconds';
 COMMENT ON COLUMN susx.stat_server.texts_per_second IS 'Texts embedded per second, over the last ten seconds';
+COMMENT ON COLUMN susx.stat_server.steps_per_second IS
+    'Denoising steps of generators per second, each of one image, over the last ten seconds';
 COMMENT ON COLUMN susx.stat_server.batch_sizes IS
     'How many batches had 1, 2, 3 to 4, 5 to 8, ... inputs: {"1": 7, "3-4": 2}; sizes that did not occur are left out';
 COMMENT ON COLUMN susx.stat_server.p50_ms IS
-    'Milliseconds from the arrival of a request to its reply, median of the last one to two minutes';
+    'Milliseconds from the arrival of a request for embeddings to its reply, median of the last one to two minutes';
 COMMENT ON COLUMN susx.stat_server.p95_ms IS 'The same, 95th percentile';
 COMMENT ON COLUMN susx.stat_server.last_error IS
     'The last error, of any session; NULL to those who are not members of pg_read_all_stats';
 COMMENT ON COLUMN susx.stat_server.last_error_at IS 'When that was';
 
 COMMENT ON TABLE susx.classifier IS
-    'Settings of every classifier: model, method and the parameters of TIP-X';
+    'Settings of every classifier: model, method and the parameters of TIP-X and of the discriminant';
 COMMENT ON COLUMN susx.classifier.classifier IS 'The table with the prompts and the support images';
 COMMENT ON COLUMN susx.classifier.model IS 'Model that embeds images for it; NULL: it classifies vectors only';
 COMMENT ON COLUMN susx.classifier.model_sha256 IS 'Digest of the files of that model when the classifier was made';
-COMMENT ON COLUMN susx.classifier.method IS 'zero-shot, tip-adapter or tip-x; NULL: tip-x once there is a support set';
+COMMENT ON COLUMN susx.classifier.method IS 'zero-shot, tip-adapter, tip-x or gda; NULL: tip-x once there is a support set';
 COMMENT ON COLUMN susx.classifier.alpha IS 'Weight of the cache term';
 COMMENT ON COLUMN susx.classifier.beta IS 'Sharpness of the affinities in the cache term';
 COMMENT ON COLUMN susx.classifier.gamma IS 'Weight of the KL term';
 COMMENT ON COLUMN susx.classifier.temperature IS 'Softens the category distributions that the KL term compares';
 COMMENT ON COLUMN susx.classifier.logit_scale IS 'Factor of the cosines in zero-shot logits';
+COMMENT ON COLUMN susx.classifier.lambda IS 'Weight of the discriminant beside the names';
+COMMENT ON COLUMN susx.classifier.ridge IS
+    'What is added to the diagonal of the discriminant''s covariance, as a multiple of its mean';
 
 COMMENT ON TABLE susx.errors IS
     'Images that could not be embedded; they are tried again when their row changes, is deleted here, or on request';
@@ -81,6 +95,8 @@ COMMENT ON COLUMN susx.errors.sqlstate IS 'Code of that error';
 COMMENT ON COLUMN susx.errors.row_version IS 'xmin of the row: with another one it has changed since';
 COMMENT ON COLUMN susx.errors."time" IS 'When it was tried last';
 
+COMMENT ON FUNCTION susx.library_version() IS
+    'Version of the library that this session has loaded; \dx shows the version of the extension in the database';
 COMMENT ON FUNCTION susx.models() IS
     'Models below susx.model_dir, and the execution provider that the loaded ones really run on';
 COMMENT ON FUNCTION susx.stat_get_server() IS
@@ -102,7 +118,8 @@ COMMENT ON FUNCTION susx.create_classifier(text, text[], text[], text) IS
 COMMENT ON FUNCTION susx.create_classifier(text, text[], vector[]) IS
     'Create the table of a classifier from one text embedding per category; no model is needed';
 COMMENT ON FUNCTION susx.alter_classifier(
-    regclass, double precision, double precision, double precision, double precision, double precision, text, text) IS
+    regclass, double precision, double precision, double precision, double precision, double precision, text, text,
+    double precision, double precision) IS
     'Change the settings of a classifier; NULL leaves one as it is';
 COMMENT ON FUNCTION susx.add_prompts(regclass, jsonb) IS
     'Add sentences that describe the categories, {"category": ["sentence", ...], ...} (CuPL)';
@@ -112,6 +129,12 @@ COMMENT ON FUNCTION susx.add_support(regclass, text, bytea[]) IS
     'Add labelled image files to the support set of a category';
 COMMENT ON FUNCTION susx.build_support_set(regclass, regclass, integer, text, text, text, text, boolean) IS
     'Retrieve the support set from a table of unlabelled images, by the category names alone (SuS-LC)';
+COMMENT ON PROCEDURE susx.generate_support_set(
+    regclass, text, integer, text, double precision, integer, bigint, boolean, text) IS
+    'Generate the support set from the prompts by Stable Diffusion, with a COMMIT per category (SuS-SD)';
+COMMENT ON FUNCTION susx.generate_images(
+    text[], text, double precision, integer, bigint, text, integer, integer) IS
+    'Images that a generator makes of texts; a prompt of which it makes none costs one error';
 COMMENT ON FUNCTION susx.classify(regclass, vector, integer, text) IS
     'The k best categories of an embedding with their scores and probabilities';
 COMMENT ON FUNCTION susx.classify(regclass, bytea, integer, text) IS
@@ -129,7 +152,7 @@ COMMENT ON FUNCTION susx.explain(regclass, vector, integer, text, integer) IS
 COMMENT ON FUNCTION susx.explain(regclass, bytea, integer, text, integer) IS
     'The terms of the k best categories of an image file and the support rows that weighed most';
 COMMENT ON FUNCTION susx.tune(regclass, text) IS
-    'Find alpha, beta and gamma on a query of labelled images, or on the support set itself, and store them';
+    'Find alpha, beta, gamma, lambda and ridge on a query of labelled images, or on the support set itself, and store them';
 COMMENT ON FUNCTION susx.evaluate(regclass, text, text) IS
     'How right a classifier is on a query of images or embeddings with their categories';
 COMMENT ON FUNCTION susx.confusion_matrix(regclass, text, text) IS
@@ -147,6 +170,8 @@ COMMENT ON EVENT TRIGGER susx_forget_dropped IS
 
 ALTER FUNCTION susx.classify_rows(regclass, text, anyelement, integer, text) ROWS 10000;
 ALTER FUNCTION susx.classify_rows(regclass, text, integer, text) ROWS 10000;
+ALTER FUNCTION susx.generate_images(
+    text[], text, double precision, integer, bigint, text, integer, integer) ROWS 10;
 ALTER FUNCTION susx.stat_get_progress() ROWS 10;
 
 -- How far the long calls of all sessions have come.
@@ -164,10 +189,11 @@ COMMENT ON VIEW susx.stat_progress IS
 COMMENT ON COLUMN susx.stat_progress.pid IS 'Process of the session';
 COMMENT ON COLUMN susx.stat_progress.database IS 'Database of the session';
 COMMENT ON COLUMN susx.stat_progress.usename IS 'User of the session';
-COMMENT ON COLUMN susx.stat_progress.relation IS 'The table or the classifier that is worked on; NULL: in another database';
+COMMENT ON COLUMN susx.stat_progress.relation IS
+    'The table or the classifier that is worked on; NULL: none, or in another database';
 COMMENT ON COLUMN susx.stat_progress.command IS 'Function or procedure that was called';
-COMMENT ON COLUMN susx.stat_progress.phase IS 'preparing, reading, embedding, classifying, searching or writing';
-COMMENT ON COLUMN susx.stat_progress.done IS 'Rows of this phase that are done, or prompts where an index is asked';
+COMMENT ON COLUMN susx.stat_progress.phase IS 'preparing, reading, embedding, classifying, searching, generating or writing';
+COMMENT ON COLUMN susx.stat_progress.done IS 'Rows of this phase that are done, prompts where an index is asked, or denoising steps';
 COMMENT ON COLUMN susx.stat_progress.total IS 'How many there are, for a query of the caller''s as the planner expects; NULL: not known';
 COMMENT ON COLUMN susx.stat_progress.failed IS 'Rows of the call that failed';
 COMMENT ON COLUMN susx.stat_progress.started IS 'When the call began';

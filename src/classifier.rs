@@ -2,6 +2,7 @@
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
+use susx_core::gda;
 use susx_core::sus::{fill_templates, unit};
 use susx_core::tip_x::Params;
 use susx_server::protocol::Defaults;
@@ -11,11 +12,14 @@ use crate::pg::client;
 use crate::pg::error::{Error, Result};
 use crate::pg::regclass::RegClass;
 use crate::pg::relcache;
+use crate::pg::trigger::{Fired, NewRow};
 use crate::pg::vector::Vector;
+use crate::pg::version::SameVersion;
 
 /// Creates the table of a classifier with every template's prompt for every category.
 #[pg_extern(name = "create_classifier", volatile, parallel_unsafe)]
 fn create_classifier_from_names(
+    _version: SameVersion,
     name: Option<&str>,
     categories: Option<Vec<Option<String>>>,
     templates: default!(Option<Vec<Option<String>>>, "ARRAY['a photo of a {}.']"),
@@ -41,6 +45,7 @@ fn create_classifier_from_names(
         model_sha256: model.sha256.map(|sha256| sha256.to_vec()),
         method: None,
         params: starting_values(model.defaults),
+        gda: gda_starting_values(model.defaults),
     };
     let prompt = prompt.into_iter().map(Some).collect();
     Ok(create(name, &settings, NewRows { kind: "prompt", origin: "template", category, prompt, embedding })?)
@@ -49,6 +54,7 @@ fn create_classifier_from_names(
 /// Creates the table of a classifier whose categories have the given text embeddings.
 #[pg_extern(name = "create_classifier", volatile, parallel_unsafe)]
 fn create_classifier_from_vectors(
+    _version: SameVersion,
     name: Option<&str>,
     categories: Option<Vec<Option<String>>>,
     text_embeddings: Option<Vec<Option<Vector>>>,
@@ -62,7 +68,13 @@ fn create_classifier_from_vectors(
         return Err(Error::Argument(message).into());
     }
     check_vectors(&embedding, embedding[0].0.len())?;
-    let settings = Settings { model: None, model_sha256: None, method: None, params: Params::default() };
+    let settings = Settings {
+        model: None,
+        model_sha256: None,
+        method: None,
+        params: Params::default(),
+        gda: gda::Params::default(),
+    };
     let prompt = vec![None; category.len()];
     Ok(create(name, &settings, NewRows { kind: "prompt", origin: "given", category, prompt, embedding })?)
 }
@@ -73,6 +85,7 @@ fn create_classifier_from_vectors(
 #[pg_extern(volatile, parallel_unsafe)]
 #[allow(clippy::too_many_arguments)]
 fn alter_classifier(
+    _version: SameVersion,
     classifier: Option<RegClass>,
     alpha: default!(Option<f64>, "NULL"),
     beta: default!(Option<f64>, "NULL"),
@@ -81,6 +94,8 @@ fn alter_classifier(
     logit_scale: default!(Option<f64>, "NULL"),
     method: default!(Option<&str>, "NULL"),
     model: default!(Option<&str>, "NULL"),
+    lambda: default!(Option<f64>, "NULL"),
+    ridge: default!(Option<f64>, "NULL"),
 ) -> Result<(), ErrorReport> {
     let classifier = Error::required(classifier, "classifier")?;
     classifier.open_for_reading()?;
@@ -95,6 +110,9 @@ fn alter_classifier(
         logit_scale: given(logit_scale, old.logit_scale),
     };
     settings.params = new.check().map_err(Error::from)?;
+    let old = settings.gda;
+    let new = gda::Params { lambda: given(lambda, old.lambda), ridge: given(ridge, old.ridge) };
+    settings.gda = new.check().map_err(Error::from)?;
     match method {
         None => {}
         Some(AUTOMATIC) => settings.method = None,
@@ -116,27 +134,30 @@ fn alter_classifier(
 const AUTOMATIC: &str = "auto";
 
 /// The trigger of every classifier's table: what a session has fitted of it is out of date.
-#[pg_trigger]
-fn classifier_changed<'a>(
-    trigger: &'a PgTrigger<'a>,
-) -> std::result::Result<Option<PgHeapTuple<'a, impl WhoAllocated>>, ErrorReport> {
-    let relation = trigger.relid().map_err(Error::internal)?;
+#[pg_extern(sql = r#"
+CREATE FUNCTION susx.classifier_changed() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';
+"#)]
+fn classifier_changed(fired: Fired) -> Result<NewRow, ErrorReport> {
+    let relation = fired.trigger()?.relid().map_err(Error::internal)?;
     relcache::invalidate(RegClass(relation));
-    Ok(None::<PgHeapTuple<AllocatedByPostgres>>)
+    Ok(NewRow::NONE)
 }
 
 /// The trigger of `susx.classifier`: likewise for the classifier whose settings change.
-#[pg_trigger]
-fn settings_changed<'a>(
-    trigger: &'a PgTrigger<'a>,
-) -> std::result::Result<Option<PgHeapTuple<'a, impl WhoAllocated>>, ErrorReport> {
+#[pg_extern(sql = r#"
+CREATE FUNCTION susx.settings_changed() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';
+"#)]
+fn settings_changed(fired: Fired) -> Result<NewRow, ErrorReport> {
+    let trigger = fired.trigger()?;
     for row in [trigger.old(), trigger.new()].into_iter().flatten() {
         let classifier: Option<pg_sys::Oid> = row.get_by_name("classifier").map_err(Error::internal)?;
-        if let Some(classifier) = classifier {
-            relcache::invalidate(RegClass(classifier));
+        if let Some(classifier) = classifier.map(RegClass) {
+            // As a change of its rows would: until it commits others do not rely on what they have fitted.
+            classifier.lock_for_writing();
+            relcache::invalidate(classifier);
         }
     }
-    Ok(None::<PgHeapTuple<AllocatedByPostgres>>)
+    Ok(NewRow::NONE)
 }
 
 fn create(name: &str, settings: &Settings, prompts: NewRows) -> Result<RegClass> {
@@ -155,6 +176,14 @@ fn starting_values(model: Defaults) -> Params {
         gamma: model.gamma.unwrap_or(clip.gamma),
         temperature: model.temperature.unwrap_or(clip.temperature),
         logit_scale: model.logit_scale.unwrap_or(clip.logit_scale),
+    }
+}
+
+fn gda_starting_values(model: Defaults) -> gda::Params {
+    let general = gda::Params::default();
+    gda::Params {
+        lambda: model.lambda.unwrap_or(general.lambda),
+        ridge: model.ridge.unwrap_or(general.ridge),
     }
 }
 

@@ -2,12 +2,13 @@
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use susx_core::tip_x::{Ranked, top_k};
+use susx_core::classifier::{Ranked, top_k};
 
 use crate::fitted::{self, Fitted};
 use crate::pg::error::{Error, Result};
 use crate::pg::regclass::RegClass;
 use crate::pg::vector::Vector;
+use crate::pg::version::SameVersion;
 
 /// Rank, category, score and probability.
 type Row = (i32, String, f32, f32);
@@ -16,6 +17,7 @@ type Row = (i32, String, f32, f32);
 #[pg_extern(name = "classify", stable, parallel_safe, cost = 1000)]
 #[allow(clippy::type_complexity)]
 fn classify_vector(
+    _version: SameVersion,
     classifier: Option<RegClass>,
     embedding: Option<Vector>,
     k: default!(Option<i32>, "1"),
@@ -38,6 +40,7 @@ fn classify_vector(
 #[pg_extern(name = "classify", stable, parallel_safe, cost = 100000)]
 #[allow(clippy::type_complexity)]
 fn classify_image(
+    _version: SameVersion,
     classifier: Option<RegClass>,
     image: Option<&[u8]>,
     k: default!(Option<i32>, "1"),
@@ -58,6 +61,7 @@ fn classify_image(
 /// The best category of an image's embedding; NULL for NULL.
 #[pg_extern(name = "label", stable, parallel_safe, cost = 1000)]
 fn label_vector(
+    _version: SameVersion,
     classifier: Option<RegClass>,
     embedding: Option<Vector>,
     method: default!(Option<&str>, "NULL"),
@@ -70,6 +74,7 @@ fn label_vector(
 /// The best category of an image file; NULL for NULL.
 #[pg_extern(name = "label", stable, parallel_safe, cost = 100000)]
 fn label_image(
+    _version: SameVersion,
     classifier: Option<RegClass>,
     image: Option<&[u8]>,
     method: default!(Option<&str>, "NULL"),
@@ -82,7 +87,7 @@ fn label_image(
 
 fn ranking(fitted: &Fitted, embedding: &Vector, k: Option<i32>, method: Option<&str>) -> Result<Vec<Row>> {
     let k = Error::at_least_one(k.unwrap_or(1), "k")?;
-    let categories = fitted.tip_x.categories();
+    let categories = fitted.classifier.categories();
     let rows = (1..)
         .zip(rank(fitted, embedding, k, method)?)
         .map(|(rank, r)| (rank, categories[r.category].clone(), r.score, r.probability));
@@ -91,11 +96,11 @@ fn ranking(fitted: &Fitted, embedding: &Vector, k: Option<i32>, method: Option<&
 
 fn best(fitted: &Fitted, embedding: &Vector, method: Option<&str>) -> Result<Option<String>> {
     let best = rank(fitted, embedding, 1, method)?;
-    Ok(best.first().map(|r| fitted.tip_x.categories()[r.category].clone()))
+    Ok(best.first().map(|r| fitted.classifier.categories()[r.category].clone()))
 }
 
 fn rank(fitted: &Fitted, embedding: &Vector, k: usize, method: Option<&str>) -> Result<Vec<Ranked>> {
     let method = fitted.method(method)?;
-    let logits = fitted.tip_x.logits(fitted.query(embedding)?.view(), method);
+    let logits = fitted.classifier.logits(fitted.query(embedding)?.view(), method);
     Ok(top_k(&logits.row(0).to_vec(), k))
 }

@@ -16,6 +16,7 @@ use crate::pg::catalog::keyed::KeyedQuery;
 use crate::pg::error::{Error, Result};
 use crate::pg::progress::{Command, Phase, Progress};
 use crate::pg::regclass::RegClass;
+use crate::pg::version::SameVersion;
 use answers::Answers;
 
 /// The `k` best categories of every row of a query: its key, and its image or embedding. `key` only says
@@ -26,6 +27,7 @@ use answers::Answers;
 #[pg_extern(stable, parallel_unsafe, cost = 1000000)]
 #[allow(clippy::type_complexity)]
 fn classify_rows(
+    _version: SameVersion,
     classifier: Option<RegClass>,
     query: Option<&str>,
     key: Option<AnyElement>,
@@ -57,6 +59,7 @@ fn classify_rows(
 #[pg_extern(name = "classify_rows", stable, parallel_unsafe, cost = 1000000)]
 #[allow(clippy::type_complexity)]
 fn classify_bigint_rows(
+    _version: SameVersion,
     classifier: Option<RegClass>,
     query: Option<&str>,
     k: default!(Option<i32>, "1"),

@@ -6,6 +6,7 @@ use pgrx::prelude::*;
 use crate::pg::client::{self, Embedding};
 use crate::pg::error::Result;
 use crate::pg::vector::Vector;
+use crate::pg::version::SameVersion;
 
 /// Number, embedding and error of one element of an array.
 type Row = (i32, Option<Vector>, Option<String>);
@@ -13,6 +14,7 @@ type Row = (i32, Option<Vector>, Option<String>);
 /// The embedding of an image file, of unit length; NULL for NULL.
 #[pg_extern(stable, parallel_safe, cost = 100000)]
 fn embed_image(
+    _version: SameVersion,
     image: Option<&[u8]>,
     model: default!(Option<&str>, "NULL"),
 ) -> Result<Option<Vector>, ErrorReport> {
@@ -23,6 +25,7 @@ fn embed_image(
 /// The embedding of a text, of unit length; NULL for NULL.
 #[pg_extern(stable, parallel_safe, cost = 100000)]
 fn embed_text(
+    _version: SameVersion,
     text: Option<&str>,
     model: default!(Option<&str>, "NULL"),
 ) -> Result<Option<Vector>, ErrorReport> {
@@ -34,6 +37,7 @@ fn embed_text(
 #[pg_extern(stable, parallel_safe, cost = 1000000)]
 #[allow(clippy::type_complexity)]
 fn embed_images(
+    _version: SameVersion,
     images: Option<Array<'_, &[u8]>>,
     model: default!(Option<&str>, "NULL"),
 ) -> Result<
@@ -48,6 +52,7 @@ fn embed_images(
 #[pg_extern(stable, parallel_safe, cost = 1000000)]
 #[allow(clippy::type_complexity)]
 fn embed_texts(
+    _version: SameVersion,
     texts: Option<Array<'_, &str>>,
     model: default!(Option<&str>, "NULL"),
 ) -> Result<

@@ -3,7 +3,7 @@
 //! It is fired once per statement and embeds all its rows together. What it writes fires the trigger for
 //! UPDATE again, which finds nothing to do: the images are what they were.
 
-use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
+use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use crate::image_stream::{BATCH_BYTES, Counts, ImageStream, OnError, Target, clear};
@@ -11,19 +11,20 @@ use crate::pg::catalog::images::Images;
 use crate::pg::catalog::written::{Transition, WrittenRows};
 use crate::pg::error::{Error, Result};
 use crate::pg::regclass::RegClass;
+use crate::pg::trigger::{Fired, NewRow};
+use crate::pg::version::SameVersion;
 
 /// Rows that are written together.
 const BATCH: usize = 256;
 
 /// The trigger of a table of images: embeds the rows that a statement has written without an embedding,
 /// or with that of an image that is not there any more.
-#[pg_trigger]
-fn embed_on_write<'a>(
-    trigger: &'a PgTrigger<'a>,
-) -> std::result::Result<Option<PgHeapTuple<'a, impl WhoAllocated>>, ErrorReport> {
-    // Raised here: of an error that a trigger returns pgrx makes a panic, without its SQLSTATE.
-    embed(trigger).map_err(ErrorReport::from).unwrap_or_report();
-    Ok(None::<PgHeapTuple<AllocatedByPostgres>>)
+#[pg_extern(sql = r#"
+CREATE FUNCTION susx.embed_on_write() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';
+"#)]
+fn embed_on_write(_version: SameVersion, fired: Fired) -> Result<NewRow, ErrorReport> {
+    embed(&fired.trigger()?)?;
+    Ok(NewRow::NONE)
 }
 
 fn embed(trigger: &PgTrigger) -> Result<()> {

@@ -1,24 +1,26 @@
 //! Rows that are written without an embedding.
 
-use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
+use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use crate::embedder::Embedder;
 use crate::pg::error::{Error, Result};
 use crate::pg::regclass::RegClass;
+use crate::pg::trigger::{Fired, NewRow};
 use crate::pg::vector::Vector;
+use crate::pg::version::SameVersion;
 
 /// The kind of rows whose prompt is embedded; of all others it is the image.
 const PROMPT: &str = "prompt";
 
 /// The trigger of every classifier's table for rows without an embedding: embeds the prompt of a
 /// prompt, and the picture of an image, with the classifier's model.
-#[pg_trigger]
-fn embed_row<'a>(
-    trigger: &'a PgTrigger<'a>,
-) -> std::result::Result<Option<PgHeapTuple<'a, impl WhoAllocated>>, ErrorReport> {
-    // Raised here: of an error that a trigger returns pgrx makes a panic, without its SQLSTATE.
-    Ok(Some(with_embedding(trigger).map_err(ErrorReport::from).unwrap_or_report()))
+#[pg_extern(sql = r#"
+CREATE FUNCTION susx.embed_row() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';
+"#)]
+fn embed_row(_version: SameVersion, fired: Fired) -> Result<NewRow, ErrorReport> {
+    let trigger = fired.trigger()?;
+    Ok(NewRow::of(with_embedding(&trigger)?))
 }
 
 fn with_embedding<'a>(trigger: &'a PgTrigger<'a>) -> Result<PgHeapTuple<'a, AllocatedByRust>> {

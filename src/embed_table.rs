@@ -20,6 +20,7 @@ use crate::pg::name::Name;
 use crate::pg::procedure::Procedure;
 use crate::pg::progress::{Command, Phase, Progress};
 use crate::pg::regclass::RegClass;
+use crate::pg::version::SameVersion;
 
 /// Rows of a batch.
 const BATCH: usize = 256;
@@ -37,7 +38,9 @@ CREATE PROCEDURE susx.embed_table(
     on_error text DEFAULT 'record'
 ) LANGUAGE c AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';
 "#)]
+#[allow(clippy::too_many_arguments)]
 fn embed_table(
+    _version: SameVersion,
     rel: Option<RegClass>,
     image_column: Option<Name>,
     embedding_column: Option<Name>,

@@ -3,7 +3,7 @@
 use susx_server::protocol::Failure;
 
 use crate::pg::catalog::classifier as catalog;
-use crate::pg::client::{self, Embedding};
+use crate::pg::client::{Embedding, OwnModel};
 use crate::pg::error::{Error, Result};
 use crate::pg::regclass::RegClass;
 use crate::pg::vector::Vector;
@@ -12,7 +12,7 @@ use crate::pg::vector::Vector;
 #[derive(Debug)]
 pub struct Embedder {
     classifier: String,
-    model: String,
+    model: OwnModel,
     /// What the table takes; `None` where its column does not say.
     dimensions: Option<usize>,
 }
@@ -21,22 +21,23 @@ impl Embedder {
     /// An error if the classifier has no model.
     pub fn of(classifier: RegClass) -> Result<Self> {
         let name = classifier.name()?;
-        match catalog::settings(classifier)?.model {
-            Some(model) => {
-                Ok(Embedder { classifier: name, model, dimensions: catalog::dimensions(classifier)? })
-            }
-            None => Err(Error::NoModel(name)),
-        }
+        let model = catalog::settings(classifier)?.own_model(&name)?;
+        Ok(Embedder { classifier: name, model, dimensions: catalog::dimensions(classifier)? })
+    }
+
+    /// Name of the model.
+    pub fn model(&self) -> &str {
+        &self.model.name
     }
 
     /// One vector per text. `bad` makes the error of a text, by its place, that has none.
     pub fn texts(&self, texts: &[&str], bad: impl Fn(usize, Failure) -> Error) -> Result<Vec<Vector>> {
-        self.vectors(client::embed_texts(Some(&self.model), texts)?, bad)
+        self.vectors(self.model.embed_texts(texts)?, bad)
     }
 
     /// One vector per image file. `bad` makes the error of an image, by its place, that has none.
     pub fn images(&self, images: &[&[u8]], bad: impl Fn(usize, Failure) -> Error) -> Result<Vec<Vector>> {
-        self.vectors(client::embed_images(Some(&self.model), images)?, bad)
+        self.vectors(self.model.embed_images(images)?, bad)
     }
 
     fn vectors(&self, answers: Vec<Embedding>, bad: impl Fn(usize, Failure) -> Error) -> Result<Vec<Vector>> {

@@ -4,14 +4,15 @@ use std::cell::RefCell;
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
+use susx_core::classifier::top_k;
 use susx_core::evaluate::{Evaluation, Figures};
-use susx_core::tip_x::top_k;
 
 use crate::fitted::{self, Fitted};
 use crate::labelled::{self, Space};
 use crate::pg::error::Result;
 use crate::pg::progress::{Command, Phase, Progress};
 use crate::pg::regclass::RegClass;
+use crate::pg::version::SameVersion;
 
 /// Category, images, images that could not be read, and the shares.
 type Row = (Option<String>, i64, i64, Option<f64>, Option<f64>, Option<f64>, Option<f64>, Option<f64>);
@@ -21,6 +22,7 @@ type Row = (Option<String>, i64, i64, Option<f64>, Option<f64>, Option<f64>, Opt
 #[pg_extern(stable, parallel_unsafe, cost = 1000000)]
 #[allow(clippy::type_complexity)]
 fn evaluate(
+    _version: SameVersion,
     classifier: Option<RegClass>,
     labelled_query: Option<&str>,
     method: default!(Option<&str>, "NULL"),
@@ -46,7 +48,7 @@ fn evaluate(
     let progress = Progress::start(Command::Evaluate, classifier);
     let fitted = fitted::get(classifier)?;
     let evaluation = classify(&fitted, query, method, progress)?;
-    let names = fitted.tip_x.categories().iter().cloned().map(Some);
+    let names = fitted.classifier.categories().iter().cloned().map(Some);
     let mut rows = vec![row(None, evaluation.overall())];
     rows.extend(names.zip(evaluation.categories()).map(|(name, figures)| row(name, figures)));
     Ok(TableIterator::new(rows))
@@ -57,6 +59,7 @@ fn evaluate(
 #[pg_extern(stable, parallel_unsafe, cost = 1000000)]
 #[allow(clippy::type_complexity)]
 fn confusion_matrix(
+    _version: SameVersion,
     classifier: Option<RegClass>,
     labelled_query: Option<&str>,
     method: default!(Option<&str>, "NULL"),
@@ -70,7 +73,7 @@ fn confusion_matrix(
     let progress = Progress::start(Command::ConfusionMatrix, classifier);
     let fitted = fitted::get(classifier)?;
     let evaluation = classify(&fitted, query, method, progress)?;
-    let name = |category: usize| fitted.tip_x.categories()[category].clone();
+    let name = |category: usize| fitted.classifier.categories()[category].clone();
     let rows: Vec<_> = evaluation
         .confusion()
         .map(|(truth, predicted, n)| (name(truth), predicted.map(name), count(n)))
@@ -81,12 +84,12 @@ fn confusion_matrix(
 /// Classifies every row of a query.
 fn classify(fitted: &Fitted, query: &str, method: Option<&str>, progress: Progress) -> Result<Evaluation> {
     let method = fitted.method(method)?;
-    let space = Space::new(&fitted.name, &fitted.settings, &fitted.tip_x);
+    let space = Space::new(&fitted.name, &fitted.settings, fitted.classifier.support_set());
     let mut evaluation = Evaluation::new(space.categories.len());
     let progress = RefCell::new(progress);
     let begin = |expected| progress.borrow_mut().phase(Phase::Classifying, expected);
     let unreadable = labelled::read(&space, query, begin, |features, truths, failed| {
-        let logits = fitted.tip_x.logits(features, method);
+        let logits = fitted.classifier.logits(features, method);
         for (logits, &truth) in logits.rows().into_iter().zip(truths) {
             let best = top_k(&logits.to_vec(), Evaluation::TOP);
             evaluation.record(truth, best.into_iter().map(|ranked| ranked.category));

@@ -2,22 +2,37 @@
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use susx_core::tip_x::{Explanation, Weight};
+use susx_core::classifier::{Explanation, Weight};
 
 use crate::fitted::{self, Fitted};
 use crate::pg::error::{Error, Result};
 use crate::pg::regclass::RegClass;
 use crate::pg::vector::Vector;
+use crate::pg::version::SameVersion;
 
-/// Rank, category, the three terms and their sum; of a support row its id, its category, its affinity
-/// and what it adds to the sum.
-type Row = (i32, String, f32, f32, f32, f32, Option<i64>, Option<String>, Option<f32>, Option<f32>);
+/// Rank, category, TIP-X's three terms and the sum of all; of a support row its id, its category, its
+/// affinity and what it adds to the sum; the discriminant's term and how far the support was trusted.
+type Row = (
+    i32,
+    String,
+    f32,
+    f32,
+    f32,
+    f32,
+    Option<i64>,
+    Option<String>,
+    Option<f32>,
+    Option<f32>,
+    f32,
+    Option<f32>,
+);
 
 /// The terms of the `k` best categories of an image's embedding, each with the support rows that speak
 /// most for it: one row per category and support row; no row for NULL.
 #[pg_extern(name = "explain", stable, parallel_safe, cost = 10000)]
 #[allow(clippy::type_complexity)]
 fn explain_vector(
+    _version: SameVersion,
     classifier: Option<RegClass>,
     embedding: Option<Vector>,
     k: default!(Option<i32>, "3"),
@@ -37,6 +52,8 @@ fn explain_vector(
             name!(support_category, Option<String>),
             name!(affinity, Option<f32>),
             name!(contribution, Option<f32>),
+            name!(discriminant, f32),
+            name!(reliability, Option<f32>),
         ),
     >,
     ErrorReport,
@@ -52,6 +69,7 @@ fn explain_vector(
 #[pg_extern(name = "explain", stable, parallel_safe, cost = 100000)]
 #[allow(clippy::type_complexity)]
 fn explain_image(
+    _version: SameVersion,
     classifier: Option<RegClass>,
     image: Option<&[u8]>,
     k: default!(Option<i32>, "3"),
@@ -71,6 +89,8 @@ fn explain_image(
             name!(support_category, Option<String>),
             name!(affinity, Option<f32>),
             name!(contribution, Option<f32>),
+            name!(discriminant, f32),
+            name!(reliability, Option<f32>),
         ),
     >,
     ErrorReport,
@@ -91,22 +111,24 @@ fn rows(
     let k = Error::at_least_one(k.unwrap_or(3), "k")?;
     let support_rows = Error::at_least_one(support_rows.unwrap_or(3), "support_rows")?;
     let method = fitted.method(method)?;
-    let explanations = fitted.tip_x.explain(fitted.query(embedding)?.view(), method, k, support_rows);
+    let explanations = fitted.classifier.explain(fitted.query(embedding)?.view(), method, k, support_rows);
     Ok((1..).zip(&explanations).flat_map(|(rank, category)| rows_of(fitted, rank, category)).collect())
 }
 
 /// One row per support row; a category without any has one too.
 fn rows_of(fitted: &Fitted, rank: i32, explanation: &Explanation) -> Vec<Row> {
-    let support_set = fitted.tip_x.support_set();
+    let support_set = fitted.classifier.support_set();
     let name = |category: usize| support_set.categories()[category].clone();
-    let &Explanation { category, zero_shot, cache, kl, total, ref support } = explanation;
+    let &Explanation { category, zero_shot, cache, kl, discriminant, reliability, total, ref support } =
+        explanation;
     let weights: Vec<Option<&Weight>> =
         if support.is_empty() { vec![None] } else { support.iter().map(Some).collect() };
     let row = |weight: Option<&Weight>| {
         let id = weight.map(|weight| support_set.ids()[weight.row]);
         let own = weight.map(|weight| name(support_set.category_of(weight.row)));
         let (affinity, contribution) = (weight.map(|w| w.affinity), weight.map(|w| w.contribution));
-        (rank, name(category), zero_shot, cache, kl, total, id, own, affinity, contribution)
+        let name = name(category);
+        (rank, name, zero_shot, cache, kl, total, id, own, affinity, contribution, discriminant, reliability)
     };
     weights.into_iter().map(row).collect()
 }

@@ -10,6 +10,7 @@ use crate::pg::client::batch_length;
 use crate::pg::error::{Error, Result};
 use crate::pg::regclass::RegClass;
 use crate::pg::vector::Vector;
+use crate::pg::version::SameVersion;
 
 /// Images that are embedded and inserted together.
 const BATCH: usize = 256;
@@ -19,6 +20,7 @@ const BATCH_BYTES: usize = 16 << 20;
 /// Adds labelled images by their embeddings; returns how many.
 #[pg_extern(name = "add_support", volatile, parallel_unsafe)]
 fn add_support_vectors(
+    _version: SameVersion,
     classifier: Option<RegClass>,
     category: Option<&str>,
     embeddings: Option<Vec<Option<Vector>>>,
@@ -46,6 +48,7 @@ fn add_support_vectors(
 /// Adds labelled image files, which stay in the classifier's table; returns how many.
 #[pg_extern(name = "add_support", volatile, parallel_unsafe)]
 fn add_support_images(
+    _version: SameVersion,
     classifier: Option<RegClass>,
     category: Option<&str>,
     images: Option<Array<'_, &[u8]>>,

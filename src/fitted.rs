@@ -15,16 +15,17 @@ use std::rc::Rc;
 
 use ndarray::Array2;
 use pgrx::pg_sys;
+use susx_core::classifier::{Classifier, Method};
 use susx_core::sus::{SupportError, SupportSet, SupportSetBuilder, unit};
-use susx_core::tip_x::{Method, TipX};
 
-use crate::pg::catalog::classifier::{self as catalog, Settings};
-use crate::pg::client;
+use crate::pg::catalog::classifier::{self as catalog, Role, Settings};
+use crate::pg::client::{self, OwnModel};
 use crate::pg::error::{Error, Result};
 use crate::pg::guc;
 use crate::pg::regclass::RegClass;
 use crate::pg::relcache;
 use crate::pg::snapshot::SnapshotId;
+use crate::pg::spi::View;
 use crate::pg::vector::Vector;
 
 /// A classifier as a statement sees it.
@@ -32,7 +33,7 @@ use crate::pg::vector::Vector;
 pub struct Fitted {
     pub name: String,
     pub settings: Settings,
-    pub tip_x: TipX,
+    pub classifier: Classifier,
 }
 
 impl Fitted {
@@ -40,19 +41,23 @@ impl Fitted {
     pub fn method(&self, name: Option<&str>) -> Result<Method> {
         match name {
             Some(name) => Ok(name.parse()?),
-            None => Ok(self.settings.method.unwrap_or_else(|| self.tip_x.default_method())),
+            None => Ok(self.settings.method.unwrap_or_else(|| self.classifier.default_method())),
         }
     }
 
     /// An image's embedding by the model of the classifier's own vectors.
     pub fn embed(&self, image: &[u8]) -> Result<Vector> {
-        let model = self.settings.model.as_deref().ok_or_else(|| Error::NoModel(self.name.clone()))?;
-        client::only(client::embed_images(Some(model), &[image])?)
+        client::only(self.model()?.embed_images(&[image])?)
+    }
+
+    /// The model of the classifier's own vectors; an error if there is none.
+    pub fn model(&self) -> Result<OwnModel> {
+        self.settings.own_model(&self.name)
     }
 
     /// An embedding as a query, 1 x d and of unit length.
     pub fn query(&self, embedding: &Vector) -> Result<Array2<f32>> {
-        let (expected, found) = (self.tip_x.dimensions(), embedding.0.len());
+        let (expected, found) = (self.classifier.dimensions(), embedding.0.len());
         if expected != found {
             return Err(Error::Dimensions { classifier: self.name.clone(), expected, found });
         }
@@ -154,30 +159,40 @@ impl Cache {
 
     /// In bytes.
     fn size(&self) -> u64 {
-        self.entries.values().map(|entry| entry.fitted.tip_x.size() as u64).sum()
+        self.entries.values().map(|entry| entry.fitted.classifier.size() as u64).sum()
     }
 }
 
 fn fit(classifier: RegClass) -> Result<Fitted> {
     let settings = catalog::settings(classifier)?;
     let support_set = support_set(classifier)?;
-    let params = settings.params.check()?;
-    Ok(Fitted { name: classifier.name()?, settings, tip_x: TipX::fit(support_set, params) })
+    let fitted = Classifier::fit(support_set, settings.params.check()?, settings.gda.check()?);
+    Ok(Fitted { name: classifier.name()?, settings, classifier: fitted })
 }
 
 /// The prompts and the support images of a classifier's table.
 pub fn support_set(classifier: RegClass) -> Result<SupportSet> {
+    support_set_in(classifier, View::Statement)
+}
+
+/// The same, with what this call has changed of it.
+pub fn changed_support_set(classifier: RegClass) -> Result<SupportSet> {
+    support_set_in(classifier, View::OwnChanges)
+}
+
+fn support_set_in(classifier: RegClass, view: View) -> Result<SupportSet> {
     let name = classifier.name()?;
     let bad = |source: SupportError| Error::Classifier { classifier: name.clone(), source };
     let mut builder: Option<SupportSetBuilder> = None;
-    catalog::read_rows(classifier, |id, category, is_prompt, embedding| {
+    catalog::read_rows(classifier, view, |id, category, role, embedding| {
         let embedding = embedding.0;
         let builder = builder.get_or_insert_with(|| SupportSetBuilder::new(embedding.len()));
-        if is_prompt {
-            builder.push_prompt(category, &embedding).map_err(bad)
-        } else {
-            builder.push_image(category, id, &embedding).map_err(bad)
+        match role {
+            Role::Prompt => builder.push_prompt(category, &embedding),
+            Role::LabelledImage => builder.push_image(category, id, &embedding),
+            Role::UnlabelledImage => builder.push_unlabelled_image(category, id, &embedding),
         }
+        .map_err(bad)
     })?;
     builder.unwrap_or_default().finish().map_err(bad)
 }

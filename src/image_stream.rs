@@ -179,6 +179,9 @@ fn is_of_the_image(failure: &Failure) -> bool {
     match failure.kind {
         FailureKind::Input | FailureKind::TooLarge | FailureKind::ServerDied => true,
         FailureKind::UnknownModel
+        | FailureKind::WrongModel
+        | FailureKind::Parameter
+        | FailureKind::Blocked
         | FailureKind::Configuration
         | FailureKind::Inference
         | FailureKind::Protocol => false,

@@ -4,13 +4,12 @@ use std::collections::HashMap;
 
 use ndarray::ArrayView2;
 use pgrx::prelude::*;
-use susx_core::sus::unit;
-use susx_core::tip_x::TipX;
+use susx_core::sus::{SupportSet, unit};
 use susx_server::protocol::FailureKind;
 
 use crate::pg::catalog::classifier::Settings;
 use crate::pg::catalog::labelled::{self, Input, Kind, Labelled};
-use crate::pg::client;
+use crate::pg::client::OwnModel;
 use crate::pg::error::{Error, Result};
 
 /// Rows that are looked at together.
@@ -19,23 +18,23 @@ const BATCH: usize = 256;
 const BATCH_BYTES: usize = 32 << 20;
 
 /// What a labelled query is read for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Space<'a> {
     /// The classifier's name, for messages.
     pub classifier: &'a str,
     /// What embeds images; without one only embeddings can be read.
-    pub model: Option<&'a str>,
+    pub model: Option<OwnModel>,
     pub categories: &'a [String],
     pub dimensions: usize,
 }
 
 impl<'a> Space<'a> {
-    pub fn new(classifier: &'a str, settings: &'a Settings, tip_x: &'a TipX) -> Self {
+    pub fn new(classifier: &'a str, settings: &'a Settings, support_set: &'a SupportSet) -> Self {
         Space {
             classifier,
-            model: settings.model.as_deref(),
-            categories: tip_x.categories(),
-            dimensions: tip_x.dimensions(),
+            model: settings.own_model(classifier).ok(),
+            categories: support_set.categories(),
+            dimensions: support_set.dimensions(),
         }
     }
 }
@@ -69,7 +68,7 @@ pub fn read(
     each: impl FnMut(ArrayView2<f32>, &[usize], u64) -> Result<()>,
 ) -> Result<Unreadable> {
     let mut batch = Batch::new(space, each);
-    let open = |kind, expected| match (kind, space.model) {
+    let open = |kind, expected| match (kind, &space.model) {
         (Kind::Image, None) => Err(Error::NoModel(space.classifier.to_owned())),
         _ => {
             begin(expected);
@@ -175,7 +174,8 @@ impl<'a, F: FnMut(ArrayView2<f32>, &[usize], u64) -> Result<()>> Batch<'a, F> {
             let images = std::mem::take(&mut self.images);
             self.image_bytes = 0;
             let files: Vec<&[u8]> = images.iter().map(|(.., file)| file.as_slice()).collect();
-            let answers = client::embed_images(self.space.model, &files)?;
+            let no_model = || Error::NoModel(self.space.classifier.to_owned());
+            let answers = self.space.model.as_ref().ok_or_else(no_model)?.embed_images(&files)?;
             for (&(row, category, _), answer) in images.iter().zip(answers) {
                 match answer {
                     Ok(embedding) => self.add(row, category, &embedding)?,

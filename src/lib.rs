@@ -10,6 +10,8 @@
 //! * [`prompts`] - sentences that describe the categories;
 //! * [`few_shot`] - labelled images;
 //! * [`support_set`] - support images retrieved from a pool;
+//! * [`generate_support_set`] - support images generated from the prompts;
+//! * [`generate_images`] - images generated from any text;
 //! * [`embed_row`] - the rows that are written by hand;
 //! * [`classify`] - labels;
 //! * [`classify_rows`] - labels of all rows of a query;
@@ -17,7 +19,8 @@
 //! * [`evaluate`] - how right labels are;
 //! * [`tune`] - settings that are right most often;
 //! * [`stat_progress`] - how far long calls have come;
-//! * [`stat_server`] - the inference process at work.
+//! * [`stat_server`] - the inference process at work;
+//! * [`library`] - which version this is.
 //!
 //! They stand on [`pg`], which is everything that touches PostgreSQL's internals, and on `susx-core`,
 //! which knows the method and nothing of PostgreSQL. Inference runs in the process `susx-server`.
@@ -34,10 +37,15 @@ mod evaluate;
 mod explain;
 mod few_shot;
 mod fitted;
+mod generate_images;
+mod generate_support_set;
 mod image_stream;
 mod labelled;
+mod library;
 mod model;
 mod pg;
+mod pictures;
+mod prompting;
 mod prompts;
 mod stat_progress;
 mod stat_server;

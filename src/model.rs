@@ -4,12 +4,16 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use susx_server::protocol::Model;
 
+use crate::pg::catalog::classifier::{self as catalog, MadeWith};
 use crate::pg::client;
+use crate::pg::version::SameVersion;
 
 /// Every model below `susx.model_dir`. What only loading tells is NULL until a model is used.
 #[pg_extern(volatile, parallel_restricted)]
 #[allow(clippy::type_complexity)]
-fn models() -> Result<
+fn models(
+    _version: SameVersion,
+) -> Result<
     TableIterator<
         'static,
         (
@@ -25,7 +29,9 @@ fn models() -> Result<
     >,
     ErrorReport,
 > {
+    let made = catalog::made_with()?;
     let row = |model: Model| {
+        let error = remarks(&model, &made);
         (
             model.name,
             model.kind,
@@ -34,8 +40,20 @@ fn models() -> Result<
             model.provider,
             model.loaded,
             model.bytes.and_then(|bytes| i64::try_from(bytes).ok()),
-            model.error,
+            error,
         )
     };
-    Ok(TableIterator::new(client::models()?.into_iter().map(row)))
+    Ok(TableIterator::new(client::models()?.into_iter().map(row).collect::<Vec<_>>()))
+}
+
+/// What is wrong with a model; also which classifiers were made with other files of it.
+fn remarks(model: &Model, made: &[MadeWith]) -> Option<String> {
+    let is_other = |it: &&MadeWith| {
+        it.model == model.name && model.sha256.is_some_and(|loaded| loaded[..] != it.sha256[..])
+    };
+    let others: Vec<&str> = made.iter().filter(is_other).map(|it| it.classifiers.as_str()).collect();
+    let changed = (!others.is_empty())
+        .then(|| format!("these classifiers were made with other files of it: {}", others.join(", ")));
+    let remarks: Vec<String> = model.error.clone().into_iter().chain(changed).collect();
+    (!remarks.is_empty()).then(|| remarks.join("; "))
 }

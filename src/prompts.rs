@@ -11,6 +11,7 @@ use crate::pg::catalog::classifier::{self as catalog, NewRows};
 use crate::pg::error::{Error, Result};
 use crate::pg::jsonb::Jsonb;
 use crate::pg::regclass::RegClass;
+use crate::pg::version::SameVersion;
 
 /// Sentences that are embedded and inserted together.
 const BATCH: usize = 1_024;
@@ -28,7 +29,11 @@ struct Sentence<'a> {
 /// Adds sentences that describe the categories, `{"category": ["sentence", ...], ...}`; returns how
 /// many. A category's prototype is the normalised mean of all its prompts (CuPL+e).
 #[pg_extern(volatile, parallel_unsafe)]
-fn add_prompts(classifier: Option<RegClass>, prompts: Option<Jsonb>) -> Result<i64, ErrorReport> {
+fn add_prompts(
+    _version: SameVersion,
+    classifier: Option<RegClass>,
+    prompts: Option<Jsonb>,
+) -> Result<i64, ErrorReport> {
     let classifier = Error::required(classifier, "classifier")?;
     let prompts = Error::required(prompts, "prompts")?;
     classifier.open_for_inserting()?;

@@ -5,6 +5,7 @@ use pgrx::prelude::*;
 
 use crate::pg::progress::{self, Session};
 use crate::pg::regclass::RegClass;
+use crate::pg::version::SameVersion;
 
 /// What stands below in the view's columns; user and database by their numbers.
 type Row = (
@@ -25,7 +26,9 @@ type Row = (
 /// What `susx.stat_progress` shows.
 #[pg_extern(volatile, parallel_restricted, cost = 10)]
 #[allow(clippy::type_complexity)]
-fn stat_get_progress() -> TableIterator<
+fn stat_get_progress(
+    _version: SameVersion,
+) -> TableIterator<
     'static,
     (
         name!(pid, i32),

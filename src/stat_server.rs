@@ -7,6 +7,7 @@ use susx_server::protocol::{ErrorSeen, Stats};
 
 use crate::pg::roles;
 use crate::pg::server_stats::{self, Seen};
+use crate::pg::version::SameVersion;
 
 /// Microseconds from 1970 to 2000, where PostgreSQL's time begins.
 const EPOCHS_APART: i64 = 946_684_800 * 1_000_000;
@@ -15,7 +16,9 @@ const EPOCHS_APART: i64 = 946_684_800 * 1_000_000;
 /// no model. Of a process that does not answer only its process id is known.
 #[pg_extern(volatile, parallel_restricted)]
 #[allow(clippy::type_complexity)]
-fn stat_get_server() -> Result<
+fn stat_get_server(
+    _version: SameVersion,
+) -> Result<
     TableIterator<
         'static,
         (
@@ -30,10 +33,12 @@ fn stat_get_server() -> Result<
             name!(queue_bytes, Option<i64>),
             name!(images, Option<i64>),
             name!(texts, Option<i64>),
+            name!(generated, Option<i64>),
             name!(failed, Option<i64>),
             name!(batches, Option<i64>),
             name!(images_per_second, Option<f64>),
             name!(texts_per_second, Option<f64>),
+            name!(steps_per_second, Option<f64>),
             name!(batch_sizes, Option<String>),
             name!(p50_ms, Option<f64>),
             name!(p95_ms, Option<f64>),
@@ -67,10 +72,12 @@ fn stat_get_server() -> Result<
             number(stats.queue_bytes),
             number(stats.images),
             number(stats.texts),
+            number(stats.generated),
             number(stats.failed),
             number(stats.batches),
             answers.then_some(stats.images_per_second),
             answers.then_some(stats.texts_per_second),
+            answers.then_some(stats.steps_per_second),
             batch_sizes,
             stats.p50_ms,
             stats.p95_ms,

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use ndarray::{Array2, ArrayView2};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
+use susx_core::gda;
 use susx_core::sus::{Retrieval, SupportError, SupportSet, unit};
 
 use crate::fitted;
@@ -14,37 +15,51 @@ use crate::pg::error::{Error, Result};
 use crate::pg::progress::{Command, Phase, Progress};
 use crate::pg::regclass::RegClass;
 use crate::pg::vector::Vector;
+use crate::pg::version::SameVersion;
+use crate::prompting::Prompting;
 
 /// Images of the pool that are looked at together.
 const BATCH: usize = 256;
 /// How far an index scan goes for one prompt: pgvector's own default of hnsw.max_scan_tuples.
 const INDEX_LIMIT: usize = 20_000;
 
+/// Category, images, their mean similarity, and how far the category's support can be trusted.
+type Row = (String, i32, Option<f32>, f32);
+
 /// Makes the classifier's support set out of a pool of unlabelled images (SuS-LC).
 #[pg_extern(volatile, parallel_unsafe)]
 #[allow(clippy::too_many_arguments, clippy::type_complexity)]
 fn build_support_set(
+    _version: SameVersion,
     classifier: Option<RegClass>,
     pool: Option<RegClass>,
-    per_class: default!(Option<i32>, "16"),
+    per_class: default!(Option<i32>, "32"),
     prompting: default!(Option<&str>, "'photo'"),
     embedding_column: default!(Option<&str>, "'embedding'"),
     image_column: default!(Option<&str>, "NULL"),
     key_column: default!(Option<&str>, "NULL"),
     exclusive: default!(Option<bool>, "true"),
 ) -> Result<
-    TableIterator<'static, (name!(category, String), name!(images, i32), name!(similarity, Option<f32>))>,
+    TableIterator<
+        'static,
+        (
+            name!(category, String),
+            name!(images, i32),
+            name!(similarity, Option<f32>),
+            name!(reliability, f32),
+        ),
+    >,
     ErrorReport,
 > {
     let classifier = Error::required(classifier, "classifier")?;
     let pool = Error::required(pool, "pool")?;
-    let prompting = Error::required(prompting, "prompting")?;
+    let prompting = Prompting::named(Error::required(prompting, "prompting")?)?;
     let embedding_column = Error::required(embedding_column, "embedding_column")?;
     let exclusive = Error::required(exclusive, "exclusive")?;
     let per_class = Error::at_least_one(Error::required(per_class, "per_class")?, "per_class")?;
     classifier.open_for_reading()?;
     let mut progress = Progress::start(Command::BuildSupportSet, classifier);
-    catalog::settings(classifier)?;
+    let settings = catalog::settings(classifier)?;
     let pool = Pool::open(pool, embedding_column, image_column, key_column)?;
     let support_set = fitted::support_set(classifier)?;
     let prompts = Prompts::read(classifier, &support_set, prompting)?;
@@ -65,9 +80,15 @@ fn build_support_set(
     });
     catalog::delete_support(classifier, "retrieved")?;
     let copied = pool.copy(classifier, chosen.collect())?;
-    let categories = summary(&support_set, copied);
-    report_empty(&categories);
-    Ok(TableIterator::new(categories))
+    let support_set = fitted::changed_support_set(classifier)?;
+    let reliability = gda::reliability(&support_set, settings.params.logit_scale, settings.gda);
+    let rows: Vec<Row> = summary(&support_set, copied)
+        .into_iter()
+        .zip(reliability)
+        .map(|((category, images, similarity), reliability)| (category, images, similarity, reliability))
+        .collect();
+    warn_of_absent(&support_set, &rows);
+    Ok(TableIterator::new(rows))
 }
 
 /// The prompts that ask for images.
@@ -80,23 +101,11 @@ struct Prompts {
 }
 
 impl Prompts {
-    /// `photo`: the prompts that the classifier was created with; `cupl`: the sentences that were added
-    /// to it (paper, section 3.1, "prompting strategies").
-    fn read(classifier: RegClass, support_set: &SupportSet, prompting: &str) -> Result<Self> {
-        let origins: &[&str] = match prompting {
-            "photo" => &["template", "given"],
-            "cupl" => &["cupl"],
-            other => {
-                return Err(Error::ArgumentWithHint {
-                    message: format!("unknown prompting \"{other}\""),
-                    hint: "Promptings: photo, cupl.".to_owned(),
-                });
-            }
-        };
+    fn read(classifier: RegClass, support_set: &SupportSet, prompting: Prompting) -> Result<Self> {
         let place: HashMap<&str, usize> =
             support_set.categories().iter().enumerate().map(|(i, name)| (name.as_str(), i)).collect();
         let (mut text, mut category, mut elements) = (Vec::new(), Vec::new(), Vec::new());
-        catalog::read_prompts(classifier, origins, |name, prompt, embedding| {
+        catalog::read_prompts(classifier, prompting.origins(), |name, prompt, embedding| {
             let Some(&place) = place.get(name) else { return Ok(()) };
             elements.extend(unit(&embedding.0).map_err(|source| Error::Vector {
                 what: format!("a prompt of category \"{name}\""),
@@ -107,9 +116,7 @@ impl Prompts {
             Ok(())
         })?;
         if text.is_empty() {
-            return Err(Error::Argument(format!(
-                "the classifier has no prompts for prompting \"{prompting}\""
-            )));
+            return Err(prompting.none());
         }
         let shape = (text.len(), support_set.dimensions());
         let embeddings = Array2::from_shape_vec(shape, elements).map_err(Error::internal)?;
@@ -211,17 +218,24 @@ fn ask_the_index(
     Ok(retrieval)
 }
 
-/// Names the categories of which the pool showed nothing.
-fn report_empty(categories: &[(String, i32, Option<f32>)]) {
-    let empty: Vec<&str> = categories
+/// Names the categories that the pool seems to show nothing of.
+fn warn_of_absent(support_set: &SupportSet, rows: &[Row]) {
+    let absent: Vec<String> = rows
         .iter()
-        .filter(|(_, images, _)| *images == 0)
-        .map(|(category, ..)| category.as_str())
+        .enumerate()
+        .filter(|&(c, &(_, images, _, reliability))| {
+            images == 0 || gda::looks_absent(reliability, support_set.rows(c).len())
+        })
+        .map(|(_, (category, images, _, reliability))| match images {
+            0 => format!("{category} (no image)"),
+            images => format!("{category} ({images} images, reliability {reliability:.2})"),
+        })
         .collect();
-    if !empty.is_empty() {
-        notice!(
-            "the pool shows nothing of {}: a category without support images competes by its name alone",
-            empty.join(", ")
+    if !absent.is_empty() {
+        warning!(
+            "susx: the pool seems to show nothing of these categories, which compete by their names alone, or \
+             nearly so: {}",
+            absent.join(", ")
         );
     }
 }

@@ -26,27 +26,31 @@ DATABASE = "susx"
 # The layouts in which CLIPs are found: see models/tiny_clip.py.
 TINY_VARIANTS = ("split", "fused", "no_mask", "siglip", "fp16", "external")
 MODEL_NAMES = ("demo", *(f"tiny_{variant}" for variant in TINY_VARIANTS))
+# The generator, by the name that README.md gives it: see models/tiny_diffusion.py.
+GENERATOR = "stable-diffusion"
 
 
 def pytest_report_header() -> str:
     return f"PostgreSQL {PG}"
 
 
+def make_model(script: str, directory: Path, variant: str) -> None:
+    """Runs a script of models/."""
+    make = Path(__file__).parent / "models" / script
+    subprocess.run([sys.executable, make, directory, "--variant", variant], check=True, stdout=subprocess.DEVNULL)
+
+
 @pytest.fixture(scope="session")
 def model_dir() -> Iterator[Path]:
-    """susx.model_dir: the demo model, and a tiny CLIP with random weights in every layout."""
+    """susx.model_dir: the demo model, a tiny CLIP with random weights in every layout, and a tiny Stable Diffusion."""
     assert (MODELS / "demo").is_dir(), "the demo model is not built: run `make model`"
     folder = Path(tempfile.mkdtemp(prefix="susx-models-", dir="/tmp"))
     # PostgreSQL may run as another account.
     folder.chmod(0o755)
     shutil.copytree(MODELS / "demo", folder / "demo")
-    make = Path(__file__).parent / "models" / "tiny_clip.py"
     for variant in TINY_VARIANTS:
-        subprocess.run(
-            [sys.executable, make, folder / f"tiny_{variant}", "--variant", variant],
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
+        make_model("tiny_clip.py", folder / f"tiny_{variant}", variant)
+    make_model("tiny_diffusion.py", folder / GENERATOR, "pndm")
     yield folder
     shutil.rmtree(folder)
 

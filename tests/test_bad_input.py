@@ -36,7 +36,7 @@ def test_unknown_method(sql):
         "SELECT susx.alter_classifier('compass', method => %s)",
     ):
         for method in ("tipx", "", "TIP-X"):
-            check(sql.fails(query, method), UNDEFINED_OBJECT, f'"{method}"', hint=("zero-shot", "tip-adapter", "tip-x"))
+            check(sql.fails(query, method), UNDEFINED_OBJECT, f'"{method}"', hint=("zero-shot", "tip-adapter", "tip-x", "gda"))
 
 
 @pytest.mark.parametrize(
@@ -126,12 +126,12 @@ def test_k(sql, k):
     )
 
 
-@pytest.mark.parametrize("name", ["alpha", "beta", "gamma", "temperature", "logit_scale"])
+@pytest.mark.parametrize("name", ["alpha", "beta", "gamma", "temperature", "logit_scale", "lambda", "ridge"])
 @pytest.mark.parametrize("value", ["-1", "NaN", "Infinity", "-Infinity", "0"])
 def test_numbers_that_the_formula_cannot_use(sql, name, value):
     before = sql.rows("SELECT * FROM susx.classifier WHERE classifier = 'compass'::regclass")
     query = f"SELECT susx.alter_classifier('compass', {name} => '{value}'::real)"
-    if value == "0" and name in ("alpha", "beta", "gamma"):
+    if value == "0" and name in ("alpha", "beta", "gamma", "lambda"):
         sql.run(query)
         assert sql.one(f"SELECT {name} FROM susx.classifier WHERE classifier = 'compass'::regclass") == 0
         return

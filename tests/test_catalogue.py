@@ -11,7 +11,10 @@ FUNCTIONS = {
     "add_prompts(regclass,jsonb)": (VOLATILE, UNSAFE),
     "add_support(regclass,text,bytea[])": (VOLATILE, UNSAFE),
     "add_support(regclass,text,vector[])": (VOLATILE, UNSAFE),
-    f"alter_classifier(regclass,{','.join(['double precision'] * 5)},text,text)": (VOLATILE, UNSAFE),
+    f"alter_classifier(regclass,{','.join(['double precision'] * 5)},text,text,double precision,double precision)": (
+        VOLATILE,
+        UNSAFE,
+    ),
     "build_support_set(regclass,regclass,integer,text,text,text,text,boolean)": (VOLATILE, UNSAFE),
     "classify(regclass,bytea,integer,text)": (STABLE, SAFE),
     "classify(regclass,vector,integer,text)": (STABLE, SAFE),
@@ -28,8 +31,11 @@ FUNCTIONS = {
     "evaluate(regclass,text,text)": (STABLE, UNSAFE),
     "explain(regclass,bytea,integer,text,integer)": (STABLE, SAFE),
     "explain(regclass,vector,integer,text,integer)": (STABLE, SAFE),
+    "generate_images(text[],text,double precision,integer,bigint,text,integer,integer)": (STABLE, RESTRICTED),
+    "generate_support_set(regclass,text,integer,text,double precision,integer,bigint,boolean,text)": (VOLATILE, UNSAFE),
     "label(regclass,bytea,text)": (STABLE, SAFE),
     "label(regclass,vector,text)": (STABLE, SAFE),
+    "library_version()": (STABLE, SAFE),
     "models()": (VOLATILE, RESTRICTED),
     "stat_get_server()": (VOLATILE, RESTRICTED),
     "stat_get_progress()": (VOLATILE, RESTRICTED),
@@ -114,7 +120,7 @@ def test_arguments_have_the_names_of_the_manual(sql):
     assert names == {
         "add_prompts2": "classifier prompts",
         "add_support3": names["add_support3"],
-        "alter_classifier8": "classifier alpha beta gamma temperature logit_scale method model",
+        "alter_classifier10": "classifier alpha beta gamma temperature logit_scale method model lambda ridge",
         "build_support_set8": "classifier pool per_class prompting embedding_column image_column key_column exclusive",
         "classify4": names["classify4"],
         "classify_rows5": "classifier query key k method",
@@ -129,6 +135,9 @@ def test_arguments_have_the_names_of_the_manual(sql):
         "embed_texts2": "texts model",
         "evaluate3": "classifier labelled_query method",
         "explain5": names["explain5"],
+        "generate_images8": "prompts generator guidance_scale steps seed negative_prompt width height",
+        "generate_support_set9": "classifier generator per_class prompting guidance_scale steps seed keep_images "
+        "negative_prompt",
         "label3": names["label3"],
         "tune2": "classifier validation_query",
     }

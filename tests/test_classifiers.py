@@ -14,7 +14,7 @@ from helpers.toy import create_compass
 from tools.paths import ROOT
 
 SETTINGS = """
-    SELECT model, method, alpha, beta, gamma, temperature, logit_scale
+    SELECT model, method, alpha, beta, gamma, temperature, logit_scale, lambda, ridge
     FROM susx.classifier WHERE classifier = %s::regclass"""
 
 
@@ -37,7 +37,7 @@ def test_starting_values(sql, model, who):
     assert (found_model, method) == (model, None)
     expected = documented(who)
     assert numbers == pytest.approx(
-        [expected[name] for name in ("alpha", "beta", "gamma", "temperature", "logit_scale")]
+        [*(expected[name] for name in ("alpha", "beta", "gamma", "temperature", "logit_scale")), 2, 3]
     )
 
 
@@ -105,7 +105,7 @@ def test_one_category(sql):
 def test_alter(sql):
     """What is named is changed, what is NULL is not."""
     create_compass(sql)
-    for name in ("alpha", "beta", "gamma", "temperature", "logit_scale"):
+    for name in ("alpha", "beta", "gamma", "temperature", "logit_scale", "lambda", "ridge"):
         ((_, method, *before),) = sql.rows(SETTINGS, "compass")
         sql.run(f"SELECT susx.alter_classifier('compass', {name} => 0.123)")
         ((_, _, *after),) = sql.rows(SETTINGS, "compass")
@@ -113,7 +113,7 @@ def test_alter(sql):
         assert sql.one(f"SELECT {name} FROM susx.classifier WHERE classifier = 'compass'::regclass") == pytest.approx(
             0.123
         )
-    for method in ("zero-shot", "tip-adapter", "tip-x"):
+    for method in ("zero-shot", "tip-adapter", "gda", "tip-x"):
         sql.run("SELECT susx.alter_classifier('compass', method => %s)", method)
         assert sql.rows(SETTINGS, "compass")[0][1] == method
     sql.run("SELECT susx.alter_classifier('compass', alpha => 4)")

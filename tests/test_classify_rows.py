@@ -58,7 +58,7 @@ def cursors(session) -> int:
     return session.one("SELECT count(*) FROM pg_cursors WHERE statement NOT LIKE '%%pg_cursors%%'")
 
 
-@pytest.mark.parametrize("method", ["zero-shot", "tip-adapter", "tip-x", None])
+@pytest.mark.parametrize("method", ["zero-shot", "tip-adapter", "tip-x", "gda", None])
 @pytest.mark.parametrize("k", [1, 3, 99])
 def test_embeddings_as_row_by_row(sql, toy, method, k):
     expected = sql.rows(
@@ -279,7 +279,7 @@ def test_no_rows(sql, compass):
 
 def test_a_model_that_does_not_fit(sql, pets):
     """Nobody's row: the call ends, and names the row at which it did."""
-    sql.run("UPDATE susx.classifier SET model = 'demo' WHERE classifier = 'pets'::regclass")
+    sql.run("UPDATE susx.classifier SET model = 'demo', model_sha256 = NULL WHERE classifier = 'pets'::regclass")
     refusal = sql.fails(ROWS.format("'pets', %s"), pets)
     assert refusal.sqlstate == "22000"
     assert refusal.message == 'row 1 of the query: classifier "pets" expects 32 dimensions, not 512'

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from helpers.pictures import encode, picture
 from helpers.toy import create_compass, create_points, create_random
 
 SCORES = """
     SELECT p.id, c.category, c.score FROM shop.points p, susx.classify('shop."The Toy"', p.embedding, 2) c
     ORDER BY p.id, c.rank"""
+
+KINDS = """
+    SELECT p.id, c.category, c.score FROM shop.photos p, susx.classify('shop.kinds', p.image, 2) c ORDER BY p.id, c.rank"""
 
 
 @pytest.fixture
@@ -20,11 +24,24 @@ def original(cluster, connect, fresh_database):
     create_random(session, '"The Toy"', categories=6, dimensions=12)
     create_points(session, "points", rows=300, dimensions=12)
     session.run(
-        "SELECT susx.alter_classifier('\"The Toy\"', alpha => 0.1, beta => 3.3333333, gamma => 0.7, method => 'tip-x')"
+        "SELECT susx.alter_classifier('\"The Toy\"', alpha => 0.1, beta => 3.3333333, gamma => 0.7, lambda => 0.3, ridge => 7, "
+        "method => 'tip-x')"
     )
     create_compass(session, "public.compass")
     session.run("SELECT susx.create_classifier('kinds', '{cat,dog}', model => 'tiny_split')")
     session.run("INSERT INTO kinds (category, kind, prompt) VALUES ('dog', 'prompt', 'a dog asleep')")
+    # A support set of both kinds, with the pictures; and names that need quotes.
+    session.run("CREATE TABLE photos (id int PRIMARY KEY, image bytea, embedding vector)")
+    session.copy("photos", ["id", "image"], ((i, encode(picture(i, (40, 40)))) for i in range(1, 9)))
+    session.run("CALL susx.embed_table('photos', model => 'tiny_split')")
+    assert len(session.rows("SELECT * FROM susx.build_support_set('kinds', 'photos', 3, image_column => 'image')")) == 2
+    session.run("SELECT susx.add_support('kinds', 'cat', array_agg(image)) FROM photos WHERE id > 6")
+    session.run("SELECT susx.alter_classifier('kinds', temperature => 0.25, logit_scale => 20)")
+    session.run('CREATE SCHEMA "a.b""c"')
+    create_compass(session, '"a.b""c"."Größe, ü"')
+    # One that is gone is not missed.
+    create_compass(session, "gone")
+    session.run("DROP TABLE gone")
     return session
 
 
@@ -53,7 +70,7 @@ def test_a_dump_restored(cluster, original, copy, format, fresh_database):
             settings.replace("classifier::text", "(SELECT relname::text FROM pg_class WHERE oid = classifier)")
         )
     ]
-    assert len(without_oids) == 3
+    assert len(without_oids) == 4
     assert [
         (row[0], *row[2:])
         for row in copy.rows(
@@ -62,6 +79,9 @@ def test_a_dump_restored(cluster, original, copy, format, fresh_database):
     ] == without_oids
     assert copy.rows(SCORES) == original.rows(SCORES)
     assert len(copy.rows(SCORES)) == 600
+    assert copy.rows(KINDS) == original.rows(KINDS)
+    assert len(copy.rows(KINDS)) == 16
+    assert copy.one("SELECT susx.label('\"a.b\"\"c\".\"Größe, ü\"', '[1,0]'::vector)") == "east"
 
     # It is a classifier as every other: changes count, and a drop takes the settings along.
     before = copy.rows(SCORES)
@@ -74,7 +94,29 @@ def test_a_dump_restored(cluster, original, copy, format, fresh_database):
     copy.run("INSERT INTO shop.kinds (category, kind, prompt) VALUES ('cow', 'prompt', 'a photo of a cow.')")
     assert copy.one("SELECT susx.label('shop.kinds', susx.embed_text('a photo of a cow.', 'tiny_split'))") == "cow"
     copy.run('DROP TABLE shop."The Toy"')
-    assert copy.one("SELECT count(*) FROM susx.classifier") == 2
+    assert copy.one("SELECT count(*) FROM susx.classifier") == 3
+
+
+def test_a_dump_by_an_ordinary_owner(cluster, original, connect, copy, fresh_database):
+    """Of the database's owner, who is no superuser: the settings of classifiers have row-level security."""
+    original.run(f"CREATE ROLE dumper LOGIN; ALTER DATABASE {fresh_database} OWNER TO dumper")
+    try:
+        original.run("DROP SCHEMA shop CASCADE; DROP TABLE public.compass; GRANT CREATE ON SCHEMA public TO dumper")
+        dumper = connect(fresh_database, user="dumper")
+        create_compass(dumper, "public.compass")
+        url = cluster.url(fresh_database).replace("postgres@", "dumper@")
+        file = cluster.directory / "dump.owner"
+        original.run('DROP SCHEMA "a.b""c" CASCADE')
+        cluster.program("pg_dump", "--enable-row-security", "--file", file, "--dbname", url)
+        copy.run("SET client_min_messages = warning; CREATE EXTENSION susx CASCADE")
+        cluster.program("psql", "-Xq", "--dbname", cluster.url("restored"), "--file", file)
+        settings = "SELECT classifier::text, alpha, beta FROM susx.classifier"
+        assert copy.rows(settings) == dumper.rows(settings) and len(copy.rows(settings)) == 1
+        assert copy.one("SELECT susx.label('compass', '[1,0]'::vector)") == "east"
+        dumper.close()
+    finally:
+        original.run(f"ALTER DATABASE {fresh_database} OWNER TO postgres; DROP OWNED BY dumper CASCADE")
+        copy.run("DROP OWNED BY dumper CASCADE; DROP ROLE dumper")
 
 
 def test_a_database_as_a_template(original, connect, fresh_database):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from conftest import MODEL_NAMES
+from conftest import GENERATOR, MODEL_NAMES
 from helpers.pictures import encode, picture
 from helpers.session import array, cosine
 from helpers.shared import needs, SHARED
@@ -92,7 +92,7 @@ def test_models(sql):
         )
     }
     cpu = "CPUExecutionProvider"
-    assert set(found) == set(MODEL_NAMES)
+    assert set(found) == {*MODEL_NAMES, GENERATOR}
     for model in MODEL_NAMES:
         dimensions, side = (512, 224) if model == "demo" else (32, 96)
         kind, *rest, error = found[model]

@@ -45,7 +45,7 @@ def test_terms_and_support_images(sql, caltech, parameters, rows):
         assert len(found) == len(kept) and {row[6] for row in found} == set(ids)
         affinity = features @ unit(caltech.queries[query : query + 1])[0]
         parts = {}
-        for rank, category, zero_shot, cache, kl, total, id, own, found_affinity, contribution in found:
+        for rank, category, zero_shot, cache, kl, total, id, own, found_affinity, contribution, *_ in found:
             c = caltech.categories.index(category)
             assert [zero_shot, cache, kl] == pytest.approx([term[place, c] for term in terms], abs=1e-3)
             assert zero_shot + cache + kl == pytest.approx(total, abs=1e-4)
@@ -67,7 +67,8 @@ def test_methods_and_defaults(sql, caltech):
     assert rows[None] == rows["tip-x"] and [row[0] for row in rows["tip-x"]] == [1, 1, 1, 2, 2, 2, 3, 3, 3]
     assert all(row[4] == 0 and row[3] > 0 for row in rows["tip-adapter"])
     assert [row[0] for row in rows["zero-shot"]] == [1, 2, 3]
-    assert all(row[2] == row[5] and row[3:5] == (0, 0) and row[6:] == (None,) * 4 for row in rows["zero-shot"])
+    assert all(row[2] == row[5] and row[3:5] == (0, 0) and row[6:10] == (None,) * 4 for row in rows["zero-shot"])
+    assert all(row[10:] == (0, None) for method in rows for row in rows[method])
     one = sql.rows(EXPLAIN.format("'caltech', %s::vector, k => 1, support_rows => 1"), query)
     assert one == rows["tip-x"][:1]
 

@@ -220,7 +220,7 @@ def test_embeddings_and_images_alike(sql, pets):
 def test_a_model_of_other_dimensions(sql, pets):
     """The classifier's own model is asked, not susx.model."""
     assert sql.one("SHOW susx.model") == "demo"
-    sql.run("UPDATE susx.classifier SET model = 'demo' WHERE classifier = 'pets'::regclass")
+    sql.run("UPDATE susx.classifier SET model = 'demo', model_sha256 = NULL WHERE classifier = 'pets'::regclass")
     refusal = sql.fails("SELECT * FROM susx.evaluate('pets', %s)", pets)
     assert refusal.sqlstate == "22000"
     assert refusal.message == 'row 1 of the query: classifier "pets" expects 32 dimensions, not 512'

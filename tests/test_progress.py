@@ -381,7 +381,7 @@ def test_build_support_set(sql, connect, index):
     assert {total for _, total in reading} == {300 if index else 59000}
     done = [n for n, _ in reading]
     assert done == sorted(done) and len(set(done)) >= 3
-    written = sum(images for _, images, _ in rows)
+    written = sum(images for _, images, *_ in rows)
     assert {total for _, phase, _, total in seen if phase == "writing"} <= {written}
 
 

@@ -173,7 +173,7 @@ def test_a_sentence_that_cannot_be_embedded(sql, only_images):
 
 def test_a_model_of_other_dimensions(pets, sql):
     """As after another model was put into the directory."""
-    sql.run("UPDATE susx.classifier SET model = 'demo' WHERE classifier = 'pets'::regclass")
+    sql.run("UPDATE susx.classifier SET model = 'demo', model_sha256 = NULL WHERE classifier = 'pets'::regclass")
     for query in (
         "SELECT susx.add_prompts('pets', '{\"cat\": [\"a cat\"]}')",
         "INSERT INTO pets (category, kind, prompt) VALUES ('cat', 'prompt', 'a cat')",

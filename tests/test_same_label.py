@@ -39,7 +39,7 @@ def ordered(sql, query):
     return sorted(sql.rows(query))
 
 
-@pytest.mark.parametrize("method", ["zero-shot", "tip-adapter", "tip-x"])
+@pytest.mark.parametrize("method", ["zero-shot", "tip-adapter", "tip-x", "gda"])
 def test_vectors(sql, toy, method):
     """To the last bit: each row is computed by itself."""
     query = SCORES.format(f", '{method}'")

@@ -11,6 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from conftest import GENERATOR
 from helpers.pictures import encode, picture
 from helpers.processes import eventually, one_of_each, servers
 from helpers.session import in_background, session_of
@@ -209,11 +210,21 @@ def test_empty_model_dir(sql, cluster, folder):
 
 
 def test_the_only_model_needs_no_name(sql, cluster, model_dir, folder):
+    """A model of the other kind is no rival."""
     shutil.copytree(model_dir / "tiny_split", folder / "mine")
+    shutil.copytree(model_dir / GENERATOR, folder / "painter")
     with reloaded(cluster, model_dir=folder):
         sql.run("SET susx.model = ''")
-        assert eventually(lambda: sql.column("SELECT name FROM susx.models()") == ["mine"])
+        assert eventually(lambda: sql.column("SELECT name FROM susx.models()") == ["mine", "painter"])
         assert sql.one(EMBED, IMAGE) == 32
+        assert sql.rows("SELECT error FROM susx.generate_images('{x}', steps => 1)") == [(None,)]
+        shutil.copytree(folder / "painter", folder / "another")
+        refusal = sql.fails("SELECT * FROM susx.generate_images('{x}')")
+        assert refusal.sqlstate == CONFIGURATION and "another, painter" in refusal.hint
+        shutil.rmtree(folder / "another")
+        shutil.rmtree(folder / "painter")
+        refusal = sql.fails("SELECT * FROM susx.generate_images('{x}')")
+        assert refusal.sqlstate == CONFIGURATION and "there is no generator" in refusal.message and refusal.hint
         sql.run("RESET susx.model")
     works_in_the_end(sql)
     sql.run("SET susx.model = ''")

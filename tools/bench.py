@@ -31,7 +31,7 @@ def programs() -> list[object]:
     """The programs that bench/run.py measures, as its arguments."""
     # The method does without the encoders, and so does its program.
     method = program("tip_x", "--no-default-features")
-    return ["--program", method, "--encoders", program("embed")]
+    return ["--program", method, "--encoders", program("embed"), "--diffusion", program("diffusion")]
 
 
 def bench() -> None:

@@ -18,10 +18,11 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Iterator, Mapping
+from urllib.parse import quote
 
 from . import identity
-from .console import Failure
-from .paths import pg_bin
+from .console import Failure, say
+from .paths import pg_home
 from .steps import write
 
 # Not "susx": the tables of a user of that name would go to the extension's schema, by the search_path "$user", public.
@@ -41,25 +42,41 @@ _NOT_OF_A_SERVICE = ("PG", "RUST_BACKTRACE", "RUST_LIB_BACKTRACE")
 
 
 class Cluster:
-    """`directory` holds everything of one cluster: data/, log, port and usually the socket."""
+    """`directory` holds everything of one cluster: data/, log, port and usually the socket.
 
-    def __init__(self, pg: str, directory: Path, settings: Mapping[str, object] | None = None, sync: bool = True):
+    `home` is the PostgreSQL installation if it is not the one below build/pg.
+    """
+
+    def __init__(
+        self,
+        pg: str,
+        directory: Path,
+        settings: Mapping[str, object] | None = None,
+        sync: bool = True,
+        home: Path | None = None,
+    ):
         self.pg = pg
+        self.home = home or pg_home(pg)
         self.directory = Path(directory).resolve()
         self.settings = dict(settings or {})
         self.sync = sync
         self.data_dir = self.directory / "data"
         self.log_file = self.directory / "log"
         self.port_file = self.directory / "port"
-        self.psql = pg_bin(pg, "psql")
+        self.psql = self.bin("psql")
+
+    def bin(self, program: str) -> Path:
+        return self.home / "bin" / program
 
     @classmethod
     @contextlib.contextmanager
-    def throwaway(cls, pg: str, settings: Mapping[str, object] | None = None) -> Iterator[Cluster]:
+    def throwaway(
+        cls, pg: str, settings: Mapping[str, object] | None = None, home: Path | None = None
+    ) -> Iterator[Cluster]:
         """A running cluster in /tmp, which every account can reach, that is gone afterwards."""
         folder = Path(tempfile.mkdtemp(prefix="susx-", dir="/tmp"))
         folder.chmod(0o711)
-        cluster = cls(pg, folder / "cluster", {"fsync": "off", **(settings or {})}, sync=False)
+        cluster = cls(pg, folder / "cluster", {"fsync": "off", **(settings or {})}, sync=False, home=home)
         try:
             cluster.init()
             cluster.start()
@@ -129,12 +146,24 @@ class Cluster:
     def url(self, dbname: str = "susx") -> str:
         if not self.port_file.exists():
             raise Failure(f"there is no PostgreSQL {self.pg} cluster yet: run `make up PG={self.pg}`")
-        return f"postgresql://{SUPERUSER}@127.0.0.1:{self.port_file.read_text().strip()}/{dbname}"
+        return f"postgresql://{SUPERUSER}@127.0.0.1:{self.port_file.read_text().strip()}/{quote(dbname, safe='')}"
 
     def create_database(self, name: str) -> None:
         exists = f"SELECT 1 FROM pg_database WHERE datname = '{name}'"
         if not self.program("psql", "-XAt", "-d", self.url("postgres"), "-c", exists):
             self.program("psql", "-Xq", "-d", self.url("postgres"), "-c", f'CREATE DATABASE "{name}"')
+
+    def update_extension(self, name: str) -> None:
+        """ALTER EXTENSION UPDATE in every database that has an older version of the extension."""
+        ask = "SELECT datname FROM pg_database WHERE datallowconn"
+        for database in self.program("psql", "-XAt", "-d", self.url("postgres"), "-c", ask).splitlines():
+            older = (
+                "SELECT 1 FROM pg_available_extensions "
+                f"WHERE name = '{name}' AND installed_version <> default_version"
+            )
+            if self.program("psql", "-XAt", "-d", self.url(database), "-c", older):
+                say(f"updating the extension {name} in database {database}")
+                self.program("psql", "-Xq", "-d", self.url(database), "-c", f'ALTER EXTENSION "{name}" UPDATE')
 
     def configure(self) -> bool:
         """Writes our settings beside postgresql.conf; ALTER SYSTEM still wins over them. True if they changed."""
@@ -157,7 +186,7 @@ class Cluster:
 
     def program(self, name: str, *arguments: object) -> str:
         """Runs one of PostgreSQL's programs as the cluster's account; returns what it prints."""
-        argv = [*self._identity().prefix, pg_bin(self.pg, name), *arguments]
+        argv = [*self._identity().prefix, self.bin(name), *arguments]
         # No PGDATA or PGOPTIONS of the user's own clusters. And not in a directory that the account cannot enter.
         env = {key: value for key, value in os.environ.items() if not key.startswith(_NOT_OF_A_SERVICE)}
         result = subprocess.run(
@@ -168,7 +197,7 @@ class Cluster:
         return result.stdout
 
     def _identity(self) -> identity.Identity:
-        return identity.choose(pg_bin(self.pg, "postgres"), self.directory.parent)
+        return identity.choose(self.bin("postgres"), self.directory.parent)
 
     def _give(self, path: Path) -> None:
         os.chown(path, self._identity().uid, self._identity().gid)

@@ -39,6 +39,7 @@ def up(pg: str) -> None:
     if not server.is_running():
         server.start()
     server.create_database(DATABASE)
+    server.update_extension("susx")
     say(f"PostgreSQL {pg} is up: {server.url(DATABASE)}")
 
 

@@ -16,6 +16,7 @@ LIBCLANG = BUILD / "libclang"
 ONNXRUNTIME = BUILD / "onnxruntime" / "libonnxruntime.so"
 MODELS = BUILD / "models"
 TEST_MODELS = BUILD / "test-models"
+TEST_GENERATORS = BUILD / "test-generators"
 PICTURES = BUILD / "pictures"
 PACKAGES = BUILD / "package"
 

@@ -5,8 +5,8 @@ use std::rc::Rc;
 
 use ndarray::ArrayView2;
 use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
+use susx_core::classifier::{Method, Ranked};
 use susx_core::sus::unit;
-use susx_core::tip_x::{Method, Ranked};
 use susx_server::protocol::{Failure, FailureKind};
 
 use crate::fitted::Fitted;
@@ -94,10 +94,9 @@ impl Answers {
         query: KeyedQuery,
         progress: Progress,
     ) -> Result<Self> {
-        let stream = match (query.kind(), &fitted.settings.model) {
-            (Kind::Embedding, _) => None,
-            (Kind::Image, None) => return Err(Error::NoModel(fitted.name.clone())),
-            (Kind::Image, Some(model)) => Some(Stream::new(Some(model))),
+        let stream = match query.kind() {
+            Kind::Embedding => None,
+            Kind::Image => Some(Stream::of(&fitted.model()?)),
         };
         Ok(Answers {
             fitted,
@@ -221,9 +220,12 @@ impl Answers {
             };
             outcomes.push((key, outcome));
         }
-        let shape = (features.len() / self.fitted.tip_x.dimensions().max(1), self.fitted.tip_x.dimensions());
+        let shape = (
+            features.len() / self.fitted.classifier.dimensions().max(1),
+            self.fitted.classifier.dimensions(),
+        );
         let features = ArrayView2::from_shape(shape, &features).map_err(Error::internal)?;
-        let mut ranked = self.fitted.tip_x.rank(features, self.method, self.k).into_iter();
+        let mut ranked = self.fitted.classifier.rank(features, self.method, self.k).into_iter();
         let mut failed = 0;
         for (key, outcome) in outcomes {
             let outcome = outcome.or_else(|| ranked.next().map(Outcome::Ranked)).unwrap_or(Outcome::Null);
@@ -250,7 +252,7 @@ impl Answers {
     }
 
     fn check_dimensions(&self, embedding: &[f32]) -> Result<()> {
-        let (expected, found) = (self.fitted.tip_x.dimensions(), embedding.len());
+        let (expected, found) = (self.fitted.classifier.dimensions(), embedding.len());
         if expected == found {
             return Ok(());
         }
@@ -262,7 +264,7 @@ impl Answers {
             Outcome::Null => vec![(key, None, None, None, None, None)],
             Outcome::Failed(reason) => vec![(key, None, None, None, None, Some(reason))],
             Outcome::Ranked(ranked) => {
-                let categories = self.fitted.tip_x.categories();
+                let categories = self.fitted.classifier.categories();
                 let row = |(rank, Ranked { category, score, probability }): (i32, Ranked)| {
                     let name = categories[category].clone();
                     (key.clone(), Some(rank), Some(name), Some(score), Some(probability), None)

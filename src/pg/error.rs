@@ -2,9 +2,12 @@
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgSqlErrorCode, function_name};
+use susx_core::classifier::Method;
 use susx_core::sus::{CuplError, PromptError, SupportError};
-use susx_core::tip_x::{Method, ParamError};
+use susx_core::tip_x::ParamError;
 use susx_server::protocol::{Failure, FailureKind, ProtocolError};
+
+use super::version;
 
 /// What can go wrong.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +29,8 @@ pub enum Error {
     Protocol(#[from] ProtocolError),
     #[error("susx-server is version {server}, but the library of the extension is version {library}")]
     Version { server: String, library: &'static str },
+    #[error("susx is version {schema} in this database, but the library in use is version {library}")]
+    SchemaVersion { schema: String, library: &'static str },
     #[error("\"{0}\" is not a classifier")]
     NotAClassifier(String, String),
     #[error("relation with OID {0} does not exist")]
@@ -42,6 +47,8 @@ pub enum Error {
     Vector { what: String, source: SupportError },
     #[error("classifier \"{0}\" has no model, so it can only classify vectors")]
     NoModel(String),
+    #[error("the files of model \"{model}\" are not those that classifier \"{classifier}\" was made with")]
+    ModelChanged { classifier: String, model: String },
     #[error("classifier \"{0}\" has no support images")]
     NoSupport(String),
     #[error(transparent)]
@@ -70,6 +77,8 @@ pub enum Error {
     CursorClosed,
     #[error("a row of kind \"{kind}\" without an embedding needs {needed}")]
     NothingToEmbed { kind: String, needed: &'static str },
+    #[error("trigger function was not called by a trigger")]
+    NotFired,
     #[error("susx.embed_row() must be fired BEFORE INSERT OR UPDATE, FOR EACH ROW")]
     NotThisTrigger,
     #[error("a classifier cannot be a temporary table")]
@@ -95,6 +104,8 @@ pub enum Error {
     Image { relation: String, key: String, failure: Failure },
     #[error("relation \"{0}\" was changed or dropped while it was being embedded")]
     TableChanged(String),
+    #[error("classifier \"{0}\" was changed or dropped while images were generated for it")]
+    ClassifierChanged(String),
     #[error("susx.embed_on_write() {message}")]
     WriteTrigger { message: String, hint: String },
     /// Something that PostgreSQL promises did not hold.
@@ -142,6 +153,9 @@ impl Error {
                 FailureKind::Input => ERRCODE_INVALID_BINARY_REPRESENTATION,
                 FailureKind::TooLarge => ERRCODE_PROGRAM_LIMIT_EXCEEDED,
                 FailureKind::UnknownModel => ERRCODE_UNDEFINED_OBJECT,
+                FailureKind::WrongModel => ERRCODE_WRONG_OBJECT_TYPE,
+                FailureKind::Parameter => ERRCODE_INVALID_PARAMETER_VALUE,
+                FailureKind::Blocked => ERRCODE_DATA_EXCEPTION,
                 FailureKind::Configuration => ERRCODE_CONFIG_FILE_ERROR,
                 FailureKind::Inference => ERRCODE_EXTERNAL_ROUTINE_EXCEPTION,
                 FailureKind::Protocol => ERRCODE_PROTOCOL_VIOLATION,
@@ -150,7 +164,7 @@ impl Error {
             Error::ServerUnavailable(..) => ERRCODE_CANNOT_CONNECT_NOW,
             Error::ConnectionLost(_) => ERRCODE_CONNECTION_FAILURE,
             Error::Protocol(_) => ERRCODE_PROTOCOL_VIOLATION,
-            Error::Version { .. } => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            Error::Version { .. } | Error::SchemaVersion { .. } => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Error::NotAClassifier(..) | Error::NoCategory { .. } | Error::NoCategories { .. } => {
                 ERRCODE_UNDEFINED_OBJECT
             }
@@ -165,7 +179,9 @@ impl Error {
                 }
                 _ => ERRCODE_DATA_EXCEPTION,
             },
-            Error::NoModel(_) | Error::NoSupport(_) => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            Error::NoModel(_) | Error::NoSupport(_) | Error::ModelChanged { .. } => {
+                ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
+            }
             Error::Null(_) | Error::NoLabel(_) => ERRCODE_NULL_VALUE_NOT_ALLOWED,
             Error::Row { source, .. } => source.sqlstate(),
             Error::Columns(_) | Error::KeyedColumns { .. } => ERRCODE_DATATYPE_MISMATCH,
@@ -174,13 +190,15 @@ impl Error {
                 ERRCODE_INVALID_PARAMETER_VALUE
             }
             Error::NothingToEmbed { .. } => ERRCODE_NOT_NULL_VIOLATION,
-            Error::NotThisTrigger => ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
+            Error::NotFired | Error::NotThisTrigger => ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
             Error::Param(ParamError::UnknownMethod(_)) => ERRCODE_UNDEFINED_OBJECT,
             Error::Param(_) => ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
             Error::Permission(_) => ERRCODE_INSUFFICIENT_PRIVILEGE,
             Error::InTransaction(_) => ERRCODE_INVALID_TRANSACTION_TERMINATION,
             Error::NotImages { .. } => ERRCODE_WRONG_OBJECT_TYPE,
-            Error::NoPrimaryKey(_) | Error::TableChanged(_) => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            Error::NoPrimaryKey(_) | Error::TableChanged(_) | Error::ClassifierChanged(_) => {
+                ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
+            }
             Error::ColumnDimensions { .. } => ERRCODE_DATA_EXCEPTION,
             Error::WriteTrigger { .. } => ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
             Error::Internal(_) => ERRCODE_INTERNAL_ERROR,
@@ -200,6 +218,13 @@ impl Error {
             Error::Version { .. } => {
                 Some("Install both of the same version and restart PostgreSQL.".to_owned())
             }
+            Error::SchemaVersion { schema, library } if version::is_before(schema, library) => {
+                Some("Update the database: ALTER EXTENSION susx UPDATE.".to_owned())
+            }
+            Error::SchemaVersion { schema, .. } => Some(format!(
+                "If version {schema} is installed on this machine, begin a new session; restart PostgreSQL where \
+                 susx is in shared_preload_libraries. Else install it."
+            )),
             Error::NotAClassifier(_, known) => Some(known.clone()),
             Error::NoCategory { known, .. } | Error::NoCategories { known, .. } => {
                 Some(format!("Its categories: {known}."))
@@ -220,6 +245,11 @@ impl Error {
             Error::NoModel(_) => {
                 Some("Set one with susx.alter_classifier(classifier, model => 'name').".to_owned())
             }
+            Error::ModelChanged { classifier, model } => Some(format!(
+                "Put the old files back and restart PostgreSQL. Or embed anew: the classifier's rows, with \
+                 susx.alter_classifier('{classifier}', model => '{model}') and UPDATE {classifier} SET embedding = NULL; \
+                 its images' tables; and what susx.build_support_set retrieved from them."
+            )),
             Error::NoSupport(_) => {
                 Some("Add some with susx.build_support_set or susx.add_support.".to_owned())
             }
@@ -253,6 +283,9 @@ impl Error {
             )),
             Error::TableChanged(_) => {
                 Some("What was committed stays: call susx.embed_table again for the rest.".to_owned())
+            }
+            Error::ClassifierChanged(_) => {
+                Some("What was committed stays: call susx.generate_support_set again for the rest.".to_owned())
             }
             Error::WriteTrigger { hint, .. } => Some(hint.clone()),
             _ => None,

@@ -39,6 +39,10 @@ static THREADS: GucSetting<i32> = GucSetting::<i32>::new(0);
 static BATCH_SIZE: GucSetting<i32> = GucSetting::<i32>::new(32);
 // Milliseconds.
 static BATCH_DELAY: GucSetting<i32> = GucSetting::<i32>::new(2);
+// Stable Diffusion needs a gigabyte or so for each image, and a CPU gains nothing by more of them.
+static GENERATOR_BATCH_SIZE: GucSetting<i32> = GucSetting::<i32>::new(1);
+// Seconds.
+static MODEL_IDLE_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(0);
 static QUEUE_MEMORY: GucSetting<i32> = GucSetting::<i32>::new(256);
 // A camera's largest JPEG has some 50 MB.
 static MAX_IMAGE_BYTES: GucSetting<i32> = GucSetting::<i32>::new(64 << 20);
@@ -65,7 +69,7 @@ pub fn define() {
     GucRegistry::define_string_guc(
         c"susx.model_dir",
         c"Directory with one directory per model.",
-        c"Each in the Hugging Face ONNX layout of CLIP.",
+        c"Each in the Hugging Face ONNX layout of CLIP or of a Stable Diffusion.",
         &MODEL_DIR,
         GucContext::Sighup,
         plain,
@@ -151,6 +155,26 @@ pub fn define() {
         1000,
         GucContext::Sighup,
         GucFlags::UNIT_MS,
+    );
+    GucRegistry::define_int_guc(
+        c"susx.generator_batch_size",
+        c"Most images that a generator works on together.",
+        c"More of them use a GPU better, and take more of its memory.",
+        &GENERATOR_BATCH_SIZE,
+        1,
+        64,
+        GucContext::Sighup,
+        plain,
+    );
+    GucRegistry::define_int_guc(
+        c"susx.model_idle_timeout",
+        c"How long a model stays in memory when nobody uses it; it is loaded again on demand.",
+        c"0 keeps every model.",
+        &MODEL_IDLE_TIMEOUT,
+        0,
+        i32::MAX / 1000,
+        GucContext::Sighup,
+        GucFlags::UNIT_S,
     );
     GucRegistry::define_int_guc(
         c"susx.queue_memory",
@@ -283,6 +307,15 @@ pub fn batch_size() -> i32 {
 /// In milliseconds.
 pub fn batch_delay() -> i32 {
     BATCH_DELAY.get()
+}
+
+pub fn generator_batch_size() -> usize {
+    GENERATOR_BATCH_SIZE.get().unsigned_abs() as usize
+}
+
+/// In seconds; 0 is never.
+pub fn model_idle_timeout() -> i32 {
+    MODEL_IDLE_TIMEOUT.get()
 }
 
 /// In bytes.

@@ -17,6 +17,8 @@ pub mod server_stats;
 pub mod snapshot;
 pub mod spi;
 pub mod supervisor;
+pub mod trigger;
 pub mod varlena;
 pub mod vector;
+pub mod version;
 mod wait;

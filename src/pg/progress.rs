@@ -46,16 +46,20 @@ pub enum Command {
     Tune,
     Evaluate,
     ConfusionMatrix,
+    GenerateSupportSet,
+    GenerateImages,
 }
 
 impl Command {
-    pub const ALL: [Command; 6] = [
+    pub const ALL: [Command; 8] = [
         Command::EmbedTable,
         Command::ClassifyRows,
         Command::BuildSupportSet,
         Command::Tune,
         Command::Evaluate,
         Command::ConfusionMatrix,
+        Command::GenerateSupportSet,
+        Command::GenerateImages,
     ];
 
     /// The name of the SQL function.
@@ -67,6 +71,8 @@ impl Command {
             Command::Tune => "tune",
             Command::Evaluate => "evaluate",
             Command::ConfusionMatrix => "confusion_matrix",
+            Command::GenerateSupportSet => "generate_support_set",
+            Command::GenerateImages => "generate_images",
         }
     }
 }
@@ -86,16 +92,19 @@ pub enum Phase {
     Searching,
     /// Writing what was found.
     Writing,
+    /// Generating images; its steps are the denoising steps of each.
+    Generating,
 }
 
 impl Phase {
-    pub const ALL: [Phase; 6] = [
+    pub const ALL: [Phase; 7] = [
         Phase::Preparing,
         Phase::Embedding,
         Phase::Classifying,
         Phase::Reading,
         Phase::Searching,
         Phase::Writing,
+        Phase::Generating,
     ];
 
     pub fn name(self) -> &'static str {
@@ -106,6 +115,7 @@ impl Phase {
             Phase::Reading => "reading",
             Phase::Searching => "searching",
             Phase::Writing => "writing",
+            Phase::Generating => "generating",
         }
     }
 }
@@ -139,7 +149,8 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Begins the account of a call that works on a relation: the table, or the classifier.
+    /// Begins the account of a call that works on a relation: the table, or the classifier. One that works
+    /// on none has an invalid one.
     pub fn start(command: Command, relation: RegClass) -> Self {
         let (now, started) = (Instant::now(), timestamp());
         LAST_ID.set(LAST_ID.get() + 1);
@@ -172,7 +183,13 @@ impl Progress {
 
     /// So many more steps of the phase are done, of which so many have failed.
     pub fn advance(&mut self, done: u64, failed: u64) {
-        self.done += done;
+        self.reach(self.done + done, failed);
+    }
+
+    /// So many steps of the phase are done by now, which may be fewer than were thought; so many more have
+    /// failed.
+    pub fn reach(&mut self, done: u64, failed: u64) {
+        self.done = done;
         self.failed += failed;
         self.publish();
         let interval = guc::progress_interval();

@@ -95,6 +95,12 @@ impl RegClass {
         self.permission(self.may(pg_sys::ACL_SELECT))
     }
 
+    /// Locks the relation as one does that writes to it, until the transaction ends.
+    pub fn lock_for_writing(self) {
+        // SAFETY: any OID may be locked; the lock's owner is the transaction.
+        unsafe { pg_sys::LockRelationOid(self.0, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE) };
+    }
+
     /// As [`open_for_reading`](Self::open_for_reading); also an error if the caller may insert into no
     /// column: what is to be inserted may take long to compute.
     pub fn open_for_inserting(self) -> Result<()> {
@@ -103,6 +109,12 @@ impl RegClass {
         // SAFETY: the relation is locked, so it exists.
         let columns = unsafe { pg_sys::pg_attribute_aclcheck_all(self.0, pg_sys::GetUserId(), insert, any) };
         self.permission(self.may(pg_sys::ACL_INSERT) || columns == pg_sys::AclResult::ACLCHECK_OK)
+    }
+
+    /// As [`open_for_inserting`](Self::open_for_inserting); also an error if the caller may not delete rows.
+    pub fn open_for_replacing(self) -> Result<()> {
+        self.open_for_inserting()?;
+        self.permission(self.may(pg_sys::ACL_DELETE))
     }
 
     /// Whether the caller has a privilege on the whole relation, which is locked.

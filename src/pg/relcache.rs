@@ -2,7 +2,7 @@
 //!
 //! A classifier's table and its row of settings have triggers that invalidate the table's relcache
 //! entry. PostgreSQL brings that to every session when the change commits, and to the session itself
-//! at once, also when it is rolled back.
+//! at once, also when it is rolled back. Until then whoever changes either has the table locked.
 
 use pgrx::prelude::*;
 
@@ -10,8 +10,10 @@ use crate::fitted;
 
 use super::catalog;
 use super::regclass::RegClass;
+use super::version;
 
 const TYPES: std::ffi::c_int = pg_sys::SysCacheIdentifier::TYPEOID as std::ffi::c_int;
+const FUNCTIONS: std::ffi::c_int = pg_sys::SysCacheIdentifier::PROCOID as std::ffi::c_int;
 
 /// Asks PostgreSQL for the messages. Once per process.
 pub fn register() {
@@ -19,6 +21,7 @@ pub fn register() {
     unsafe {
         pg_sys::CacheRegisterRelcacheCallback(Some(on_invalidation), pg_sys::Datum::null());
         pg_sys::CacheRegisterSyscacheCallback(TYPES, Some(on_new_types), pg_sys::Datum::null());
+        pg_sys::CacheRegisterSyscacheCallback(FUNCTIONS, Some(on_new_functions), pg_sys::Datum::null());
     }
 }
 
@@ -44,18 +47,7 @@ pub fn take_in() {
 pub fn is_being_changed(classifier: RegClass) -> bool {
     // SAFETY: reads a flag of PostgreSQL's.
     let is_standby = unsafe { pg_sys::RecoveryInProgress() };
-    !is_standby
-        && (is_locked_for_writing(classifier.0) || settings_table().is_some_and(is_locked_for_writing))
-}
-
-/// The OID of `susx.classifier`.
-fn settings_table() -> Option<pg_sys::Oid> {
-    // SAFETY: look-ups by constant names, which return an invalid OID where there is nothing.
-    let table = unsafe {
-        let schema = pg_sys::get_namespace_oid(c"susx".as_ptr(), true);
-        pg_sys::get_relname_relid(c"classifier".as_ptr(), schema)
-    };
-    (table != pg_sys::Oid::INVALID).then_some(table)
+    !is_standby && is_locked_for_writing(classifier.0)
 }
 
 /// Tries a lock that only writers are in the way of. It is given back at once; nobody waits for it.
@@ -87,4 +79,13 @@ unsafe extern "C-unwind" fn on_new_types(
     _hash: pg_sys::uint32,
 ) {
     catalog::forget_types();
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn on_new_functions(
+    _arg: pg_sys::Datum,
+    _cache: std::ffi::c_int,
+    _hash: pg_sys::uint32,
+) {
+    version::forget();
 }

@@ -11,6 +11,7 @@ use susx_server::protocol::{self, PROTOCOL_VERSION, Reply, Request, Stats};
 
 use super::error::{Error, Result};
 use super::supervisor;
+use super::version::LIBRARY;
 use super::wait::{self, Interest};
 
 /// A process that has not answered by then has something else to do.
@@ -57,8 +58,7 @@ enum Answer {
 }
 
 fn converse(mut stream: UnixStream, deadline: Instant) -> Result<Answer> {
-    let library = env!("CARGO_PKG_VERSION");
-    let mut question = protocol::encode(&Request::Hello { protocol: PROTOCOL_VERSION, version: library })?;
+    let mut question = protocol::encode(&Request::Hello { protocol: PROTOCOL_VERSION, version: LIBRARY })?;
     question.extend(protocol::encode(&Request::Stats { id: 1 })?);
     // Into an empty buffer: it fits.
     if stream.write_all(&question).is_err() {
@@ -70,7 +70,9 @@ fn converse(mut stream: UnixStream, deadline: Instant) -> Result<Answer> {
         while let Some(reply) = protocol::take_reply(&mut received)? {
             match reply {
                 Reply::Hello { protocol: PROTOCOL_VERSION, .. } => {}
-                Reply::Hello { version, .. } => return Err(Error::Version { server: version, library }),
+                Reply::Hello { version, .. } => {
+                    return Err(Error::Version { server: version, library: LIBRARY });
+                }
                 Reply::Stats { stats, .. } => return Ok(Answer::Stats(stats)),
                 other => {
                     return Err(Error::Internal(format!("an unexpected reply to request {}", other.id())));

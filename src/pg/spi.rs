@@ -152,22 +152,63 @@ impl Drop for Connection {
     }
 }
 
-/// Runs a query and shows its rows to `each`, until that returns false.
-pub fn read(sql: &str, args: &[DatumWithOid], each: impl FnMut(&Row) -> Result<bool>) -> Result<()> {
-    read_checked(sql, args, |_| Ok(FETCH), each)
+/// What a query sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum View {
+    /// What the running statement sees.
+    Statement,
+    /// Also what this very call has changed.
+    OwnChanges,
 }
 
-/// As [`read`], after `open` has seen the columns and said how many rows to bring at a time.
-///
-/// PostgreSQL refuses what is not a SELECT or the like, and what would write.
-pub fn read_checked(
+/// Runs a query and shows its rows to `each`, until that returns false.
+pub fn read(sql: &str, args: &[DatumWithOid], each: impl FnMut(&Row) -> Result<bool>) -> Result<()> {
+    read_in(View::Statement, sql, args, each)
+}
+
+/// As [`read`], of what a view shows.
+pub fn read_in(
+    view: View,
+    sql: &str,
+    args: &[DatumWithOid],
+    each: impl FnMut(&Row) -> Result<bool>,
+) -> Result<()> {
+    let access = match view {
+        View::Statement => Access::Statement,
+        View::OwnChanges => Access::Current,
+    };
+    read_with(access, sql, args, |_| Ok(FETCH), each)
+}
+
+/// As [`read`], with `fetch` rows at a time.
+pub fn read_slowly(
+    sql: &str,
+    args: &[DatumWithOid],
+    fetch: i64,
+    each: impl FnMut(&Row) -> Result<bool>,
+) -> Result<()> {
+    read_with(Access::Statement, sql, args, |_| Ok(fetch), each)
+}
+
+/// Runs a query that the caller wrote, after `open` has seen the columns and said how many rows to bring at
+/// a time.
+pub fn read_callers(
+    sql: &str,
+    open: impl FnOnce(&Columns) -> Result<i64>,
+    each: impl FnMut(&Row) -> Result<bool>,
+) -> Result<()> {
+    read_with(Access::Callers, sql, &[], open, each)
+}
+
+fn read_with(
+    access: Access,
     sql: &str,
     args: &[DatumWithOid],
     open: impl FnOnce(&Columns) -> Result<i64>,
     mut each: impl FnMut(&Row) -> Result<bool>,
 ) -> Result<()> {
     let _connection = Connection::open()?;
-    let portal = Portal::open(sql, args, true)?;
+    let portal = Portal::open(sql, args, access)?;
     let fetch = open(&portal.columns())?;
     loop {
         let mut wants_more = true;
@@ -183,14 +224,28 @@ pub fn read_checked(
     Ok(())
 }
 
+/// What a query sees, and what it may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    /// What the running statement sees. PostgreSQL refuses what is not a SELECT or the like, and what would
+    /// write.
+    Statement,
+    /// The same for a query that the caller wrote: nor may the functions that it calls write.
+    Callers,
+    /// Also what the running statement has written.
+    Current,
+}
+
 /// A query that is running. PostgreSQL closes it when the transaction ends or fails.
 #[derive(Debug)]
-pub(super) struct Portal(pg_sys::Portal);
+pub(super) struct Portal {
+    portal: pg_sys::Portal,
+    access: Access,
+}
 
 impl Portal {
-    /// Starts a query; if it `is_read_only` with the statement's snapshot, else with a new one. The caller
-    /// is connected to SPI.
-    pub fn open(sql: &str, args: &[DatumWithOid], is_read_only: bool) -> Result<Self> {
+    /// Starts a query. The caller is connected to SPI.
+    pub fn open(sql: &str, args: &[DatumWithOid], access: Access) -> Result<Self> {
         let sql = CString::new(sql).map_err(|_| Error::Internal("a query holds a NUL".to_owned()))?;
         let mut types: Vec<pg_sys::Oid> = args.iter().map(DatumWithOid::oid).collect();
         let mut values: Vec<pg_sys::Datum> =
@@ -210,26 +265,29 @@ impl Portal {
                 return Err(Error::Argument(format!("a query must be one statement, not {statements}")));
             }
             let (name, values) = (std::ptr::null(), values.as_mut_ptr());
-            Ok(Portal(pg_sys::SPI_cursor_open(name, plan, values, nulls.as_ptr(), is_read_only)))
+            let is_read_only = access != Access::Current;
+            let _changes = Unchanging::of(access);
+            let portal = pg_sys::SPI_cursor_open(name, plan, values, nulls.as_ptr(), is_read_only);
+            Ok(Portal { portal, access })
         }
     }
 
-    /// The open portal of that name, if there is one.
-    pub fn find(name: &CStr) -> Option<Self> {
+    /// The open portal of that name, if there is one, which was opened with that access.
+    pub fn find(name: &CStr, access: Access) -> Option<Self> {
         // SAFETY: a C string; the result is NULL or an open portal.
-        let found = unsafe { pg_sys::SPI_cursor_find(name.as_ptr()) };
-        (!found.is_null()).then_some(Portal(found))
+        let portal = unsafe { pg_sys::SPI_cursor_find(name.as_ptr()) };
+        (!portal.is_null()).then_some(Portal { portal, access })
     }
 
     /// The name, which no other open portal has.
     pub fn name(&self) -> CString {
         // SAFETY: the portal is open, and its name is a C string.
-        unsafe { CStr::from_ptr((*self.0).name).to_owned() }
+        unsafe { CStr::from_ptr((*self.portal).name).to_owned() }
     }
 
     pub fn columns(&self) -> Columns {
         // SAFETY: the portal is open.
-        unsafe { Columns { descriptor: (*self.0).tupDesc, expected_rows: expected_rows(self.0) } }
+        unsafe { Columns { descriptor: (*self.portal).tupDesc, expected_rows: expected_rows(self.portal) } }
     }
 
     /// Shows the next rows to `each`, up to `most` of them or until it returns false; how many it has seen.
@@ -241,7 +299,10 @@ impl Portal {
         let mut shown = 0;
         // SAFETY: the portal is open, and its tuples are used before they are freed.
         unsafe {
-            pg_sys::SPI_cursor_fetch(self.0, true, most);
+            {
+                let _changes = Unchanging::of(self.access);
+                pg_sys::SPI_cursor_fetch(self.portal, true, most);
+            }
             let (table, count) = (pg_sys::SPI_tuptable, pg_sys::SPI_processed as usize);
             let Some(rows) = table.as_ref() else { return Ok(0) };
             while shown < count {
@@ -260,7 +321,41 @@ impl Portal {
 
     pub fn close(self) {
         // SAFETY: the portal is open, and not running.
-        unsafe { pg_sys::SPI_cursor_close(self.0) };
+        unsafe { pg_sys::SPI_cursor_close(self.portal) };
+    }
+}
+
+/// While it lives the transaction is read-only, and settings that are changed are the old ones again after
+/// it: for what the caller wrote calls functions, and those may write where the query itself may not.
+#[derive(Debug)]
+struct Unchanging {
+    was_read_only: bool,
+    level: std::ffi::c_int,
+}
+
+impl Unchanging {
+    /// For queries of the caller's; nothing for others.
+    fn of(access: Access) -> Option<Self> {
+        // SAFETY: a variable of this process, which PostgreSQL itself sets back when a (sub)transaction is
+        // aborted; the level is closed in drop or, after an ERROR, by PostgreSQL.
+        (access == Access::Callers).then(|| unsafe {
+            let was_read_only = pg_sys::XactReadOnly;
+            pg_sys::XactReadOnly = true;
+            Unchanging { was_read_only, level: pg_sys::NewGUCNestLevel() }
+        })
+    }
+}
+
+impl Drop for Unchanging {
+    fn drop(&mut self) {
+        // As with the connection.
+        if !std::thread::panicking() {
+            // SAFETY: as above. As if aborted: a commit would keep the values.
+            unsafe {
+                pg_sys::AtEOXact_GUC(false, self.level);
+                pg_sys::XactReadOnly = self.was_read_only;
+            }
+        }
     }
 }
 
@@ -293,9 +388,10 @@ impl TriggerCursor {
         let data = std::ptr::from_ref(trigger.trigger_data()).cast_mut();
         // SAFETY: PostgreSQL's own data of the running trigger, which the connection does not outlive.
         match unsafe { pg_sys::SPI_register_trigger_data(data) } {
-            code if code >= 0 => {
-                Ok(TriggerCursor { portal: Some(Portal::open(sql, &[], false)?), _connection: connection })
-            }
+            code if code >= 0 => Ok(TriggerCursor {
+                portal: Some(Portal::open(sql, &[], Access::Current)?),
+                _connection: connection,
+            }),
             code => Err(Error::Internal(format!("SPI_register_trigger_data returned {code}"))),
         }
     }

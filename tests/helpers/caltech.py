@@ -49,7 +49,8 @@ class Caltech:
         rows = np.arange(len(self.support)) if rows is None else rows
         for place, category in enumerate(self.categories):
             own = [vector(self.support[i]) for i in rows if self.support_labels[i] == place]
-            assert sql.one("SELECT susx.add_support(%s, %s, %s::vector[])", name, category, own) == len(own)
+            if own:
+                assert sql.one("SELECT susx.add_support(%s, %s, %s::vector[])", name, category, own) == len(own)
 
     def terms(self, alpha: float, beta: float, gamma: float, rows: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """The logits of every method, N x C, with the columns in the order of `categories`."""

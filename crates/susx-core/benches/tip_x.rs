@@ -15,8 +15,10 @@ use std::time::Instant;
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, s};
 use ndarray_npy::{ReadNpyExt, WriteNpyExt};
 use serde::{Deserialize, Serialize};
+use susx_core::classifier::{Classifier, Method, top_k};
+use susx_core::gda;
 use susx_core::sus::{SupportError, SupportSet, SupportSetBuilder};
-use susx_core::tip_x::{Method, Params, TipX, top_k};
+use susx_core::tip_x::{Params, TipX};
 use susx_core::tune::{Grid, Search};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -80,7 +82,7 @@ struct Tuned {
 
 #[derive(Default)]
 struct Program {
-    classifiers: HashMap<String, TipX>,
+    classifiers: HashMap<String, Classifier>,
 }
 
 fn main() -> Result<()> {
@@ -117,25 +119,25 @@ impl Program {
                 self.fit(name, support_set, params)
             }
             Command::Logits { name, queries, method, repetitions, output } => {
-                let (tip_x, queries) = (self.classifier(&name)?, read(&queries)?);
+                let (classifier, queries) = (self.classifier(&name)?, read(&queries)?);
                 let (seconds, logits) =
-                    repeat(repetitions, || black_box(tip_x.logits(black_box(queries.view()), method)));
+                    repeat(repetitions, || black_box(classifier.logits(black_box(queries.view()), method)));
                 if let (Some(path), Some(logits)) = (output, logits) {
                     logits.write_npy(File::create(path)?)?;
                 }
                 Ok(Answer { seconds, ..Answer::default() })
             }
             Command::Labels { name, queries, method, repetitions, output } => {
-                let (tip_x, queries) = (self.classifier(&name)?, read(&queries)?);
+                let (classifier, queries) = (self.classifier(&name)?, read(&queries)?);
                 let (seconds, labels) =
-                    repeat(repetitions, || black_box(labels(tip_x, black_box(queries.view()), method)));
+                    repeat(repetitions, || black_box(labels(classifier, black_box(queries.view()), method)));
                 if let (Some(path), Some(labels)) = (output, labels) {
                     labels.write_npy(File::create(path)?)?;
                 }
                 Ok(Answer { seconds, ..Answer::default() })
             }
             Command::Tune { name, queries, labels, repetitions } => {
-                let tip_x = self.classifier(&name)?;
+                let tip_x = self.classifier(&name)?.tip_x();
                 let queries = read(&queries)?;
                 let labels = Array1::<i64>::read_npy(File::open(labels)?)?;
                 let (seconds, tuned) = repeat(repetitions, || tune(tip_x, queries.view(), labels.view()));
@@ -151,23 +153,23 @@ impl Program {
     fn fit(&mut self, name: String, support_set: SupportSet, params: Params) -> Result<Answer> {
         let params = params.check()?;
         let start = Instant::now();
-        let tip_x = TipX::fit(support_set, params);
+        let classifier = Classifier::fit(support_set, params, gda::Params::default());
         let seconds = vec![start.elapsed().as_secs_f64()];
-        let affinity_scale = tip_x.affinity_scale().map(|scale| (scale.a, scale.b));
-        self.classifiers.insert(name, tip_x);
+        let affinity_scale = classifier.tip_x().affinity_scale().map(|scale| (scale.a, scale.b));
+        self.classifiers.insert(name, classifier);
         Ok(Answer { seconds, affinity_scale, ..Answer::default() })
     }
 
-    fn classifier(&self, name: &str) -> Result<&TipX> {
+    fn classifier(&self, name: &str) -> Result<&Classifier> {
         self.classifiers.get(name).ok_or_else(|| format!("there is no classifier {name}").into())
     }
 }
 
 /// Row by row, each the only one of its call.
-fn labels(tip_x: &TipX, queries: ArrayView2<f32>, method: Method) -> Array1<i64> {
+fn labels(classifier: &Classifier, queries: ArrayView2<f32>, method: Method) -> Array1<i64> {
     (0..queries.nrows())
         .map(|i| {
-            let logits = tip_x.logits(queries.slice(s![i..=i, ..]), method);
+            let logits = classifier.logits(queries.slice(s![i..=i, ..]), method);
             top_k(&logits.row(0).to_vec(), 1).first().map_or(-1, |best| best.category as i64)
         })
         .collect()

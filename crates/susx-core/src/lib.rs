@@ -1,14 +1,18 @@
 //! SuS-X (arXiv 2211.16198) without PostgreSQL.
 //!
+//! * [`classifier`]: a support set ready to answer, by whatever method.
 //! * [`clip`]: from image bytes and text to CLIP embeddings (feature `inference`).
 //! * [`evaluate`]: from answers and labels to precision and recall.
+//! * [`gda`]: a Gaussian discriminant on the support set.
 //! * [`sus`]: from category names to zeroshot weights and a support set.
 //! * [`tip_x`]: from an embedding and a support set to class logits.
 //! * [`tune`]: the settings of TIP-X that are right most often.
 
+pub mod classifier;
 #[cfg(feature = "inference")]
 pub mod clip;
 pub mod evaluate;
+pub mod gda;
 mod linalg;
 pub mod sus;
 pub mod tip_x;

@@ -1,7 +1,7 @@
 //! The two inner loops of the method, by libraries that use the processor's vector instructions and
 //! no threads. This file has the crate's only `unsafe`.
 
-use ndarray::{Array2, ArrayView2, ArrayViewMut2};
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, LinalgScalar};
 use rten_simd::SimdUnaryOp;
 use rten_vecmath::Exp;
 
@@ -9,14 +9,14 @@ use rten_vecmath::Exp;
 ///
 /// ndarray's own product is as fast for large matrices, but seven times slower for a single row, which
 /// is what SQL asks for.
-pub(crate) fn product(a: ArrayView2<f32>, b: ArrayView2<f32>) -> Array2<f32> {
+pub(crate) fn product<T: LinalgScalar>(a: ArrayView2<T>, b: ArrayView2<T>) -> Array2<T> {
     let mut out = Array2::zeros((a.nrows(), b.nrows()));
     product_into(a, b, out.view_mut());
     out
 }
 
 /// As [`product`], into `out` (n x m). Panics if the shapes do not fit.
-pub(crate) fn product_into(a: ArrayView2<f32>, b: ArrayView2<f32>, mut out: ArrayViewMut2<f32>) {
+pub(crate) fn product_into<T: LinalgScalar>(a: ArrayView2<T>, b: ArrayView2<T>, mut out: ArrayViewMut2<T>) {
     let (rows, dimensions) = a.dim();
     let columns = b.nrows();
     assert_eq!(b.ncols(), dimensions, "rows of different lengths");
@@ -40,8 +40,8 @@ pub(crate) fn product_into(a: ArrayView2<f32>, b: ArrayView2<f32>, mut out: Arra
             b.as_ptr(),
             b_strides[0],
             b_strides[1],
-            0.0,
-            1.0,
+            T::zero(),
+            T::one(),
             false,
             false,
             false,

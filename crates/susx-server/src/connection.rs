@@ -4,6 +4,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,12 +13,13 @@ use bytes::Bytes;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::budget::{Budget, Holder, Share};
+use crate::painter::Job;
 use crate::protocol::{
     self, Failure, FailureKind, Inputs, LENGTH_BYTES, PROTOCOL_VERSION, ProtocolError, Reply, Request,
 };
 use crate::queue::ConnectionId;
 use crate::registry::Registry;
-use crate::request;
+use crate::request::{self, Sent};
 use crate::stats;
 
 /// Why a connection ends before the backend closes it.
@@ -76,53 +78,74 @@ fn converse(id: ConnectionId, stream: &UnixStream, shared: &Shared) -> Result<()
     let Some((message, share)) = next()? else { return Ok(()) };
     greet(&message, &replies)?;
     drop(share);
+    // Gone when the backend is: nobody goes on working for it.
+    let presence = Arc::new(());
     // Counts once it asks for something: one who only looks is no session at work.
     let mut counted = None;
     while let Some((message, share)) = next()? {
-        let arrived = Instant::now();
+        let presence = Arc::downgrade(&presence);
+        let sent = Sent { replies: replies.clone(), presence, _share: share, arrived: Instant::now() };
         let request = protocol::decode(&message)?;
         if !matches!(request, Request::Stats { .. }) {
             counted.get_or_insert_with(stats::connection);
         }
-        match request {
-            Request::Hello { .. } => return Err(ConnectionError::NoGreeting),
-            Request::Embed { id: request, model, inputs } => match shared.registry.get(model) {
-                Ok(running) => match inputs {
+        answer(id, request, &message, sent, shared)?;
+    }
+    Ok(())
+}
+
+/// Answers a request, or puts what is in it into its model's queue.
+fn answer(
+    connection: ConnectionId,
+    request: Request,
+    message: &Bytes,
+    sent: Sent,
+    shared: &Shared,
+) -> Result<(), ConnectionError> {
+    let replies = sent.replies.clone();
+    let registry = &shared.registry;
+    let reply = match request {
+        Request::Hello { .. } => return Err(ConnectionError::NoGreeting),
+        Request::Embed { id, model, inputs } => match registry.embedder(model) {
+            Ok(running) => {
+                match inputs {
                     Inputs::Images(images) => {
                         // They stay where they are, in the message.
                         let images = images.into_iter().map(|image| message.slice_ref(image)).collect();
-                        running.images.push(id, request::split(request, arrived, images, share, &replies));
+                        running.images.push(connection, request::split(id, images, sent));
                     }
                     Inputs::Texts(texts) => {
                         let texts = texts.into_iter().map(str::to_owned).collect();
-                        running.texts.push(id, request::split(request, arrived, texts, share, &replies));
+                        running.texts.push(connection, request::split(id, texts, sent));
                     }
-                },
-                Err(failure) => {
-                    stats::server().failed(inputs.count(), &failure.message);
-                    send(&replies, Reply::Failed { id: request, failure });
                 }
-            },
-            Request::Describe { id: request, model } => {
-                let reply = match shared.registry.get(model) {
-                    Ok(running) => Reply::Model {
-                        id: request,
-                        model: Box::new(shared.registry.describe(&running.model)),
-                    },
-                    Err(failure) => failed(request, failure),
-                };
-                send(&replies, reply);
+                return Ok(());
             }
-            Request::Models { id: request } => {
-                let reply = match shared.registry.list() {
-                    Ok(models) => Reply::Models { id: request, models },
-                    Err(failure) => failed(request, failure),
-                };
-                send(&replies, reply);
+            Err(failure) => failed(id, inputs.count(), failure),
+        },
+        Request::Generate { id, generator, pictures } => match registry.painter(generator) {
+            Ok(running) => {
+                let pictures = pictures.into_iter().map(Job::from).collect();
+                running.pictures.push(connection, request::split(id, pictures, sent));
+                return Ok(());
             }
-            Request::Stats { id } => send(&replies, Reply::Stats { id, stats: Box::new(report(shared)) }),
-        }
-    }
+            Err(failure) => failed(id, pictures.len(), failure),
+        },
+        Request::Describe { id, model } => match registry.embedder(model) {
+            Ok(running) => Reply::Model { id, model: Box::new(registry.describe(&running.model)) },
+            Err(failure) => failed(id, 0, failure),
+        },
+        Request::DescribeGenerator { id, generator } => match registry.painter(generator) {
+            Ok(running) => Reply::Model { id, model: Box::new(registry.describe_generator(&running)) },
+            Err(failure) => failed(id, 0, failure),
+        },
+        Request::Models { id } => match registry.list() {
+            Ok(models) => Reply::Models { id, models },
+            Err(failure) => failed(id, 0, failure),
+        },
+        Request::Stats { id } => Reply::Stats { id, stats: Box::new(report(shared)) },
+    };
+    send(&replies, reply);
     Ok(())
 }
 
@@ -145,8 +168,9 @@ fn report(shared: &Shared) -> protocol::Stats {
     }
 }
 
-fn failed(id: u64, failure: Failure) -> Reply {
-    stats::server().failed(0, &failure.message);
+/// The failure of a request with so many inputs.
+fn failed(id: u64, inputs: usize, failure: Failure) -> Reply {
+    stats::server().failed(inputs, &failure.message);
     Reply::Failed { id, failure }
 }
 

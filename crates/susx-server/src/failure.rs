@@ -1,6 +1,7 @@
 //! Errors of the encoders, as a backend gets to see them.
 
 use susx_core::clip::ClipError;
+use susx_core::sus::diffusion::GenerateError;
 
 use crate::protocol::{Failure, FailureKind};
 
@@ -52,5 +53,23 @@ impl From<ClipError> for Failure {
             _ => (FailureKind::Inference, None),
         };
         Failure { kind, message: error.to_string(), hint: hint.map(str::to_owned) }
+    }
+}
+
+impl From<GenerateError> for Failure {
+    fn from(error: GenerateError) -> Self {
+        let kind = match error {
+            GenerateError::Model(error @ ClipError::ModelFile { .. }) => {
+                return Failure::from(error).hint(
+                    "A generator is a directory below susx.model_dir in the ONNX layout of diffusers.",
+                );
+            }
+            GenerateError::Model(error) => return Failure::from(error),
+            GenerateError::Setting { .. } => FailureKind::Parameter,
+            GenerateError::Blocked => FailureKind::Blocked,
+            GenerateError::NotFinite => FailureKind::Input,
+            _ => FailureKind::Inference,
+        };
+        Failure::new(kind, error)
     }
 }

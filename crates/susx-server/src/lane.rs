@@ -1,4 +1,4 @@
-//! A lane takes batches from one model's queue, encodes them and answers.
+//! A lane of an embedding model takes batches from its queue, encodes them and answers.
 //!
 //! A model has two lanes for images and two for texts: while one runs the model, the other decodes or
 //! tokenizes the next batch. So two batches are in flight, and only the lanes' order of arrival at the
@@ -30,36 +30,30 @@ thread_local! {
     static SCRATCH: RefCell<PreprocessScratch> = RefCell::default();
 }
 
-/// Embeds images until the process ends.
-pub fn images(
-    model: &ClipModel,
-    queue: &FairQueue<Input<Bytes>>,
-    limits: &ImageLimits,
-    batch_size: usize,
-) -> ! {
+/// Embeds images until the queue is closed.
+pub fn images(model: &ClipModel, queue: &FairQueue<Input<Bytes>>, limits: &ImageLimits, batch_size: usize) {
     // The batch's tensor, which grows to the largest batch there was.
     let mut pixel_values = Vec::new();
     run(queue, batch_size, |files| {
         let embeddings = embed_images(model, limits, files, &mut pixel_values);
         stats::server().batch(Kind::Images, &embeddings);
         embeddings
-    })
+    });
 }
 
-/// Embeds texts until the process ends.
-pub fn texts(model: &ClipModel, queue: &FairQueue<Input<String>>, batch_size: usize) -> ! {
+/// Embeds texts until the queue is closed.
+pub fn texts(model: &ClipModel, queue: &FairQueue<Input<String>>, batch_size: usize) {
     run(queue, TEXT_BATCHES * batch_size, |texts: &[&String]| {
         let texts: Vec<&str> = texts.iter().map(|text| text.as_str()).collect();
         let embeddings = embed_texts(model, &texts);
         stats::server().batch(Kind::Texts, &embeddings);
         embeddings
-    })
+    });
 }
 
 /// `embed` answers every content of a batch, in order.
-fn run<T>(queue: &FairQueue<Input<T>>, most: usize, mut embed: impl FnMut(&[&T]) -> Vec<Embedding>) -> ! {
-    loop {
-        let batch = queue.take(most);
+fn run<T>(queue: &FairQueue<Input<T>>, most: usize, mut embed: impl FnMut(&[&T]) -> Vec<Embedding>) {
+    while let Some(batch) = queue.take(most) {
         let contents: Vec<&T> = batch.iter().map(|taken| &taken.content.content).collect();
         // A panic costs the batch, not the lane: the inputs are dropped, which fails their requests.
         let embeddings = catch_unwind(AssertUnwindSafe(|| embed(&contents)));

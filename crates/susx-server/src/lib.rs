@@ -8,7 +8,9 @@
 //! The path of one image: [`connection`] takes room for its frame from the [`budget`], reads it and puts
 //! what is in it into its model's [`queue`]; a
 //! [`lane`] takes a batch from the queue, decodes and encodes it, and gives the embedding to the
-//! [`request`] it belongs to, which replies once it has them all.
+//! [`request`] it belongs to, which replies once it has them all. The path of a prompt to an image is the
+//! same, with a [`painter`] in place of the lane. The [`registry`] loads models when they are asked for, and
+//! unloads them again.
 //!
 //! The extension depends on this crate without its `server` feature: it gets [`protocol`] and
 //! [`log_lines`] alone.
@@ -21,11 +23,19 @@ mod budget;
 #[cfg(feature = "server")]
 mod connection;
 #[cfg(feature = "server")]
+mod embedder;
+#[cfg(feature = "server")]
 mod failure;
 #[cfg(feature = "server")]
 mod lane;
 #[cfg(feature = "server")]
 pub mod listen;
+#[cfg(feature = "server")]
+mod memory;
+#[cfg(feature = "server")]
+mod names;
+#[cfg(feature = "server")]
+mod painter;
 #[cfg(feature = "server")]
 mod queue;
 #[cfg(feature = "server")]
@@ -34,5 +44,7 @@ mod registry;
 mod request;
 #[cfg(feature = "server")]
 pub mod settings;
+#[cfg(feature = "server")]
+mod slots;
 #[cfg(feature = "server")]
 mod stats;

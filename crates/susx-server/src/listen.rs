@@ -7,6 +7,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use crate::budget::Budget;
 use crate::connection::{self, Shared};
@@ -27,8 +28,9 @@ pub fn run(settings: Settings) -> io::Result<()> {
     let shared = Arc::new(Shared {
         budget: Budget::new(settings.queue_bytes),
         restarts: settings.restarts,
-        registry: Registry::new(settings),
+        registry: Registry::new(settings.clone()),
     });
+    unload_idle_models(settings.model_idle_timeout(), &shared)?;
     for (id, stream) in (0..).zip(listener.incoming()) {
         let accepted = stream.and_then(|stream| {
             check_peer(&stream)?;
@@ -40,9 +42,25 @@ pub fn run(settings: Settings) -> io::Result<()> {
         if let Err(error) = accepted {
             log::warn!("cannot accept a connection: {error}");
             // Out of file descriptors or memory, most likely: give it a moment instead of spinning.
-            thread::sleep(std::time::Duration::from_millis(50));
+            thread::sleep(Duration::from_millis(50));
         }
     }
+    Ok(())
+}
+
+/// Unloads models that were not used for so long; zero never does.
+fn unload_idle_models(timeout: Duration, shared: &Arc<Shared>) -> io::Result<()> {
+    const LONGEST: Duration = Duration::from_secs(1);
+    if timeout.is_zero() {
+        return Ok(());
+    }
+    let shared = Arc::clone(shared);
+    thread::Builder::new().name("idle models".to_owned()).spawn(move || {
+        loop {
+            thread::sleep(LONGEST.min(timeout / 4));
+            shared.registry.unload_idle();
+        }
+    })?;
     Ok(())
 }
 

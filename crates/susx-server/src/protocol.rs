@@ -4,11 +4,13 @@
 //! connection begins with [`Request::Hello`] and [`Reply::Hello`]; then every request has an id, chosen
 //! by the backend, that its reply carries. Replies come in the order in which they are ready.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
-use serde_bytes::Bytes;
+use serde_bytes::{ByteBuf, Bytes};
 
 /// Changed with every change of a message, so that an old library never misreads a new server.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;
 
 /// Bytes of a frame's length.
 pub const LENGTH_BYTES: usize = size_of::<u32>();
@@ -28,8 +30,17 @@ pub enum Request<'a> {
         #[serde(borrow)]
         inputs: Inputs<'a>,
     },
-    /// What there is to know about one model, which is loaded for it.
+    /// Images that a generator paints.
+    Generate {
+        id: u64,
+        generator: Option<&'a str>,
+        #[serde(borrow)]
+        pictures: Vec<Picture<'a>>,
+    },
+    /// What there is to know about one embedding model, which is loaded for it.
     Describe { id: u64, model: Option<&'a str> },
+    /// What there is to know about one generator, which is loaded for it.
+    DescribeGenerator { id: u64, generator: Option<&'a str> },
     /// Every model of the model directory, loaded or not.
     Models { id: u64 },
     /// What the process has done and is doing; answered whatever it is busy with.
@@ -56,6 +67,25 @@ impl Inputs<'_> {
     }
 }
 
+/// An image to generate. Equal ones give equal images.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Picture<'a> {
+    #[serde(borrow)]
+    pub prompt: Cow<'a, str>,
+    /// What is not to be seen; empty for nothing in particular.
+    #[serde(borrow)]
+    pub negative_prompt: Cow<'a, str>,
+    /// Decides the noise that the image is made of.
+    pub seed: u64,
+    /// Denoising steps, at least 1.
+    pub steps: u32,
+    /// Weight of the prompt; up to 1 there is no guidance.
+    pub guidance_scale: f32,
+    /// In pixels; the generator's own size where not given.
+    pub width: Option<u32>,
+    pub height: Option<u32>,
+}
+
 /// From the inference process.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Reply {
@@ -67,6 +97,17 @@ pub enum Reply {
     Embedded {
         id: u64,
         embeddings: Vec<Result<Vec<f32>, Failure>>,
+    },
+    /// One PNG file or one failure per picture, in order.
+    Generated {
+        id: u64,
+        images: Vec<Result<ByteBuf, Failure>>,
+    },
+    /// So many more denoising steps of the request's pictures are done; each is a step of one picture. It is not
+    /// the last reply to the request.
+    Denoised {
+        id: u64,
+        steps: u32,
     },
     Model {
         id: u64,
@@ -93,6 +134,8 @@ impl Reply {
         match self {
             Reply::Hello { .. } => 0,
             Reply::Embedded { id, .. }
+            | Reply::Generated { id, .. }
+            | Reply::Denoised { id, .. }
             | Reply::Model { id, .. }
             | Reply::Models { id, .. }
             | Reply::Stats { id, .. }
@@ -105,10 +148,10 @@ impl Reply {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Model {
     pub name: String,
-    /// `clip`, `vision` or `text`.
+    /// `clip`, `vision`, `text`, or `diffusion`: a generator.
     pub kind: Option<String>,
     pub dimensions: Option<u32>,
-    /// Height and width of `pixel_values`.
+    /// Height and width of `pixel_values`, or of the images that a generator is made for.
     pub image_size: Option<(u32, u32)>,
     /// The execution provider that really runs.
     pub provider: Option<String>,
@@ -129,6 +172,8 @@ pub struct Defaults {
     pub gamma: Option<f32>,
     pub temperature: Option<f32>,
     pub logit_scale: Option<f32>,
+    pub lambda: Option<f32>,
+    pub ridge: Option<f32>,
 }
 
 /// The inference process at work. Counts are since it started.
@@ -149,12 +194,16 @@ pub struct Stats {
     /// Inputs that were embedded.
     pub images: u64,
     pub texts: u64,
+    /// Images that were generated.
+    pub generated: u64,
     /// Inputs that got an error.
     pub failed: u64,
     pub batches: u64,
     /// Per second, over the last ten seconds.
     pub images_per_second: f64,
     pub texts_per_second: f64,
+    /// Denoising steps, each of one image.
+    pub steps_per_second: f64,
     /// How many batches had 1, 2, 3 to 4, 5 to 8, ... inputs.
     pub batch_sizes: Vec<u64>,
     /// Milliseconds from a request's arrival to its reply, in the last one to two minutes.
@@ -188,6 +237,12 @@ pub enum FailureKind {
     TooLarge,
     /// There is no such model.
     UnknownModel,
+    /// The model is there, but does something else.
+    WrongModel,
+    /// What a picture is asked for with makes no sense to the generator.
+    Parameter,
+    /// The generator's safety checker has refused to show an image.
+    Blocked,
     /// A setting or a model's files must be put right first.
     Configuration,
     /// The model or the machine failed.

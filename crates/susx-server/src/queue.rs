@@ -48,6 +48,8 @@ struct State<T> {
     connections: HashMap<ConnectionId, Connection<T>>,
     /// Inputs that wait, of all connections.
     waiting: usize,
+    /// Nothing more will come.
+    is_closed: bool,
 }
 
 #[derive(Debug)]
@@ -62,8 +64,7 @@ struct Connection<T> {
 
 impl<T> FairQueue<T> {
     pub fn new(batching: Batching) -> Self {
-        let state = State { turns: VecDeque::new(), connections: HashMap::new(), waiting: 0 };
-        FairQueue { batching, state: Mutex::new(state), change: Condvar::new() }
+        FairQueue { batching, state: Mutex::new(State::new()), change: Condvar::new() }
     }
 
     /// Adds a connection's inputs behind its own.
@@ -73,10 +74,14 @@ impl<T> FairQueue<T> {
     }
 
     /// Waits until a batch is closed and takes it: up to `most` inputs, one from each connection in
-    /// turn. `most` may be more than a full batch: then what waits is taken too.
-    pub fn take(&self, most: usize) -> Vec<Taken<T>> {
+    /// turn. `most` may be more than a full batch: then what waits is taken too. `None` once the queue has
+    /// been closed and is empty.
+    pub fn take(&self, most: usize) -> Option<Vec<Taken<T>>> {
         let mut state = self.lock();
         loop {
+            if state.is_closed && state.waiting == 0 {
+                return None;
+            }
             let now = Instant::now();
             let closes = state.closes(self.batching, now);
             state = match closes.map(|at| at.saturating_duration_since(now)) {
@@ -89,7 +94,18 @@ impl<T> FairQueue<T> {
         if state.waiting > 0 {
             self.change.notify_one();
         }
-        batch
+        Some(batch)
+    }
+
+    /// Nothing more will come: those who take batches get what is left, and then nothing.
+    pub fn close(&self) {
+        self.lock().is_closed = true;
+        self.change.notify_all();
+    }
+
+    /// Whether nothing waits and nothing is being worked on.
+    pub fn is_idle(&self) -> bool {
+        self.lock().connections.values().all(Connection::is_idle)
     }
 
     /// Inputs that were taken, by their connections, are about to be answered.
@@ -112,6 +128,10 @@ impl<T> FairQueue<T> {
 }
 
 impl<T> State<T> {
+    fn new() -> Self {
+        State { turns: VecDeque::new(), connections: HashMap::new(), waiting: 0, is_closed: false }
+    }
+
     fn push(&mut self, id: ConnectionId, items: impl IntoIterator<Item = T>, now: Instant) {
         let none = || Connection { waiting: VecDeque::new(), in_flight: 0, answered: None };
         let connection = self.connections.entry(id).or_insert_with(none);
@@ -196,6 +216,10 @@ mod tests {
         batch.into_iter().map(|taken| taken.content).collect()
     }
 
+    fn contents_of<T>(batch: Option<Vec<Taken<T>>>) -> Vec<T> {
+        contents(batch.unwrap_or_default())
+    }
+
     /// A queue and a clock that only the test moves.
     struct Simulation {
         state: State<&'static str>,
@@ -204,8 +228,7 @@ mod tests {
 
     impl Simulation {
         fn new() -> Self {
-            let state = State { turns: VecDeque::new(), connections: HashMap::new(), waiting: 0 };
-            Simulation { state, now: Instant::now() }
+            Simulation { state: State::new(), now: Instant::now() }
         }
 
         fn push(&mut self, id: ConnectionId, items: &[&'static str]) {
@@ -242,9 +265,9 @@ mod tests {
         queue.push(1, ["a1", "a2", "a3", "a4"]);
         queue.push(2, ["b1"]);
         queue.push(3, ["c1", "c2"]);
-        assert_eq!(contents(queue.take(4)), ["a1", "b1", "c1", "a2"]);
+        assert_eq!(contents_of(queue.take(4)), ["a1", "b1", "c1", "a2"]);
         queue.push(2, ["b2"]);
-        assert_eq!(contents(queue.take(9)), ["c2", "a3", "b2", "a4"]);
+        assert_eq!(contents_of(queue.take(9)), ["c2", "a3", "b2", "a4"]);
     }
 
     #[test]
@@ -254,9 +277,29 @@ mod tests {
         // Two batches are in flight when a single input of another connection comes.
         let in_flight = [queue.take(32), queue.take(32)];
         queue.push(2, ["single"]);
-        let next = contents(queue.take(32));
+        let next = contents_of(queue.take(32));
         assert!(next.contains(&"single"));
-        assert_eq!(in_flight.iter().map(Vec::len).sum::<usize>() + next.len(), 3 * 32);
+        assert_eq!(in_flight.iter().flatten().map(Vec::len).sum::<usize>() + next.len(), 3 * 32);
+    }
+
+    #[test]
+    fn a_closed_queue_is_emptied_and_ends() {
+        let queue = FairQueue::new(BATCHING);
+        queue.push(1, ["a1", "a2", "a3"]);
+        assert_eq!(contents_of(queue.take(2)), ["a1", "a2"]);
+        let waiting = FairQueue::<&str>::new(BATCHING);
+        std::thread::scope(|scope| {
+            queue.close();
+            assert!(!queue.is_idle());
+            assert_eq!(contents_of(queue.take(2)), ["a3"]);
+            assert!(queue.take(2).is_none());
+            queue.done([1, 1, 1]);
+            assert!(queue.is_idle());
+            // Who waits already ends too.
+            let takers = [(); 2].map(|()| scope.spawn(|| waiting.take(2).is_none()));
+            waiting.close();
+            assert_eq!(takers.map(|taker| taker.join().ok()), [Some(true); 2]);
+        });
     }
 
     #[test]
@@ -266,7 +309,7 @@ mod tests {
         queue.push(2, ["b1"]);
         queue.forget(1);
         queue.forget(7);
-        assert_eq!(contents(queue.take(9)), ["b1"]);
+        assert_eq!(contents_of(queue.take(9)), ["b1"]);
         // What it had in flight is answered to nobody.
         queue.done([1]);
     }
@@ -350,7 +393,7 @@ mod tests {
     fn take_waits_for_an_arrival_and_for_who_is_expected() {
         let queue = FairQueue::new(Batching { size: 4, delay: Duration::from_secs(60) });
         std::thread::scope(|scope| {
-            let taker = scope.spawn(|| contents(queue.take(2)));
+            let taker = scope.spawn(|| contents_of(queue.take(2)));
             queue.push(1, ["a1"]);
             assert_eq!(taker.join().ok(), Some(vec!["a1"]));
         });
@@ -360,7 +403,7 @@ mod tests {
         // Without the rule the first push would be a batch of its own, without the second it would take a minute.
         queue.push(1, ["a2"]);
         std::thread::scope(|scope| {
-            let taker = scope.spawn(|| contents(queue.take(4)));
+            let taker = scope.spawn(|| contents_of(queue.take(4)));
             queue.push(2, ["b2"]);
             assert_eq!(taker.join().ok(), Some(vec!["a2", "b2"]));
         });
@@ -368,7 +411,7 @@ mod tests {
         queue.done([1, 2]);
         queue.push(1, ["a3"]);
         std::thread::scope(|scope| {
-            let taker = scope.spawn(|| contents(queue.take(4)));
+            let taker = scope.spawn(|| contents_of(queue.take(4)));
             queue.forget(2);
             assert_eq!(taker.join().ok(), Some(vec!["a3"]));
         });

@@ -1,106 +1,110 @@
 //! The models of the model directory: which there are, and those that are loaded.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
-use std::thread;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
 use susx_core::clip::{
-    self, ClipModel, ExecutionProvider, ImageLimits, ModelConfig, OnnxRuntime, SessionOptions,
+    self, ClipModel, Elsewhere, ExecutionProvider, ModelConfig, OnnxRuntime, SessionOptions,
 };
+use susx_core::sus::diffusion::{self, Generator, GeneratorConfig};
 
-use crate::lane;
+use crate::embedder::{self, Embedder};
+use crate::memory;
+use crate::names::{self, Kind};
+use crate::painter::{self, Painter};
 use crate::protocol::{Defaults, Failure, FailureKind, Model};
-use crate::queue::{Batching, ConnectionId, FairQueue};
-use crate::request::Input;
+use crate::queue::ConnectionId;
 use crate::settings::Settings;
+use crate::slots::{Loaded, Running, Slots};
 
-/// A loaded model and its queues.
-pub struct Running {
-    pub model: ClipModel,
-    pub images: FairQueue<Input<Bytes>>,
-    pub texts: FairQueue<Input<String>>,
-}
-
-/// Loads each model once, when it is first asked for.
+/// Loads models when they are asked for.
 pub struct Registry {
     settings: Settings,
     runtime: Mutex<Option<Arc<OnnxRuntime>>>,
-    /// The outer lock is held for a look-up, a slot's own while its model is loaded: two models load
-    /// at the same time, and one model once.
-    slots: Mutex<HashMap<String, Arc<Slot>>>,
+    embedders: Slots<Embedder>,
+    painters: Slots<Painter>,
 }
 
-type Slot = Mutex<Option<Arc<Running>>>;
+/// The kind of models that make images.
+const GENERATOR: &str = "diffusion";
 
 /// The name that the dynamic loader looks for where no path is set.
 const SYSTEM_LIBRARY: &str = "libonnxruntime.so";
 
+/// What `models()` says of a model whose files were replaced.
+const CHANGED_ON_DISK: &str =
+    "its files have changed since they were loaded: the new ones are used after a restart of PostgreSQL";
+
 impl Registry {
     pub fn new(settings: Settings) -> Self {
-        Registry { settings, runtime: Mutex::new(None), slots: Mutex::new(HashMap::new()) }
+        Registry { settings, runtime: Mutex::new(None), embedders: Slots::new(), painters: Slots::new() }
     }
 
-    /// The model of that name, loaded; without a name, the only one there is.
-    pub fn get(&self, name: Option<&str>) -> Result<Arc<Running>, Failure> {
+    /// The embedding model of that name, loaded; without a name, the only one there is.
+    pub fn embedder(&self, name: Option<&str>) -> Result<Arc<Running<Embedder>>, Failure> {
         let dir = self.model_dir()?;
-        let name = match name {
-            Some(name) => name.to_owned(),
-            None => only_model(dir)?,
-        };
-        let slot = Arc::clone(lock(&self.slots).entry(name.clone()).or_default());
-        let mut slot = lock(&slot);
-        if let Some(running) = slot.as_ref() {
-            return Ok(Arc::clone(running));
-        }
-        let running = self.load(dir, &name)?;
-        *slot = Some(Arc::clone(&running));
-        Ok(running)
+        let name = names::resolve(dir, name, Kind::Embedder)?;
+        self.embedders.get(&name, || self.load_embedder(dir, &name))
+    }
+
+    /// The generator of that name, loaded; without a name, the only one there is.
+    pub fn painter(&self, name: Option<&str>) -> Result<Arc<Running<Painter>>, Failure> {
+        let dir = self.model_dir()?;
+        let name = names::resolve(dir, name, Kind::Generator)?;
+        self.painters.get(&name, || self.load_painter(dir, &name))
     }
 
     /// Every model of the directory, in the order of their names.
     pub fn list(&self) -> Result<Vec<Model>, Failure> {
-        let models = clip::list_models(self.model_dir()?)?;
-        let describe = |(name, config): (String, Result<ModelConfig, clip::ClipError>)| {
-            let slot = lock(&self.slots).get(&name).map(Arc::clone);
-            let running = slot.and_then(|slot| lock(&slot).as_ref().map(Arc::clone));
-            match (running, config) {
-                (Some(running), _) => self.describe(&running.model),
-                (None, Ok(config)) => describe_config(&config),
-                (None, Err(error)) => Model { name, error: Some(error.to_string()), ..Model::default() },
-            }
+        let dir = self.model_dir()?;
+        let embedder = |(name, config): (String, Result<ModelConfig, clip::ClipError>)| match (
+            self.embedders.look(&name),
+            config,
+        ) {
+            (Some(running), _) => self.describe(&running.model),
+            (None, Ok(config)) => describe_config(&config),
+            (None, Err(error)) => Model { name, error: Some(error.to_string()), ..Model::default() },
         };
-        Ok(models.into_iter().map(describe).collect())
+        let generator = |(name, config): (String, Result<GeneratorConfig, diffusion::GenerateError>)| match (
+            self.painters.look(&name),
+            config,
+        ) {
+            (Some(running), _) => self.describe_generator(&running),
+            (None, Ok(config)) => describe_generator_config(&config),
+            (None, Err(error)) => Model {
+                name,
+                kind: Some(GENERATOR.to_owned()),
+                error: Some(error.to_string()),
+                ..Model::default()
+            },
+        };
+        let mut models: Vec<Model> = clip::list_models(dir)?.into_iter().map(embedder).collect();
+        models.extend(diffusion::list_generators(dir)?.into_iter().map(generator));
+        models.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(models)
     }
 
     /// The models that are loaded, with the provider that each really runs on, and those that are being
     /// loaded. Waits for none of them.
     pub fn loaded(&self) -> Vec<String> {
-        let slots: Vec<_> =
-            lock(&self.slots).iter().map(|(name, slot)| (name.clone(), Arc::clone(slot))).collect();
-        let mut models: Vec<String> = slots
-            .into_iter()
-            .filter_map(|(name, slot)| match lock_soon(&slot) {
-                Some(running) => Some(format!("{name} ({})", running.as_ref()?.model.provider())),
-                None => Some(format!("{name} (loading)")),
-            })
-            .collect();
+        let mut models = self.embedders.names();
+        models.extend(self.painters.names());
         models.sort();
         models
     }
 
     /// Drops what a connection has waiting in any model's queue.
     pub fn forget(&self, connection: ConnectionId) {
-        let slots: Vec<Arc<Slot>> = lock(&self.slots).values().map(Arc::clone).collect();
-        for slot in slots {
-            // A slot that is locked is being loaded: nothing waits in its queues yet.
-            let running = slot.try_lock().ok().and_then(|slot| slot.as_ref().map(Arc::clone));
-            if let Some(running) = running {
-                running.images.forget(connection);
-                running.texts.forget(connection);
-            }
+        self.embedders.forget(connection);
+        self.painters.forget(connection);
+    }
+
+    /// Unloads the models that were not used for the time that the settings say.
+    pub fn unload_idle(&self) {
+        let timeout = self.settings.model_idle_timeout();
+        let unloaded = unload(self.embedders.take_idle(timeout)) + unload(self.painters.take_idle(timeout));
+        if unloaded > 0 {
+            memory::give_back();
         }
     }
 
@@ -111,18 +115,41 @@ impl Registry {
             provider: Some(model.provider().to_owned()),
             loaded: true,
             sha256: Some(model.sha256()),
-            error: self.broken_promise(model),
+            error: self.remarks(model),
             bytes: Some(model.bytes()),
             kind: Some(model.kind().to_string()),
             ..describe_config(model.config())
         }
     }
 
+    /// What is to be said of a loaded model, if anything.
+    fn remarks(&self, model: &ClipModel) -> Option<String> {
+        let changed = model.has_changed_on_disk().then(|| CHANGED_ON_DISK.to_owned());
+        let remarks: Vec<String> = changed
+            .into_iter()
+            .chain(self.broken_promise(model.fallback_reason(), model.elsewhere()))
+            .collect();
+        (!remarks.is_empty()).then(|| remarks.join("; "))
+    }
+
+    /// What a loaded generator says of itself.
+    pub fn describe_generator(&self, painter: &Painter) -> Model {
+        let generator = &painter.generator;
+        Model {
+            provider: Some(generator.provider().to_owned()),
+            loaded: true,
+            sha256: Some(generator.sha256()),
+            error: self.broken_promise(generator.fallback_reason(), generator.elsewhere()),
+            bytes: Some(generator.bytes()),
+            ..describe_generator_config(generator.config())
+        }
+    }
+
     /// Why a model does not run on the provider that was asked for, or runs on it for the smaller part.
     /// Where it was left to us, there is nothing wrong with the CPU.
-    fn broken_promise(&self, model: &ClipModel) -> Option<String> {
-        let fallback = model.fallback_reason().filter(|_| self.settings.provider != ExecutionProvider::Auto);
-        let elsewhere = model.elsewhere().filter(|elsewhere| elsewhere.is_most);
+    fn broken_promise(&self, fallback: Option<&str>, elsewhere: Option<&Elsewhere>) -> Option<String> {
+        let fallback = fallback.filter(|_| self.settings.provider != ExecutionProvider::Auto);
+        let elsewhere = elsewhere.filter(|elsewhere| elsewhere.is_most);
         let reasons: Vec<&str> = fallback.into_iter().chain(elsewhere.map(|it| it.what.as_str())).collect();
         (!reasons.is_empty()).then(|| reasons.join("; "))
     }
@@ -136,58 +163,39 @@ impl Registry {
         })
     }
 
-    fn load(&self, dir: &Path, name: &str) -> Result<Arc<Running>, Failure> {
-        let config = match ModelConfig::read(dir, name) {
-            Err(error @ clip::ClipError::ModelName { .. }) => {
-                return Err(Failure::from(error).hint(known_models(dir)));
-            }
-            other => other?,
-        };
+    fn load_embedder(&self, dir: &Path, name: &str) -> Result<Running<Embedder>, Failure> {
+        let config = ModelConfig::read(dir, name)
+            .map_err(|error| names::with_known(error.into(), dir, Kind::Embedder))?;
         log::debug!("loading model \"{name}\"");
-        let runtime = self.runtime()?;
-        let model = ClipModel::load(&runtime, config, &self.session_options())?;
-        log::info!("loaded model \"{name}\" on {}", model.provider());
-        let level = match self.broken_promise(&model) {
+        let model = ClipModel::load(&*self.runtime()?, config, &self.session_options())?;
+        self.log_loaded(name, model.provider(), model.fallback_reason(), model.elsewhere());
+        embedder::start(model, &self.settings)
+    }
+
+    fn load_painter(&self, dir: &Path, name: &str) -> Result<Running<Painter>, Failure> {
+        let config = GeneratorConfig::read(dir, name)
+            .map_err(|error| names::with_known(error.into(), dir, Kind::Generator))?;
+        log::debug!("loading generator \"{name}\"");
+        let generator = Generator::load(&*self.runtime()?, config, &self.session_options())?;
+        self.log_loaded(name, generator.provider(), generator.fallback_reason(), generator.elsewhere());
+        painter::start(generator, &self.settings)
+    }
+
+    fn log_loaded(&self, name: &str, provider: &str, fallback: Option<&str>, elsewhere: Option<&Elsewhere>) {
+        log::info!("loaded model \"{name}\" on {provider}");
+        let level = match self.broken_promise(fallback, elsewhere) {
             Some(_) => log::Level::Warn,
             None => log::Level::Info,
         };
-        for remark in model.fallback_reason().into_iter().chain(model.elsewhere().map(|it| it.what.as_str()))
-        {
-            log::log!(level, "model \"{name}\" on {}: {remark}", model.provider());
+        for remark in fallback.into_iter().chain(elsewhere.map(|it| it.what.as_str())) {
+            log::log!(level, "model \"{name}\" on {provider}: {remark}");
         }
-        let batching = Batching { size: self.settings.batch_size, delay: self.settings.batch_delay() };
-        let (images, texts) = (FairQueue::new(batching), FairQueue::new(batching));
-        let running = Arc::new(Running { model, images, texts });
-        self.start_lanes(&running, name).map_err(|error| {
-            Failure::new(FailureKind::Inference, format!("cannot start a thread: {error}"))
-        })?;
-        Ok(running)
-    }
-
-    fn start_lanes(&self, running: &Arc<Running>, name: &str) -> std::io::Result<()> {
-        let batch_size = self.settings.batch_size;
-        for _ in 0..lane::LANES {
-            let running = Arc::clone(running);
-            let limits = ImageLimits {
-                max_bytes: self.settings.max_image_bytes,
-                max_pixels: self.settings.max_image_pixels,
-            };
-            thread::Builder::new()
-                .name(format!("images {name}"))
-                .spawn(move || lane::images(&running.model, &running.images, &limits, batch_size))?;
-        }
-        for _ in 0..lane::LANES {
-            let running = Arc::clone(running);
-            thread::Builder::new()
-                .name(format!("texts {name}"))
-                .spawn(move || lane::texts(&running.model, &running.texts, batch_size))?;
-        }
-        Ok(())
     }
 
     /// ONNX Runtime, loaded once. A failure is not kept: the library may be put right meanwhile.
     fn runtime(&self) -> Result<Arc<OnnxRuntime>, Failure> {
-        let mut runtime = lock(&self.runtime);
+        // What a panic while loading leaves behind is none, which is valid.
+        let mut runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(runtime) = runtime.as_ref() {
             return Ok(Arc::clone(runtime));
         }
@@ -227,51 +235,29 @@ fn describe_config(config: &ModelConfig) -> Model {
             gamma: defaults.gamma,
             temperature: defaults.temperature,
             logit_scale: defaults.logit_scale,
+            lambda: defaults.lambda,
+            ridge: defaults.ridge,
         },
         ..Model::default()
     }
 }
 
-fn only_model(dir: &Path) -> Result<String, Failure> {
-    let mut names = model_names(dir)?;
-    match (names.pop(), names.is_empty()) {
-        (Some(name), true) => Ok(name),
-        (None, _) => {
-            Err(Failure::new(FailureKind::Configuration, format!("there is no model in {}", dir.display()))
-                .hint("Put a model's directory there: a CLIP in the Hugging Face ONNX layout."))
-        }
-        (Some(_), false) => {
-            Err(Failure::new(FailureKind::Configuration, "there are several models and none was chosen")
-                .hint(format!("Name one in the call or in the setting susx.model. {}", known_models(dir))))
-        }
+fn describe_generator_config(config: &GeneratorConfig) -> Model {
+    Model {
+        name: config.name.clone(),
+        kind: Some(GENERATOR.to_owned()),
+        image_size: Some(config.image_size()),
+        bytes: config.bytes().ok(),
+        ..Model::default()
     }
 }
 
-fn model_names(dir: &Path) -> Result<Vec<String>, Failure> {
-    Ok(clip::list_models(dir)?.into_iter().map(|(name, _)| name).collect())
-}
-
-fn known_models(dir: &Path) -> String {
-    match model_names(dir) {
-        Ok(names) if names.is_empty() => format!("There is no model in {}.", dir.display()),
-        Ok(names) => format!("Models in {}: {}.", dir.display(), names.join(", ")),
-        Err(failure) => failure.message,
+/// Drops models, with all that they have in memory; returns how many.
+fn unload<M: Loaded>(models: Vec<(String, Arc<Running<M>>)>) -> usize {
+    let count = models.len();
+    for (name, model) in models {
+        drop(model);
+        log::info!("unloaded model \"{name}\", which was not used for susx.model_idle_timeout");
     }
-}
-
-/// `None` where somebody has it for more than a look-up.
-fn lock_soon<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
-    for _ in 0..20 {
-        match mutex.try_lock() {
-            Ok(guard) => return Some(guard),
-            Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(1)),
-        }
-    }
-    None
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What a panic while loading leaves behind is an empty slot, which is valid.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    count
 }

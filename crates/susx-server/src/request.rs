@@ -1,77 +1,122 @@
-//! A request for embeddings, from its arrival to its reply.
+//! A request for embeddings or images, from its arrival to its reply.
 
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use serde_bytes::ByteBuf;
 
 use crate::budget::Share;
 use crate::protocol::{Failure, FailureKind, Reply};
 use crate::stats;
 
-/// The answer to one input.
+/// What is made of one input.
+pub trait Product: Sized {
+    /// The reply to a request with one answer per input.
+    fn reply(id: u64, answers: Vec<Result<Self, Failure>>) -> Reply;
+    /// A request was answered so long after its arrival.
+    fn count(latency: Duration);
+}
+
+/// A unit vector.
+impl Product for Vec<f32> {
+    fn reply(id: u64, embeddings: Vec<Embedding>) -> Reply {
+        Reply::Embedded { id, embeddings }
+    }
+
+    fn count(latency: Duration) {
+        stats::server().replied(latency);
+    }
+}
+
+/// A PNG file.
+impl Product for ByteBuf {
+    fn reply(id: u64, images: Vec<Image>) -> Reply {
+        Reply::Generated { id, images }
+    }
+
+    /// They take a thousand times as long: together with those of embeddings they would mean nothing.
+    fn count(_latency: Duration) {}
+}
+
+/// The answers to one input.
 pub type Embedding = Result<Vec<f32>, Failure>;
+pub type Image = Result<ByteBuf, Failure>;
+
+/// Who has sent a request, as long as it is there.
+#[derive(Debug)]
+pub struct Sent {
+    /// Where replies go.
+    pub replies: Sender<Reply>,
+    /// Gone with the connection.
+    pub presence: Weak<()>,
+    /// Its bytes, which are held until the last input is answered or dropped.
+    pub _share: Share,
+    pub arrived: Instant,
+}
 
 /// A request whose inputs may be answered in any order, by several batches.
 #[derive(Debug)]
-struct Pending {
+struct Pending<P: Product> {
     id: u64,
-    arrived: Instant,
-    replies: Sender<Reply>,
+    sent: Sent,
     /// `None` until answered.
-    embeddings: Mutex<Vec<Option<Embedding>>>,
-    /// Held until the last input is answered or dropped.
-    _share: Share,
+    answers: Mutex<Vec<Option<Result<P, Failure>>>>,
 }
 
-/// One input of a request, waiting for its embedding.
+/// One input of a request, waiting for what is made of it.
 #[derive(Debug)]
-pub struct Input<T> {
+pub struct Input<T, P: Product = Vec<f32>> {
     pub content: T,
     place: usize,
-    request: Arc<Pending>,
+    request: Arc<Pending<P>>,
     _waits: stats::Present,
 }
 
 /// Splits a request into its inputs.
-pub fn split<T>(
-    id: u64,
-    arrived: Instant,
-    contents: Vec<T>,
-    share: Share,
-    replies: &Sender<Reply>,
-) -> Vec<Input<T>> {
-    let embeddings = Mutex::new(vec![None; contents.len()]);
-    let request = Arc::new(Pending { id, arrived, replies: replies.clone(), embeddings, _share: share });
+pub fn split<T, P: Product>(id: u64, contents: Vec<T>, sent: Sent) -> Vec<Input<T, P>> {
+    let answers = Mutex::new(contents.iter().map(|_| None).collect());
+    let request = Arc::new(Pending { id, sent, answers });
     let input =
         |(place, content)| Input { content, place, request: Arc::clone(&request), _waits: stats::input() };
     contents.into_iter().enumerate().map(input).collect()
 }
 
-impl<T> Input<T> {
+impl<T, P: Product> Input<T, P> {
     /// Takes the answer; the last one of a request sends its reply.
-    pub fn answer(self, embedding: Embedding) {
-        let mut embeddings = self.request.lock();
-        embeddings[self.place] = Some(embedding);
-        if embeddings.iter().all(Option::is_some) {
-            let embeddings = embeddings.drain(..).flatten().collect();
-            stats::server().replied(self.request.arrived.elapsed());
-            self.request.reply(Reply::Embedded { id: self.request.id, embeddings });
+    pub fn answer(self, answer: Result<P, Failure>) {
+        let mut answers = self.request.lock();
+        answers[self.place] = Some(answer);
+        if answers.iter().all(Option::is_some) {
+            let answers = answers.drain(..).flatten().collect();
+            P::count(self.request.sent.arrived.elapsed());
+            self.request.reply(P::reply(self.request.id, answers));
         }
+    }
+
+    /// Whether nobody is left to read the answer.
+    pub fn is_abandoned(&self) -> bool {
+        self.request.sent.presence.strong_count() == 0
+    }
+
+    /// Tells the sender that so many more denoising steps are done.
+    pub fn denoised(&self, steps: u32) {
+        self.request.reply(Reply::Denoised { id: self.request.id, steps });
     }
 }
 
-impl Pending {
-    fn lock(&self) -> MutexGuard<'_, Vec<Option<Embedding>>> {
-        self.embeddings.lock().unwrap_or_else(PoisonError::into_inner)
+impl<P: Product> Pending<P> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Option<Result<P, Failure>>>> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn reply(&self, reply: Reply) {
         // A connection that has gone wants no reply.
-        let _ = self.replies.send(reply);
+        let _ = self.sent.replies.send(reply);
     }
 }
 
-impl Drop for Pending {
+impl<P: Product> Drop for Pending<P> {
     /// No backend waits for ever: inputs that were dropped, by a panic say, fail the request.
     fn drop(&mut self) {
         if !self.lock().is_empty() {
@@ -94,7 +139,8 @@ mod tests {
     fn request(contents: Vec<&str>) -> (Vec<Input<&str>>, mpsc::Receiver<Reply>) {
         let (replies, received) = mpsc::channel();
         let share = Budget::new(1).take(1, &Holder::default(), || false);
-        (share.map(|share| split(7, Instant::now(), contents, share, &replies)).unwrap_or_default(), received)
+        let sent = |share| Sent { replies, presence: Weak::new(), _share: share, arrived: Instant::now() };
+        (share.map(|share| split(7, contents, sent(share))).unwrap_or_default(), received)
     }
 
     #[test]

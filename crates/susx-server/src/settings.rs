@@ -50,6 +50,12 @@ pub struct Settings {
     /// Threads that decode and that compute; 0 is one per core (susx.threads).
     #[arg(long, default_value_t = 0)]
     pub threads: usize,
+    /// Images that a generator works on together (susx.generator_batch_size).
+    #[arg(long, default_value_t = 1)]
+    pub generator_batch_size: usize,
+    /// Seconds after which a model that nobody uses is unloaded; 0 is never (susx.model_idle_timeout).
+    #[arg(long, default_value_t = 0)]
+    pub model_idle_timeout: u64,
     /// How often the supervisor has started the process again, for susx.stat_server.
     #[arg(long, default_value_t = 0)]
     pub restarts: u32,
@@ -58,5 +64,10 @@ pub struct Settings {
 impl Settings {
     pub fn batch_delay(&self) -> Duration {
         Duration::from_millis(self.batch_delay)
+    }
+
+    /// Zero: never.
+    pub fn model_idle_timeout(&self) -> Duration {
+        Duration::from_secs(self.model_idle_timeout)
     }
 }

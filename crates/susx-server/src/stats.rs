@@ -44,6 +44,7 @@ pub struct Stats {
 struct Counts {
     images: u64,
     texts: u64,
+    generated: u64,
     failed: u64,
     batches: u64,
     batch_sizes: [u64; BATCH_BUCKETS],
@@ -52,12 +53,13 @@ struct Counts {
     last_error: Option<(String, SystemTime)>,
 }
 
-/// What was embedded in one second of the process's life; its place is its number modulo their count.
+/// What was done in one second of the process's life; its place is its number modulo their count.
 #[derive(Clone, Copy, Debug, Default)]
 struct Second {
     number: u64,
     images: u64,
     texts: u64,
+    steps: u64,
 }
 
 /// One more, as long as it lives.
@@ -120,9 +122,21 @@ impl Stats {
             Kind::Images => counts.images += embedded,
             Kind::Texts => counts.texts += embedded,
         }
-        if let Some(failure) = answers.iter().filter_map(|answer| answer.as_ref().err()).next_back() {
-            counts.last_error = Some((failure.message.clone(), SystemTime::now()));
-        }
+        counts.note(answers);
+    }
+
+    /// Counts images that a generator was asked for by their answers.
+    pub fn generated<T>(&self, answers: &[Result<T, Failure>]) {
+        let failed = answers.iter().filter(|answer| answer.is_err()).count() as u64;
+        let mut counts = self.lock();
+        counts.generated += answers.len() as u64 - failed;
+        counts.failed += failed;
+        counts.note(answers);
+    }
+
+    /// Counts denoising steps, each of one image.
+    pub fn denoised(&self, steps: u64) {
+        self.lock().second(self.began.elapsed()).steps += steps;
     }
 
     /// Counts a batch that nobody got an answer from.
@@ -148,7 +162,7 @@ impl Stats {
     pub fn report(&self) -> protocol::Stats {
         let up = self.began.elapsed();
         let mut counts = self.lock();
-        let (images_per_second, texts_per_second) = counts.rates(up);
+        let [images_per_second, texts_per_second, steps_per_second] = counts.rates(up);
         let recent = counts.latencies.recent(up);
         let quantile = |q| Some(recent.as_ref()?.value_at_quantile(q) as f64 / 1000.0);
         protocol::Stats {
@@ -158,10 +172,12 @@ impl Stats {
             queue_inputs: self.queue_inputs.load(Ordering::Relaxed),
             images: counts.images,
             texts: counts.texts,
+            generated: counts.generated,
             failed: counts.failed,
             batches: counts.batches,
             images_per_second,
             texts_per_second,
+            steps_per_second,
             batch_sizes: counts.batch_sizes.to_vec(),
             p50_ms: quantile(0.5),
             p95_ms: quantile(0.95),
@@ -180,6 +196,13 @@ impl Stats {
 }
 
 impl Counts {
+    /// Keeps the last error of these answers.
+    fn note<T>(&mut self, answers: &[Result<T, Failure>]) {
+        if let Some(failure) = answers.iter().filter_map(|answer| answer.as_ref().err()).next_back() {
+            self.last_error = Some((failure.message.clone(), SystemTime::now()));
+        }
+    }
+
     fn count_batch(&mut self, inputs: usize) {
         self.batches += 1;
         // 1, 2, 3 to 4, 5 to 8: the power of two that is not below it.
@@ -197,16 +220,17 @@ impl Counts {
         second
     }
 
-    /// Images and texts per second.
-    fn rates(&self, up: Duration) -> (f64, f64) {
+    /// Images, texts and denoising steps per second.
+    fn rates(&self, up: Duration) -> [f64; 3] {
         let now = up.as_secs();
         let recent = self.seconds.iter().filter(|second| second.number + RATE_SECONDS > now);
-        let (images, texts) =
-            recent.fold((0, 0), |(images, texts), second| (images + second.images, texts + second.texts));
+        let sums = recent.fold([0; 3], |[images, texts, steps], second| {
+            [images + second.images, texts + second.texts, steps + second.steps]
+        });
         let whole = (RATE_SECONDS - 1).min(now);
         // In its first second no process seems faster than it is.
         let seconds = (whole as f64 + up.as_secs_f64().fract()).max(1.0);
-        (images as f64 / seconds, texts as f64 / seconds)
+        sums.map(|sum| sum as f64 / seconds)
     }
 }
 
@@ -267,10 +291,13 @@ mod tests {
         let stats = Stats::new();
         stats.batch(Kind::Images, &answers(3, 1));
         stats.batch(Kind::Texts, &answers(1, 0));
+        // An image that was generated was not embedded, and is part of no batch.
+        stats.generated(&answers(2, 1));
         stats.lost_batch(9, "panic");
         stats.failed(2, "no model");
         let report = stats.report();
-        assert_eq!((report.images, report.texts, report.failed, report.batches), (3, 1, 12, 3));
+        assert_eq!((report.images, report.texts, report.generated), (3, 1, 2));
+        assert_eq!((report.failed, report.batches), (13, 3));
         assert_eq!(report.batch_sizes[..5], [1, 0, 1, 0, 1]);
         assert_eq!(report.batch_sizes.iter().sum::<u64>(), report.batches);
         assert_eq!(report.last_error.map(|error| error.message), Some("no model".to_owned()));
@@ -290,15 +317,16 @@ mod tests {
         let mut counts = Counts::default();
         let at = Duration::from_millis;
         counts.second(at(200)).images += 5;
-        assert_eq!(counts.rates(at(300)).0, 5.0);
+        assert_eq!(counts.rates(at(300))[0], 5.0);
         counts.second(at(3_500)).images += 16;
         counts.second(at(3_900)).texts += 8;
-        assert_eq!(counts.rates(at(4_000)), (21.0 / 4.0, 2.0));
+        counts.second(at(3_950)).steps += 2;
+        assert_eq!(counts.rates(at(4_000)), [21.0 / 4.0, 2.0, 0.5]);
         // The first second has left the window, which is 9.5 seconds long now.
-        assert_eq!(counts.rates(at(12_500)), (16.0 / 9.5, 8.0 / 9.5));
-        assert_eq!(counts.rates(at(14_000)), (0.0, 0.0));
+        assert_eq!(counts.rates(at(12_500)), [16.0 / 9.5, 8.0 / 9.5, 2.0 / 9.5]);
+        assert_eq!(counts.rates(at(14_000)), [0.0; 3]);
         counts.second(at(20_100)).images += 9;
-        assert_eq!(counts.rates(at(21_000)).0, 1.0);
+        assert_eq!(counts.rates(at(21_000))[0], 1.0);
     }
 
     #[test]

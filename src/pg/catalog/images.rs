@@ -141,16 +141,11 @@ impl Images {
         args.push(arg(i64::try_from(limit).unwrap_or(i64::MAX)));
         args.extend(after.into_iter().flatten().map(|value| arg(value.clone())));
         with_settings(&[&EXACT[..], &BY_INDEX].concat(), || {
-            spi::read_checked(
-                &sql,
-                &args,
-                |_| Ok(1),
-                |row| {
-                    let id = self.row_id(row)?;
-                    let image: &[u8] = row.required(columns as i32 + 3)?;
-                    Ok(each(id, image.to_vec())?.is_continue())
-                },
-            )
+            spi::read_slowly(&sql, &args, 1, |row| {
+                let id = self.row_id(row)?;
+                let image: &[u8] = row.required(columns as i32 + 3)?;
+                Ok(each(id, image.to_vec())?.is_continue())
+            })
         })
     }
 

@@ -54,7 +54,7 @@ pub fn read(
         is_padded.set(unsafe { pg_sys::getBaseType(columns.type_oid(2)) } == pg_sys::BPCHAROID);
         Ok(if kind.get() == Kind::Image { 1 } else { FETCH })
     };
-    spi::read_checked(query, &[], open, |row| {
+    spi::read_callers(query, open, |row| {
         number += 1;
         let mut category = row.text(2).ok_or(Error::NoLabel(number))?;
         if is_padded.get() {

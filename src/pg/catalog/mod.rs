@@ -6,11 +6,13 @@
 pub mod classifier;
 mod column;
 pub mod errors;
+pub mod generated;
 pub mod images;
 mod key;
 pub mod keyed;
 pub mod labelled;
 pub mod pool;
+pub mod version;
 pub mod written;
 
 use std::cell::Cell;

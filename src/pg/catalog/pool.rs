@@ -47,7 +47,7 @@ impl Pool {
         };
         Ok(Pool {
             table: pool.quoted()?,
-            key_type: key.is_built_in.then_some(key.type_name),
+            key_type: key.is_built_in.then(|| key.base_type()),
             key: key.quoted,
             operator: index_operator(pool, embedding_column)?,
             embedding: embedding.quoted,
@@ -73,7 +73,7 @@ impl Pool {
     pub fn read(&self, mut each: impl FnMut(String, Vector) -> Result<()>) -> Result<()> {
         let Pool { table, key, embedding, .. } = self;
         let sql = format!(
-            "SELECT {key}::text, {embedding} FROM {table} WHERE {embedding} IS NOT NULL AND {key} IS NOT NULL"
+            "SELECT {key}::pg_catalog.text, {embedding} FROM {table} WHERE {embedding} IS NOT NULL AND {key} IS NOT NULL"
         );
         spi::read(&sql, &[], |row: &Row| {
             each(row.required(1)?, row.required(2)?)?;
@@ -92,7 +92,7 @@ impl Pool {
             return Err(Error::Internal("the pool has no index".to_owned()));
         };
         let sql = format!(
-            "SELECT {key}::text, {embedding} FROM {table} WHERE {embedding} IS NOT NULL AND {key} IS NOT NULL \
+            "SELECT {key}::pg_catalog.text, {embedding} FROM {table} WHERE {embedding} IS NOT NULL AND {key} IS NOT NULL \
              ORDER BY {embedding} {operator} $1 LIMIT $2"
         );
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
@@ -109,7 +109,7 @@ impl Pool {
         let image = image.as_ref().map_or("NULL".to_owned(), |image| format!("p.{image}"));
         let joined = match key_type {
             Some(key_type) => format!("p.{key} OPERATOR(pg_catalog.=) u.key::{key_type}"),
-            None => format!("p.{key}::text OPERATOR(pg_catalog.=) u.key"),
+            None => format!("p.{key}::pg_catalog.text OPERATOR(pg_catalog.=) u.key"),
         };
         let sql = format!(
             "INSERT INTO {} (category, kind, origin, prompt, source_key, image, similarity, embedding) \
@@ -147,7 +147,7 @@ impl Pool {
 
 /// The column of a primary key that has only one.
 fn primary_key(relation: RegClass) -> Result<String> {
-    let sql = "SELECT a.attname::text FROM pg_catalog.pg_index i JOIN pg_catalog.pg_attribute a \
+    let sql = "SELECT a.attname::pg_catalog.text FROM pg_catalog.pg_index i JOIN pg_catalog.pg_attribute a \
                ON a.attrelid OPERATOR(pg_catalog.=) i.indrelid AND a.attnum OPERATOR(pg_catalog.=) i.indkey[0] \
                WHERE i.indrelid OPERATOR(pg_catalog.=) $1 AND i.indisprimary \
                AND i.indnkeyatts OPERATOR(pg_catalog.=) 1";
@@ -163,7 +163,7 @@ fn primary_key(relation: RegClass) -> Result<String> {
 /// The operator that orders by an hnsw or ivfflat index over all rows. For unit vectors, which
 /// embeddings are, all three of these orders are the same.
 fn index_operator(relation: RegClass, column: &str) -> Result<Option<String>> {
-    let sql = "SELECT o.opcname::text FROM pg_catalog.pg_index i \
+    let sql = "SELECT o.opcname::pg_catalog.text FROM pg_catalog.pg_index i \
                JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) i.indexrelid \
                JOIN pg_catalog.pg_am m ON m.oid OPERATOR(pg_catalog.=) c.relam \
                JOIN pg_catalog.pg_opclass o ON o.oid OPERATOR(pg_catalog.=) i.indclass[0] \

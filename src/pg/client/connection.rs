@@ -1,6 +1,7 @@
 //! One connection to the inference process: frames out, replies in, and never a system call that blocks.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
@@ -10,6 +11,7 @@ use susx_server::protocol::{self, PROTOCOL_VERSION, Reply, Request};
 
 use super::unexpected;
 use crate::pg::error::{Error, Result};
+use crate::pg::version::LIBRARY;
 use crate::pg::wait::{self, Interest};
 use crate::pg::{guc, supervisor};
 
@@ -52,6 +54,8 @@ pub struct Connection {
     last_id: u64,
     /// Requests without a reply.
     outstanding: usize,
+    /// Digests of the models that were asked for. A process loads a model once.
+    digests: HashMap<String, [u8; 32]>,
 }
 
 impl Connection {
@@ -89,14 +93,41 @@ impl Connection {
 
     fn greet(stream: UnixStream) -> Result<Self, CallError> {
         let (unsent, received) = (Vec::new(), Vec::new());
-        let mut connection = Connection { stream, unsent, written: 0, received, last_id: 0, outstanding: 0 };
-        let library = env!("CARGO_PKG_VERSION");
-        connection.send(&Request::Hello { protocol: PROTOCOL_VERSION, version: library })?;
+        let mut connection = Connection {
+            stream,
+            unsent,
+            written: 0,
+            received,
+            last_id: 0,
+            outstanding: 0,
+            digests: HashMap::new(),
+        };
+        connection.send(&Request::Hello { protocol: PROTOCOL_VERSION, version: LIBRARY })?;
         match connection.receive()? {
             Reply::Hello { protocol: PROTOCOL_VERSION, .. } => Ok(connection),
             Reply::Hello { version, .. } => {
-                Err(CallError::Other(Error::Version { server: version, library }))
+                Err(CallError::Other(Error::Version { server: version, library: LIBRARY }))
             }
+            other => Err(CallError::Other(unexpected(&other))),
+        }
+    }
+
+    /// The digest of a model's files, which is loaded for it; `None` if it cannot be. Only while no request
+    /// is without a reply.
+    pub fn digest(&mut self, model: &str) -> Result<Option<[u8; 32]>, CallError> {
+        if let Some(&digest) = self.digests.get(model) {
+            return Ok(Some(digest));
+        }
+        let id = self.next_id();
+        self.send(&Request::Describe { id, model: Some(model) })?;
+        match self.receive()? {
+            Reply::Model { model: found, .. } => {
+                if let Some(digest) = found.sha256 {
+                    self.digests.insert(model.to_owned(), digest);
+                }
+                Ok(found.sha256)
+            }
+            Reply::Failed { .. } => Ok(None),
             other => Err(CallError::Other(unexpected(&other))),
         }
     }
@@ -133,7 +164,10 @@ impl Connection {
     pub fn poll(&mut self) -> Result<Option<Reply>, CallError> {
         loop {
             if let Some(reply) = protocol::take_reply(&mut self.received)? {
-                self.outstanding -= 1;
+                // One more is to come.
+                if !matches!(reply, Reply::Denoised { .. }) {
+                    self.outstanding -= 1;
+                }
                 return Ok(Some(reply));
             }
             let wrote = self.write_some()?;

@@ -6,6 +6,8 @@
 //! left of the request.
 
 mod connection;
+mod content;
+mod own_model;
 mod stream;
 
 use susx_server::protocol::{Failure, Model, Reply, Request};
@@ -14,6 +16,8 @@ use super::error::{Error, Result};
 use super::guc;
 use super::vector::Vector;
 use connection::{CallError, Connection};
+use content::Content;
+pub use own_model::OwnModel;
 pub use stream::{Stream, batch_length};
 
 /// The answer to one input.
@@ -24,19 +28,30 @@ pub fn embed_images(model: Option<&str>, images: &[&[u8]]) -> Result<Vec<Embeddi
     embed(model, images.to_vec())
 }
 
-/// Embeds texts. They go in the order of their lengths, for the server pads texts that share a run to the
-/// longest of them, and sees only some of a large call at a time.
+/// Embeds texts.
 pub fn embed_texts(model: Option<&str>, texts: &[&str]) -> Result<Vec<Embedding>> {
+    by_length(texts, |texts| embed(model, texts))
+}
+
+/// Has texts embedded in the order of their lengths, for the server pads texts that share a run to the longest
+/// of them, and sees only some of a large call at a time.
+fn by_length(
+    texts: &[&str],
+    embed: impl FnOnce(Vec<&str>) -> Result<Vec<Embedding>>,
+) -> Result<Vec<Embedding>> {
     let mut order: Vec<usize> = (0..texts.len()).collect();
     order.sort_by_key(|&place| texts[place].len());
     let sorted = order.iter().map(|&place| texts[place]).collect();
-    let mut answers: Vec<(usize, Embedding)> = order.into_iter().zip(embed(model, sorted)?).collect();
+    let mut answers: Vec<(usize, Embedding)> = order.into_iter().zip(embed(sorted)?).collect();
     answers.sort_unstable_by_key(|&(place, _)| place);
     Ok(answers.into_iter().map(|(_, answer)| answer).collect())
 }
 
-fn embed<T: stream::Content>(model: Option<&str>, inputs: Vec<T>) -> Result<Vec<Embedding>> {
-    let mut stream = Stream::new(model);
+fn embed<T: Content<Product = Vec<f32>>>(model: Option<&str>, inputs: Vec<T>) -> Result<Vec<Embedding>> {
+    answers(Stream::new(model), inputs)
+}
+
+fn answers<T: Content<Product = Vec<f32>>>(mut stream: Stream<T>, inputs: Vec<T>) -> Result<Vec<Embedding>> {
     stream.submit(inputs)?;
     Ok(stream.next()?.unwrap_or_default())
 }
@@ -54,6 +69,14 @@ pub fn only(embeddings: Vec<Embedding>) -> Result<Vector> {
 pub fn describe(model: Option<&str>) -> Result<Model> {
     let chosen = chosen(model);
     match ask(|id| Request::Describe { id, model: chosen.as_deref() })? {
+        Reply::Model { model, .. } => Ok(*model),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// What there is to know about one generator, which is loaded for it.
+pub fn describe_generator(generator: Option<&str>) -> Result<Model> {
+    match ask(|id| Request::DescribeGenerator { id, generator })? {
         Reply::Model { model, .. } => Ok(*model),
         other => Err(unexpected(&other)),
     }

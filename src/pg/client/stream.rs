@@ -1,4 +1,4 @@
-//! Embeddings that are made while the caller does something else.
+//! Embeddings, and images, that are made while the caller does something else.
 //!
 //! The caller submits batches ahead and takes their answers in the same order; several frames are on
 //! their way at any time, so that the server has work while the caller writes what it got.
@@ -12,87 +12,37 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::time::Duration;
 
-use serde_bytes::Bytes;
-use susx_server::protocol::{Failure, FailureKind, Inputs, Reply, Request};
+use susx_server::protocol::{Failure, FailureKind, Reply};
 
 use super::connection::{CallError, Connection};
-use super::{Embedding, chosen, unexpected};
+use super::content::Content;
+use super::own_model::OwnModel;
+use super::unexpected;
 use crate::pg::error::{Error, Result};
 use crate::pg::wait;
 
 /// Bytes of one frame, unless a single input is larger.
 const FRAME_BYTES: usize = 4 << 20;
-/// Frames that are sent before the first is answered.
-const WINDOW: usize = 6;
 /// Inputs of one frame after the server has died.
 const CAREFUL_INPUTS: usize = 8;
 /// So many servers may one input cost.
 const MOST_LOSSES: u32 = 3;
+/// So many may go before they have got an input.
+const MOST_LOSSES_UNASKED: u32 = 10;
 /// Several sessions may have lost the same server: they try again at different times, so that an
 /// innocent input does not meet the same end beside the same guilty one again.
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
-/// What can be embedded.
-pub trait Content {
-    /// Most inputs of one frame. Several frames make a call: the server works on one while the next
-    /// arrives.
-    const FRAME_INPUTS: usize;
-    /// In bytes.
-    fn size(&self) -> usize;
-    /// The inputs of one frame.
-    fn inputs<'a>(contents: impl Iterator<Item = &'a Self>) -> Inputs<'a>
-    where
-        Self: 'a;
-}
+/// The answer to one input.
+pub type Answer<T> = Result<<T as Content>::Product, Failure>;
 
-impl Content for &[u8] {
-    const FRAME_INPUTS: usize = 64;
-
-    fn size(&self) -> usize {
-        self.len()
-    }
-
-    fn inputs<'a>(contents: impl Iterator<Item = &'a Self>) -> Inputs<'a>
-    where
-        Self: 'a,
-    {
-        Inputs::Images(contents.map(|image| Bytes::new(image)).collect())
-    }
-}
-
-impl Content for Vec<u8> {
-    const FRAME_INPUTS: usize = 64;
-
-    fn size(&self) -> usize {
-        self.len()
-    }
-
-    fn inputs<'a>(contents: impl Iterator<Item = &'a Self>) -> Inputs<'a> {
-        Inputs::Images(contents.map(|image| Bytes::new(image)).collect())
-    }
-}
-
-impl Content for &str {
-    // The server puts texts of like length together: the more, the better they fit.
-    const FRAME_INPUTS: usize = 256;
-
-    fn size(&self) -> usize {
-        self.len()
-    }
-
-    fn inputs<'a>(contents: impl Iterator<Item = &'a Self>) -> Inputs<'a>
-    where
-        Self: 'a,
-    {
-        Inputs::Texts(contents.copied().collect())
-    }
-}
-
-/// Batches whose embeddings are awaited. Dropping it while some are on their way makes the server drop
+/// Batches whose answers are awaited. Dropping it while some are on their way makes the server drop
 /// them too.
 #[derive(Debug)]
-pub struct Stream<T> {
+pub struct Stream<T: Content> {
     model: Option<String>,
+    /// Where it is a classifier's, what its model must be.
+    own: Option<OwnModel>,
     connection: Option<Connection>,
     /// The inputs of all batches that have not been taken, the oldest first; the number of the first.
     inputs: VecDeque<Input<T>>,
@@ -106,9 +56,9 @@ pub struct Stream<T> {
 }
 
 #[derive(Debug)]
-struct Input<T> {
+struct Input<T: Content> {
     content: T,
-    answer: Option<Embedding>,
+    answer: Option<Answer<T>>,
 }
 
 /// Consecutive inputs that are on their way.
@@ -117,6 +67,8 @@ struct Frame {
     id: u64,
     first: u64,
     length: usize,
+    /// Denoising steps that are done, of all its inputs.
+    steps: u64,
 }
 
 /// The server has died, and one of the inputs may have done it.
@@ -133,10 +85,25 @@ struct Trouble {
 }
 
 impl<T: Content> Stream<T> {
-    /// Embeddings by the model of that name, else by `susx.model`, else by the only one there is.
+    /// By the model of that name; which one, where there is no name, the kind of the content decides.
     pub fn new(model: Option<&str>) -> Self {
+        let mut stream = Stream::empty();
+        stream.model = T::model(model);
+        stream
+    }
+
+    /// Embeddings by a classifier's own model.
+    pub fn of(model: &OwnModel) -> Self {
+        let mut stream = Stream::empty();
+        stream.model = Some(model.name.clone());
+        stream.own = Some(model.clone());
+        stream
+    }
+
+    fn empty() -> Self {
         Stream {
-            model: chosen(model),
+            model: None,
+            own: None,
             connection: None,
             inputs: VecDeque::new(),
             first: 0,
@@ -167,10 +134,10 @@ impl<T: Content> Stream<T> {
     }
 
     /// Waits for the oldest batch and takes its answers, one per input; `None` if there is no batch.
-    pub fn next(&mut self) -> Result<Option<Vec<Embedding>>> {
+    pub fn next(&mut self) -> Result<Option<Vec<Answer<T>>>> {
         let Some(&length) = self.batches.front() else { return Ok(None) };
-        while self.inputs.iter().take(length).any(|input| input.answer.is_none()) {
-            self.advance(|connection| connection.receive().map(Some))?;
+        while !self.is_ready() {
+            self.wait()?;
         }
         self.batches.pop_front();
         self.first += length as u64;
@@ -178,6 +145,24 @@ impl<T: Content> Stream<T> {
         self.next = self.next.max(self.first);
         // Every one has its answer.
         Ok(Some(self.inputs.drain(..length).filter_map(|input| input.answer).collect()))
+    }
+
+    /// Whether the oldest batch has its answers; also if there is no batch.
+    pub fn is_ready(&self) -> bool {
+        let length = self.batches.front().copied().unwrap_or(0);
+        self.inputs.iter().take(length).all(|input| input.answer.is_some())
+    }
+
+    /// Waits for whatever comes next: an answer, or the news that a denoising step is done.
+    pub fn wait(&mut self) -> Result<()> {
+        self.advance(|connection| connection.receive().map(Some))
+    }
+
+    /// How many inputs have an answer that was not taken, and how many denoising steps are done of those
+    /// that have none.
+    pub fn progress(&self) -> (usize, u64) {
+        let answered = self.inputs.iter().filter(|input| input.answer.is_some()).count();
+        (answered, self.frames.iter().map(|frame| frame.steps).sum())
     }
 
     /// Sends what the window has room for and takes in the replies that `receive` brings.
@@ -201,19 +186,18 @@ impl<T: Content> Stream<T> {
 
     /// Sends what the window has room for; the connection if any reply is awaited.
     fn fill(&mut self) -> Result<Option<&mut Connection>, CallError> {
-        let window = if self.trouble.is_some() { 1 } else { WINDOW };
+        let window = if self.trouble.is_some() { 1 } else { T::window() };
         while self.frames.len() < window {
             let Some((first, length)) = self.next_frame() else { break };
             let connection = match &mut self.connection {
                 Some(connection) => connection,
-                None => self.connection.insert(Connection::take().map_err(CallError::Other)?),
+                None => self.connection.insert(connect(self.own.as_ref())?),
             };
             let id = connection.next_id();
             let from = (first - self.first) as usize;
             let contents = self.inputs.range(from..from + length).map(|input| &input.content);
-            let request = Request::Embed { id, model: self.model.as_deref(), inputs: T::inputs(contents) };
-            connection.send(&request)?;
-            self.frames.push(Frame { id, first, length });
+            connection.send(&T::request(id, self.model.as_deref(), contents))?;
+            self.frames.push(Frame { id, first, length, steps: 0 });
             self.next = first + length as u64;
         }
         Ok(self.connection.as_mut().filter(|_| !self.frames.is_empty()))
@@ -225,7 +209,7 @@ impl<T: Content> Stream<T> {
         // Only after a loss there are answers among what is to be sent.
         let skipped = from.clone().take_while(|input| input.answer.is_some()).count();
         let first = self.next + skipped as u64;
-        let most = self.trouble.as_ref().map_or(T::FRAME_INPUTS, |trouble| trouble.most);
+        let most = self.trouble.as_ref().map_or(T::FRAME_INPUTS, |trouble| trouble.most.min(T::FRAME_INPUTS));
         let open = from.skip(skipped).take_while(|input| input.answer.is_none());
         match fitting(open.take(most).map(|input| input.content.size()), FRAME_BYTES) {
             0 => None,
@@ -234,21 +218,25 @@ impl<T: Content> Stream<T> {
     }
 
     fn take_in(&mut self, reply: Reply) -> Result<(), CallError> {
-        let (id, embeddings) = match reply {
-            Reply::Embedded { id, embeddings } => (id, embeddings),
-            Reply::Failed { failure, .. } => return Err(CallError::Other(Error::Server(failure))),
-            other => return Err(CallError::Other(unexpected(&other))),
-        };
+        let id = reply.id();
         let place = self.frames.iter().position(|frame| frame.id == id);
-        let Some(place) = place else { return Err(CallError::Other(unexpected_id(id))) };
+        let place = place.ok_or_else(|| CallError::Other(unexpected_id(id)))?;
+        let answers = match reply {
+            Reply::Denoised { steps, .. } => {
+                self.frames[place].steps += u64::from(steps);
+                return Ok(());
+            }
+            Reply::Failed { failure, .. } => return Err(CallError::Other(Error::Server(failure))),
+            reply => T::answers(reply).map_err(|other| CallError::Other(unexpected(&other)))?,
+        };
         let Frame { first, length, .. } = self.frames.swap_remove(place);
-        if embeddings.len() != length {
-            let message = format!("{} embeddings came for {length} inputs", embeddings.len());
+        if answers.len() != length {
+            let message = format!("{} answers came for {length} inputs", answers.len());
             return Err(CallError::Other(Error::Internal(message)));
         }
         let from = (first - self.first) as usize;
-        for (input, embedding) in self.inputs.range_mut(from..from + length).zip(embeddings) {
-            input.answer = Some(embedding);
+        for (input, answer) in self.inputs.range_mut(from..from + length).zip(answers) {
+            input.answer = Some(answer);
         }
         if let Some(trouble) = &mut self.trouble {
             trouble.losses = 0;
@@ -300,10 +288,27 @@ impl<T: Content> Stream<T> {
     }
 }
 
-impl<T> Drop for Stream<T> {
+impl<T: Content> Drop for Stream<T> {
     fn drop(&mut self) {
         if let Some(connection) = self.connection.take() {
             connection.put_back();
+        }
+    }
+}
+
+/// A connection to a process that has the right model.
+fn connect(own: Option<&OwnModel>) -> Result<Connection, CallError> {
+    let mut losses = 0;
+    loop {
+        let mut connection = Connection::take().map_err(CallError::Other)?;
+        match own.map_or(Ok(()), |own| own.check(&mut connection)) {
+            Ok(()) => return Ok(connection),
+            // The process has gone since the last call, or went while it was asked: of others' inputs.
+            Err(CallError::Lost(_)) if losses < MOST_LOSSES_UNASKED => losses += 1,
+            Err(error) => return Err(error),
+        }
+        if losses > 1 {
+            wait::for_time(pause());
         }
     }
 }

@@ -17,7 +17,8 @@ pub struct Session {
 /// How far a call has come.
 #[derive(Debug)]
 pub struct Work {
-    /// `None` if the session is in another database, where the number means another relation.
+    /// `None` for a call that works on none, or if the session is in another database, where the number means
+    /// another relation.
     pub relation: Option<pg_sys::Oid>,
     /// `None` for one that this version does not know, as of a session with a newer one; likewise below.
     pub command: Option<&'static str>,
@@ -81,7 +82,8 @@ fn work(entry: &pg_sys::PgBackendStatus) -> Work {
     // SAFETY: reads a variable of this process.
     let is_here = entry.st_databaseid == unsafe { pg_sys::MyDatabaseId };
     Work {
-        relation: is_here.then_some(entry.st_progress_command_target),
+        relation: Some(entry.st_progress_command_target)
+            .filter(|&relation| is_here && relation != pg_sys::Oid::INVALID),
         command: command.map(Command::name),
         phase: phase.map(Phase::name),
         done: value(Param::Done),

@@ -40,6 +40,8 @@ pub fn command() -> Vec<OsString> {
         ("--max-image-pixels", guc::max_image_pixels().to_string()),
         ("--batch-size", guc::batch_size().to_string()),
         ("--batch-delay", guc::batch_delay().to_string()),
+        ("--generator-batch-size", guc::generator_batch_size().to_string()),
+        ("--model-idle-timeout", guc::model_idle_timeout().to_string()),
         ("--queue-bytes", guc::queue_memory().to_string()),
         ("--threads", guc::threads().to_string()),
     ] {

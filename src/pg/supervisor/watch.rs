@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use susx_server::protocol::{self, PROTOCOL_VERSION, Request};
 
 use super::try_connect;
+use crate::pg::version::LIBRARY;
 
 /// The watch over one server process.
 #[derive(Debug)]
@@ -65,7 +66,7 @@ impl Watch {
 
 fn greet() -> io::Result<UnixStream> {
     let mut stream = try_connect()?;
-    let hello = Request::Hello { protocol: PROTOCOL_VERSION, version: env!("CARGO_PKG_VERSION") };
+    let hello = Request::Hello { protocol: PROTOCOL_VERSION, version: LIBRARY };
     let frame = protocol::encode(&hello).map_err(io::Error::other)?;
     // Into an empty buffer: it fits.
     stream.write_all(&frame)?;

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::digest;
 use super::error::{ClipError, Result};
-use super::model_dir::{self, ModelFiles};
+use super::model_dir::{self, GENERATOR_INDEX, ModelFiles};
 use super::preprocess::Preprocessor;
 use super::preprocessor_config::PreprocessorConfig;
 
@@ -46,6 +46,10 @@ pub struct ClassifierDefaults {
     pub gamma: Option<f32>,
     /// Temperature T of TIP-X.
     pub temperature: Option<f32>,
+    /// Weight of the discriminant.
+    pub lambda: Option<f32>,
+    /// Ridge of the discriminant.
+    pub ridge: Option<f32>,
 }
 
 /// A model's directory, read and checked; nothing is loaded.
@@ -82,6 +86,8 @@ struct SusxJson {
     beta: Option<f32>,
     gamma: Option<f32>,
     temperature: Option<f32>,
+    lambda: Option<f32>,
+    ridge: Option<f32>,
     /// File names below the model's directory.
     vision_model: Option<String>,
     text_model: Option<String>,
@@ -98,6 +104,10 @@ impl ModelConfig {
     /// Reads the model `name` of `model_dir`.
     pub fn read(model_dir: &Path, name: &str) -> Result<ModelConfig> {
         let dir = model_dir::resolve(model_dir, name)?;
+        if dir.join(GENERATOR_INDEX).is_file() {
+            let reason = format!("it is a generator of pictures, not a CLIP: it has a {GENERATOR_INDEX}");
+            return Err(ClipError::file(dir, reason));
+        }
         let config = json(&dir.join("config.json"))?.unwrap_or(Value::Null);
         let tokenizer_config = json(&dir.join("tokenizer_config.json"))?.unwrap_or(Value::Null);
         let special_tokens = json(&dir.join("special_tokens_map.json"))?.unwrap_or(Value::Null);
@@ -188,7 +198,7 @@ impl ModelConfig {
 }
 
 /// A JSON file; `None` if there is none.
-fn json(path: &Path) -> Result<Option<Value>> {
+pub(crate) fn json(path: &Path) -> Result<Option<Value>> {
     match std::fs::read(path) {
         Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| ClipError::file(path, error)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -208,7 +218,7 @@ fn preprocessor(dir: &Path, needed: bool) -> Result<Option<Preprocessor>> {
 }
 
 /// A pad token is a string, or an object that has it as `content`.
-fn pad_token(config: &Value) -> Option<String> {
+pub(crate) fn pad_token(config: &Value) -> Option<String> {
     let token = &config["pad_token"];
     token.as_str().or_else(|| token["content"].as_str()).map(str::to_owned)
 }
@@ -268,8 +278,10 @@ fn defaults(
             _ => None,
         },
     };
-    let positive = [("logit_scale", susx.logit_scale), ("temperature", susx.temperature)];
-    let not_negative = [("alpha", susx.alpha), ("beta", susx.beta), ("gamma", susx.gamma)];
+    let positive =
+        [("logit_scale", susx.logit_scale), ("temperature", susx.temperature), ("ridge", susx.ridge)];
+    let not_negative =
+        [("alpha", susx.alpha), ("beta", susx.beta), ("gamma", susx.gamma), ("lambda", susx.lambda)];
     for (name, value) in positive.into_iter().chain(not_negative) {
         if let Some(value) = value
             && (!value.is_finite()
@@ -285,5 +297,7 @@ fn defaults(
         beta: susx.beta,
         gamma: susx.gamma,
         temperature: susx.temperature,
+        lambda: susx.lambda,
+        ridge: susx.ridge,
     })
 }

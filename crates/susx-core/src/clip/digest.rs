@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use sha2::{Digest, Sha256};
 
@@ -29,20 +30,41 @@ const CONFIGURATION: [&str; 5] = [
 
 /// Size of the graphs and their weights, in bytes.
 pub(super) fn bytes(config: &ModelConfig) -> Result<u64> {
+    size(&config.dir, &graphs(config))
+}
+
+/// The digest that the module's documentation describes.
+pub(super) fn sha256(config: &ModelConfig) -> Result<[u8; 32]> {
+    let mut hasher = hash(&config.dir, &graphs(config), &CONFIGURATION)?;
+    hasher.update((config.context_length as u64).to_le_bytes());
+    Ok(hasher.finalize().into())
+}
+
+fn graphs(config: &ModelConfig) -> Vec<&Path> {
+    match &config.files {
+        ModelFiles::Split { vision, text } => vision.iter().chain(text).map(PathBuf::as_path).collect(),
+        ModelFiles::Fused(path) => vec![path],
+    }
+}
+
+/// Size of these graphs of the directory `dir` and of their external weights, in bytes.
+pub(crate) fn size(dir: &Path, graphs: &[&Path]) -> Result<u64> {
     let mut bytes = 0;
-    for path in weights(config)?.into_values() {
+    for path in weights(dir, graphs)?.into_values() {
         bytes += path.metadata().map_err(|error| ClipError::file(&path, error))?.len();
     }
     Ok(bytes)
 }
 
-/// The digest that the module's documentation describes.
-pub(super) fn sha256(config: &ModelConfig) -> Result<[u8; 32]> {
-    let mut files = weights(config)?;
-    for name in CONFIGURATION {
-        let path = config.dir.join(name);
+/// Hashes these graphs of the directory `dir`, their external weights, and those of the files of
+/// `configuration` that there are: all in the order of their names, in the form that the module's
+/// documentation describes.
+pub(crate) fn hash(dir: &Path, graphs: &[&Path], configuration: &[&str]) -> Result<Sha256> {
+    let mut files = weights(dir, graphs)?;
+    for name in configuration {
+        let path = dir.join(name);
         if path.is_file() {
-            files.insert(name.to_owned(), path);
+            files.insert((*name).to_owned(), path);
         }
     }
     let mut hasher = Sha256::new();
@@ -61,20 +83,35 @@ pub(super) fn sha256(config: &ModelConfig) -> Result<[u8; 32]> {
             }
         }
     }
-    hasher.update((config.context_length as u64).to_le_bytes());
-    Ok(hasher.finalize().into())
+    Ok(hasher)
+}
+
+/// What tells without reading a file whether it is still the one it was: its length, and when it was changed
+/// last. `None` where it cannot be seen.
+pub(super) type Stamp = (PathBuf, Option<(u64, SystemTime)>);
+
+/// The stamps of the files of the digest, and those of configuration that are not there.
+pub(super) fn stamps(config: &ModelConfig) -> Result<Vec<Stamp>> {
+    let configuration = CONFIGURATION.iter().map(|name| config.dir.join(name));
+    Ok(weights(&config.dir, &graphs(config))?.into_values().chain(configuration).map(stamp).collect())
+}
+
+/// Whether any of these files is another one now.
+pub(super) fn have_changed(stamps: &[Stamp]) -> bool {
+    stamps.iter().any(|before| stamp(before.0.clone()) != *before)
+}
+
+fn stamp(path: PathBuf) -> Stamp {
+    let seen = path.metadata().ok().and_then(|metadata| Some((metadata.len(), metadata.modified().ok()?)));
+    (path, seen)
 }
 
 /// The ONNX files and their external weights, by their names relative to the directory.
-fn weights(config: &ModelConfig) -> Result<BTreeMap<String, PathBuf>> {
-    let graphs = match &config.files {
-        ModelFiles::Split { vision, text } => vision.iter().chain(text).collect(),
-        ModelFiles::Fused(path) => vec![path],
-    };
+fn weights(dir: &Path, graphs: &[&Path]) -> Result<BTreeMap<String, PathBuf>> {
     let mut files = BTreeMap::new();
     for graph in graphs {
-        for path in external_data::files(graph)?.into_iter().chain([graph.clone()]) {
-            files.insert(relative(&config.dir, &path), path);
+        for path in external_data::files(graph)?.into_iter().chain([graph.to_path_buf()]) {
+            files.insert(relative(dir, &path), path);
         }
     }
     Ok(files)

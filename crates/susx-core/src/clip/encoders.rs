@@ -76,7 +76,8 @@ impl Encoders {
                 .collect::<Result<Vec<_>, String>>()?;
             // The probe runs in the first one, as whatever runs while nothing else does.
             if let (Some(folder), Some(first)) = (profile, builders.first_mut()) {
-                *first = folder.attach(first.clone(), path)?;
+                let name = path.file_stem().unwrap_or_default().to_string_lossy();
+                *first = folder.attach(first.clone(), &name)?;
             }
             Ok(builders)
         };
@@ -169,7 +170,10 @@ impl Encoders {
         graphs.dedup_by(|a, b| Arc::ptr_eq(a, b));
         graphs
             .into_iter()
-            .map(|graph| Executed::read(graph.path(), &graph.end_profile()?).map_err(ClipError::inference))
+            .map(|graph| {
+                let name = graph.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
+                Executed::read(name, &graph.end_profile()?).map_err(ClipError::inference)
+            })
             .collect()
     }
 
@@ -186,7 +190,7 @@ impl Encoders {
         };
         tower.run(pixel_values.len_of(Axis(0)), |piece, company| {
             let part = pixel_values.slice(s![piece.rows.clone(), .., .., ..]);
-            let filled = (piece.filled > piece.rows.len()).then(|| part.select(Axis(0), &filling(piece)));
+            let filled = (piece.filled > piece.rows.len()).then(|| part.select(Axis(0), &piece.places()));
             let part = filled.as_ref().map_or(part, |filled| filled.view());
             let feed = Feed { pixel_values: Some(part), tokens: tokens.as_ref() };
             tower.graph.run(&feed, &tower.output, company)
@@ -215,7 +219,7 @@ impl Encoders {
         let mut order: Vec<usize> = (0..lengths.len()).collect();
         order.sort_by_key(|&row| lengths[row]);
         let sorted = tower.run(order.len(), |piece, company| {
-            let rows: Vec<usize> = filling(piece).iter().map(|&i| order[piece.rows.start + i]).collect();
+            let rows: Vec<usize> = piece.places().iter().map(|&i| order[piece.rows.start + i]).collect();
             let longest = rows.iter().map(|&row| lengths[row]).max().unwrap_or(0);
             let part = tokens.select(&rows, tokenizer.padded(longest).min(columns));
             let pixel_values = blank.as_ref().map(|blank| blank.view());
@@ -268,13 +272,6 @@ fn session_options(
             .collect(),
         _ => vec![options.clone()],
     }
-}
-
-/// The places in a piece, and then the first one again until it is full.
-fn filling(piece: &Piece) -> Vec<usize> {
-    let mut places: Vec<usize> = (0..piece.rows.len()).collect();
-    places.resize(piece.filled, 0);
-    places
 }
 
 /// The results of all pieces, one row for each row.
@@ -394,7 +391,7 @@ mod tests {
             for n in 1..20 {
                 let pieces = shape.pieces(n);
                 let part = |piece: &Piece| {
-                    let rows: Vec<usize> = filling(piece).iter().map(|i| piece.rows.start + i).collect();
+                    let rows: Vec<usize> = piece.places().iter().map(|i| piece.rows.start + i).collect();
                     assert_eq!(rows.len(), piece.filled);
                     Array2::from_shape_fn((piece.filled, 1), |(i, _)| rows[i] as f32)
                 };

@@ -10,24 +10,25 @@
 //! Tokenizing, and the pieces of a batch that several sessions share, run on rayon's pool; ONNX Runtime
 //! has threads of its own.
 
-mod choice;
-mod config;
+pub(crate) mod choice;
+pub(crate) mod config;
 mod decode;
-mod digest;
+pub(crate) mod digest;
 mod encoders;
-mod error;
+pub(crate) mod error;
 mod external_data;
 mod graph;
 mod model;
-mod model_dir;
+pub(crate) mod model_dir;
 mod preprocess;
 mod preprocessor_config;
-mod profile;
-mod provider;
+pub(crate) mod profile;
+pub(crate) mod provider;
 mod runtime;
+pub(crate) mod session_graph;
 mod sessions;
-mod shapes;
-mod tokenizer;
+pub(crate) mod shapes;
+pub(crate) mod tokenizer;
 
 pub use choice::Elsewhere;
 pub use config::{ClassifierDefaults, ModelConfig, ModelKind};

@@ -4,6 +4,7 @@ use ndarray::{Array2, ArrayView4};
 
 use super::choice::{Elsewhere, choose};
 use super::config::{ModelConfig, ModelKind};
+use super::digest::{self, Stamp};
 use super::encoders::{Encoders, normalise};
 use super::error::{ClipError, Result};
 use super::preprocess::Preprocessor;
@@ -19,6 +20,7 @@ use super::tokenizer::{ClipTokenizer, TokenBatch};
 pub struct ClipModel {
     config: ModelConfig,
     sha256: [u8; 32],
+    stamps: Vec<Stamp>,
     bytes: u64,
     encoders: Encoders,
     dimensions: usize,
@@ -45,6 +47,8 @@ impl ClipModel {
         options: &SessionOptions,
         candidates: &[Candidate],
     ) -> Result<ClipModel> {
+        // Before they are read: what changes meanwhile has changed since.
+        let stamps = digest::stamps(&config)?;
         let sha256 = config.sha256()?;
         let bytes = config.bytes()?;
         let choice = choose(candidates, |candidate| {
@@ -70,6 +74,7 @@ impl ClipModel {
         Ok(ClipModel {
             config,
             sha256,
+            stamps,
             bytes,
             encoders,
             dimensions,
@@ -106,6 +111,11 @@ impl ClipModel {
     /// Digest of the model's files, taken when it was loaded.
     pub fn sha256(&self) -> [u8; 32] {
         self.sha256
+    }
+
+    /// Whether the model's files are not those any more that were loaded. Reads none of them.
+    pub fn has_changed_on_disk(&self) -> bool {
+        digest::have_changed(&self.stamps)
     }
 
     /// Size of the graphs and weights on disk, in bytes.

@@ -48,21 +48,37 @@ pub(crate) fn resolve(model_dir: &Path, name: &str) -> Result<PathBuf> {
     }
 }
 
-/// The models of a directory by name, each with its configuration or what is wrong with it.
-///
-/// Every subdirectory counts, except those whose names are no model names (hidden ones, mostly).
-pub fn list_models(model_dir: &Path) -> Result<Vec<(String, Result<ModelConfig>)>> {
-    let mut models = Vec::new();
+/// The file by which the directory of a generator of pictures is known: it is no CLIP, and beside them.
+pub(crate) const GENERATOR_INDEX: &str = "model_index.json";
+
+/// The subdirectories of a directory whose names can be models' names, in order. Those of tools are hidden
+/// mostly, and no models.
+pub(crate) fn names(model_dir: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
     for entry in model_dir.read_dir().map_err(|error| ClipError::file(model_dir, error))? {
         let entry = entry.map_err(|error| ClipError::file(model_dir, error))?;
         let Ok(name) = entry.file_name().into_string() else { continue };
         if check_model_name(&name).is_ok() && entry.path().is_dir() {
-            let config = ModelConfig::read(model_dir, &name);
-            models.push((name, config));
+            names.push(name);
         }
     }
-    models.sort_by(|(a, _), (b, _)| a.cmp(b));
-    Ok(models)
+    names.sort();
+    Ok(names)
+}
+
+/// The models of a directory by name, each with its configuration or what is wrong with it.
+///
+/// Every subdirectory counts, except those whose names are no model names (hidden ones, mostly) and the
+/// generators ([`list_generators`](crate::sus::diffusion::list_generators)).
+pub fn list_models(model_dir: &Path) -> Result<Vec<(String, Result<ModelConfig>)>> {
+    let is_clip = |name: &String| !model_dir.join(name).join(GENERATOR_INDEX).is_file();
+    let models = names(model_dir)?.into_iter().filter(is_clip);
+    Ok(models
+        .map(|name| {
+            let config = ModelConfig::read(model_dir, &name);
+            (name, config)
+        })
+        .collect())
 }
 
 /// The ONNX files of a model.

@@ -30,10 +30,9 @@ impl ProfileFolder {
         Ok(ProfileFolder(path))
     }
 
-    /// Has the session of `graph` write its profile here.
-    pub fn attach(&self, builder: SessionBuilder, graph: &Path) -> Result<SessionBuilder, String> {
+    /// Has a session write its profile here, under a name that no other session has.
+    pub fn attach(&self, builder: SessionBuilder, name: &str) -> Result<SessionBuilder, String> {
         // The name begins with this; ONNX Runtime appends the time.
-        let name = graph.file_stem().unwrap_or_default();
         builder.with_profiling(self.0.join(name)).map_err(|error| onnx_message(&error))
     }
 }
@@ -57,7 +56,7 @@ pub(crate) struct Share {
 /// What the last run of one graph executed, by ONNX Runtime's names of the providers.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Executed {
-    /// The graph's file name.
+    /// What the graph is called in messages, such as its file's name.
     pub graph: String,
     pub providers: BTreeMap<String, Share>,
 }
@@ -82,13 +81,13 @@ struct Arguments {
 
 impl Executed {
     /// Reads a finished profile.
-    pub fn read(graph: &Path, profile: &Path) -> Result<Executed, String> {
+    pub fn read(graph: String, profile: &Path) -> Result<Executed, String> {
         let failed = |reason: String| format!("ONNX Runtime's profile of the probe run: {reason}");
         let text = fs::read(profile).map_err(|error| failed(error.to_string()))?;
         Executed::parse(graph, &text).map_err(|error| failed(error.to_string()))
     }
 
-    fn parse(graph: &Path, profile: &[u8]) -> serde_json::Result<Executed> {
+    fn parse(graph: String, profile: &[u8]) -> serde_json::Result<Executed> {
         let events: Vec<Event> = serde_json::from_slice(profile)?;
         // The first run is another's: it loads kernels and searches for algorithms.
         let runs = events.iter().filter(|event| event.name == "model_run");
@@ -102,7 +101,6 @@ impl Executed {
                 share.microseconds += event.dur;
             }
         }
-        let graph = graph.file_name().unwrap_or_default().to_string_lossy().into_owned();
         Ok(Executed { graph, providers })
     }
 }
@@ -126,8 +124,7 @@ mod tests {
 
     #[test]
     fn the_last_run_counts() {
-        let executed =
-            Executed::parse(Path::new("/models/m/onnx/text_model.onnx"), PROFILE.as_bytes()).unwrap();
+        let executed = Executed::parse("text_model.onnx".into(), PROFILE.as_bytes()).unwrap();
         assert_eq!(executed.graph, "text_model.onnx");
         let cuda = Share { operations: [("MatMul".into(), 1)].into(), microseconds: 30.0 };
         let cpu = Share { operations: [("Shape".into(), 2)].into(), microseconds: 7.0 };
@@ -140,9 +137,9 @@ mod tests {
     #[test]
     fn what_is_no_profile_is_an_error() {
         for text in ["", "[", "{}", r#"[{"cat": "Node"}]"#] {
-            assert!(Executed::parse(Path::new("m.onnx"), text.as_bytes()).is_err(), "{text}");
+            assert!(Executed::parse("m.onnx".into(), text.as_bytes()).is_err(), "{text}");
         }
-        let missing = Executed::read(Path::new("m.onnx"), Path::new("/nonexistent/profile.json"));
+        let missing = Executed::read("m.onnx".into(), Path::new("/nonexistent/profile.json"));
         assert!(missing.unwrap_err().contains("profile of the probe run: No such file"));
     }
 

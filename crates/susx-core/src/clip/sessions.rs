@@ -24,7 +24,7 @@ pub(super) fn threads_of_sessions(threads: usize, bytes: u64) -> Vec<usize> {
 
 /// What else is run at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Company {
+pub(crate) enum Company {
     /// Nothing of the same batch.
     Alone,
     /// Other pieces of the batch.

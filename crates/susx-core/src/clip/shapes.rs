@@ -10,7 +10,7 @@ use super::provider::Candidate;
 
 /// Which numbers of rows a graph is run with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum RowShape {
+pub(crate) enum RowShape {
     /// Always this many.
     Fixed(usize),
     /// A power of two, or the largest number itself.
@@ -31,9 +31,18 @@ pub(super) enum RowShape {
 
 /// Rows that are run together, by their numbers in the batch, and how many the run is filled up to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Piece {
+pub(crate) struct Piece {
     pub rows: Range<usize>,
     pub filled: usize,
+}
+
+impl Piece {
+    /// The places in the piece, and then the first one again until it is full.
+    pub fn places(&self) -> Vec<usize> {
+        let mut places: Vec<usize> = (0..self.rows.len()).collect();
+        places.resize(self.filled, 0);
+        places
+    }
 }
 
 impl RowShape {

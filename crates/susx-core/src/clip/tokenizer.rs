@@ -65,7 +65,7 @@ impl ClipTokenizer {
         padding: Padding,
     ) -> Result<ClipTokenizer> {
         let bytes = std::fs::read(path).map_err(|error| ClipError::file(path, error))?;
-        let mut tokenizer = Tokenizer::from_bytes(&bytes)
+        let tokenizer = Tokenizer::from_bytes(&bytes)
             .map_err(|error| ClipError::file(path, format!("not a tokenizer: {error}")))?;
         let pad_id = match (tokenizer.get_padding(), pad_token) {
             (Some(padding), _) => padding.pad_id,
@@ -74,13 +74,24 @@ impl ClipTokenizer {
             })?,
             (None, None) => 0,
         };
+        Self::new(path, tokenizer, context_length, i64::from(pad_id), padding)
+    }
+
+    /// A tokenizer that was read from `path` or beside it.
+    pub(crate) fn new(
+        path: &Path,
+        mut tokenizer: Tokenizer,
+        context_length: usize,
+        pad_id: i64,
+        padding: Padding,
+    ) -> Result<ClipTokenizer> {
         // We pad ourselves: the file's own padding may be to another length or on the left.
         tokenizer.with_padding(None);
         let truncation = TruncationParams { max_length: context_length, ..TruncationParams::default() };
         tokenizer.with_truncation(Some(truncation)).map_err(|error| {
             ClipError::file(path, format!("cannot truncate to {context_length} tokens: {error}"))
         })?;
-        Ok(ClipTokenizer { tokenizer, context_length, pad_id: i64::from(pad_id), padding })
+        Ok(ClipTokenizer { tokenizer, context_length, pad_id, padding })
     }
 
     /// The most tokens of a row.

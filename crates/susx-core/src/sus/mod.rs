@@ -1,11 +1,16 @@
 //! SuS: from category names to zeroshot weights and a support set.
 
 mod cupl;
+#[cfg(feature = "inference")]
+pub mod diffusion;
+mod generation;
 mod prompts;
 mod retrieve;
 mod support_set;
 
 pub use cupl::{CuplError, parse_cupl};
+pub use generation::{Recipe, image_seed, in_random_order};
 pub use prompts::{PromptError, fill_templates};
 pub use retrieve::{Candidate, Retrieval};
+pub(crate) use support_set::sample;
 pub use support_set::{SupportError, SupportSet, SupportSetBuilder, unit};

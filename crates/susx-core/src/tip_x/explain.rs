@@ -1,34 +1,12 @@
-//! Why an image has its label.
+//! Why an image has its label by TIP-X.
 
 use ndarray::{ArrayView2, s};
 
+use super::TipX;
 use super::kl::{KlTerm, Spread};
 use super::logits::sharpen;
-use super::{Method, TipX, top_k};
+use crate::classifier::{Explanation, Method, Ranked, Weight, top_k};
 use crate::linalg::product;
-
-/// One category of an explanation: `total` is the category's logit, the sum of the three terms.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Explanation {
-    /// Index of the category.
-    pub category: usize,
-    pub zero_shot: f32,
-    pub cache: f32,
-    pub kl: f32,
-    pub total: f32,
-    /// The support rows that raise the logit most, or lower it least, first.
-    pub support: Vec<Weight>,
-}
-
-/// What one support row adds to a logit. Over all rows of a category this sums to `cache + kl`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Weight {
-    /// Index of the support row.
-    pub row: usize,
-    /// `A_i`, the cosine of image and support image.
-    pub affinity: f32,
-    pub contribution: f32,
-}
 
 impl TipX {
     /// The `k` best categories of a unit query (1 x d), best first, each with up to `support` rows. A
@@ -51,20 +29,21 @@ impl TipX {
             let weights = self.support_set.zeroshot_weights();
             (kl, kl.spread(weights, product(query, weights).view()))
         });
-        let explain = |ranked: super::Ranked| {
+        let explain = |ranked: Ranked| {
             let c = ranked.category;
             let source = if self.balance[c] > 0.0 { Some(c) } else { lender };
             let mut weights = match source.filter(|_| has_support) {
                 Some(source) => self.weights(query, spread.as_ref(), source),
                 None => Vec::new(),
             };
-            weights.sort_by(|a, b| b.contribution.total_cmp(&a.contribution).then(a.row.cmp(&b.row)));
-            weights.truncate(support);
+            Weight::keep_best(&mut weights, support);
             Explanation {
                 category: c,
                 zero_shot: terms.zero_shot[(0, c)],
                 cache: at(&terms.cache, c),
                 kl: at(&terms.kl, c),
+                discriminant: 0.0,
+                reliability: None,
                 total: ranked.score,
                 support: weights,
             }

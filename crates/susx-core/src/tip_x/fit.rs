@@ -2,9 +2,10 @@
 
 use ndarray::{Array2, ArrayView2};
 
+use super::Params;
 use super::kl::KlTerm;
 use super::scale::AffinityScale;
-use super::{Method, Params};
+use crate::classifier::Method;
 use crate::sus::SupportSet;
 
 /// A support set with everything precomputed that does not depend on the query.
@@ -41,14 +42,14 @@ impl TipX {
         &self.support_set
     }
 
+    /// The settings that it was fitted with.
+    pub fn params(&self) -> Params {
+        self.params
+    }
+
     /// d, the length of a query.
     pub fn dimensions(&self) -> usize {
         self.support_set.dimensions()
-    }
-
-    /// The method that answers where none is asked for: TIP-X once there is a support set.
-    pub fn default_method(&self) -> Method {
-        if self.support_set.is_empty() { Method::ZeroShot } else { Method::TipX }
     }
 
     /// The frozen constants of the KL term, if there is one.
@@ -63,7 +64,7 @@ impl TipX {
             + self.kl.as_ref().map_or(0, KlTerm::size)
     }
 
-    /// The logits (N x C) of unit queries (N x d).
+    /// The logits (N x C) of unit queries (N x d): the sum of the [`terms`](Self::terms).
     pub fn logits(&self, queries: ArrayView2<f32>, method: Method) -> Array2<f32> {
         self.terms(queries, method).sum()
     }

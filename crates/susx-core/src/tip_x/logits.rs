@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use ndarray::{Array2, ArrayView2, Axis, s};
 
-use super::{Method, TipX};
+use super::TipX;
+use crate::classifier::Method;
 use crate::linalg::{exp, product, product_into, sum};
 
 /// Queries and support rows whose affinities are in memory at a time: half a megabyte, which stays in
@@ -33,7 +34,7 @@ impl Terms {
 
 impl TipX {
     /// The terms of every logit of unit queries (N x d). A term that is 0 everywhere, for want of a
-    /// support set or by its weight, is left out.
+    /// support set or by its weight, is left out; of a method that is no part of TIP-X, all but the names'.
     ///
     /// The formula says nothing of a category without support images. Left at 0, as sums over nothing,
     /// its terms would beat every category whose KL term is negative: of CLIP's vectors with a quarter
@@ -42,9 +43,10 @@ impl TipX {
     pub fn terms(&self, queries: ArrayView2<f32>, method: Method) -> Terms {
         let weights = self.support_set.zeroshot_weights();
         let mut zero_shot = product(queries, weights);
-        let mut cache =
-            (method != Method::ZeroShot && self.params.alpha > 0.0 && !self.support_set.is_empty())
-                .then(|| self.cache_term(queries));
+        let mut cache = (matches!(method, Method::TipAdapter | Method::TipX)
+            && self.params.alpha > 0.0
+            && !self.support_set.is_empty())
+        .then(|| self.cache_term(queries));
         let mut kl = self.kl.as_ref().filter(|_| method == Method::TipX).map(|kl| {
             let (weight, scale) = (-self.params.gamma * self.mean_count, kl.scale());
             let spread = kl.spread(weights, zero_shot.view());
@@ -55,6 +57,20 @@ impl TipX {
         }
         zero_shot *= self.params.logit_scale;
         Terms { zero_shot, cache, kl }
+    }
+
+    /// How far rounding can move two logits of a row towards each other: a cosine by `d` roundings at
+    /// worst, which every term then magnifies.
+    pub(crate) fn slack(&self, terms: &Terms, row: usize) -> f32 {
+        let params = &self.params;
+        let cosine = self.dimensions() as f32 * f32::EPSILON;
+        let cache = terms.cache.as_ref().map_or(0.0, |term| term.row(row).fold(0.0, |most, &x| x.max(most)));
+        let kl =
+            terms.kl.as_ref().and(self.affinity_scale()).map_or(0.0, |scale| {
+                params.gamma * self.mean_count * scale.a as f32 * 2.0 / params.temperature
+            });
+        let size = terms.zero_shot.row(row).fold(cache, |most, &x| x.abs().max(most));
+        2.0 * cosine * (params.logit_scale + params.beta * cache + kl) + 8.0 * f32::EPSILON * size
     }
 
     /// Gives the categories without support the terms of the category where their sum is largest.

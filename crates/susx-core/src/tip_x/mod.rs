@@ -22,13 +22,10 @@ mod kl;
 mod logits;
 mod params;
 mod parts;
-mod rank;
 mod scale;
 
-pub use explain::{Explanation, Weight};
 pub use fit::TipX;
 pub use logits::Terms;
-pub use params::{Method, ParamError, Params};
+pub use params::{ParamError, Params};
 pub use parts::{LeaveOneOut, Parts};
-pub use rank::{Ranked, softmax, top_k};
 pub use scale::AffinityScale;

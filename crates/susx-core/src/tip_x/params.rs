@@ -1,52 +1,6 @@
 //! The settings of a classifier, checked.
 
-use std::fmt;
-use std::str::FromStr;
-
 use serde::{Deserialize, Serialize};
-
-/// Which terms of the formula count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Method {
-    /// CLIP's own logits: the category names alone.
-    ZeroShot,
-    /// With the cache of Tip-Adapter (Zhang et al., ECCV 2022, training-free variant).
-    TipAdapter,
-    /// With the cache and the KL term of SuS-X.
-    TipX,
-}
-
-impl Method {
-    /// Every method, in the order of the formula's terms.
-    pub const ALL: [Method; 3] = [Method::ZeroShot, Method::TipAdapter, Method::TipX];
-
-    /// The name in SQL.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Method::ZeroShot => "zero-shot",
-            Method::TipAdapter => "tip-adapter",
-            Method::TipX => "tip-x",
-        }
-    }
-}
-
-impl fmt::Display for Method {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Method {
-    type Err = ParamError;
-
-    fn from_str(name: &str) -> Result<Self, ParamError> {
-        Method::ALL
-            .into_iter()
-            .find(|method| method.name() == name)
-            .ok_or_else(|| ParamError::UnknownMethod(name.to_owned()))
-    }
-}
 
 /// The numbers of the formula.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -101,14 +55,6 @@ impl Default for Params {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_round_trip() {
-        for method in Method::ALL {
-            assert_eq!(method.name().parse::<Method>(), Ok(method));
-        }
-        assert_eq!("TIP-X".parse::<Method>(), Err(ParamError::UnknownMethod("TIP-X".into())));
-    }
 
     #[test]
     fn refuses_what_the_formula_cannot_use() {

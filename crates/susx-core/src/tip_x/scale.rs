@@ -9,8 +9,6 @@ use super::kl::KlTerm;
 use crate::linalg::{product, range};
 use crate::sus::SupportSet;
 
-/// Pairs of support rows beyond which the ranges are taken from a sample.
-const SCALE_ROWS: usize = 4096;
 /// Affinities, and divergences, that differ by no more are equal but for their last digits.
 const EQUAL_AFFINITIES: f64 = 1e-6;
 const EQUAL_DIVERGENCES: f64 = 1e-7;
@@ -93,7 +91,7 @@ pub(super) fn without_each(support_set: &SupportSet, kl: &KlTerm) -> Vec<Affinit
     });
     let without = |place| AffinityScale::new(affinity.without(place), divergence.without(place));
     let mut scales = vec![without(None); support_set.len()];
-    for (place, row) in sample(support_set.len()).into_iter().enumerate() {
+    for (place, row) in support_set.sample().into_iter().enumerate() {
         scales[row] = without(Some(place));
     }
     scales
@@ -150,13 +148,6 @@ impl End {
     }
 }
 
-/// Evenly spaced rows: they are sorted by category, so all categories are met, and the same table always
-/// gives the same constants.
-fn sample(total: usize) -> Vec<usize> {
-    let rows = total.min(SCALE_ROWS);
-    (0..rows).map(|i| i * total / rows).collect()
-}
-
 /// Affinities are the same in both directions, so that a range needs only half of them, or a little more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Affinities {
@@ -174,7 +165,7 @@ struct Pairs<'a> {
 }
 
 fn for_each_row(support_set: &SupportSet, kl: &KlTerm, wanted: Affinities, mut each: impl FnMut(Pairs)) {
-    let sample = sample(support_set.len());
+    let sample = support_set.sample();
     let features = support_set.features().select(Axis(0), &sample);
     let weights = support_set.zeroshot_weights();
     let spread = kl.spread(weights, product(features.view(), weights).view());

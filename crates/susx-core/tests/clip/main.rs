@@ -9,6 +9,9 @@
 
 #![cfg(feature = "inference")]
 
+#[path = "../helpers/mod.rs"]
+mod helpers;
+
 mod bad_images;
 mod decode;
 mod model_dir;
@@ -16,24 +19,9 @@ mod models;
 mod preprocess;
 mod runtime;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use susx_core::clip::OnnxRuntime;
-
-/// The repository's root.
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
-
-/// The first of these that exists; says on standard error if none does.
-fn find(what: &str, variable: &str, default: &str) -> Option<PathBuf> {
-    let path = std::env::var_os(variable).map_or_else(|| root().join(default), PathBuf::from);
-    if !path.exists() {
-        eprintln!("skipped: no {what} at {} (set {variable})", path.display());
-        return None;
-    }
-    Some(path)
-}
+use helpers::{TempDir, find, onnx_runtime, root};
 
 /// A file or folder of the reference data.
 fn shared(name: &str) -> Option<PathBuf> {
@@ -45,37 +33,8 @@ fn shared(name: &str) -> Option<PathBuf> {
     Some(path)
 }
 
-fn onnx_runtime() -> Option<OnnxRuntime> {
-    let path = find("ONNX Runtime", "SUSX_TEST_ONNXRUNTIME", "build/onnxruntime/libonnxruntime.so")?;
-    Some(OnnxRuntime::load(&path).unwrap())
-}
-
 fn models() -> Option<PathBuf> {
     find("models of tests/models/tiny_clip.py", "SUSX_TEST_MODELS", "build/test-models")
-}
-
-/// An empty folder that is removed at the end.
-struct TempDir(PathBuf);
-
-impl TempDir {
-    fn new(name: &str) -> TempDir {
-        let path = std::env::temp_dir().join(format!("susx-clip-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        TempDir(path)
-    }
-
-    fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
-        let path = self.0.join(name);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(&path, content).unwrap();
-        path
-    }
-}
-
-impl Drop for TempDir {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 /// A small deterministic generator of test data (xorshift).

@@ -98,7 +98,7 @@ fn susx_json_overrides_and_is_checked() {
     );
     dir.write(
         "m/susx.json",
-        r#"{"logit_scale": 20, "alpha": 20, "beta": 5.5, "gamma": 0, "temperature": 0.5,
+        r#"{"logit_scale": 20, "alpha": 20, "beta": 5.5, "gamma": 0, "temperature": 0.5, "lambda": 0, "ridge": 2,
         "vision_model": "other.onnx", "context_length": 32}"#,
     );
     let config = read(&dir);
@@ -108,6 +108,8 @@ fn susx_json_overrides_and_is_checked() {
         beta: Some(5.5),
         gamma: Some(0.0),
         temperature: Some(0.5),
+        lambda: Some(0.0),
+        ridge: Some(2.0),
     };
     assert_eq!((config.defaults, config.context_length), (defaults, 32));
     assert_eq!(config.files, ModelFiles::Split { vision: Some(config.dir.join("other.onnx")), text: None });
@@ -118,6 +120,8 @@ fn susx_json_overrides_and_is_checked() {
         (r#"{"vision_model": "absent.onnx"}"#, "there is no file"),
         (r#"{"alpha": -1}"#, "alpha"),
         (r#"{"temperature": 0}"#, "temperature"),
+        (r#"{"ridge": 0}"#, "ridge"),
+        (r#"{"lambda": -0.1}"#, "lambda"),
         (r#"{"logit_scale": 1e999}"#, "susx.json"),
         (r#"{"context_length": 0}"#, "context_length"),
         (r#"{"alhpa": 1}"#, "alhpa"),

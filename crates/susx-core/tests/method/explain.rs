@@ -1,8 +1,9 @@
 //! Explanations against the literal terms.
 
 use ndarray::s;
+use susx_core::classifier::{Method, top_k};
 use susx_core::sus::SupportError;
-use susx_core::tip_x::{Method, TipX, top_k};
+use susx_core::tip_x::TipX;
 
 use crate::literal::{PARAMS, balance, case, literal, pairs};
 

@@ -1,8 +1,9 @@
 //! Every logit of every method.
 
 use ndarray::Axis;
+use susx_core::classifier::Method;
 use susx_core::sus::{SupportError, SupportSetBuilder};
-use susx_core::tip_x::{Method, TipX};
+use susx_core::tip_x::TipX;
 
 use crate::literal::{PARAMS, case, largest_difference, literal};
 
@@ -62,7 +63,6 @@ fn a_row_has_its_logits_alone_and_in_a_batch() -> Result<(), SupportError> {
 fn without_support_every_method_is_zero_shot() -> Result<(), SupportError> {
     let case = case(5, 16, &[0, 0, 0])?;
     let fitted = TipX::fit(case.support_set.clone(), PARAMS[0]);
-    assert_eq!(fitted.default_method(), Method::ZeroShot);
     let zero_shot = fitted.logits(case.queries.view(), Method::ZeroShot);
     assert_eq!(fitted.logits(case.queries.view(), Method::TipX), zero_shot);
     Ok(())

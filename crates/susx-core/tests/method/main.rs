@@ -2,6 +2,8 @@
 
 mod explain;
 mod formula;
+mod gda;
+mod gda_literal;
 mod literal;
 mod properties;
 mod rank;

@@ -3,8 +3,9 @@
 use ndarray::{Array2, Axis};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
+use susx_core::classifier::Method;
 use susx_core::sus::{SupportError, SupportSet, SupportSetBuilder};
-use susx_core::tip_x::{Method, Params, TipX};
+use susx_core::tip_x::{Params, TipX};
 
 use crate::literal::{Case, case, literal};
 
@@ -70,11 +71,11 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_method_is_its_formula(shape in shape(), params in params()) {
+    fn every_method_of_tip_x_is_its_formula(shape in shape(), params in params()) {
         let case = any_case(shape)?;
         let fitted = TipX::fit(case.support_set.clone(), params);
         let without = [Params { alpha: 0.0, gamma: 0.0, ..params }, Params { gamma: 0.0, ..params }, params];
-        for (method, params) in Method::ALL.into_iter().zip(without) {
+        for (method, params) in [Method::ZeroShot, Method::TipAdapter, Method::TipX].into_iter().zip(without) {
             let [zero_shot, cache, kl] = literal(&case, params);
             near(&fitted, params, &fitted.logits(case.queries.view(), method), &(zero_shot + cache + kl).mapv(|x| x as f32))?;
         }

@@ -1,8 +1,10 @@
 //! Queries that are ranked together, each as if it were alone.
 
 use ndarray::{Array2, Axis, concatenate};
+use susx_core::classifier::{Classifier, Method, Ranked, top_k};
+use susx_core::gda;
 use susx_core::sus::{SupportError, SupportSet, SupportSetBuilder};
-use susx_core::tip_x::{Method, Params, Ranked, TipX, top_k};
+use susx_core::tip_x::Params;
 
 use crate::literal::Numbers;
 
@@ -52,7 +54,7 @@ fn a_query_is_ranked_as_if_it_were_alone() -> Result<(), SupportError> {
     let mut numbers = Numbers(7);
     let set = support_set(&mut numbers)?;
     let queries = queries(&set, &mut numbers);
-    let fitted = TipX::fit(set, PARAMS);
+    let fitted = Classifier::fit(set, PARAMS, gda::Params::default());
     for method in Method::ALL {
         for k in [1, 2, 5, CATEGORIES, usize::MAX] {
             let together = fitted.rank(queries.view(), method, k);
@@ -73,7 +75,7 @@ fn a_query_is_ranked_as_if_it_were_alone() -> Result<(), SupportError> {
 
 #[test]
 fn no_query_and_no_rank() -> Result<(), SupportError> {
-    let fitted = TipX::fit(support_set(&mut Numbers(3))?, PARAMS);
+    let fitted = Classifier::fit(support_set(&mut Numbers(3))?, PARAMS, gda::Params::default());
     assert!(fitted.rank(Array2::zeros((0, DIMENSIONS)).view(), Method::TipX, 3).is_empty());
     let unit = fitted.support_set().features().slice_move(ndarray::s![..2, ..]);
     assert_eq!(fitted.rank(unit, Method::TipX, 0), [vec![], vec![]]);

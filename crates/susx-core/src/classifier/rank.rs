@@ -1,9 +1,8 @@
 //! From logits to an answer.
 
-use ndarray::{ArrayView1, ArrayView2, s};
+use ndarray::{Array2, ArrayView1, ArrayView2, s};
 
-use super::logits::Terms;
-use super::{Method, TipX};
+use super::{Answering, Classifier, Method};
 
 /// One category of an answer.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -41,16 +40,14 @@ pub fn top_k(logits: &[f32], k: usize) -> Vec<Ranked> {
     order.into_iter().map(|i| Ranked { category: i, score: logits[i], probability: probability[i] }).collect()
 }
 
-impl TipX {
+impl Classifier {
     /// The `k` best categories of every unit query (N x d), in the order in which [`logits`](Self::logits)
     /// of that query alone puts them.
     ///
     /// A matrix product rounds otherwise than the product of one row, so where logits are nearer to one
     /// another than rounding can bring them, the query is ranked by itself.
     pub fn rank(&self, queries: ArrayView2<f32>, method: Method, k: usize) -> Vec<Vec<Ranked>> {
-        let terms = self.terms(queries, method);
-        let slack: Vec<f32> = (0..queries.nrows()).map(|row| self.slack(&terms, row)).collect();
-        let logits = terms.sum();
+        let (logits, slack) = self.logits_and_slack(queries, method);
         let rows = logits.rows().into_iter().zip(slack).enumerate();
         let rank = |(row, (logits, slack)): (usize, (ArrayView1<f32>, f32))| {
             // One more than asked for, as its neighbour is what the last one must be told from.
@@ -65,18 +62,16 @@ impl TipX {
         rows.map(rank).collect()
     }
 
-    /// How far rounding can move two logits of a row towards each other: a cosine by `d` roundings at
-    /// worst, which every term then magnifies.
-    fn slack(&self, terms: &Terms, row: usize) -> f32 {
-        let params = &self.params;
-        let cosine = self.dimensions() as f32 * f32::EPSILON;
-        let cache = terms.cache.as_ref().map_or(0.0, |term| term.row(row).fold(0.0, |most, &x| x.max(most)));
-        let kl =
-            terms.kl.as_ref().and(self.affinity_scale()).map_or(0.0, |scale| {
-                params.gamma * self.mean_count * scale.a as f32 * 2.0 / params.temperature
-            });
-        let size = terms.zero_shot.row(row).fold(cache, |most, &x| x.abs().max(most));
-        2.0 * cosine * (params.logit_scale + params.beta * cache + kl) + 8.0 * f32::EPSILON * size
+    /// The logits, and how far rounding can move two logits of each row towards each other.
+    fn logits_and_slack(&self, queries: ArrayView2<f32>, method: Method) -> (Array2<f32>, Vec<f32>) {
+        match self.answering(method) {
+            Answering::Gda(gda) => gda.logits_and_slack(queries),
+            Answering::TipX(method) => {
+                let terms = self.tip_x().terms(queries, method);
+                let slack = (0..queries.nrows()).map(|row| self.tip_x().slack(&terms, row)).collect();
+                (terms.sum(), slack)
+            }
+        }
     }
 }
 

@@ -1,0 +1,62 @@
+"""Painting: our pipeline against the bare runs of its graphs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+from tools.console import run
+from tools.paths import ONNXRUNTIME, PYTHON
+from tools.test_models import GENERATOR_BUILDER
+
+from .encoders import THREADS
+from .report import Disagreement, Row, Section, duration
+from .timing import alternate
+
+TEXT = """\
+A Stable Diffusion with random weights, made by tests/models/tiny_diffusion.py: pictures of 256 x 256 pixels by PNDM
+with guidance, from a U-Net that is small beside a real one. `ours` is the library without PostgreSQL, from prompts to
+pixels. The reference runs the same graphs as often, on tensors of the same shapes that are made once, with the same
+threads, and does nothing else: it is the least that any pipeline on ONNX Runtime could take. Each side is a process of
+its own, which loads the graphs and runs them before its clock starts."""
+
+LIMIT = 0.03
+
+
+def measure(program: Path, folder: Path, quick: bool) -> Section:
+    generator = folder / "generator"
+    run([PYTHON, GENERATOR_BUILDER, generator, "--variant", "bench"])
+    steps, batches = (3, (1,)) if quick else (20, (1, 4))
+    section = Section("Painting", TEXT)
+    for pictures in batches:
+        arguments = ["--generator", generator, "--steps", steps, "--pictures", pictures]
+
+        def side(*more: object) -> float:
+            return seconds(program, pictures, *arguments, *more)
+
+        least = alternate(1 if quick else 5, warm_up=False, bare=lambda: side("--bare"), ours=side)
+        overhead = least["ours"] / least["bare"] - 1
+        section.rows.append(
+            Row(
+                "a picture: the bare runs of its graphs",
+                f"{steps} steps, {pictures} together, {THREADS} threads",
+                duration(least["bare"] / pictures),
+                duration(least["ours"] / pictures),
+                f"{overhead:+.1%}",
+                f"≤ {LIMIT:+.0%}",
+                overhead <= LIMIT,
+            )
+        )
+    return section
+
+
+def seconds(program: Path, pictures: int, *arguments: object) -> float:
+    words = [program, "--onnxruntime", ONNXRUNTIME, "--threads", THREADS, *arguments]
+    done = subprocess.run([str(word) for word in words], capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"the program that paints failed: {done.stderr}")
+    answer = json.loads(done.stdout.splitlines()[-1])
+    if answer["pictures"] != pictures:
+        raise Disagreement(f"the program painted {answer['pictures']} of {pictures} pictures")
+    return answer["seconds"]

@@ -1,0 +1,101 @@
+//! How far single images can be trusted to show what the names say of them.
+
+use ndarray::{ArrayView1, Axis};
+
+use crate::linalg::{exp, product};
+use crate::sus::{SupportSet, sample};
+
+/// How sure the names are of a support image, on average, when they judge what the support is worth.
+const MEAN_CONFIDENCE: f64 = 0.7;
+/// The most that they are sharpened for that, as a multiple of the model's own `logit_scale`.
+const SHARPEST: f64 = 0.8;
+/// How sure they are, on average, when they say which categories an image may be of.
+const MEAN_CERTAINTY: f64 = 0.9;
+/// The scales among which these are looked for, and how often the interval is halved.
+const SCALES: (f64, f64) = (1e-2, 1e5);
+const HALVINGS: usize = 60;
+/// Rows whose cosines are in memory at a time.
+const BLOCK: usize = 1024;
+
+/// What the names say of the support set's images.
+#[derive(Clone, Debug)]
+pub(super) struct Confidence {
+    /// The weight of every support row, M: 1 for a labelled one, else the share of its category in the
+    /// softmax of its scaled cosines to all names.
+    pub rows: Vec<f64>,
+    /// The scale of the cosines for the softmax that says which categories a query may be of.
+    pub gate: f64,
+}
+
+impl Confidence {
+    /// Of a support set that is not empty. O(M C d).
+    pub fn of(support_set: &SupportSet, logit_scale: f32) -> Self {
+        let sample = gaps_of_sample(support_set);
+        let scale = scale_of(&sample, MEAN_CONFIDENCE).min(SHARPEST * f64::from(logit_scale));
+        let mut rows = vec![1.0; support_set.len()];
+        let weights = support_set.zeroshot_weights();
+        let labelled = support_set.labelled();
+        for (block, features) in support_set.features().axis_chunks_iter(Axis(0), BLOCK).enumerate() {
+            let first = block * BLOCK;
+            if labelled[first..first + features.nrows()].iter().all(|&is_labelled| is_labelled) {
+                continue;
+            }
+            for (row, cosines) in (first..).zip(product(features, weights).rows()) {
+                if !labelled[row] {
+                    let gaps = gaps(cosines);
+                    let own = f64::from(gaps[support_set.category_of(row)]);
+                    rows[row] = (scale * own).exp() / sum_of_exp(&gaps, scale);
+                }
+            }
+        }
+        Confidence { rows, gate: scale_of(&sample, MEAN_CERTAINTY) }
+    }
+}
+
+/// The cosines to all names, less the largest, of the images that nobody has labelled; where there are none,
+/// of all; of many, of a sample.
+fn gaps_of_sample(support_set: &SupportSet) -> Vec<Vec<f32>> {
+    let all = 0..support_set.len();
+    let mut rows: Vec<usize> = all.clone().filter(|&row| !support_set.labelled()[row]).collect();
+    if rows.is_empty() {
+        rows = all.collect();
+    }
+    let sample: Vec<usize> = sample(rows.len()).into_iter().map(|place| rows[place]).collect();
+    let mut all_gaps = Vec::with_capacity(sample.len());
+    for block in sample.chunks(BLOCK) {
+        let features = support_set.features().select(Axis(0), block);
+        let cosines = product(features.view(), support_set.zeroshot_weights());
+        all_gaps.extend(cosines.rows().into_iter().map(gaps));
+    }
+    all_gaps
+}
+
+/// The factor of the cosines at which the largest share of their softmax has this mean. The mean grows with
+/// the factor: it is found by halving, on a logarithmic scale.
+fn scale_of(rows: &[Vec<f32>], target: f64) -> f64 {
+    // The largest share is that of the gap 0.
+    let mean =
+        |scale: f64| rows.iter().map(|gaps| 1.0 / sum_of_exp(gaps, scale)).sum::<f64>() / rows.len() as f64;
+    let (mut low, mut high) = (SCALES.0.ln(), SCALES.1.ln());
+    for _ in 0..HALVINGS {
+        let middle = (low + high) / 2.0;
+        if mean(middle.exp()) < target {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    ((low + high) / 2.0).exp()
+}
+
+/// The cosines less the largest of them.
+fn gaps(cosines: ArrayView1<f32>) -> Vec<f32> {
+    let largest = cosines.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    cosines.iter().map(|cosine| cosine - largest).collect()
+}
+
+fn sum_of_exp(gaps: &[f32], scale: f64) -> f64 {
+    let mut scaled: Vec<f32> = gaps.iter().map(|gap| gap * scale as f32).collect();
+    exp(&mut scaled);
+    scaled.iter().map(|&e| f64::from(e)).sum()
+}

@@ -1,0 +1,107 @@
+//! The inverse of a covariance with a ridge.
+
+use nalgebra::{Cholesky, DMatrix};
+use ndarray::{Array2, ArrayView2, Axis, concatenate};
+
+use crate::linalg::product;
+
+/// A variance below this is that of rows that are all at their categories' means.
+const NO_VARIANCE: f64 = 1e-12;
+
+/// A covariance `S = Z^T Z` but for a factor, in whichever form is the smaller.
+#[derive(Clone, Debug)]
+pub(super) enum Scatter {
+    /// `S`, d x d.
+    Primal(Array2<f64>),
+    /// `Z` (M x d) and `Z Z^T` (M x M), of fewer rows than dimensions.
+    Dual { rows: Array2<f64>, gram: Array2<f64> },
+}
+
+/// `P = (S / t + ridge I)^-1`, where `t = tr(S) / d` is the mean variance.
+#[derive(Clone, Debug)]
+pub(super) enum Precision {
+    /// `P`, d x d.
+    Primal(Array2<f64>),
+    /// `Z` (M x d) and `(Z Z^T / t + ridge I)^-1 / t` (M x M), as `ridge P = I - Z^T (that) Z`.
+    Dual { rows: Array2<f64>, inner: Array2<f64>, ridge: f64 },
+    /// Of no covariance at all, but for a factor.
+    Identity,
+}
+
+impl Scatter {
+    /// From the rows of `Z`, which `rows` adds block by block.
+    pub fn of(dimensions: usize, count: usize, rows: impl FnOnce(&mut dyn FnMut(Array2<f64>))) -> Self {
+        if count >= dimensions {
+            let mut scatter = Array2::zeros((dimensions, dimensions));
+            rows(&mut |block| scatter += &product(block.t(), block.t()));
+            return Scatter::Primal(scatter);
+        }
+        let mut blocks = Vec::new();
+        rows(&mut |block| blocks.push(block));
+        let views: Vec<ArrayView2<f64>> = blocks.iter().map(|block| block.view()).collect();
+        // Blocks of the same width always fit together.
+        let rows = concatenate(Axis(0), &views).unwrap_or_else(|_| Array2::zeros((0, dimensions)));
+        let gram = product(rows.view(), rows.view());
+        Scatter::Dual { rows, gram }
+    }
+
+    /// `t`, the mean variance of a dimension; `None` if the rows do not vary.
+    pub fn variance(&self) -> Option<f64> {
+        let variance = match self {
+            Scatter::Primal(scatter) => scatter.diag().sum() / scatter.nrows() as f64,
+            Scatter::Dual { rows, gram } => gram.diag().sum() / rows.ncols() as f64,
+        };
+        (variance > NO_VARIANCE).then_some(variance)
+    }
+
+    /// O(min(M, d)^3).
+    pub fn precision(&self, ridge: f64) -> Precision {
+        let Some(variance) = self.variance() else { return Precision::Identity };
+        let precision = match self {
+            Scatter::Primal(scatter) => inverse(scatter, variance, ridge).map(Precision::Primal),
+            Scatter::Dual { rows, gram } => inverse(gram, variance, ridge).map(|inner| Precision::Dual {
+                rows: rows.clone(),
+                inner: inner / variance,
+                ridge,
+            }),
+        };
+        precision.unwrap_or(Precision::Identity)
+    }
+}
+
+impl Precision {
+    /// `P v` of every row `v`, n x d. O(n d min(M, d)).
+    pub fn apply(&self, vectors: ArrayView2<f64>) -> Array2<f64> {
+        match self {
+            Precision::Primal(inverse) => product(vectors, inverse.view()),
+            Precision::Dual { rows, inner, ridge } => {
+                let pulls = product(product(vectors, rows.view()).view(), inner.view());
+                (&vectors - &product(pulls.view(), rows.t())) / *ridge
+            }
+            Precision::Identity => vectors.to_owned(),
+        }
+    }
+
+    /// Bytes on the heap.
+    pub fn size(&self) -> usize {
+        let elements = match self {
+            Precision::Primal(inverse) => inverse.len(),
+            Precision::Dual { rows, inner, .. } => rows.len() + inner.len(),
+            Precision::Identity => 0,
+        };
+        elements * size_of::<f64>()
+    }
+}
+
+/// `(matrix / divisor + ridge I)^-1` of a symmetric matrix; `None` where that is not positive definite, which
+/// a covariance with a ridge is.
+fn inverse(matrix: &Array2<f64>, divisor: f64, ridge: f64) -> Option<Array2<f64>> {
+    let size = matrix.nrows();
+    // Row by row or column by column, a symmetric matrix is the same.
+    let mut columns = DMatrix::from_iterator(size, size, matrix.iter().map(|x| x / divisor));
+    for i in 0..size {
+        columns[(i, i)] += ridge;
+    }
+    let inverse = Cholesky::new(columns)?.inverse();
+    Array2::from_shape_vec((size, size), inverse.as_slice().to_vec()).ok()
+}

@@ -1,0 +1,49 @@
+//! What the tests that need more than the repository share.
+
+use std::path::{Path, PathBuf};
+
+use susx_core::clip::OnnxRuntime;
+
+/// The repository's root.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// The first of these that exists; says on standard error if none does.
+pub fn find(what: &str, variable: &str, default: &str) -> Option<PathBuf> {
+    let path = std::env::var_os(variable).map_or_else(|| root().join(default), PathBuf::from);
+    if !path.exists() {
+        eprintln!("skipped: no {what} at {} (set {variable})", path.display());
+        return None;
+    }
+    Some(path)
+}
+
+pub fn onnx_runtime() -> Option<OnnxRuntime> {
+    let path = find("ONNX Runtime", "SUSX_TEST_ONNXRUNTIME", "build/onnxruntime/libonnxruntime.so")?;
+    Some(OnnxRuntime::load(&path).unwrap())
+}
+
+/// An empty folder that is removed at the end.
+pub struct TempDir(pub PathBuf);
+
+impl TempDir {
+    pub fn new(name: &str) -> TempDir {
+        let path = std::env::temp_dir().join(format!("susx-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        TempDir(path)
+    }
+
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.0.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+}
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

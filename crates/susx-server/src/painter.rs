@@ -1,0 +1,151 @@
+//! A generator at work: it takes prompts from its queue, a few at a time, and answers with images.
+//!
+//! An image takes seconds to minutes, so there is one lane, which does one batch after the other; embedding
+//! has lanes of its own, and goes on. After every denoising step those who wait are told, and where nobody
+//! is left who waits, the rest is not done.
+
+use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use serde_bytes::ByteBuf;
+use susx_core::sus::diffusion::{self, GenerateError, Generator, Painting, StepDone};
+
+use crate::protocol::{Failure, FailureKind, Picture};
+use crate::queue::{Batching, ConnectionId, FairQueue, Taken};
+use crate::request::{Image, Input};
+use crate::settings::Settings;
+use crate::slots::{Lane, Loaded, Running};
+use crate::stats;
+
+/// A loaded generator and its queue.
+pub struct Painter {
+    pub generator: Generator,
+    pub pictures: FairQueue<Input<Job, ByteBuf>>,
+}
+
+/// What to paint and how.
+#[derive(Clone, Debug)]
+pub struct Job {
+    painting: Painting,
+    settings: diffusion::Settings,
+}
+
+impl From<Picture<'_>> for Job {
+    fn from(picture: Picture) -> Self {
+        Job {
+            painting: Painting {
+                prompt: picture.prompt.into_owned(),
+                negative_prompt: picture.negative_prompt.into_owned(),
+                seed: picture.seed,
+            },
+            settings: diffusion::Settings {
+                steps: picture.steps as usize,
+                guidance_scale: picture.guidance_scale,
+                height: picture.height,
+                width: picture.width,
+            },
+        }
+    }
+}
+
+/// Starts the lane of a generator.
+pub fn start(generator: Generator, settings: &Settings) -> Result<Running<Painter>, Failure> {
+    let size = settings.generator_batch_size;
+    let pictures = FairQueue::new(Batching { size, delay: settings.batch_delay() });
+    let name = format!("paints {}", generator.name());
+    let lane: Lane<Painter> = (name, Box::new(move |painter| painter.work(size)));
+    Running::start(Painter { generator, pictures }, [lane])
+}
+
+impl Loaded for Painter {
+    fn provider(&self) -> &str {
+        self.generator.provider()
+    }
+
+    fn is_idle(&self) -> bool {
+        self.pictures.is_idle()
+    }
+
+    fn forget(&self, connection: ConnectionId) {
+        self.pictures.forget(connection);
+    }
+
+    fn close(&self) {
+        self.pictures.close();
+    }
+}
+
+type Batch = Vec<Taken<Input<Job, ByteBuf>>>;
+
+impl Painter {
+    /// Paints until the queue is closed.
+    fn work(&self, most: usize) {
+        while let Some(mut batch) = self.pictures.take(most) {
+            // What differs in its settings cannot be painted together.
+            while let Some(first) = batch.first() {
+                let settings = first.content.content.settings;
+                let (alike, others): (Batch, Batch) =
+                    batch.into_iter().partition(|taken| taken.content.content.settings == settings);
+                self.answer(&settings, alike);
+                batch = others;
+            }
+        }
+    }
+
+    fn answer(&self, settings: &diffusion::Settings, batch: Batch) {
+        let inputs: Vec<&Input<Job, ByteBuf>> = batch.iter().map(|taken| &taken.content).collect();
+        // A panic costs the batch, not the lane: the inputs are dropped, which fails their requests.
+        let images = catch_unwind(AssertUnwindSafe(|| self.paint(settings, &inputs)));
+        self.pictures.done(batch.iter().map(|taken| taken.connection));
+        match images {
+            Ok(Some(images)) => {
+                stats::server().generated(&images);
+                for (taken, image) in batch.into_iter().zip(images) {
+                    taken.content.answer(image);
+                }
+            }
+            // Nobody wants them any more.
+            Ok(None) => {}
+            Err(_) => stats::server().failed(batch.len(), "generating a batch of images panicked"),
+        }
+    }
+
+    /// One answer per input; `None` if nobody is left to read any.
+    fn paint(&self, settings: &diffusion::Settings, inputs: &[&Input<Job, ByteBuf>]) -> Option<Vec<Image>> {
+        let paintings: Vec<Painting> = inputs.iter().map(|input| input.content.painting.clone()).collect();
+        // Some schedulers run the U-Net more often than there are steps.
+        let mut told = 0;
+        let mut step = |StepDone { done, of }| {
+            if inputs.iter().all(|input| input.is_abandoned()) {
+                return ControlFlow::Break(());
+            }
+            let steps = settings.steps * done / of.max(1);
+            if steps > told {
+                stats::server().denoised(((steps - told) * inputs.len()) as u64);
+                inputs.iter().for_each(|input| input.denoised((steps - told) as u32));
+                told = steps;
+            }
+            ControlFlow::Continue(())
+        };
+        match self.generator.generate(&paintings, settings, &mut step) {
+            Ok(pictures) => Some(pictures.into_iter().map(png).collect()),
+            Err(GenerateError::Cancelled) => None,
+            Err(error @ GenerateError::Setting { .. }) => Some(vec![Err(error.into()); inputs.len()]),
+            // There may be room for each of them, or one of them may be to blame.
+            Err(error) if inputs.len() > 1 => {
+                log::debug!("{error}: generating the {} images of the batch one by one", inputs.len());
+                let one = |input| match self.paint(settings, &[input]) {
+                    Some(mut images) => images.pop(),
+                    None => None,
+                };
+                let abandoned = || Err(Failure::new(FailureKind::Inference, "nobody waits for it"));
+                Some(inputs.iter().map(|input| one(input).unwrap_or_else(abandoned)).collect())
+            }
+            Err(error) => Some(vec![Err(error.into())]),
+        }
+    }
+}
+
+fn png(picture: Result<diffusion::RgbImage, GenerateError>) -> Image {
+    Ok(ByteBuf::from(diffusion::png(&picture?)?))
+}

@@ -1,0 +1,78 @@
+//! The extension's version in the database, and the version of this library: both must be the same.
+//!
+//! A library can be replaced before `ALTER EXTENSION susx UPDATE` is run, and a session goes on with the
+//! library that it has loaded when another one runs that. Functions would then be called with other
+//! arguments than they take, and find tables with other columns. So every function of SQL takes a
+//! [`SameVersion`] first.
+
+use std::cell::Cell;
+
+use pgrx::callconv::{Arg, ArgAbi};
+use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
+use pgrx::pgrx_sql_entity_graph::metadata::{
+    ArgumentError, ReturnsError, ReturnsRef, SqlMappingRef, SqlTranslatable, TypeOrigin,
+};
+
+use super::catalog::version::installed;
+use super::error::{Error, Result};
+
+/// The version of this library.
+pub const LIBRARY: &str = env!("CARGO_PKG_VERSION");
+
+thread_local! {
+    /// Whether the versions were the same when they were looked at last.
+    static IS_SAME: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Looks again before the next call. Upgrade scripts replace functions, and every session hears of that.
+pub fn forget() {
+    IS_SAME.set(false);
+}
+
+/// An error unless the database has the library's version of the extension.
+pub fn check() -> Result<()> {
+    if IS_SAME.get() {
+        return Ok(());
+    }
+    match installed()? {
+        Some(schema) if schema != LIBRARY => Err(Error::SchemaVersion { schema, library: LIBRARY }),
+        // Without a row the function was declared by hand, and whoever did that is a superuser.
+        _ => {
+            IS_SAME.set(true);
+            Ok(())
+        }
+    }
+}
+
+/// Whether one version is before another, number by number.
+pub fn is_before(one: &str, other: &str) -> bool {
+    let numbers = |version: &str| -> Vec<u64> {
+        version.split(['.', '-', '+']).map_while(|part| part.parse().ok()).collect()
+    };
+    numbers(one) < numbers(other)
+}
+
+/// An argument that SQL knows nothing of. As the first one it is taken before those of SQL, which are not
+/// what the function expects if the versions are not the same: then it is an error.
+#[derive(Clone, Copy, Debug)]
+pub struct SameVersion;
+
+// SAFETY: takes no argument of the call.
+unsafe impl<'fcx> ArgAbi<'fcx> for SameVersion {
+    unsafe fn unbox_arg_unchecked(_: Arg<'_, 'fcx>) -> Self {
+        check().map_err(ErrorReport::from).unwrap_or_report();
+        SameVersion
+    }
+
+    fn is_virtual_arg() -> bool {
+        true
+    }
+}
+
+// SAFETY: it does not appear in SQL.
+unsafe impl SqlTranslatable for SameVersion {
+    const TYPE_IDENT: &'static str = pgrx::pgrx_resolved_type!(SameVersion);
+    const TYPE_ORIGIN: TypeOrigin = TypeOrigin::External;
+    const ARGUMENT_SQL: Result<SqlMappingRef, ArgumentError> = Ok(SqlMappingRef::Skip);
+    const RETURN_SQL: Result<ReturnsRef, ReturnsError> = Ok(ReturnsRef::One(SqlMappingRef::Skip));
+}

@@ -1,0 +1,66 @@
+//! What a generator is asked for in a call: how all of its images are to be made.
+
+use std::borrow::Cow;
+
+use susx_server::protocol::{Failure, FailureKind, Picture};
+
+use crate::pg::error::{Error, Result};
+
+/// How images are made of prompts.
+#[derive(Clone, Debug, Default)]
+pub struct Manner {
+    pub steps: u32,
+    pub guidance_scale: f32,
+    /// Empty for none.
+    pub negative_prompt: String,
+    pub width: Option<u32>,
+    pub height: Option<u32>,
+}
+
+impl Manner {
+    /// Checks what holds for every generator; the rest the generator itself does.
+    pub fn new(
+        guidance_scale: Option<f64>,
+        steps: Option<i32>,
+        negative_prompt: Option<&str>,
+    ) -> Result<Self> {
+        let steps = Error::at_least_one(Error::required(steps, "steps")?, "steps")?;
+        let guidance_scale = Error::required(guidance_scale, "guidance_scale")?;
+        if !guidance_scale.is_finite() || guidance_scale < 0.0 {
+            let message = format!("guidance_scale must be a number from 0 on, not {guidance_scale}");
+            return Err(Error::Argument(message));
+        }
+        Ok(Manner {
+            steps: u32::try_from(steps).unwrap_or(u32::MAX),
+            guidance_scale: guidance_scale as f32,
+            negative_prompt: negative_prompt.unwrap_or_default().to_owned(),
+            ..Manner::default()
+        })
+    }
+
+    /// An image that begins with the noise of a seed.
+    pub fn picture(&self, prompt: &str, seed: i64) -> Picture<'static> {
+        Picture {
+            prompt: Cow::Owned(prompt.to_owned()),
+            negative_prompt: Cow::Owned(self.negative_prompt.clone()),
+            seed: seed.cast_unsigned(),
+            steps: self.steps,
+            guidance_scale: self.guidance_scale,
+            width: self.width,
+            height: self.height,
+        }
+    }
+}
+
+/// Whether the prompt, or what came of it, is to blame; else all others would fail, too.
+pub fn is_of_the_picture(failure: &Failure) -> bool {
+    match failure.kind {
+        FailureKind::Input | FailureKind::TooLarge | FailureKind::Blocked | FailureKind::ServerDied => true,
+        FailureKind::UnknownModel
+        | FailureKind::WrongModel
+        | FailureKind::Parameter
+        | FailureKind::Configuration
+        | FailureKind::Inference
+        | FailureKind::Protocol => false,
+    }
+}

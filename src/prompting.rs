@@ -1,0 +1,51 @@
+//! Which of a classifier's prompts ask for support images.
+
+use crate::pg::error::{Error, Result};
+
+/// The paper's prompting strategies (section 3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prompting {
+    /// The prompts that the classifier was created with.
+    Photo,
+    /// The sentences that were added to it.
+    Cupl,
+}
+
+impl Prompting {
+    const ALL: [Prompting; 2] = [Prompting::Photo, Prompting::Cupl];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Prompting::Photo => "photo",
+            Prompting::Cupl => "cupl",
+        }
+    }
+
+    pub fn named(name: &str) -> Result<Self> {
+        let found = Prompting::ALL.into_iter().find(|prompting| prompting.name() == name);
+        found.ok_or_else(|| Error::ArgumentWithHint {
+            message: format!("unknown prompting \"{name}\""),
+            hint: format!("Promptings: {}.", Prompting::ALL.map(Prompting::name).join(", ")),
+        })
+    }
+
+    /// The origins of its prompts.
+    pub fn origins(self) -> &'static [&'static str] {
+        match self {
+            Prompting::Photo => &["template", "given"],
+            Prompting::Cupl => &["cupl"],
+        }
+    }
+
+    /// The error of a classifier without such prompts.
+    pub fn none(self) -> Error {
+        let message = format!("the classifier has no prompts for prompting \"{}\"", self.name());
+        match self {
+            Prompting::Photo => Error::Argument(message),
+            Prompting::Cupl => Error::ArgumentWithHint {
+                message,
+                hint: "Add sentences with susx.add_prompts, or use prompting => 'photo'.".to_owned(),
+            },
+        }
+    }
+}

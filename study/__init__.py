@@ -1,0 +1,1 @@
+"""What `make study` measures: how right every method is, on every set, in every scenario."""

@@ -1,0 +1,99 @@
+"""Measures how right every method is and writes docs/methods.md; `make study` prepares and runs it.
+
+usage: python -m study.run [--pg 18] [--sets caltech,cifar,…] [--quick] [--output FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from datetime import date
+from pathlib import Path
+
+from bench.encoders import cluster_with_models
+from bench.run import commit
+from bench.sql import session
+from tools.console import say
+from tools.paths import ROOT
+
+from . import scenarios, sets
+from .measure import measure
+from .report import Study
+
+PAGE = ROOT / "docs" / "methods.md"
+QUICK_LIMIT = 60
+
+INTRODUCTION = (Path(__file__).parent / "introduction.md").read_text()
+CHOSEN = (Path(__file__).parent / "chosen.md").read_text()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--pg", default="18", help="the embedded PostgreSQL whose susx is measured")
+    parser.add_argument("--sets", help="some of " + ",".join(sets.SETS))
+    parser.add_argument("--quick", action="store_true", help="a few images and scenarios: whether everything runs")
+    parser.add_argument("--output", type=Path, help="where the page goes; a part or a quick run is only printed")
+    arguments = parser.parse_args()
+    there = sets.names()
+    wanted = arguments.sets.split(",") if arguments.sets else there
+    if unknown := set(wanted) - set(there):
+        parser.error(f"no set {', '.join(sorted(unknown))} here: there are {', '.join(there)}")
+    missing = [name for name in sets.SETS if name not in there]
+    if missing:
+        say(f"not measured, as their files are not here: {', '.join(missing)}")
+
+    started = time.monotonic()
+    measured = []
+    with tempfile.TemporaryDirectory(prefix="susx-study-", dir="/tmp") as folder:
+        Path(folder).chmod(0o755)
+        with cluster_with_models(arguments.pg, Path(folder)) as cluster, session(cluster) as sql:
+            sql.execute("SET client_min_messages = error")
+            for name in wanted:
+                say(f"loading {name}")
+                data = sets.load(sql, name, QUICK_LIMIT if arguments.quick else None)
+                planned = scenarios.of(data, arguments.quick)
+                say(f"measuring {len(planned)} scenarios of {name}")
+                measured += [measure(sql, data, scenario) for scenario in planned]
+    text = page(Study(measured), missing, arguments.quick, time.monotonic() - started)
+    is_whole = not missing and not arguments.quick and not arguments.sets
+    output = arguments.output or (PAGE if is_whole else None)
+    if output:
+        output.write_text(text)
+        say(f"wrote {output}")
+    else:
+        print(text)
+
+
+def page(study: Study, missing: list[str], quick: bool, took: float) -> str:
+    facts = [f"measured: {date.today()}, commit {commit(PAGE)}, in {took / 60:.0f} minutes"]
+    if quick:
+        facts.append("sizes: tiny, the figures mean nothing (--quick)")
+    if missing:
+        facts.append(f"**not measured**, as their files are not here: {', '.join(missing)}")
+    parts = [
+        INTRODUCTION + "\n" + "\n".join(f"- {fact}" for fact in facts),
+        CHOSEN.rstrip(),
+        "## Without labels, in short\n\n"
+        "The mean is over sets, of the mean over scenarios (those of the next table, and the random subsets).",
+        study.summary().rstrip(),
+        "## Leaving a source of images out\n\nThe lambda that has the largest mean gain on all sets of other sources, and "
+        "its gain on the sets of this one. Which images a choice by the mean alone would have hurt shows the worst run.",
+        study.left_out().rstrip(),
+        "## By scenario\n\nGains over zero-shot in points, with standard errors. Several runs are averaged.",
+        study.by_scenario().rstrip(),
+        "## By the size of the support set\n\nThe pool is the table itself; K images per category at most.",
+        study.by_size().rstrip(),
+        "## Few-shot\n\nSupport images with their true labels, and nothing retrieved. Means over two draws.",
+        study.few_shot().rstrip(),
+        "## Random subsets\n\nTwo to ten categories, and the images of these alone: mean / least gain over the draws.",
+        study.subsets().rstrip(),
+        "## Calibration\n\nExpected calibration error of `probability`, 15 bins: 0 is perfect.",
+        study.calibration().rstrip(),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+"""What a user's table may look like: which images there are to retrieve from, and which are judged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .sets import DISTRACTOR, LABELLED, OTHER, Set
+
+SHOTS = (1, 2, 4, 8, 16)
+PER_CLASS = (1, 2, 4, 8, 16, 32, 64)
+SUBSETS = 30
+# What a user without labels has, with the default size of the support set.
+UNLABELLED = (
+    "balanced",
+    "other images",
+    "half",
+    "unbalanced",
+    "with distractors",
+    "only distractors",
+    "subset",
+)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    kind: str
+    # The categories that the classifier has, by their places in the set.
+    categories: list[int]
+    # The ids of the images that the support set is retrieved from, and of those that are labelled and judged.
+    pool: np.ndarray
+    judged: np.ndarray
+    # The ids of support images that somebody has labelled.
+    labelled: np.ndarray = field(default_factory=lambda: np.array([], int))
+    # NULL is the default.
+    per_class: int | None = None
+    tuned: bool = False
+
+    @property
+    def lambdas(self) -> bool:
+        return self.kind in UNLABELLED
+
+
+def of(data: Set, quick: bool) -> list[Scenario]:
+    """The same for the same set: the random ones are drawn from fixed seeds."""
+    random = np.random.default_rng(7)
+    ids, count = data.ids(), len(data.categories)
+    everything = list(range(count))
+    truth = np.array([data.truth[i] for i in ids])
+    distractors = data.ids(DISTRACTOR)
+    found = [Scenario("balanced", everything, ids, ids, tuned=True)]
+    shuffled = random.permutation(ids)
+    half = len(ids) // 2
+    found.append(Scenario("other images", everything, shuffled[:half], np.sort(shuffled[half:]), tuned=True))
+    for odd in (0, 1):
+        found.append(Scenario("half", everything, ids[truth % 2 == odd], ids, tuned=True))
+    for _ in range(1 if quick else 3):
+        wanted = np.exp(random.uniform(np.log(2), np.log(40), count)).round().astype(int)
+        thinned = [random.permutation(ids[truth == c])[: wanted[c]] for c in everything]
+        some = np.sort(np.concatenate(thinned))
+        found.append(Scenario("unbalanced", everything, some, some, tuned=True))
+    if len(distractors):
+        found.append(Scenario("with distractors", everything, np.concatenate([ids, distractors]), ids, tuned=True))
+        found.append(Scenario("only distractors", everything, distractors, ids, tuned=True))
+    for per_class in (1, 4) if quick else PER_CLASS:
+        found.append(Scenario(f"K = {per_class}", everything, ids, ids, per_class=per_class, tuned=not quick))
+    for _ in range(2 if quick else SUBSETS):
+        size = random.integers(2, min(10, count) + 1)
+        chosen = np.sort(random.permutation(count)[:size])
+        some = ids[np.isin(truth, chosen)]
+        found.append(Scenario("subset", chosen.tolist(), some, some))
+    found += _few_shot(data, random, (2,) if quick else SHOTS, 1 if quick else 2)
+    return found
+
+
+def _few_shot(data: Set, random: np.random.Generator, shots: tuple[int, ...], draws: int) -> list[Scenario]:
+    """Support images are labelled ones: others than those that are judged."""
+    others = data.ids(OTHER)
+    source = others if len(others) else data.ids(LABELLED)
+    truth = np.array([data.truth[i] for i in source])
+    found = []
+    for count in shots:
+        for _ in range(draws):
+            chosen = []
+            for c in range(len(data.categories)):
+                own = random.permutation(source[truth == c])
+                # Half of a category's images at most, so that some are judged.
+                chosen.append(own[: min(count, max(1, len(own) // 2))])
+            labelled = np.sort(np.concatenate(chosen))
+            judged = np.setdiff1d(data.ids(), labelled)
+            found.append(Scenario(f"{count} labelled", list(range(len(data.categories))), np.array([], int), judged,
+                                  labelled))  # fmt: skip
+    return found

@@ -1,0 +1,125 @@
+"""The discriminant in float64, written from its formula: the oracle of SQL's `gda`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    rows = np.asarray(rows, np.float64)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def softmax(rows: np.ndarray) -> np.ndarray:
+    e = np.exp(rows - rows.max(axis=1, keepdims=True))
+    return e / e.sum(axis=1, keepdims=True)
+
+
+def scale_of(cosines: np.ndarray, target: float) -> float:
+    """The factor at which the mean of the largest share of the softmax is `target`."""
+    low, high = np.log(1e-2), np.log(1e5)
+    for _ in range(60):
+        middle = (low + high) / 2
+        if softmax(np.exp(middle) * cosines).max(axis=1).mean() < target:
+            low = middle
+        else:
+            high = middle
+    return float(np.exp(high))
+
+
+def means_of(rows: np.ndarray, categories: np.ndarray, weights: np.ndarray, count: int, empty: np.ndarray) -> np.ndarray:
+    """The weighted mean of every category; `empty` for one without rows of any weight."""
+    means = np.tile(empty, (count, 1))
+    for c in range(count):
+        mine = categories == c
+        if weights[mine].sum() >= 1e-9:
+            means[c] = weights[mine] @ rows[mine] / weights[mine].sum()
+    return means
+
+
+def scatter_of(rows: np.ndarray, categories: np.ndarray, weights: np.ndarray, means: np.ndarray) -> np.ndarray:
+    apart = rows - means[categories]
+    return (weights[:, None] * apart).T @ apart
+
+
+def discriminant(means: np.ndarray, scatter: np.ndarray, variance: float, ridge: float) -> tuple[np.ndarray, np.ndarray]:
+    """w (C x d) and b (C) of Gaussians with these means and one covariance."""
+    covariance = scatter / variance if variance > 1e-12 else np.zeros_like(scatter)
+    w = np.linalg.solve(covariance + ridge * np.eye(len(scatter)), means.T).T
+    return w, -0.5 * (means * w).sum(axis=1)
+
+
+def agreement(
+    rows: np.ndarray, categories: np.ndarray, labelled: np.ndarray, weights: np.ndarray, count: int, ridge: float
+) -> np.ndarray:
+    """Whether the discriminant without each row gives it its own category: a fit for every row."""
+    empty = weights @ rows / weights.sum()
+    means = means_of(rows, categories, weights, count, empty)
+    variance = np.trace(scatter_of(rows, categories, weights, means)) / rows.shape[1]
+    agrees = np.ones(len(rows))
+    for i in np.flatnonzero(~labelled) if variance > 1e-12 and len(set(categories.tolist())) > 1 else []:
+        others = np.arange(len(rows)) != i
+        own = categories == categories[i]
+        if weights[others & own].sum() < 1e-9 * weights[own].sum():
+            continue
+        rest = (rows[others], categories[others], weights[others])
+        without = means_of(*rest, count, empty)
+        w, b = discriminant(without, scatter_of(*rest, without), variance, ridge)
+        agrees[i] = (rows[i] @ w.T + b).argmax() == categories[i]
+    return agrees
+
+
+@dataclass(frozen=True)
+class Gda:
+    names: np.ndarray
+    weights: np.ndarray
+    bias: np.ndarray
+    spreads: tuple[float, float]
+    reliability: np.ndarray
+    gate: float
+    factor: float
+    lambda_: float
+
+    @staticmethod
+    def fit(
+        names: np.ndarray,
+        support: np.ndarray,
+        categories: np.ndarray,
+        labelled: np.ndarray,
+        logit_scale: float,
+        lambda_: float = 2.0,
+        ridge: float = 3.0,
+    ) -> Gda:
+        """Of unit prototypes (C x d) and unit support rows (M x d) of these categories (M)."""
+        count, dimensions = names.shape
+        cosines = support @ names.T
+        judges = cosines if labelled.all() else cosines[~labelled]
+        scale = min(scale_of(judges, 0.7), 0.8 * logit_scale)
+        own = softmax(scale * cosines)[np.arange(len(support)), categories]
+        confidence = np.where(labelled, 1.0, own)
+        agrees = agreement(support, categories, labelled, confidence, count, ridge)
+        row_weights = confidence * agrees
+        means = means_of(support, categories, row_weights, count, row_weights @ support / row_weights.sum())
+        scatter = scatter_of(support, categories, row_weights, means)
+        weights, bias = discriminant(means, scatter, np.trace(scatter) / dimensions, ridge)
+        trust = np.bincount(categories, np.sqrt(confidence) * agrees, minlength=count)
+        reliability = trust / (np.bincount(categories, minlength=count) + 4)
+        spreads = (cosines.std(axis=1).mean(), (support @ weights.T + bias).std(axis=1).mean())
+        gate = scale_of(judges, 0.9)
+        lambda_ = lambda_ * min(4, (2 / (logit_scale * spreads[0])) ** 2)
+        factor = 2 * logit_scale / (1 + lambda_ * (softmax(gate * cosines) @ reliability).mean())
+        return Gda(names, weights, bias, spreads, reliability, gate, factor, lambda_)
+
+    def terms(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The names' and the support's part of every score, N x C each, of unit queries."""
+        cosines = queries @ self.names.T
+        z = cosines - cosines.mean(axis=1, keepdims=True)
+        g = queries @ self.weights.T + self.bias
+        g = (g - g.mean(axis=1, keepdims=True)) * self.spreads[0] / self.spreads[1]
+        say = self.lambda_ * (softmax(self.gate * cosines) @ self.reliability)[:, None]
+        return self.factor * (1 + say * (1 - self.reliability)) * z, self.factor * say * self.reliability * g
+
+    def scores(self, queries: np.ndarray) -> np.ndarray:
+        return sum(self.terms(queries))

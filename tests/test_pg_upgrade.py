@@ -46,8 +46,11 @@ def test_pg_upgrade(settings):
             sql.run("SELECT susx.alter_classifier('\"The Toy\"', alpha => 0.3, gamma => 0.7)")
             sql.run("SELECT susx.create_classifier('pets', '{cat,dog}', model => 'tiny_split')")
             sql.connection.execute("SELECT susx.add_support('pets', 'cat', ARRAY[%s])", (encode(picture(1)),))
-            sql.run("CREATE TABLE photos (id int PRIMARY KEY, image bytea, embedding vector); "
-                    "INSERT INTO photos VALUES (1, 'no image', NULL); CALL susx.embed_table('photos')")
+            sql.run(
+                "CREATE TABLE photos (id int PRIMARY KEY, image bytea, embedding vector); "
+                "INSERT INTO photos VALUES (1, 'no image', NULL)"
+            )
+            sql.run("CALL susx.embed_table('photos')")
             expected = sql.rows(SCORES), sql.rows(SETTINGS), sql.rows(PETS, image), sql.rows("TABLE susx.errors")
             assert len(expected[0]) == 300 and len(expected[1]) == 2 and len(expected[3]) == 1
         old.stop()

@@ -31,12 +31,20 @@ def status(pid: int, what: str) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{what}:"))
 
 
+def is_steady(pid: int) -> bool:
+    before = status(pid, "VmRSS")
+    time.sleep(1)
+    return abs(status(pid, "VmRSS") - before) < 1000
+
+
 @pytest.fixture
 def server(sql, cluster):
     """The process, when it has nothing loaded but ONNX Runtime."""
     sql.one("SELECT susx.embed_text('x', 'tiny_split')")
     (pid,) = servers(cluster.data_dir)
     assert eventually(lambda: sql.rows(LOADED) == [], 10 * TIMEOUT)
+    # A model is no longer listed a moment before its memory is free.
+    assert eventually(lambda: is_steady(pid))
     return pid
 
 

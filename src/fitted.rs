@@ -25,7 +25,7 @@ use crate::pg::guc;
 use crate::pg::regclass::RegClass;
 use crate::pg::relcache;
 use crate::pg::snapshot::SnapshotId;
-use crate::pg::spi::View;
+use crate::pg::spi::Access;
 use crate::pg::vector::Vector;
 
 /// A classifier as a statement sees it.
@@ -172,19 +172,19 @@ fn fit(classifier: RegClass) -> Result<Fitted> {
 
 /// The prompts and the support images of a classifier's table.
 pub fn support_set(classifier: RegClass) -> Result<SupportSet> {
-    support_set_in(classifier, View::Statement)
+    support_set_in(classifier, Access::Statement)
 }
 
 /// The same, with what this call has changed of it.
 pub fn changed_support_set(classifier: RegClass) -> Result<SupportSet> {
-    support_set_in(classifier, View::OwnChanges)
+    support_set_in(classifier, Access::Current)
 }
 
-fn support_set_in(classifier: RegClass, view: View) -> Result<SupportSet> {
+fn support_set_in(classifier: RegClass, access: Access) -> Result<SupportSet> {
     let name = classifier.name()?;
     let bad = |source: SupportError| Error::Classifier { classifier: name.clone(), source };
     let mut builder: Option<SupportSetBuilder> = None;
-    catalog::read_rows(classifier, view, |id, category, role, embedding| {
+    catalog::read_rows(classifier, access, |id, category, role, embedding| {
         let embedding = embedding.0;
         let builder = builder.get_or_insert_with(|| SupportSetBuilder::new(embedding.len()));
         match role {

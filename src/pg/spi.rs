@@ -152,31 +152,18 @@ impl Drop for Connection {
     }
 }
 
-/// What a query sees.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum View {
-    /// What the running statement sees.
-    Statement,
-    /// Also what this very call has changed.
-    OwnChanges,
-}
-
 /// Runs a query and shows its rows to `each`, until that returns false.
 pub fn read(sql: &str, args: &[DatumWithOid], each: impl FnMut(&Row) -> Result<bool>) -> Result<()> {
-    read_in(View::Statement, sql, args, each)
+    read_in(Access::Statement, sql, args, each)
 }
 
-/// As [`read`], of what a view shows.
+/// As [`read`], of what is to be seen.
 pub fn read_in(
-    view: View,
+    access: Access,
     sql: &str,
     args: &[DatumWithOid],
     each: impl FnMut(&Row) -> Result<bool>,
 ) -> Result<()> {
-    let access = match view {
-        View::Statement => Access::Statement,
-        View::OwnChanges => Access::Current,
-    };
     read_with(access, sql, args, |_| Ok(FETCH), each)
 }
 
@@ -226,7 +213,7 @@ fn read_with(
 
 /// What a query sees, and what it may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Access {
+pub enum Access {
     /// What the running statement sees. PostgreSQL refuses what is not a SELECT or the like, and what would
     /// write.
     Statement,

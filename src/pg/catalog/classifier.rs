@@ -12,7 +12,7 @@ use super::{arg, first, prevent_in_read_only, vector_schema, write};
 use crate::pg::client::OwnModel;
 use crate::pg::error::{Error, Result};
 use crate::pg::regclass::RegClass;
-use crate::pg::spi::{self, View};
+use crate::pg::spi::{self, Access};
 use crate::pg::vector::Vector;
 
 /// The row of `susx.classifier`.
@@ -114,7 +114,7 @@ fn known_classifiers() -> Result<String> {
 /// Shows every row of a classifier's table, in the order of its ids: id, category, what it is, embedding.
 pub fn read_rows(
     classifier: RegClass,
-    view: View,
+    access: Access,
     mut each: impl FnMut(i64, &str, Role, Vector) -> Result<()>,
 ) -> Result<()> {
     let sql = format!(
@@ -122,7 +122,7 @@ pub fn read_rows(
          embedding FROM {} ORDER BY id",
         classifier.quoted()?
     );
-    spi::read_in(view, &sql, &[], |row| {
+    spi::read_in(access, &sql, &[], |row| {
         let category: String = row.required(2)?;
         let role = match (row.required(3)?, row.required(4)?) {
             (true, _) => Role::Prompt,

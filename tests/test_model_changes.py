@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from helpers.pictures import encode, picture
+from helpers.processes import eventually
 from helpers.session import session_of
 from tools.paths import ROOT
 
@@ -82,3 +83,17 @@ def test_other_files_of_the_same_name(new_cluster, models):
             assert sql.column(
                 "SELECT susx.embed_text(prompt)::text = embedding::text FROM pets WHERE kind = 'prompt'"
             ) == [True, True]
+
+
+def test_other_files_after_the_model_was_unloaded(new_cluster, models):
+    """In one session, and without a restart: what susx.model_idle_timeout has unloaded is read anew."""
+    with new_cluster(**{"susx.model_dir": models, "susx.model": "mine", "susx.model_idle_timeout": "1s"}) as cluster:
+        with session_of(cluster) as sql:
+            sql.run("SELECT susx.create_classifier('pets', '{cat,dog}')")
+            assert sql.one(LABEL, IMAGE) in ("cat", "dog")
+            shutil.rmtree(models / "mine")
+            make(models / "mine", seed=1)
+            assert eventually(lambda: not sql.one("SELECT loaded FROM susx.models() WHERE name = 'mine'"), 30)
+            refusal = sql.fails(LABEL, IMAGE)
+            assert refusal.sqlstate == NOT_NOW
+            assert 'the files of model "mine" are not those that classifier "pets" was made with' in refusal.message

@@ -54,7 +54,7 @@ pub struct Connection {
     last_id: u64,
     /// Requests without a reply.
     outstanding: usize,
-    /// Digests of the models that were asked for. A process loads a model once.
+    /// Digests of the models that were asked for. A process that unloads none loads each once.
     digests: HashMap<String, [u8; 32]>,
 }
 
@@ -122,7 +122,7 @@ impl Connection {
         self.send(&Request::Describe { id, model: Some(model) })?;
         match self.receive()? {
             Reply::Model { model: found, .. } => {
-                if let Some(digest) = found.sha256 {
+                if let Some(digest) = found.sha256.filter(|_| guc::model_idle_timeout() == 0) {
                     self.digests.insert(model.to_owned(), digest);
                 }
                 Ok(found.sha256)

@@ -7,19 +7,20 @@ PYTHON ?= python3
 ONLY ?= predict,tune,kl,sql,embed,sessions,texts,memory,cancel,diffusion
 
 .NOTPARALLEL:
-.PHONY: help demo up down psql url install test bench study env model pictures clean
+.PHONY: help demo up down psql url install test bench fuzz study env model pictures clean
 
 help:
 	@echo "make demo      label pictures in an embedded PostgreSQL, from nothing but category names"
 	@echo "               (your own: make demo IMAGES=/folder CATEGORIES='dog,cat')"
-	@echo "make up        start the embedded PostgreSQL $(PG) with susx in it (PG=16 or PG=18)"
+	@echo "make up        start the embedded PostgreSQL $(PG) with susx in it (PG=15, 16 or 18)"
 	@echo "make psql      open psql on it"
 	@echo "make -s url    print its connection string"
 	@echo "make down      stop it"
 	@echo "make install   build susx and install it into your PostgreSQL (PG_CONFIG=/path/to/pg_config)"
-	@echo "make test      check formatting, lint, and run every test on PostgreSQL 16 and 18"
+	@echo "make test      check formatting, lint, and run every test on PostgreSQL 15, 16 and 18"
 	@echo "make bench     measure susx against reference implementations, and write docs/benchmarks.md"
 	@echo "               (some of it, printed only: make bench ONLY=predict,tune,kl,sql,embed,sessions,texts,memory,cancel,diffusion)"
+	@echo "make fuzz      feed it with damaged input for 10 minutes a target (MINUTES=1 ONLY=pixel_values,...)"
 	@echo "make study     measure how right every method is, and write docs/methods.md"
 	@echo "make model     build the default model in build/models/demo"
 	@echo "make pictures  fetch the demo's pictures to build/pictures"
@@ -41,6 +42,9 @@ test:
 
 bench:
 	@$(PYTHON) -m tools.bench --only "$(ONLY)"
+
+fuzz:
+	@$(PYTHON) -m tools.fuzz --minutes "$(or $(MINUTES),10)" --only "$(if $(filter file,$(origin ONLY)),,$(ONLY))"
 
 study:
 	@$(PYTHON) -m tools.study

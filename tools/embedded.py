@@ -15,7 +15,7 @@ DATABASE = "susx"
 
 def cluster(pg: str) -> Cluster:
     if pg not in PG_VERSIONS:
-        raise Failure(f"there is no embedded PostgreSQL {pg}, only {' and '.join(PG_VERSIONS)}")
+        raise Failure(f"there is no embedded PostgreSQL {pg}, only {', '.join(PG_VERSIONS)}")
     # Said anew at each start, for the checkout may have moved.
     settings = {
         "susx.model_dir": MODELS,

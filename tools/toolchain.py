@@ -13,8 +13,6 @@ from .paths import ONNXRUNTIME, PG_VERSIONS, PGRX_HOME, TOOLS, pg_bin
 from .pins import CARGO_PGRX
 from .steps import step, write
 
-PROGRAM = TOOLS / "bin" / "cargo-pgrx"
-
 
 def environment(pg_config: Path | None = None) -> dict[str, str]:
     """What to add to the environment of Cargo: for PostgreSQLs of build/pg, or for the one of `pg_config`."""
@@ -43,28 +41,34 @@ def _write_if_changed(path: Path, text: str) -> None:
 
 
 def cargo_pgrx() -> Path:
+    return cargo_program("cargo-pgrx", CARGO_PGRX)
+
+
+def cargo_program(crate: str, version: str) -> Path:
+    """A program of crates.io, of exactly this version, in build/tools."""
+
     def install() -> None:
-        say(f"building cargo-pgrx {CARGO_PGRX} (a few minutes, once)")
-        target = TOOLS / "target"
+        say(f"building {crate} {version} (a few minutes, once)")
+        target = TOOLS / "target" / crate
         # Unoptimised: it compiles in half the time, and runs for seconds.
         env = {**os.environ, "CARGO_TARGET_DIR": str(target), "CARGO_PROFILE_DEV_DEBUG": "0"}
-        crate = ["cargo-pgrx", "--version", f"={CARGO_PGRX}", "--locked"]
-        run(["cargo", "install", "--debug", "--root", TOOLS, *crate], env)
+        run(["cargo", "install", "--debug", "--root", TOOLS, crate, "--version", f"={version}", "--locked"], env)
         shutil.rmtree(target)
 
     _prerequisites()
-    step("cargo-pgrx", CARGO_PGRX, PROGRAM, install)
-    return PROGRAM
+    program = TOOLS / "bin" / crate
+    step(crate, version, program, install)
+    return program
 
 
 def print_environment() -> None:
     settings = environment()
-    cargo_pgrx()
+    program = cargo_pgrx()
     onnxruntime.ensure()
     settings["ORT_DYLIB_PATH"] = str(ONNXRUNTIME)
     for name, value in settings.items():
         print(f"export {name}={shlex.quote(value)}")
-    print(f'export PATH={shlex.quote(str(PROGRAM.parent))}:"$PATH"')
+    print(f'export PATH={shlex.quote(str(program.parent))}:"$PATH"')
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ use crate::protocol::{
 use crate::queue::ConnectionId;
 use crate::registry::Registry;
 use crate::request::{self, Sent};
+use crate::settings::Settings;
 use crate::stats;
 
 /// Why a connection ends before the backend closes it.
@@ -43,10 +44,21 @@ const PAUSE: Duration = Duration::from_secs(5);
 
 /// What all connections share.
 pub struct Shared {
-    pub registry: Registry,
-    pub budget: Budget,
+    pub(crate) registry: Registry,
+    budget: Budget,
     /// How often this process was started again.
-    pub restarts: u32,
+    restarts: u32,
+}
+
+impl Shared {
+    /// Without any model yet.
+    pub fn new(settings: Settings) -> Self {
+        Shared {
+            budget: Budget::new(settings.queue_bytes),
+            restarts: settings.restarts,
+            registry: Registry::new(settings),
+        }
+    }
 }
 
 /// Serves one backend until it goes.

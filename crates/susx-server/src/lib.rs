@@ -21,7 +21,7 @@ pub mod protocol;
 #[cfg(feature = "server")]
 mod budget;
 #[cfg(feature = "server")]
-mod connection;
+pub mod connection;
 #[cfg(feature = "server")]
 mod embedder;
 #[cfg(feature = "server")]

@@ -9,9 +9,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use crate::budget::Budget;
 use crate::connection::{self, Shared};
-use crate::registry::Registry;
 use crate::settings::Settings;
 
 /// Listens until the process is told to end.
@@ -25,12 +23,9 @@ pub fn run(settings: Settings) -> io::Result<()> {
     let listener = bind(&settings.socket)?;
     end_with_standard_input(settings.socket.clone())?;
     log::info!("version {} is ready", env!("CARGO_PKG_VERSION"));
-    let shared = Arc::new(Shared {
-        budget: Budget::new(settings.queue_bytes),
-        restarts: settings.restarts,
-        registry: Registry::new(settings.clone()),
-    });
-    unload_idle_models(settings.model_idle_timeout(), &shared)?;
+    let idle_timeout = settings.model_idle_timeout();
+    let shared = Arc::new(Shared::new(settings));
+    unload_idle_models(idle_timeout, &shared)?;
     for (id, stream) in (0..).zip(listener.incoming()) {
         let accepted = stream.and_then(|stream| {
             check_peer(&stream)?;

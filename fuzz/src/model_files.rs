@@ -1,0 +1,64 @@
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+
+use susx_core::clip::ModelConfig;
+use susx_core::sus::diffusion::GeneratorConfig;
+
+use crate::pieces;
+
+/// The files of a model directory that are read before ONNX Runtime is: of a CLIP and of a generator.
+const FILES: [&str; 9] = [
+    "clip/preprocessor_config.json",
+    "clip/config.json",
+    "clip/susx.json",
+    "clip/tokenizer_config.json",
+    "clip/model.onnx",
+    "sd/model_index.json",
+    "sd/scheduler/scheduler_config.json",
+    "sd/unet/config.json",
+    "sd/unet/model.onnx",
+];
+
+/// A model directory of this process.
+static DIRECTORY: LazyLock<PathBuf> = LazyLock::new(|| {
+    let memory = Path::new("/dev/shm");
+    let parent = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+    let directory = parent.join(format!("susx-fuzz-models-{}", std::process::id()));
+    for file in ["clip/tokenizer.json", "sd/tokenizer/tokenizer.json"] {
+        write(&directory, file, b"{}");
+    }
+    for file in ["sd/text_encoder/model.onnx", "sd/vae_decoder/model.onnx"] {
+        write(&directory, file, b"");
+    }
+    directory
+});
+
+/// The [`pieces`] as the files of models: an error, or a configuration whose files are in the model's directory.
+pub fn model_files(data: &[u8]) {
+    let mut pieces = pieces(data);
+    for file in FILES {
+        match pieces.next() {
+            Some(content) if !content.is_empty() => write(&DIRECTORY, file, content),
+            _ => {
+                let _ = fs::remove_file(DIRECTORY.join(file));
+            }
+        }
+    }
+    if let Ok(config) = ModelConfig::read(&DIRECTORY, "clip") {
+        let (bytes, sha256) = (config.bytes(), config.sha256());
+        // Both follow the graph to its weights, or neither can.
+        assert_eq!(bytes.is_ok(), sha256.is_ok(), "{bytes:?} {sha256:?}");
+    }
+    if let Ok(config) = GeneratorConfig::read(&DIRECTORY, "sd") {
+        let (width, height) = config.image_size();
+        assert!(width > 0 && height > 0);
+        let _ = (config.bytes(), config.sha256());
+    }
+}
+
+fn write(directory: &Path, file: &str, content: &[u8]) {
+    let path = directory.join(file);
+    fs::create_dir_all(path.parent().expect("below the directory")).expect("a folder");
+    fs::write(path, content).expect("a file");
+}

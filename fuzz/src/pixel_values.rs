@@ -1,0 +1,30 @@
+use std::sync::LazyLock;
+
+use susx_core::clip::{
+    ClipError, ImageLimits, PreprocessScratch, Preprocessor, PreprocessorConfig, decode_rgb,
+};
+
+/// Small, so that a run is short; the limits must hold whatever they are.
+const LIMITS: ImageLimits = ImageLimits { max_bytes: 1 << 20, max_pixels: 1 << 18 };
+
+static CLIP: LazyLock<Preprocessor> = LazyLock::new(|| {
+    let config = PreprocessorConfig::from_json("{}").expect("the defaults of CLIP");
+    Preprocessor::new(&config).expect("the defaults of CLIP")
+});
+
+/// An image file to `pixel_values`: an error, or a picture within the limits and levels that a picture can have.
+pub fn pixel_values(data: &[u8]) {
+    let image = match decode_rgb(data, &LIMITS) {
+        Ok(image) => image,
+        Err(ClipError::Image { .. } | ClipError::ImageTooLarge { .. }) => return,
+        Err(other) => panic!("not an error about an image: {other}"),
+    };
+    assert!(u64::from(image.width()) * u64::from(image.height()) <= LIMITS.max_pixels);
+    let mut values = vec![f32::NAN; CLIP.len()];
+    match CLIP.pixel_values_into(&image, &mut PreprocessScratch::default(), &mut values) {
+        // (0 - mean) / std and (1 - mean) / std of CLIP's three channels are within this.
+        Ok(()) => assert!(values.iter().all(|value| (-1.8..=2.2).contains(value))),
+        Err(ClipError::Image { .. } | ClipError::ImageTooLarge { .. }) => {}
+        Err(other) => panic!("not an error about an image: {other}"),
+    }
+}

@@ -1,0 +1,36 @@
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+
+use susx_core::clip::{ClipTokenizer, Padding};
+
+const CONTEXT_LENGTH: usize = 16;
+
+/// CLIP's byte-level BPE, of the tests' models, and the WordPiece of the default model.
+static TOKENIZERS: LazyLock<Vec<ClipTokenizer>> = LazyLock::new(|| {
+    let build = Path::new(env!("CARGO_MANIFEST_DIR")).join("../build");
+    let files = ["test-models/split", "models/demo"].map(|model| build.join(model).join("tokenizer.json"));
+    let exists = |path: &PathBuf| {
+        let exists = path.is_file();
+        if !exists {
+            eprintln!("skipped: there is no {} (`make demo` makes it)", path.display());
+        }
+        exists
+    };
+    let read = |path: PathBuf| ClipTokenizer::from_file(&path, CONTEXT_LENGTH, None, Padding::Longest);
+    files.into_iter().filter(exists).map(|path| read(path).expect("a tokenizer of ours")).collect()
+});
+
+/// A text to token ids: no more than fit, and the same beside other texts as alone.
+pub fn tokenizer(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    for tokenizer in TOKENIZERS.iter() {
+        let Ok(alone) = tokenizer.encode(&[&text]) else { continue };
+        let length = alone.input_ids.ncols();
+        assert!((1..=CONTEXT_LENGTH).contains(&length));
+        assert!(alone.attention_mask.iter().all(|&mask| mask == 1));
+        let beside = tokenizer.encode(&["a", &text]).expect("each of them has tokens");
+        let columns = ndarray::s![1, ..length];
+        assert_eq!(beside.input_ids.slice(columns), alone.input_ids.row(0));
+        assert_eq!(beside.lengths()[1], length);
+    }
+}

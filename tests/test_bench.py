@@ -14,6 +14,8 @@ from conftest import PG
 from tools import bench
 from tools.paths import ROOT
 
+pytestmark = pytest.mark.same_everywhere
+
 
 @pytest.fixture(scope="module")
 def programs() -> list[object]:

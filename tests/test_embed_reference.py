@@ -10,6 +10,8 @@ from helpers.pictures import encode, picture
 from helpers.session import array, cosine
 from helpers.shared import needs, SHARED
 
+pytestmark = pytest.mark.same_everywhere
+
 # Landscape, portrait, a square of the model's size, smaller than the model's, a strip, odd numbers everywhere.
 SIZES = [(320, 200), (200, 320), (224, 224), (30, 21), (400, 31), (123, 457)]
 

@@ -9,6 +9,8 @@ import pytest
 from helpers.pictures import encode, picture
 from helpers.session import array, cosine, in_background
 
+pytestmark = pytest.mark.same_everywhere
+
 BATCH = 32
 # Those in flight, and the one that the single image is part of.
 BATCHES = 2 + 1

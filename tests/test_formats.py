@@ -12,6 +12,8 @@ from helpers.pictures import encode, on_white, picture, png_of_16_bits
 from helpers.session import array, cosine
 from helpers.shared import needs, SHARED
 
+pytestmark = pytest.mark.same_everywhere
+
 ORIENTATION = 0x0112
 
 

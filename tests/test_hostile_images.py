@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 import time
@@ -9,11 +10,14 @@ import zlib
 
 import numpy as np
 import pytest
+from PIL import Image, ImageOps
 
-from helpers.pictures import encode, picture
+from helpers.pictures import encode, on_white, picture
 from helpers.processes import servers
-from helpers.session import array
+from helpers.session import array, cosine
 from helpers.shared import SHARED, needs
+
+pytestmark = pytest.mark.same_everywhere
 
 EMBED = "SELECT ord, embedding::text, error FROM susx.embed_images(%s, 'tiny_split') ORDER BY ord"
 
@@ -54,6 +58,58 @@ def test_collected_files(sql, same_server, folder):
         }
     if folder == "exif":
         assert all(embedded.values())
+
+
+# Damaged, or of a format that susx does not take: Pillow makes what it can of them, susx says what is wrong.
+REFUSED = {
+    "xcsn0g01.png",
+    "5482a54657765056f1a94116a8dbffe7.jpg",
+    "7997b6b229f25315d33f5c7085e37500.jpg",
+    "8e5e74dbf9b68a322fbb9512db837329.jpg",
+    "b55977028a3a574336966b6536640fc9.jpg",
+    "f6b4389c3cf0f5997b2e5a4b905aea8d.jpg",
+    "subtract-with-overflow.jpg",
+    "Bad_smile-incorrect-image-length.ico",
+    "tests_bad_ico_Bad_smile-incorrect-image-length.ico",
+    "clusterfuzz-testcase-minimized-fuzzer_script_tiff-5026894169374720.tif",
+}
+# Its coefficients leave the range of every decoder's numbers, and each goes on with something else.
+OVERFLOWS = {"dc-predictor-overflow.jpg"}
+
+
+@needs("bad-images")
+@pytest.mark.filterwarnings("ignore")
+def test_what_pillow_can_read(sql, same_server):
+    """The embedding is that of Pillow's pixels, or there is an error."""
+    refused, unlike, compared = set(), set(), 0
+    for path in sorted((SHARED / "bad-images").glob("*/*")):
+        file = path.read_bytes()
+        try:
+            pixels = pillow(file)
+        except Exception:  # Whatever Pillow raises: it cannot read the file.
+            continue
+        answers = sql.rows("SELECT embedding::text FROM susx.embed_images(%s) ORDER BY ord", [file, encode(pixels)])
+        (found,), (expected,) = answers
+        if found is None:
+            refused.add(path.name)
+        else:
+            compared += 1
+            if cosine(array(found), array(expected)) < 0.999:
+                unlike.add(path.name)
+    assert (refused, unlike) == (REFUSED, OVERFLOWS)
+    assert compared > 180
+
+
+def pillow(file: bytes) -> Image.Image:
+    """What a viewer with Pillow's decoders shows."""
+    image = Image.open(io.BytesIO(file))
+    image.load()
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):
+        # Grey of 16 bits, of which Pillow's own conversion takes all above 255 for white.
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    transparent = "A" in image.getbands() or "transparency" in image.info
+    return on_white(image) if transparent else image.convert("RGB")
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF"])

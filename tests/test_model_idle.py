@@ -11,6 +11,8 @@ from conftest import GENERATOR
 from helpers.pictures import encode, picture
 from helpers.processes import eventually, servers
 
+pytestmark = pytest.mark.same_everywhere
+
 TIMEOUT = 2
 # Less than what the test below takes.
 HANG_TIMEOUT = 3

@@ -14,6 +14,8 @@ from helpers.processes import eventually
 from helpers.session import session_of
 from helpers.settings import reloaded
 
+pytestmark = pytest.mark.same_everywhere
+
 UNKNOWN = "42704"
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+pytestmark = pytest.mark.same_everywhere
+
 # label() with the settings that the classifier was created with.
 ACCURACY = "SELECT 100 * avg((susx.label('kinds', embedding) = truth)::int)::float FROM {}"
 

@@ -9,6 +9,8 @@ from helpers.poison import poisonous
 from helpers.processes import servers
 from helpers.session import array, cosine, in_background
 
+pytestmark = pytest.mark.same_everywhere
+
 
 @pytest.fixture(scope="module")
 def cluster(own_cluster):

@@ -312,7 +312,7 @@ def test_tune(sql, connect, large, kind):
 
 def test_a_long_search_over_many_categories(sql, connect):
     """A row of it takes long by itself: it is left within the row."""
-    names = 6000
+    names = 3000
     sql.run(
         "SELECT susx.create_classifier('wide', (SELECT array_agg('c' || i) FROM generate_series(1, %s) i), "
         "text_embeddings => (SELECT array_agg(ARRAY[sin(i), cos(i), sin(i * 7)]::real[]::vector) FROM generate_series(1, %s) i))",

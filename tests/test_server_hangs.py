@@ -16,6 +16,8 @@ from helpers.processes import eventually, is_alive, limit, one_of_each, servers,
 from helpers.session import in_background
 from helpers.settings import reloaded
 
+pytestmark = pytest.mark.same_everywhere
+
 IMAGE = encode(picture(1, (64, 64)))
 EMBED = "SELECT count(embedding) FROM susx.embed_images(array_fill(%s::bytea, ARRAY[%s::int]), %s)"
 LOOK = "SELECT pid, status, images IS NULL, uptime IS NULL FROM susx.stat_server"

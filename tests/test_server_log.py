@@ -16,6 +16,8 @@ from helpers.session import session_of
 from helpers.settings import reloaded
 from tools.paths import pg_bin
 
+pytestmark = pytest.mark.same_everywhere
+
 IMAGE = encode(picture(1, (64, 64)))
 EMBED = "SELECT vector_dims(susx.embed_image(%s))"
 PROGRAM = pg_bin(PG, "susx-server")

@@ -266,7 +266,7 @@ def test_a_provider_that_is_not_there(sql, cluster):
         with reloaded(cluster, execution_provider=provider):
             assert eventually(lambda: _try(sql) == [("CPUExecutionProvider", None)], 30)
     # The probe runs have left no profile behind.
-    assert {path.name for path in (cluster.data_dir / "susx").iterdir()} == {"lock", "socket"}
+    assert {path.name for path in (cluster.data_dir / "susx").iterdir()} <= {"lock", "socket"}
 
 
 def _try(session):

@@ -13,6 +13,8 @@ from study import sets
 from study.report import expected_calibration_error
 from tools.paths import ROOT
 
+pytestmark = pytest.mark.same_everywhere
+
 
 def run(*arguments: object) -> subprocess.CompletedProcess:
     words = [sys.executable, "-m", "study.run", "--pg", PG, "--quick", *map(str, arguments)]

@@ -8,6 +8,8 @@ import pytest
 from helpers.caltech import Caltech
 from helpers.session import vector
 
+pytestmark = pytest.mark.same_everywhere
+
 METHODS = ("zero-shot", "tip-adapter", "tip-x")
 
 # (alpha, beta, gamma) and the accuracies, in per cent, of the shared folder's README.

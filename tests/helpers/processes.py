@@ -32,10 +32,15 @@ def sockets(data_dir: Path) -> list[str]:
 
 def limit(pid: int, what: int, value: int) -> None:
     """Sets a limit of a running process (resource.RLIMIT_...), as its own account."""
+    as_owner_of(pid, lambda: resource.prlimit(pid, what, (value, value)))
+
+
+def as_owner_of(pid: int, act: Callable[[], object]) -> None:
+    """Does something as the account that a process runs as."""
     with open(f"/proc/{pid}/status") as file:
         parts = (line.partition(":") for line in file)
         owner = {name: int(ids.split()[0]) for name, _, ids in parts if name in ("Uid", "Gid")}
-    # In a child, which can become that account: that root may do it is not a matter of course in a container.
+    # In a child, which can become that account: that root may do it all is not a matter of course in a container.
     child = os.fork()
     if child == 0:
         try:
@@ -43,11 +48,11 @@ def limit(pid: int, what: int, value: int) -> None:
                 os.setgroups([])
                 os.setresgid(*[owner["Gid"]] * 3)
                 os.setresuid(*[owner["Uid"]] * 3)
-            resource.prlimit(pid, what, (value, value))
+            act()
             os._exit(0)
         finally:
             os._exit(1)
-    assert os.waitpid(child, 0)[1] == 0, "the limit cannot be set"
+    assert os.waitpid(child, 0)[1] == 0, "it cannot be done as the owner of the process"
 
 
 def is_alive(pid: int) -> bool:

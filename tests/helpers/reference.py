@@ -25,7 +25,12 @@ class ReferenceModel:
         self.tokenizer.enable_truncation(self.context_length)
         self.pad_id = self.tokenizer.token_to_id(read("tokenizer_config.json")["pad_token"])
         graphs = sorted((folder / "onnx").glob("*.onnx"))
-        self.sessions = [onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"]) for path in graphs]
+        options = onnxruntime.SessionOptions()
+        # Its threads would go on looking for work on the processors that the tested process needs.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self.sessions = [
+            onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"]) for path in graphs
+        ]
 
     def pixel_values(self, image: Image.Image) -> np.ndarray:
         """CLIP's preprocessing of an RGB picture with Pillow: the tensor of one image, CHW."""

@@ -1,10 +1,10 @@
 //! Any pixels to 8-bit RGB on white.
 
-use image::{DynamicImage, RgbImage};
+use image::{DynamicImage, ImageBuffer, Pixel, RgbImage};
 
-/// Scales to 8 bits, repeats grey as RGB, and lays what is transparent on white.
+/// Takes the upper 8 bits of 16, repeats grey as RGB, and lays what is transparent on white.
 pub(super) fn on_white(image: DynamicImage) -> RgbImage {
-    match image {
+    match with_8_bits(image) {
         DynamicImage::ImageRgb8(image) => image,
         image if image.color().has_alpha() => {
             let image = image.into_rgba8();
@@ -18,6 +18,33 @@ pub(super) fn on_white(image: DynamicImage) -> RgbImage {
         }
         image => image.into_rgb8(),
     }
+}
+
+/// Pillow, which CLIP's own preprocessing reads with, cuts 16-bit colours off and does not round them.
+fn with_8_bits(image: DynamicImage) -> DynamicImage {
+    match image {
+        DynamicImage::ImageLuma16(image) => DynamicImage::ImageLuma8(upper_half(&image)),
+        DynamicImage::ImageLumaA16(image) => DynamicImage::ImageLumaA8(upper_half(&image)),
+        DynamicImage::ImageRgb16(image) => DynamicImage::ImageRgb8(upper_half(&image)),
+        DynamicImage::ImageRgba16(image) => DynamicImage::ImageRgba8(upper_half(&image)),
+        image => image,
+    }
+}
+
+/// Two kinds of pixel that differ in the size of their samples.
+fn upper_half<From, To>(image: &ImageBuffer<From, Vec<u16>>) -> ImageBuffer<To, Vec<u8>>
+where
+    From: Pixel<Subpixel = u16>,
+    To: Pixel<Subpixel = u8>,
+{
+    ImageBuffer::from_fn(image.width(), image.height(), |x, y| {
+        let samples = image.get_pixel(x, y).channels();
+        let mut upper = [0; 4];
+        for (upper, sample) in upper.iter_mut().zip(samples) {
+            *upper = (sample >> 8) as u8;
+        }
+        *To::from_slice(&upper[..samples.len()])
+    })
 }
 
 /// `level` of opacity `alpha` on white: `(level * alpha + 255 * (255 - alpha)) / 255`, rounded.

@@ -143,7 +143,7 @@ fn levels(result: DecodingResult, bits: u8, width: u32, is_palette: bool) -> Res
             (unpack(&samples, bits, width, is_palette), 1)
         }
         DecodingResult::U16(samples) if bits == 16 && !is_palette => {
-            (samples.into_iter().map(|value| ((u32::from(value) + 128) / 257) as u8).collect(), 2)
+            (samples.into_iter().map(|value| (value >> 8) as u8).collect(), 2)
         }
         DecodingResult::U32(samples) if bits == 32 => {
             (samples.into_iter().map(|value| (value >> 24) as u8).collect(), 4)

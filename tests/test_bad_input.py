@@ -141,6 +141,16 @@ def test_numbers_that_the_formula_cannot_use(sql, name, value):
     assert sql.rows("SELECT * FROM susx.classifier WHERE classifier = 'compass'::regclass") == before
 
 
+@pytest.mark.parametrize("name", ["alpha", "temperature", "ridge"])
+def test_numbers_that_leave_the_range_of_floats(sql, name):
+    """Sums of such terms are infinite, and their differences no numbers."""
+    value = "1e30" if name == "alpha" else "1e-40"
+    check(sql.fails(f"SELECT susx.alter_classifier('compass', {name} => '{value}'::real)"), OUT_OF_RANGE, "from 0")
+    # By hand they get in, and nobody is told a probability that is none.
+    sql.run(f"UPDATE susx.classifier SET {name} = '{value}'")
+    check(sql.fails("SELECT * FROM susx.classify('compass', '[1,0]'::vector)"), OUT_OF_RANGE, name)
+
+
 @pytest.mark.parametrize(
     "categories, word",
     [

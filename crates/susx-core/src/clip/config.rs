@@ -11,6 +11,7 @@ use super::error::{ClipError, Result};
 use super::model_dir::{self, GENERATOR_INDEX, ModelFiles};
 use super::preprocess::Preprocessor;
 use super::preprocessor_config::PreprocessorConfig;
+use crate::tip_x::{ParamError, scale, weight};
 
 /// Which encoders a model has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -271,25 +272,28 @@ fn defaults(
 ) -> Result<ClassifierDefaults> {
     let logit_scale = match config["logit_scale_init_value"].as_f64() {
         Some(value) if (value - UNTRAINED_LOGIT_SCALE).abs() < 1e-3 => Some(100.0),
-        Some(value) => Some(value.exp() as f32).filter(|scale| scale.is_finite() && *scale > 0.0),
+        Some(value) => scale("logit_scale", value.exp() as f32).ok(),
         None => match model_type {
             Some("clip") => Some(100.0),
             Some("siglip" | "siglip2" | "siglip_model") => Some(115.0),
             _ => None,
         },
     };
-    let positive =
-        [("logit_scale", susx.logit_scale), ("temperature", susx.temperature), ("ridge", susx.ridge)];
-    let not_negative =
-        [("alpha", susx.alpha), ("beta", susx.beta), ("gamma", susx.gamma), ("lambda", susx.lambda)];
-    for (name, value) in positive.into_iter().chain(not_negative) {
-        if let Some(value) = value
-            && (!value.is_finite()
-                || value < 0.0
-                || (value == 0.0 && positive.iter().any(|(positive, _)| *positive == name)))
-        {
-            return Err(ClipError::file(susx_path, format!("\"{name}\" is {value}: out of range")));
-        }
+    type Check = fn(&'static str, f32) -> std::result::Result<f32, ParamError>;
+    let settings: [(_, _, Check); 7] = [
+        ("logit_scale", susx.logit_scale, scale),
+        ("temperature", susx.temperature, scale),
+        ("ridge", susx.ridge, scale),
+        ("alpha", susx.alpha, weight),
+        ("beta", susx.beta, weight),
+        ("gamma", susx.gamma, weight),
+        ("lambda", susx.lambda, weight),
+    ];
+    for (name, value, check) in settings {
+        value
+            .map(|value| check(name, value))
+            .transpose()
+            .map_err(|error| ClipError::file(susx_path, error))?;
     }
     Ok(ClassifierDefaults {
         logit_scale: susx.logit_scale.or(logit_scale),

@@ -2,28 +2,23 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::tip_x::ParamError;
+use crate::tip_x::{ParamError, scale, weight};
 
 /// The numbers of the formula.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Params {
-    /// Weight of the discriminant beside the names, at least 0; it counts for more, or less, where the names are
+    /// Weight of the discriminant beside the names; it counts for more, or less, where the names are
     /// less, or more, sure than usual.
     pub lambda: f32,
-    /// What is added to the covariance's diagonal, as a multiple of its mean; above 0.
+    /// What is added to the covariance's diagonal, as a multiple of its mean.
     pub ridge: f32,
 }
 
 impl Params {
     /// Returns the parameters if the formula is defined for them.
     pub fn check(self) -> Result<Self, ParamError> {
-        let Params { lambda, ridge } = self;
-        if !lambda.is_finite() || lambda < 0.0 {
-            return Err(ParamError::Negative { name: "lambda", value: lambda });
-        }
-        if !ridge.is_finite() || ridge <= 0.0 {
-            return Err(ParamError::NotPositive { name: "ridge", value: ridge });
-        }
+        weight("lambda", self.lambda)?;
+        scale("ridge", self.ridge)?;
         Ok(self)
     }
 }

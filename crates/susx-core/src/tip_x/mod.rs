@@ -27,5 +27,6 @@ mod scale;
 pub use fit::TipX;
 pub use logits::Terms;
 pub use params::{ParamError, Params};
+pub(crate) use params::{scale, weight};
 pub use parts::{LeaveOneOut, Parts};
 pub use scale::AffinityScale;

@@ -7,7 +7,7 @@ PYTHON ?= python3
 ONLY ?= predict,tune,kl,sql,embed,sessions,texts,memory,cancel,diffusion
 
 .NOTPARALLEL:
-.PHONY: help demo up down psql url install test bench fuzz study env model pictures clean
+.PHONY: help demo up down psql url install test bench fuzz soak sanitize study env model pictures clean
 
 help:
 	@echo "make demo      label pictures in an embedded PostgreSQL, from nothing but category names"
@@ -21,6 +21,9 @@ help:
 	@echo "make bench     measure susx against reference implementations, and write docs/benchmarks.md"
 	@echo "               (some of it, printed only: make bench ONLY=predict,tune,kl,sql,embed,sessions,texts,memory,cancel,diffusion)"
 	@echo "make fuzz      feed it with damaged input for 10 minutes a target (MINUTES=1 ONLY=pixel_values,...)"
+	@echo "make soak      thirty sessions for half an hour while processes are killed, and docs/reliability.md"
+	@echo "               (MINUTES=1: printed only)"
+	@echo "make sanitize  run the Rust tests under AddressSanitizer"
 	@echo "make study     measure how right every method is, and write docs/methods.md"
 	@echo "make model     build the default model in build/models/demo"
 	@echo "make pictures  fetch the demo's pictures to build/pictures"
@@ -45,6 +48,12 @@ bench:
 
 fuzz:
 	@$(PYTHON) -m tools.fuzz --minutes "$(or $(MINUTES),10)" --only "$(if $(filter file,$(origin ONLY)),,$(ONLY))"
+
+soak:
+	@$(PYTHON) -m tools.soak $(if $(MINUTES),--minutes "$(MINUTES)",--output docs/reliability.md)
+
+sanitize:
+	@$(PYTHON) -m tools.sanitize
 
 study:
 	@$(PYTHON) -m tools.study

@@ -46,6 +46,9 @@ def cluster(new_cluster):
 
 
 def test_logical_replication(cluster, connect):
+    (version,) = connect().column("SELECT extversion FROM pg_extension WHERE extname = 'vector'")
+    if tuple(map(int, version.split("."))) < (0, 6):
+        pytest.skip(f"pgvector {version} cannot read a vector twice, as logical replication does: fixed in 0.6.0")
     cluster.create_database("subscriber")
     writer, reader = connect(), connect("subscriber")
     reader.run("SET client_min_messages = warning; CREATE EXTENSION susx CASCADE")

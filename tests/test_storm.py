@@ -11,18 +11,17 @@ import time
 from typing import Iterator
 
 import numpy as np
-import psycopg
 import pytest
 
+from conftest import DATABASE
 from helpers.pictures import encode, picture
 from helpers.processes import eventually, servers, supervisors
-from helpers.session import Session, array, session_of
+from helpers.session import array, session_of
+from soak.worker import Worker
 
 MODEL = "tiny_split"
 PICTURES = 1200
 ROUNDS = 8
-# The server was lost again and again, or not there in time; the session was ended; the cluster recovers from a crash.
-PASSING = {"08006", "57P03", "57P01", "57P02", None}
 NAMES = ["bird", "flower", "fruit", "tool"]
 
 
@@ -52,47 +51,6 @@ def images(cluster) -> list[bytes]:
         session.run("SET client_min_messages = warning; DROP SCHEMA storm CASCADE")
 
 
-class Worker:
-    """A session that does its work to the end, again from where it was when it or the server is killed."""
-
-    def __init__(self, cluster, work):
-        self.cluster, self.work = cluster, work
-        self.session: Session | None = None
-        self.error: Exception | None = None
-        self.thread = threading.Thread(target=self._run, daemon=True)
-
-    def _run(self):
-        try:
-            self.work(self)
-        except Exception as error:  # Judged by the test.
-            self.error = error
-        finally:
-            self._close()
-
-    def _close(self):
-        session, self.session = self.session, None
-        if session:
-            with contextlib.suppress(psycopg.Error):
-                session.close()
-
-    def until_done(self, statement):
-        """What the statement returns, a call with the session, once it goes through."""
-        end = time.monotonic() + 150
-        while True:
-            try:
-                if self.session is None:
-                    self.session = Session(self.cluster.url("susx"))
-                    self.session.run("SET search_path = storm, public; SET client_min_messages = warning")
-                return statement(self.session)
-            except psycopg.Error as error:
-                # Only what the kills explain.
-                if error.sqlstate not in PASSING or time.monotonic() > end:
-                    raise
-                if self.session and self.session.connection.closed:
-                    self._close()
-                time.sleep(0.1)
-
-
 def again_until(over: threading.Event, places: range) -> Iterator[int]:
     """The places at least once."""
     yield from places
@@ -112,16 +70,16 @@ def test_storm(cluster, images):
 
     def etl(worker):
         call = f"CALL susx.embed_table('pictures', batch_size => 16, model => '{MODEL}')"
-        worker.until_done(lambda s: s.run(call))
+        worker.run(call)
         while not over.is_set():
-            worker.until_done(lambda s: s.run("UPDATE pictures SET embedding = NULL WHERE id % 2 = 0"))
-            worker.until_done(lambda s: s.run(call))
+            worker.run("UPDATE pictures SET embedding = NULL WHERE id % 2 = 0")
+            worker.run(call)
 
     def analyst(first):
         def work(worker):
             for i in again_until(over, range(first, PICTURES, 14)):
-                singles[i] = worker.until_done(
-                    lambda s: s.one("SELECT susx.embed_image(image, %s)::text FROM pictures WHERE id = %s", MODEL, i)
+                singles[i] = worker.one(
+                    "SELECT susx.embed_image(image, %s)::text FROM pictures WHERE id = %s", MODEL, i
                 )
 
         return work
@@ -133,7 +91,7 @@ def test_storm(cluster, images):
                 values = ", ".join(["(%s, %s)"] * len(rows))
                 # Once more only if it did not get through: an answer may be lost after the commit.
                 statement = f"INSERT INTO written (id, image) VALUES {values} ON CONFLICT DO NOTHING"
-                worker.until_done(lambda s: s.run(statement, *(value for row in rows for value in row)))
+                worker.run(statement, *(value for row in rows for value in row))
 
         return work
 
@@ -141,23 +99,20 @@ def test_storm(cluster, images):
         query = "SELECT id, image FROM storm.pictures WHERE id < 120 ORDER BY id"
         for _ in again_until(over, range(3)):
             labels.append(
-                worker.until_done(
-                    lambda s: s.rows(
-                        "SELECT key, category, error FROM susx.classify_rows('kinds', %s, key => NULL::int)", query
-                    )
-                )
+                worker.rows("SELECT key, category, error FROM susx.classify_rows('kinds', %s, key => NULL::int)", query)
             )
 
     def writer_of_texts(first):
         def work(worker):
             for i in again_until(over, range(first, 120, 3)):
                 text = f"a photo of {i} {NAMES[i % 4]}s."
-                texts[text] = worker.until_done(lambda s: s.one("SELECT susx.embed_text(%s, %s)::text", text, MODEL))
+                texts[text] = worker.one("SELECT susx.embed_text(%s, %s)::text", text, MODEL)
 
         return work
 
     work = [etl, *map(analyst, range(14)), *map(writer, range(0, 20, 5)), labeller, labeller, labeller]
-    workers = [Worker(cluster, each) for each in [*work, *map(writer_of_texts, range(3))]]
+    setup = "SET search_path = storm, public; SET client_min_messages = warning"
+    workers = [Worker(cluster, DATABASE, setup, each) for each in [*work, *map(writer_of_texts, range(3))]]
     assert len(workers) >= 20
     for worker in workers:
         worker.thread.start()
@@ -179,8 +134,8 @@ def kill(cluster, workers):
     choice = random.Random(20261123)
     for number in range(ROUNDS):
         time.sleep(choice.uniform(0.3, 0.9))
-        sessions = [worker.session for worker in workers if worker.session is not None]
-        victim = choice.choice(sessions).pid if sessions else None
+        sessions = [pid for worker in workers if (pid := worker.pid)]
+        victim = choice.choice(sessions) if sessions else None
         if number == ROUNDS // 2 and victim:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(victim, signal.SIGKILL)

@@ -10,7 +10,7 @@ from .console import main, run, say
 from .paths import ONNXRUNTIME, PG_VERSIONS, PYTHON, ROOT, SUPPORTED_PG, pg_bin
 from .pins import CARGO_DENY
 
-_CRATES = ("-p", "susx-core", "-p", "susx-server", "-p", "susx-fuzz")
+CRATES = ("-p", "susx-core", "-p", "susx-server", "-p", "susx-fuzz")
 NEWEST = PG_VERSIONS[-1]
 
 
@@ -22,7 +22,7 @@ def check() -> None:
     model.ensure()
     test_models.ensure()
     say("running the Rust tests")
-    lines = run(["cargo", "test", *_CRATES], env, echo=True)
+    lines = run(["cargo", "test", *CRATES], env, echo=True)
     closing += [f"cargo test: {line}" for line in lines if line.startswith("test result:")]
 
     python_env.with_requirements()
@@ -46,7 +46,7 @@ def _lint(env: dict[str, str]) -> list[str]:
     run(["cargo", "fmt", "--all", "--check"], env)
 
     say("linting the library, the server and the fuzz targets")
-    run(["cargo", "clippy", *_CRATES, *warnings_are_errors], env)
+    run(["cargo", "clippy", *CRATES, *warnings_are_errors], env)
     for pg in SUPPORTED_PG:
         # By itself, as it is shipped: together with the others it would share their features.
         say(f"linting the extension for PostgreSQL {pg}")

@@ -21,8 +21,8 @@ SEEDS = ROOT / "fuzz" / "seeds"
 TARGETS = tuple(sorted(path.stem for path in (ROOT / "fuzz" / "fuzz_targets").glob("*.rs")))
 PICTURES = ROOT / "crates" / "susx-core" / "tests" / "clip" / "images"
 
-# Bytes of the longest input: of a picture, so that a whole small one fits.
-_LONGEST = {"pixel_values": 1 << 15}
+# Bytes of the longest input: of a picture, so that a whole small one fits; of a text, some times what a model reads.
+_LONGEST = {"pixel_values": 1 << 15, "tokenizer": 1 << 9}
 
 # The thread that writes a connection's replies ends by itself, and what it still holds then is no leak.
 _LEAVES_THREADS = {"server_messages"}

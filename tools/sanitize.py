@@ -1,0 +1,38 @@
+"""Runs the Rust tests under AddressSanitizer and LeakSanitizer, which watch the native code that they call as well."""
+
+from __future__ import annotations
+
+import os
+import platform
+
+from . import model, onnxruntime, test_models, toolchain
+from .check import CRATES
+from .console import main, run, say
+from .paths import BUILD, ONNXRUNTIME
+
+TARGET = f"{platform.machine()}-unknown-linux-gnu"
+
+
+def sanitize() -> None:
+    onnxruntime.ensure()
+    model.ensure()
+    test_models.ensure()
+    env = {
+        **os.environ,
+        **toolchain.environment(),
+        "ORT_DYLIB_PATH": str(ONNXRUNTIME),
+        # Sanitizers are an option that a released compiler has, and keeps to itself.
+        "RUSTC_BOOTSTRAP": "1",
+        "RUSTFLAGS": "-Zsanitizer=address",
+        "CARGO_TARGET_DIR": str(BUILD / "sanitizer"),
+    }
+    say("running the Rust tests under AddressSanitizer")
+    # With a target of its own name, build scripts and macros are left out. Documentation is compiled without the flags.
+    lines = run(["cargo", "test", "--target", TARGET, "--lib", "--bins", "--tests", *CRATES], env, echo=True)
+    for line in lines:
+        if line.startswith("test result:"):
+            say(f"  {line}")
+
+
+if __name__ == "__main__":
+    main(sanitize)

@@ -56,6 +56,8 @@ def copy(cluster, connect):
 
 @pytest.mark.parametrize("format", ["plain", "custom"])
 def test_a_dump_restored(cluster, original, copy, format, fresh_database):
+    if 150000 <= (version := copy.connection.info.server_version) < 150006:
+        pytest.skip(f"pg_dump {version} dumps the policies of extensions, which are there already: fixed later")
     file = cluster.directory / f"dump.{format}"
     cluster.program("pg_dump", f"--format={format}", "--file", file, "--dbname", cluster.url(fresh_database))
     if format == "plain":

@@ -116,6 +116,8 @@ def test_no_rows(sql):
 )
 @pytest.mark.parametrize("function", ["evaluate", "confusion_matrix"])
 def test_what_is_refused(sql, query, sqlstate, word, function):
+    if "halfvec" in query and sql.one("SELECT to_regtype('halfvec') IS NULL"):
+        pytest.skip("this pgvector has no halfvec: it came with 0.7.0")
     refusal = sql.fails(f"SELECT * FROM susx.{function}('compass', %s)", query)
     assert (refusal.sqlstate, word in refusal.message) == (sqlstate, True), refusal
     if sqlstate == "42804":

@@ -7,6 +7,7 @@ import json
 import psycopg
 import pytest
 
+from conftest import PG
 from helpers.pictures import encode, picture
 from helpers.processes import servers
 from helpers.toy import create_compass, create_points, create_random
@@ -65,7 +66,7 @@ def test_a_query_that_postgresql_puts_into_a_worker(sql, toy, debug):
     expected = ordered(sql, query)
     labels = "SELECT id, susx.label('toy', embedding) FROM points WHERE id < 200"
     expected_labels = ordered(sql, labels)
-    sql.run(f"SET debug_parallel_query = {debug}")
+    sql.run(f"SET {'debug_parallel_query' if int(PG) >= 16 else 'force_parallel_mode'} = {debug}")
     assert ordered(sql, query) == expected
     assert ordered(sql, labels) == expected_labels
     assert expected_labels == [(row[0], row[1]) for row in sorted(expected, key=lambda row: (row[0], -row[2]))[::3]]

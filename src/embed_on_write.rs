@@ -9,6 +9,7 @@ use pgrx::prelude::*;
 use crate::image_stream::{BATCH_BYTES, Counts, ImageStream, OnError, Target, clear};
 use crate::pg::catalog::images::Images;
 use crate::pg::catalog::written::{Transition, WrittenRows};
+use crate::pg::client;
 use crate::pg::error::{Error, Result};
 use crate::pg::regclass::RegClass;
 use crate::pg::trigger::{Fired, NewRow};
@@ -81,11 +82,12 @@ fn embed_written(
     on_error: OnError,
 ) -> Result<Counts> {
     let mut rows = WrittenRows::open(images, trigger, transition)?;
-    let mut stream = ImageStream::new(model);
+    // The statement may have written nothing that there is to embed.
+    let mut stream: Option<ImageStream> = None;
     let mut counts = Counts::default();
     let mut has_read_all = false;
     loop {
-        while !has_read_all && stream.wants_more() {
+        while !has_read_all && stream.as_ref().is_none_or(ImageStream::wants_more) {
             let read = rows.next(BATCH, BATCH_BYTES)?;
             has_read_all = read.is_empty();
             let (mut batch, mut cleared) = (Vec::new(), Vec::new());
@@ -97,10 +99,14 @@ fn embed_written(
             }
             clear(images, &cleared.iter().collect::<Vec<_>>())?;
             if !batch.is_empty() {
+                let stream = match &mut stream {
+                    Some(stream) => stream,
+                    none => none.insert(ImageStream::new(&images.embedded_by(&client::describe(model)?)?)),
+                };
                 stream.submit(batch)?;
             }
         }
-        match stream.next()? {
+        match stream.as_mut().map_or(Ok(None), ImageStream::next)? {
             Some(answered) => counts.add(answered.write(images, on_error)?),
             None => return Ok(counts),
         }

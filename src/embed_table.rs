@@ -14,7 +14,7 @@ use pgrx::prelude::*;
 use crate::image_stream::{Answered, BATCH_BYTES, Counts, ImageStream, OnError, Target};
 use crate::pg::catalog::images::{Images, Retry};
 use crate::pg::catalog::{errors, prevent_command_in_read_only};
-use crate::pg::client;
+use crate::pg::client::{self, OwnModel};
 use crate::pg::error::{Error, Result};
 use crate::pg::name::Name;
 use crate::pg::procedure::Procedure;
@@ -75,7 +75,7 @@ struct Table {
 #[derive(Debug)]
 struct Start {
     images: Images,
-    model: String,
+    model: OwnModel,
     total: u64,
     /// A timestamptz.
     time: String,
@@ -102,7 +102,7 @@ impl Table {
         let mut progress = Progress::start(Command::EmbedTable, self.relation);
         let start = self.procedure.transaction(|| self.start(model))?;
         progress.phase(Phase::Embedding, Some(start.total));
-        let mut stream = ImageStream::new(Some(&start.model));
+        let mut stream = ImageStream::new(&start.model);
         let mut total = Counts::default();
         let mut after = None;
         for _ in 0..PASSES {
@@ -130,9 +130,10 @@ impl Table {
         if let Some(dimensions) = model.dimensions {
             images.check_dimensions(dimensions as usize)?;
         }
+        let model = images.embedded_by(&model)?;
         let time = errors::now()?;
         let total = images.count(&self.retry(&time))?;
-        Ok(Start { images, model: model.name, total, time })
+        Ok(Start { images, model, total, time })
     }
 
     fn retry(&self, start: &str) -> Retry {

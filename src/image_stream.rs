@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use susx_server::protocol::{Failure, FailureKind};
 
 use crate::pg::catalog::images::{Images, RowId};
-use crate::pg::client::{Embedding, Stream};
+use crate::pg::client::{Embedding, OwnModel, Stream};
 use crate::pg::error::{Error, Result};
 use crate::pg::vector::Vector;
 
@@ -92,8 +92,8 @@ struct Sent {
 }
 
 impl ImageStream {
-    pub fn new(model: Option<&str>) -> Self {
-        ImageStream { stream: Stream::new(model), batches: VecDeque::new() }
+    pub fn new(model: &OwnModel) -> Self {
+        ImageStream { stream: Stream::of(model), batches: VecDeque::new() }
     }
 
     /// Whether another batch should be on its way.

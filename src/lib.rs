@@ -5,6 +5,7 @@
 //! * [`model`] - which models there are;
 //! * [`embed`] - images and texts to vectors;
 //! * [`embed_table`] - whole tables of images;
+//! * [`forget_errors`] - images that are to be tried again;
 //! * [`embed_on_write`] - tables whose new rows embed themselves;
 //! * [`classifier`] - classifiers and their settings;
 //! * [`prompts`] - sentences that describe the categories;
@@ -37,6 +38,7 @@ mod evaluate;
 mod explain;
 mod few_shot;
 mod fitted;
+mod forget_errors;
 mod generate_images;
 mod generate_support_set;
 mod image_stream;

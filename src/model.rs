@@ -4,7 +4,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use susx_server::protocol::Model;
 
-use crate::pg::catalog::classifier::{self as catalog, MadeWith};
+use crate::pg::catalog::made_by::Made;
 use crate::pg::client;
 use crate::pg::version::SameVersion;
 
@@ -29,9 +29,9 @@ fn models(
     >,
     ErrorReport,
 > {
-    let made = catalog::made_with()?;
+    let (classifiers, columns) = (Made::classifiers()?, Made::columns()?);
     let row = |model: Model| {
-        let error = remarks(&model, &made);
+        let error = remarks(&model, &classifiers, &columns);
         (
             model.name,
             model.kind,
@@ -46,14 +46,15 @@ fn models(
     Ok(TableIterator::new(client::models()?.into_iter().map(row).collect::<Vec<_>>()))
 }
 
-/// What is wrong with a model; also which classifiers were made with other files of it.
-fn remarks(model: &Model, made: &[MadeWith]) -> Option<String> {
-    let is_other = |it: &&MadeWith| {
-        it.model == model.name && model.sha256.is_some_and(|loaded| loaded[..] != it.sha256[..])
+/// What is wrong with a model; also which classifiers and embeddings were made with other files of it.
+fn remarks(model: &Model, classifiers: &[Made], columns: &[Made]) -> Option<String> {
+    let others = |what: &str, made: &[Made]| {
+        let names: Vec<&str> =
+            made.iter().filter(|it| it.by_other_files(model)).map(|it| it.names.as_str()).collect();
+        (!names.is_empty())
+            .then(|| format!("these {what} were made with other files of it: {}", names.join(", ")))
     };
-    let others: Vec<&str> = made.iter().filter(is_other).map(|it| it.classifiers.as_str()).collect();
-    let changed = (!others.is_empty())
-        .then(|| format!("these classifiers were made with other files of it: {}", others.join(", ")));
-    let remarks: Vec<String> = model.error.clone().into_iter().chain(changed).collect();
+    let changed = [others("classifiers", classifiers), others("columns of embeddings", columns)];
+    let remarks: Vec<String> = model.error.clone().into_iter().chain(changed.into_iter().flatten()).collect();
     (!remarks.is_empty()).then(|| remarks.join("; "))
 }

@@ -10,6 +10,7 @@ use susx_core::sus::{Retrieval, SupportError, SupportSet, unit};
 
 use crate::fitted;
 use crate::pg::catalog::classifier as catalog;
+use crate::pg::catalog::made_by;
 use crate::pg::catalog::pool::{Pool, Retrieved, with_iterative_scans};
 use crate::pg::error::{Error, Result};
 use crate::pg::progress::{Command, Phase, Progress};
@@ -52,7 +53,7 @@ fn build_support_set(
     ErrorReport,
 > {
     let classifier = Error::required(classifier, "classifier")?;
-    let pool = Error::required(pool, "pool")?;
+    let relation = Error::required(pool, "pool")?;
     let prompting = Prompting::named(Error::required(prompting, "prompting")?)?;
     let embedding_column = Error::required(embedding_column, "embedding_column")?;
     let exclusive = Error::required(exclusive, "exclusive")?;
@@ -60,7 +61,8 @@ fn build_support_set(
     classifier.open_for_reading()?;
     let mut progress = Progress::start(Command::BuildSupportSet, classifier);
     let settings = catalog::settings(classifier)?;
-    let pool = Pool::open(pool, embedding_column, image_column, key_column)?;
+    let pool = Pool::open(relation, embedding_column, image_column, key_column)?;
+    made_by::check_pool(relation, embedding_column, classifier, &settings)?;
     let support_set = fitted::support_set(classifier)?;
     let prompts = Prompts::read(classifier, &support_set, prompting)?;
 

@@ -115,6 +115,24 @@ ATTEMPTS: dict[str, tuple[str, str]] = {
     ),
     "one's own error for her table": ("UPDATE susx.errors SET relation = 'alices.photos'", DENIED),
     "TRUNCATE errors": ("TRUNCATE susx.errors", DENIED),
+    "DELETE errors": ("DELETE FROM susx.errors", DENIED),
+    "LOCK errors": ("LOCK TABLE susx.errors", DENIED),
+    "LOCK errors against writing": ("LOCK TABLE susx.errors IN ROW EXCLUSIVE MODE", DENIED),
+    "her table's errors": ("SELECT susx.forget_errors('alices.photos')", DENIED),
+    "her table's errors by the number": ("SELECT susx.forget_errors({photos}::oid::regclass)", DENIED),
+    # What made the embeddings of tables.
+    "another model for her images": (
+        "INSERT INTO susx.embedding_column VALUES ('alices.photos', 'embedding', 'evil', NULL)",
+        DENIED,
+    ),
+    "another model by a conflict": (
+        "INSERT INTO susx.embedding_column VALUES ('alices.photos', 'embedding', 'evil', NULL) "
+        "ON CONFLICT (relation, embedding_column) DO UPDATE SET model = 'evil'",
+        DENIED,
+    ),
+    "her images by one's own": ("UPDATE susx.embedding_column SET relation = 'alices.photos'", DENIED),
+    "DELETE models": ("DELETE FROM susx.embedding_column", DENIED),
+    "LOCK models": ("LOCK TABLE susx.embedding_column", DENIED),
     # Her images.
     "embed_table": ("CALL susx.embed_table('alices.photos')", DENIED),
     "embed_table by the number": ("CALL susx.embed_table({photos}::oid::regclass)", DENIED),
@@ -241,7 +259,11 @@ def victims(cluster):
             alice.connection.execute(
                 "INSERT INTO alices.photos VALUES (1, %s, NULL), (2, '\\x00', '[1,0]')", (encode(picture(1)),)
             )
-            alice.run("INSERT INTO susx.errors VALUES ('alices.photos', 'embedding', '7', 'broken', '22P03', '1')")
+            alice.run(
+                """
+                INSERT INTO susx.errors VALUES ('alices.photos', 'embedding', '7', 'broken', '22P03', '1');
+                INSERT INTO susx.embedding_column VALUES ('alices.photos', 'embedding', 'demo', NULL)"""
+            )
         with contextlib.closing(Session(cluster.url(DATABASE), "mallory")) as mallory:
             mallory.run(
                 """
@@ -250,6 +272,7 @@ def victims(cluster):
                 CREATE TABLE mallorys.pool (id bigint PRIMARY KEY, image bytea, embedding vector);
                 INSERT INTO mallorys.pool VALUES (1, NULL, '[1,0]'), (2, NULL, '[0,1]');
                 INSERT INTO susx.errors VALUES ('mallorys.pool', 'embedding', '7', 'broken', '22P03', '1');
+                INSERT INTO susx.embedding_column VALUES ('mallorys.pool', 'embedding', 'demo', NULL);
                 CREATE SEQUENCE mallorys.s;
                 CREATE FUNCTION mallorys.writes() RETURNS text LANGUAGE plpgsql AS $$
                     BEGIN INSERT INTO mallorys.pool (id) VALUES (99) ON CONFLICT DO NOTHING; RETURN 'a'; END $$;
@@ -268,6 +291,7 @@ def victims(cluster):
 STATE = """
     SELECT array_agg(x ORDER BY x) FROM (
         SELECT c::text AS x FROM susx.classifier c UNION ALL SELECT e::text FROM susx.errors e
+        UNION ALL SELECT e::text FROM susx.embedding_column e
         UNION ALL SELECT c::text FROM alices.compass c UNION ALL SELECT p::text FROM alices.photos p
         UNION ALL SELECT c::text FROM mallorys.own c UNION ALL SELECT p::text FROM mallorys.pool p
         UNION ALL SELECT format('%s %s', last_value, is_called) FROM mallorys.s

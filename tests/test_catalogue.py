@@ -31,6 +31,7 @@ FUNCTIONS = {
     "evaluate(regclass,text,text)": (STABLE, UNSAFE),
     "explain(regclass,bytea,integer,text,integer)": (STABLE, SAFE),
     "explain(regclass,vector,integer,text,integer)": (STABLE, SAFE),
+    "forget_errors(regclass,name,text)": (VOLATILE, UNSAFE),
     "generate_images(text[],text,double precision,integer,bigint,text,integer,integer)": (STABLE, RESTRICTED),
     "generate_support_set(regclass,text,integer,text,double precision,integer,bigint,boolean,text)": (VOLATILE, UNSAFE),
     "label(regclass,bytea,text)": (STABLE, SAFE),
@@ -135,6 +136,7 @@ def test_arguments_have_the_names_of_the_manual(sql):
         "embed_texts2": "texts model",
         "evaluate3": "classifier labelled_query method",
         "explain5": names["explain5"],
+        "forget_errors3": "rel embedding_column key",
         "generate_images8": "prompts generator guidance_scale steps seed negative_prompt width height",
         "generate_support_set9": "classifier generator per_class prompting guidance_scale steps seed keep_images "
         "negative_prompt",

@@ -94,6 +94,7 @@ def test_equal_logits_in_the_order_of_the_categories(sql):
     )
 
 
+@pytest.mark.same_everywhere
 def test_photographs(sql, photos):
     """Real labels, by embeddings and by the images themselves, as by label()."""
     names = sql.one(f"SELECT array_agg(DISTINCT truth) FROM {photos}")

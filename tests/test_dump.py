@@ -79,6 +79,9 @@ def test_a_dump_restored(cluster, original, copy, format, fresh_database):
             settings.replace("classifier::text", "(SELECT relname::text FROM pg_class WHERE oid = classifier)")
         )
     ] == without_oids
+    made_by = "SELECT relation::text, model, model_sha256 FROM susx.embedding_column"
+    original.run("RESET search_path")
+    assert copy.rows(made_by) == original.rows(made_by) and len(copy.rows(made_by)) == 1
     assert copy.rows(SCORES) == original.rows(SCORES)
     assert len(copy.rows(SCORES)) == 600
     assert copy.rows(KINDS) == original.rows(KINDS)

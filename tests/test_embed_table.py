@@ -260,7 +260,8 @@ def test_images_that_cannot_be_embedded(sql, images):
     assert all(new > old for new, old in zip(sql.column('SELECT "time" FROM susx.errors ORDER BY key'), times))
 
     # Asked by deleting the record, or by changing the row.
-    sql.run("DELETE FROM susx.errors WHERE relation = 'photos'::regclass AND key = '3'")
+    assert sql.one("SELECT susx.forget_errors('photos', 'embedding', '3')") == 1
+    assert [key for key, *_ in sql.rows(ERRORS)] == ["77"]
     sql.run("UPDATE photos SET image = %s WHERE id = 77", images[0])
     call(sql)
     assert state(sql) == (1, 0)
@@ -272,6 +273,24 @@ def test_images_that_cannot_be_embedded(sql, images):
     sql.run("UPDATE photos SET image = %s WHERE id = 3", images[1])
     call(sql, on_error="retry")
     assert state(sql) == (0, 0) and sql.rows(ERRORS) == []
+
+
+def test_forget_errors(sql, images):
+    create(sql, images, 20)
+    sql.run("ALTER TABLE photos ADD other vector; UPDATE photos SET image = 'bad' WHERE id % 5 = 1")
+    call(sql)
+    sql.run("CALL susx.embed_table('photos', embedding_column => 'other', model => 'tiny_split')")
+    left = "SELECT count(*) FROM susx.errors WHERE relation = 'photos'::regclass"
+    assert sql.one(left) == 8
+    assert sql.one("SELECT susx.forget_errors('photos', embedding_column => 'other', key => '1')") == 1
+    assert sql.one("SELECT susx.forget_errors('photos', key => '1')") == 1
+    assert sql.one("SELECT susx.forget_errors('photos', key => 'none')") == 0
+    assert sql.one("SELECT susx.forget_errors('photos', 'other')") == 3
+    assert sql.one("SELECT susx.forget_errors('photos')") == 3
+    assert sql.one(left) == 0
+    assert sql.fails("SELECT susx.forget_errors(NULL)").sqlstate == "22004"
+    # It leaves the caller who it was, also after an error.
+    assert sql.one("SELECT current_user::text") == "postgres"
 
 
 def test_stop_keeps_the_batches_before(sql, images):
@@ -357,7 +376,8 @@ def test_privileges(sql, connect, schema, images):
         # Who may only read the table sees the errors, who may not sees none.
         sql.run("REVOKE UPDATE (embedding) ON photos FROM guest")
         assert len(guest.rows(ERRORS)) == 1
-        guest.run("DELETE FROM susx.errors")
+        for deletion in ("DELETE FROM susx.errors", "SELECT susx.forget_errors('photos')"):
+            assert guest.fails(deletion).sqlstate == "42501"
         assert len(sql.rows(ERRORS)) == 1
         row = "INSERT INTO susx.errors VALUES ('photos', 'embedding', '1', 'm', 's', '1')"
         assert guest.fails(row).sqlstate == "42501"

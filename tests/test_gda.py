@@ -15,6 +15,8 @@ SCORES = """
     FROM test_vectors t, susx.classify('caltech', t.embedding, k => 55, method => 'gda') c
     GROUP BY t.id ORDER BY t.id"""
 
+pytestmark = pytest.mark.same_everywhere
+
 
 class Part(Caltech):
     """Their first dimensions: vectors of photographs with which a fit for every row is a matter of a second."""

@@ -22,6 +22,9 @@ SETTINGS = "SELECT * FROM susx.classifier ORDER BY classifier"
 PETS = "SELECT category, score FROM susx.classify('pets', %s::bytea, 2)"
 
 
+MADE_BY = "SELECT relation::text, model, model_sha256 FROM susx.embedding_column"
+
+
 def versions(pg: str) -> set[str]:
     """The versions of susx that are installed in build/pg/NN."""
     control = pg_home(pg) / "share" / "postgresql" / "extension" / "susx.control"
@@ -51,8 +54,8 @@ def test_pg_upgrade(settings):
                 "INSERT INTO photos VALUES (1, 'no image', NULL)"
             )
             sql.run("CALL susx.embed_table('photos')")
-            expected = sql.rows(SCORES), sql.rows(SETTINGS), sql.rows(PETS, image), sql.rows("TABLE susx.errors")
-            assert len(expected[0]) == 300 and len(expected[1]) == 2 and len(expected[3]) == 1
+            expected = sql.rows(SCORES), sql.rows(SETTINGS), sql.rows(PETS, image), sql.rows("TABLE susx.errors"), sql.rows(MADE_BY)
+            assert len(expected[0]) == 300 and len(expected[1]) == 2 and len(expected[3]) == len(expected[4]) == 1
         old.stop()
         # PostgreSQL 18 makes clusters with checksums, and pg_upgrade wants both alike.
         old.program("pg_checksums", "--enable", "--no-sync", "-D", old.data_dir)
@@ -65,7 +68,7 @@ def test_pg_upgrade(settings):
         )
         new.start()
         with session_of(new) as sql:
-            found = sql.rows(SCORES), sql.rows(SETTINGS), sql.rows(PETS, image), sql.rows("TABLE susx.errors")
+            found = sql.rows(SCORES), sql.rows(SETTINGS), sql.rows(PETS, image), sql.rows("TABLE susx.errors"), sql.rows(MADE_BY)
             assert found == expected
             # Images that have failed are known by the version of their row, which is the same.
             sql.run("CALL susx.embed_table('photos')")
@@ -74,7 +77,7 @@ def test_pg_upgrade(settings):
             assert sql.rows(SCORES) != expected[0]
             sql.run("ALTER EXTENSION susx UPDATE")
             sql.run('DROP TABLE "The Toy", pets, photos')
-            assert sql.rows(SETTINGS) == sql.rows("TABLE susx.errors") == []
+            assert sql.rows(SETTINGS) == sql.rows("TABLE susx.errors") == sql.rows(MADE_BY) == []
     finally:
         for cluster in (old, new):
             cluster.stop("immediate")

@@ -310,6 +310,7 @@ def test_tune(sql, connect, large, kind):
     sql.run("RESET statement_timeout")
 
 
+@pytest.mark.same_everywhere
 def test_a_long_search_over_many_categories(sql, connect):
     """A row of it takes long by itself: it is left within the row."""
     names = 3000

@@ -7,6 +7,7 @@ use susx_core::sus::{CuplError, PromptError, SupportError};
 use susx_core::tip_x::ParamError;
 use susx_server::protocol::{Failure, FailureKind, ProtocolError};
 
+use super::client::Owner;
 use super::version;
 
 /// What can go wrong.
@@ -47,8 +48,11 @@ pub enum Error {
     Vector { what: String, source: SupportError },
     #[error("classifier \"{0}\" has no model, so it can only classify vectors")]
     NoModel(String),
-    #[error("the files of model \"{model}\" are not those that classifier \"{classifier}\" was made with")]
-    ModelChanged { classifier: String, model: String },
+    #[error("the files of model \"{model}\" are not those that {owner} made with")]
+    ModelChanged { owner: Owner, model: String },
+    /// Embeddings that cannot be compared.
+    #[error("{message}")]
+    OtherModel { message: String, hint: String },
     #[error("classifier \"{0}\" has no support images")]
     NoSupport(String),
     #[error(transparent)]
@@ -179,9 +183,10 @@ impl Error {
                 }
                 _ => ERRCODE_DATA_EXCEPTION,
             },
-            Error::NoModel(_) | Error::NoSupport(_) | Error::ModelChanged { .. } => {
-                ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
-            }
+            Error::NoModel(_)
+            | Error::NoSupport(_)
+            | Error::ModelChanged { .. }
+            | Error::OtherModel { .. } => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Error::Null(_) | Error::NoLabel(_) => ERRCODE_NULL_VALUE_NOT_ALLOWED,
             Error::Row { source, .. } => source.sqlstate(),
             Error::Columns(_) | Error::KeyedColumns { .. } => ERRCODE_DATATYPE_MISMATCH,
@@ -245,7 +250,11 @@ impl Error {
             Error::NoModel(_) => {
                 Some("Set one with susx.alter_classifier(classifier, model => 'name').".to_owned())
             }
-            Error::ModelChanged { classifier, model } => Some(format!(
+            Error::ModelChanged { owner: Owner::Column { relation, column }, .. } => Some(format!(
+                "Put the old files back and restart PostgreSQL. Or embed anew: UPDATE {relation} SET {column} = NULL, \
+                 and call again."
+            )),
+            Error::ModelChanged { owner: Owner::Classifier(classifier), model } => Some(format!(
                 "Put the old files back and restart PostgreSQL. Or embed anew: the classifier's rows, with \
                  susx.alter_classifier('{classifier}', model => '{model}') and UPDATE {classifier} SET embedding = NULL; \
                  its images' tables; and what susx.build_support_set retrieved from them."
@@ -263,7 +272,9 @@ impl Error {
                 "ROLLBACK TO closes what was opened after the savepoint, COMMIT everything. Start the call again."
                     .to_owned(),
             ),
-            Error::KeyedColumns { hint, .. } | Error::ArgumentWithHint { hint, .. } => Some(hint.clone()),
+            Error::KeyedColumns { hint, .. }
+            | Error::OtherModel { hint, .. }
+            | Error::ArgumentWithHint { hint, .. } => Some(hint.clone()),
             Error::Row { source, .. } => source.hint(),
             Error::NoLabel(_) => Some("Leave out unlabelled rows: WHERE ... IS NOT NULL.".to_owned()),
             Error::Columns(_) => {

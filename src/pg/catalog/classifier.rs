@@ -9,7 +9,7 @@ use susx_core::gda;
 use susx_core::tip_x::Params;
 
 use super::{arg, first, prevent_in_read_only, vector_schema, write};
-use crate::pg::client::OwnModel;
+use crate::pg::client::{OwnModel, Owner};
 use crate::pg::error::{Error, Result};
 use crate::pg::regclass::RegClass;
 use crate::pg::spi::{self, Access};
@@ -75,32 +75,6 @@ pub fn settings(classifier: RegClass) -> Result<Settings> {
         Some(settings) => Ok(settings),
         None => Err(Error::NotAClassifier(classifier.name()?, known_classifiers()?)),
     }
-}
-
-/// Classifiers that were made with the same files of a model.
-#[derive(Debug)]
-pub struct MadeWith {
-    pub model: String,
-    pub sha256: Vec<u8>,
-    /// Their names.
-    pub classifiers: String,
-}
-
-/// With which files of their models the classifiers were made that the caller may read.
-pub fn made_with() -> Result<Vec<MadeWith>> {
-    let mut found = Vec::new();
-    spi::read(
-        "SELECT model, model_sha256, pg_catalog.string_agg(classifier::pg_catalog.text, ', ' \
-         ORDER BY classifier::pg_catalog.text) FROM susx.classifier \
-         WHERE model IS NOT NULL AND model_sha256 IS NOT NULL GROUP BY model, model_sha256 ORDER BY 3",
-        &[],
-        |row| {
-            let (model, sha256, classifiers) = (row.required(1)?, row.required(2)?, row.required(3)?);
-            found.push(MadeWith { model, sha256, classifiers });
-            Ok(true)
-        },
-    )?;
-    Ok(found)
 }
 
 fn known_classifiers() -> Result<String> {
@@ -312,7 +286,9 @@ pub fn update_settings(classifier: RegClass, settings: &Settings) -> Result<()> 
 impl Settings {
     /// The model of the classifier of that name; an error if it has none.
     pub fn own_model(&self, classifier: &str) -> Result<OwnModel> {
-        OwnModel::new(classifier, self.model.as_deref(), self.model_sha256.as_deref())
+        let name = self.model.clone().ok_or_else(|| Error::NoModel(classifier.to_owned()))?;
+        let owner = Owner::Classifier(classifier.to_owned());
+        Ok(OwnModel { owner, name, sha256: self.model_sha256.clone() })
     }
 
     /// The columns of `susx.classifier`, in their order.

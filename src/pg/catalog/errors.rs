@@ -6,6 +6,8 @@ use susx_server::protocol::Failure;
 use super::images::{EXACT, Images, RowId, VERSION, WRITER, freeing_arguments};
 use super::{arg, first, with_settings, write};
 use crate::pg::error::{Error, Result};
+use crate::pg::regclass::RegClass;
+use crate::pg::roles;
 
 impl Images {
     /// Records rows that have failed, if they are still as they were read; returns how many.
@@ -37,12 +39,8 @@ impl Images {
 
     /// Deletes the records of rows that have an embedding now.
     pub fn forget(&self, embedded: &[&RowId]) -> Result<()> {
-        let sql =
-            format!("DELETE FROM susx.errors WHERE {} AND key OPERATOR(pg_catalog.=) ANY ($3)", OF_THE_TABLE);
-        freeing_arguments(|| {
-            let keys: Vec<String> = embedded.iter().map(|row| row.name.clone()).collect();
-            write(&sql, &[arg(self.relation), arg(self.column.clone()), arg(keys)])
-        })?;
+        let keys = embedded.iter().map(|row| row.name.clone()).collect();
+        delete(self.relation, Some(&self.column), Some(keys))?;
         Ok(())
     }
 
@@ -59,6 +57,30 @@ impl Images {
 
 const OF_THE_TABLE: &str = "relation OPERATOR(pg_catalog.=) $1 \
     AND embedding_column OPERATOR(pg_catalog.=) $2::pg_catalog.name";
+
+/// Deletes records of a table, if the caller may update it: of all columns, and of all keys, where none are named.
+/// Returns how many.
+pub fn forget(relation: RegClass, column: Option<&str>, key: Option<String>) -> Result<u64> {
+    let sql = "SELECT pg_catalog.has_any_column_privilege($1, 'UPDATE') IS NOT FALSE";
+    match first(sql, &[arg(relation.0)])? {
+        Some(true) => delete(relation, column, key.map(|key| vec![key])),
+        _ => Err(Error::Permission(relation.name()?)),
+    }
+}
+
+/// As the table's owner: a right to delete is one to the whole table, and who has that can lock it against everybody.
+fn delete(relation: RegClass, column: Option<&str>, keys: Option<Vec<String>>) -> Result<u64> {
+    let sql = "DELETE FROM susx.errors WHERE relation OPERATOR(pg_catalog.=) $1 \
+               AND ($2 IS NULL OR embedding_column OPERATOR(pg_catalog.=) $2::pg_catalog.name) \
+               AND ($3 IS NULL OR key OPERATOR(pg_catalog.=) ANY ($3))";
+    let owner = "SELECT relowner FROM pg_catalog.pg_class \
+                 WHERE oid OPERATOR(pg_catalog.=) 'susx.errors'::pg_catalog.regclass";
+    let owner = first(owner, &[])?.ok_or_else(|| Error::Internal("susx.errors does not exist".to_owned()))?;
+    let deleted = freeing_arguments(|| {
+        roles::as_role(owner, || write(sql, &[arg(relation), arg(column.map(str::to_owned)), arg(keys)]))
+    })?;
+    Ok(deleted as u64)
+}
 
 /// The time, as [`Images::recorded_before`] takes it.
 pub fn now() -> Result<String> {

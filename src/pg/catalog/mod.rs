@@ -11,6 +11,7 @@ pub mod images;
 mod key;
 pub mod keyed;
 pub mod labelled;
+pub mod made_by;
 pub mod pool;
 pub mod version;
 pub mod written;

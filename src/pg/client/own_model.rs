@@ -1,28 +1,44 @@
-//! The model of a classifier, which must be the one that the classifier's own embeddings were made by.
+//! The model that a classifier, or a column of a table, has all of its embeddings by.
 //!
 //! A model is known by its name and by the digest of its files. The inference process takes the digest when
 //! it loads the model, so a session asks for it once per connection.
+
+use std::fmt;
 
 use super::connection::{CallError, Connection};
 use super::{Embedding, Stream};
 use crate::pg::error::{Error, Result};
 
-/// Name and digest of a classifier's model.
+/// Name and digest of a model.
 #[derive(Clone, Debug)]
 pub struct OwnModel {
-    classifier: String,
+    pub owner: Owner,
     pub name: String,
     /// `None` where somebody has set the model by hand: then any files are right.
-    sha256: Option<Vec<u8>>,
+    pub sha256: Option<Vec<u8>>,
+}
+
+/// What has embeddings of its own.
+#[derive(Clone, Debug)]
+pub enum Owner {
+    /// Its name.
+    Classifier(String),
+    /// Quoted names.
+    Column { relation: String, column: String },
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Owner::Classifier(name) => write!(f, "classifier \"{name}\" was"),
+            Owner::Column { relation, column } => {
+                write!(f, "the embeddings in column {column} of {relation} were")
+            }
+        }
+    }
 }
 
 impl OwnModel {
-    /// An error if the classifier has no model.
-    pub fn new(classifier: &str, name: Option<&str>, sha256: Option<&[u8]>) -> Result<Self> {
-        let name = name.ok_or_else(|| Error::NoModel(classifier.to_owned()))?.to_owned();
-        Ok(OwnModel { classifier: classifier.to_owned(), name, sha256: sha256.map(<[u8]>::to_vec) })
-    }
-
     /// Embeds image files.
     pub fn embed_images(&self, images: &[&[u8]]) -> Result<Vec<Embedding>> {
         super::answers(Stream::of(self), images.to_vec())
@@ -38,7 +54,7 @@ impl OwnModel {
         let Some(expected) = &self.sha256 else { return Ok(()) };
         match connection.digest(&self.name)? {
             Some(found) if found[..] != expected[..] => Err(CallError::Other(Error::ModelChanged {
-                classifier: self.classifier.clone(),
+                owner: self.owner.clone(),
                 model: self.name.clone(),
             })),
             // Of a model that cannot be loaded the embedding says why.

@@ -41,7 +41,7 @@ pub type Answer<T> = Result<<T as Content>::Product, Failure>;
 #[derive(Debug)]
 pub struct Stream<T: Content> {
     model: Option<String>,
-    /// Where it is a classifier's, what its model must be.
+    /// Whose the embeddings are, if that says what the model must be.
     own: Option<OwnModel>,
     connection: Option<Connection>,
     /// The inputs of all batches that have not been taken, the oldest first; the number of the first.
@@ -92,7 +92,7 @@ impl<T: Content> Stream<T> {
         stream
     }
 
-    /// Embeddings by a classifier's own model.
+    /// Embeddings by the model of what they are for.
     pub fn of(model: &OwnModel) -> Self {
         let mut stream = Stream::empty();
         stream.model = Some(model.name.clone());

@@ -376,11 +376,16 @@ def test_names_of_models_that_are_not_there(cluster, victims, connect):
     mallory = connect(user="mallory")
     mallory.run("SELECT susx.embed_text('x', 'tiny_split')")
     (server,) = servers(cluster.data_dir)
-    before = resident(server)
-    for i in range(10):
-        refusal = mallory.fails("SELECT susx.embed_text('x', repeat(%s::text, 15000000))", str(i))
-        assert refusal.sqlstate == "42704"
-    assert resident(server) - before < 100 << 20
+
+    def growth() -> int:
+        before = resident(server)
+        for i in range(10):
+            refusal = mallory.fails("SELECT susx.embed_text('x', repeat(%s::text, 15000000))", str(i))
+            assert refusal.sqlstate == "42704"
+        return resident(server) - before
+
+    # The allocator keeps a name or two per thread at first; what stayed would be 150 MB each time.
+    assert any(growth() < 50 << 20 for _ in range(5))
 
 
 def resident(pid: int) -> int:

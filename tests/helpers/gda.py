@@ -51,24 +51,43 @@ def discriminant(means: np.ndarray, scatter: np.ndarray, variance: float, ridge:
     return w, -0.5 * (means * w).sum(axis=1)
 
 
-def agreement(
-    rows: np.ndarray, categories: np.ndarray, labelled: np.ndarray, weights: np.ndarray, count: int, ridge: float
-) -> np.ndarray:
-    """Whether the discriminant without each row gives it its own category: a fit for every row."""
+def left_out(
+    rows: np.ndarray, categories: np.ndarray, weights: np.ndarray, count: int, ridge: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Centred discriminants (M x C) of every row by the fit without it, and whether its category has others (M): one
+    that has not is worth the mean of the other categories. A fit for every row."""
     empty = weights @ rows / weights.sum()
     means = means_of(rows, categories, weights, count, empty)
     variance = np.trace(scatter_of(rows, categories, weights, means)) / rows.shape[1]
-    agrees = np.ones(len(rows))
-    for i in np.flatnonzero(~labelled) if variance > 1e-12 and len(set(categories.tolist())) > 1 else []:
+    scores, has_others = np.zeros((len(rows), count)), np.ones(len(rows), bool)
+    for i, own in enumerate(categories):
         others = np.arange(len(rows)) != i
-        own = categories == categories[i]
-        if weights[others & own].sum() < 1e-9 * weights[own].sum():
-            continue
         rest = (rows[others], categories[others], weights[others])
         without = means_of(*rest, count, empty)
         w, b = discriminant(without, scatter_of(*rest, without), variance, ridge)
-        agrees[i] = (rows[i] @ w.T + b).argmax() == categories[i]
-    return agrees
+        scores[i] = rows[i] @ w.T + b
+        if weights[others & (categories == own)].sum() < 1e-9:
+            has_others[i] = False
+            scores[i, own] = np.delete(scores[i], own).mean()
+    return scores - scores.mean(axis=1, keepdims=True), has_others
+
+
+def agreement(
+    rows: np.ndarray,
+    categories: np.ndarray,
+    labelled: np.ndarray,
+    weights: np.ndarray,
+    cosines: np.ndarray,
+    logit_scale: float,
+    ridge: float,
+) -> np.ndarray:
+    """How far the names and the discriminant without each row give it, together, its own category."""
+    if labelled.all() or len(set(categories.tolist())) < 2:
+        return np.ones(len(rows))
+    g, has_others = left_out(rows, categories, weights, cosines.shape[1], ridge)
+    g *= cosines.std(axis=1).mean() / g.std(axis=1).mean()
+    both = softmax(2 * logit_scale * (cosines + g))[np.arange(len(rows)), categories]
+    return np.where(labelled | ~has_others, 1.0, both)
 
 
 @dataclass(frozen=True)
@@ -77,6 +96,7 @@ class Gda:
     weights: np.ndarray
     bias: np.ndarray
     spreads: tuple[float, float]
+    shift: np.ndarray
     reliability: np.ndarray
     gate: float
     factor: float
@@ -99,27 +119,32 @@ class Gda:
         scale = min(scale_of(judges, 0.7), 0.8 * logit_scale)
         own = softmax(scale * cosines)[np.arange(len(support)), categories]
         confidence = np.where(labelled, 1.0, own)
-        agrees = agreement(support, categories, labelled, confidence, count, ridge)
+        agrees = agreement(support, categories, labelled, confidence, cosines, logit_scale, ridge)
         row_weights = confidence * agrees
         means = means_of(support, categories, row_weights, count, row_weights @ support / row_weights.sum())
         scatter = scatter_of(support, categories, row_weights, means)
         weights, bias = discriminant(means, scatter, np.trace(scatter) / dimensions, ridge)
-        trust = np.bincount(categories, np.sqrt(confidence) * agrees, minlength=count)
-        reliability = trust / (np.bincount(categories, minlength=count) + 4)
+        probability = softmax(logit_scale * cosines)[np.arange(len(support)), categories]
+        trust = np.where(labelled, 1.0, probability) * agrees
+        reliability = np.bincount(categories, trust, minlength=count) / (np.bincount(categories, minlength=count) + 4)
         spreads = (cosines.std(axis=1).mean(), (support @ weights.T + bias).std(axis=1).mean())
-        gate = scale_of(judges, 0.9)
+        unsettled = (~labelled).mean() * min(1.0, 2 * (1 - trust.mean()))
+        shift = np.zeros(count)
+        # It is a fit for every row.
+        if unsettled > 0:
+            preferred, _ = left_out(support, categories, row_weights, count, ridge)
+            shift = unsettled * preferred.mean(axis=0) * spreads[0] / spreads[1]
         lambda_ = lambda_ * min(4, (2 / (logit_scale * spreads[0])) ** 2)
-        factor = 2 * logit_scale / (1 + lambda_ * (softmax(gate * cosines) @ reliability).mean())
-        return Gda(names, weights, bias, spreads, reliability, gate, factor, lambda_)
+        return Gda(names, weights, bias, spreads, shift, reliability, scale_of(judges, 0.9), 1.75 * logit_scale, lambda_)
 
     def terms(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The names' and the support's part of every score, N x C each, of unit queries."""
         cosines = queries @ self.names.T
         z = cosines - cosines.mean(axis=1, keepdims=True)
         g = queries @ self.weights.T + self.bias
-        g = (g - g.mean(axis=1, keepdims=True)) * self.spreads[0] / self.spreads[1]
-        say = self.lambda_ * (softmax(self.gate * cosines) @ self.reliability)[:, None]
-        return self.factor * (1 + say * (1 - self.reliability)) * z, self.factor * say * self.reliability * g
+        g = (g - g.mean(axis=1, keepdims=True)) * self.spreads[0] / self.spreads[1] - self.shift
+        say = self.lambda_ * (softmax(self.gate * cosines) @ self.reliability)[:, None] ** 3
+        return self.factor * z / (1 + say), self.factor * say * g / (1 + say)
 
     def scores(self, queries: np.ndarray) -> np.ndarray:
         return sum(self.terms(queries))

@@ -21,8 +21,10 @@ const BLOCK: usize = 1024;
 #[derive(Clone, Debug)]
 pub(super) struct Confidence {
     /// The weight of every support row, M: 1 for a labelled one, else the share of its category in the
-    /// softmax of its scaled cosines to all names.
+    /// softmax of its scaled cosines to all names, at a scale found without labels.
     pub rows: Vec<f64>,
+    /// The same at `logit_scale`, which is the names' own probability of the category, M.
+    pub probabilities: Vec<f64>,
     /// The scale of the cosines for the softmax that says which categories a query may be of.
     pub gate: f64,
 }
@@ -33,6 +35,7 @@ impl Confidence {
         let sample = gaps_of_sample(support_set);
         let scale = scale_of(&sample, MEAN_CONFIDENCE).min(SHARPEST * f64::from(logit_scale));
         let mut rows = vec![1.0; support_set.len()];
+        let mut probabilities = rows.clone();
         let weights = support_set.zeroshot_weights();
         let labelled = support_set.labelled();
         for (block, features) in support_set.features().axis_chunks_iter(Axis(0), BLOCK).enumerate() {
@@ -44,11 +47,12 @@ impl Confidence {
                 if !labelled[row] {
                     let gaps = gaps(cosines);
                     let own = f64::from(gaps[support_set.category_of(row)]);
-                    rows[row] = (scale * own).exp() / sum_of_exp(&gaps, scale);
+                    let share = |scale: f64| (scale * own).exp() / sum_of_exp(&gaps, scale);
+                    (rows[row], probabilities[row]) = (share(scale), share(logit_scale.into()));
                 }
             }
         }
-        Confidence { rows, gate: scale_of(&sample, MEAN_CERTAINTY) }
+        Confidence { rows, probabilities, gate: scale_of(&sample, MEAN_CERTAINTY) }
     }
 }
 

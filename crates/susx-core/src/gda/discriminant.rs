@@ -2,7 +2,7 @@
 
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 
-use super::moments::Sums;
+use super::moments::{Moments, Sums};
 use super::precision::Precision;
 use crate::linalg::product;
 use crate::sus::SupportSet;
@@ -10,7 +10,7 @@ use crate::sus::SupportSet;
 /// Spreads below this are those of rounding: nothing is told apart.
 const NO_SPREAD: f64 = 1e-12;
 
-/// `g_c(x) = x . w_c + b_c` less its mean over the categories.
+/// `g_c(x) = x . w_c + b_c` less its mean over the categories, in the range of the cosines and less a shift.
 #[derive(Clone, Debug)]
 pub(super) struct Discriminant {
     pub precision: Precision,
@@ -24,12 +24,14 @@ pub(super) struct Discriminant {
     /// What brings `g` into the range of the cosines: the ratio of their spreads over the categories, each
     /// the mean over the support rows.
     pub scale: f64,
+    /// What the support set prefers a category by, as far as that is to be taken off, C.
+    pub shift: Array1<f64>,
     /// The spread of the cosines.
     pub range: f64,
 }
 
 impl Discriminant {
-    /// As it is, with a scale of 1. O(C d min(M, d) + min(M, d)^3).
+    /// As it is, with a scale of 1 and no shift. O(C d min(M, d) + min(M, d)^3).
     pub fn of(sums: &Sums, ridge: f64) -> Self {
         let precision = sums.scatter.precision(ridge);
         let mut weights = precision.apply(sums.means.view());
@@ -40,31 +42,64 @@ impl Discriminant {
         let (mean_weight, mean_bias) = (weights.sum_axis(Axis(0)) / categories, bias.sum() / categories);
         weights -= &mean_weight;
         bias -= mean_bias;
-        Discriminant { precision, weights, bias, mean_weight, mean_bias, scale: 1.0, range: 1.0 }
+        let shift = Array1::zeros(bias.len());
+        Discriminant { precision, weights, bias, mean_weight, mean_bias, scale: 1.0, shift, range: 1.0 }
     }
 
-    /// In the range of the cosines; `None` where it, or the names, tell no two categories apart. As
+    /// In the range of the cosines, and shifted; `None` where it, or the names, tell no two categories apart. As
     /// [`of`](Self::of), and O(min(M, 4096) C d).
-    pub fn fit(support_set: &SupportSet, sums: &Sums, ridge: f64) -> Option<Self> {
-        let discriminant = Self::of(sums, ridge);
-        let sample = support_set.features().select(Axis(0), &support_set.sample()).mapv(f64::from);
-        let names = support_set.zeroshot_weights().mapv(f64::from);
-        let range = mean_spread(product(sample.view(), names.view()));
-        let own = mean_spread(discriminant.scaled(sample.view()));
-        let is_flat = own <= NO_SPREAD || range <= NO_SPREAD;
-        (!is_flat).then_some(Discriminant { scale: range / own, range, ..discriminant })
+    pub fn fit(support_set: &SupportSet, moments: &Moments, ridge: f64) -> Option<Self> {
+        let discriminant = Self::of(&moments.sums, ridge);
+        let sample = support_set.sample();
+        let features = support_set.features().select(Axis(0), &sample).mapv(f64::from);
+        let range = range_of_names(support_set);
+        let own = mean_spread(discriminant.scaled(features.view()));
+        if own <= NO_SPREAD || range <= NO_SPREAD {
+            return None;
+        }
+        let mut discriminant = Discriminant { scale: range / own, range, ..discriminant };
+        let mut sum = Array1::zeros(discriminant.bias.len());
+        discriminant.each_without(support_set, &moments.sums, &sample, |_, g| sum += &g.sum_axis(Axis(0)));
+        discriminant.shift = sum * (moments.unsettled / sample.len() as f64);
+        Some(discriminant)
     }
 
-    /// `g_c` in the range of the cosines, n x C, of queries n x d.
+    /// Of a fit that is not shifted: in the range in which its support rows are as far from each other as their
+    /// cosines, each by the fit without it. `None` as for [`fit`](Self::fit).
+    pub fn in_range(mut self, support_set: &SupportSet, sums: &Sums) -> Option<Self> {
+        let sample = support_set.sample();
+        let (mut spread, range) = (0.0, range_of_names(support_set));
+        self.each_without(support_set, sums, &sample, |rows, g| spread += mean_spread(g) * rows.len() as f64);
+        let own = spread / sample.len() as f64;
+        (self.scale, self.range) = (range / own, range);
+        (own > NO_SPREAD && range > NO_SPREAD).then_some(self)
+    }
+
+    /// `g_c` in the range of the cosines and shifted, n x C, of queries n x d.
     pub fn scaled(&self, queries: ArrayView2<f64>) -> Array2<f64> {
-        (product(queries, self.weights.view()) + &self.bias) * self.scale
+        (product(queries, self.weights.view()) + &self.bias) * self.scale - &self.shift
     }
 
     /// Bytes on the heap.
     pub fn size(&self) -> usize {
-        let elements = self.weights.len() + self.bias.len() + self.mean_weight.len();
+        let elements = self.weights.len() + self.bias.len() + self.mean_weight.len() + self.shift.len();
         self.precision.size() + elements * size_of::<f64>()
     }
+}
+
+/// Rows less their means.
+pub(super) fn centred(mut rows: Array2<f64>) -> Array2<f64> {
+    for mut row in rows.rows_mut() {
+        let mean = row.sum() / row.len() as f64;
+        row -= mean;
+    }
+    rows
+}
+
+/// The spread of the support rows' cosines over the categories.
+fn range_of_names(support_set: &SupportSet) -> f64 {
+    let sample = support_set.features().select(Axis(0), &support_set.sample()).mapv(f64::from);
+    mean_spread(product(sample.view(), support_set.zeroshot_weights().mapv(f64::from).view()))
 }
 
 /// The mean over the rows of the standard deviation over the columns.

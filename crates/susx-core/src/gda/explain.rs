@@ -3,7 +3,7 @@
 use ndarray::{Array1, ArrayView2, s};
 
 use super::discriminant::Discriminant;
-use super::moments::Moments;
+use super::moments::{Moments, NO_MASS};
 use super::{Gda, Params};
 use crate::classifier::{Explanation, Ranked, Weight, top_k};
 use crate::linalg::product;
@@ -20,13 +20,14 @@ pub struct Influence {
 impl Influence {
     /// As [`Gda::fit`].
     pub fn fit(support_set: &SupportSet, logit_scale: f32, params: Params) -> Option<Self> {
-        let Moments { sums, .. } = Moments::of(support_set, logit_scale, params.ridge.into());
+        let moments = Moments::of(support_set, logit_scale, params.ridge.into());
+        let sums = &moments.sums;
         let share = |(row, weight): (usize, &f64)| match sums.mass[support_set.category_of(row)] {
-            mass if mass > 0.0 => weight / mass,
+            mass if mass >= NO_MASS => weight / mass,
             _ => 0.0,
         };
         let shares = sums.weights.iter().enumerate().map(share).collect();
-        let discriminant = Discriminant::fit(support_set, &sums, params.ridge.into())?;
+        let discriminant = Discriminant::fit(support_set, &moments, params.ridge.into())?;
         Some(Influence { discriminant, shares })
     }
 
@@ -38,7 +39,7 @@ impl Influence {
     /// What every row of a category adds to the category's discriminant in the range of the cosines, for a
     /// query (d): as the category's mean is a sum over its rows, so is `(x - mu/2) . P mu`.
     fn of_rows(&self, support_set: &SupportSet, query: &Array1<f64>, category: usize) -> Vec<f64> {
-        let Discriminant { precision, mean_weight, mean_bias, scale, .. } = &self.discriminant;
+        let Discriminant { precision, mean_weight, mean_bias, scale, shift, .. } = &self.discriminant;
         let rows = support_set.rows(category);
         let features = support_set.features().slice(s![rows.clone(), ..]).mapv(f64::from);
         let shares = &self.shares[rows];
@@ -48,7 +49,8 @@ impl Influence {
         }
         let shared = query.dot(mean_weight) + mean_bias;
         let pulls = precision.apply(features.view()).dot(&apart);
-        shares.iter().zip(&pulls).map(|(share, pull)| scale * share * (pull - shared)).collect()
+        let shift = shift[category];
+        shares.iter().zip(&pulls).map(|(share, pull)| share * (scale * (pull - shared) - shift)).collect()
     }
 }
 
@@ -74,16 +76,16 @@ impl Gda {
                 .map(|(row, (&affinity, pull))| Weight {
                     row,
                     affinity,
-                    contribution: self.support_factor(&parts, c) * pull as f32,
+                    contribution: parts.support_factor * pull as f32,
                 })
                 .collect();
             Weight::keep_best(&mut weights, support);
             Explanation {
                 category: c,
-                zero_shot: self.of_names(&parts, c),
+                zero_shot: parts.of_names(c),
                 cache: 0.0,
                 kl: 0.0,
-                discriminant: self.of_support(&parts, c),
+                discriminant: parts.of_support(c),
                 reliability: Some(self.reliability()[c]),
                 total: ranked.score,
                 support: weights,

@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 use super::Params;
 use super::discriminant::Discriminant;
 use super::moments::Moments;
-use super::params::sureness;
+use super::params::{POWER, sureness};
 use crate::linalg::{exp, product, range, sum};
 use crate::sus::SupportSet;
 
 /// How much surer the scores are than those of the names alone, so that probabilities come true: docs/methods.md
 /// has the calibration error.
-const SURER: f32 = 2.0;
+const SURER: f32 = 1.75;
 
 /// What scores are made of, so that neither the support set nor the names are needed any more.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,8 +27,8 @@ pub struct Gda {
     gate: f32,
     /// As it counts here.
     lambda: f32,
-    /// `2 logit_scale / k`.
-    factor: f32,
+    /// `1.75 logit_scale`.
+    scale: f32,
     /// The length of the longest of the discriminants' maps, and the largest bias.
     longest: f32,
     largest_bias: f32,
@@ -38,10 +38,27 @@ pub struct Gda {
 #[derive(Clone, Debug)]
 pub(super) struct Parts {
     /// `s'_c` and `g'_c`, C.
-    pub names: Vec<f32>,
-    pub discriminant: Vec<f32>,
-    /// `lambda r`: how much the support set has to say about this query.
-    pub say: f32,
+    names: Vec<f32>,
+    discriminant: Vec<f32>,
+    /// `r`: how far the categories that the query may be of are supported.
+    trust: f32,
+    /// `R`: what the support set has to say about this query, beside the 1 of the names.
+    say: f32,
+    /// What the names and the discriminants are multiplied with.
+    name_factor: f32,
+    pub support_factor: f32,
+}
+
+impl Parts {
+    /// The part of a logit that is the name's.
+    pub fn of_names(&self, c: usize) -> f32 {
+        self.name_factor * self.names[c]
+    }
+
+    /// The part of a logit that is the support's: of the discriminant in the range of the cosines.
+    pub fn of_support(&self, c: usize) -> f32 {
+        self.support_factor * self.discriminant[c]
+    }
 }
 
 impl Gda {
@@ -49,33 +66,22 @@ impl Gda {
     /// apart. O(M C d + M d min(M, d) + min(M, d)^3).
     pub fn fit(support_set: &SupportSet, logit_scale: f32, params: Params) -> Option<Self> {
         let moments = Moments::of(support_set, logit_scale, params.ridge.into());
-        let discriminant = Discriminant::fit(support_set, &moments.sums, params.ridge.into())?;
+        let discriminant = Discriminant::fit(support_set, &moments, params.ridge.into())?;
         let maps = (&discriminant.weights * discriminant.scale).mapv(|x| x as f32);
         let longest = maps.rows().into_iter().map(|w| w.dot(&w).sqrt()).fold(0.0, f32::max);
-        let bias = (&discriminant.bias * discriminant.scale).mapv(|x| x as f32);
+        let bias = (&discriminant.bias * discriminant.scale - &discriminant.shift).mapv(|x| x as f32);
         let largest_bias = bias.iter().fold(0.0f32, |most, x| most.max(x.abs()));
-        let mut gda = Gda {
+        Some(Gda {
             // Both have d columns.
             maps: concatenate(Axis(0), &[support_set.zeroshot_weights(), maps.view()]).ok()?,
             bias,
             reliability: moments.reliability.iter().map(|&r| r as f32).collect(),
             gate: moments.gate as f32,
             lambda: params.lambda * sureness(logit_scale, discriminant.range) as f32,
-            factor: logit_scale,
+            scale: SURER * logit_scale,
             longest,
             largest_bias,
-        };
-        gda.factor = SURER * logit_scale / gda.sharpness(support_set);
-        Some(gda)
-    }
-
-    /// `k`: what the sum of the names and of what the support set has to say is divided by, so that it is as
-    /// large as the names alone: 1 + the mean of the say over the support rows.
-    fn sharpness(&self, support_set: &SupportSet) -> f32 {
-        let sample = support_set.features().select(Axis(0), &support_set.sample());
-        let products = product(sample.view(), self.maps.view());
-        let say = products.rows().into_iter().map(|row| f64::from(self.parts(row).say));
-        1.0 + (say.sum::<f64>() / sample.nrows() as f64) as f32
+        })
     }
 
     /// C.
@@ -101,9 +107,9 @@ impl Gda {
         for (products, mut logits) in products.rows().into_iter().zip(logits.rows_mut()) {
             let parts = self.parts(products);
             for (c, logit) in logits.iter_mut().enumerate() {
-                *logit = self.of_names(&parts, c) + self.of_support(&parts, c);
+                *logit = parts.of_names(c) + parts.of_support(c);
             }
-            slack.push(self.slack(&parts, logits.view()));
+            slack.push(self.slack(&parts));
         }
         (logits, slack)
     }
@@ -117,25 +123,17 @@ impl Gda {
         let mut shares: Vec<f32> = cosines.iter().map(|cosine| self.gate * (cosine - largest)).collect();
         exp(&mut shares);
         let trusted: f32 = shares.iter().zip(&self.reliability).map(|(share, r)| share * r).sum();
+        let trust = trusted / sum(&shares);
+        let say = self.lambda * trust.powi(POWER);
+        let name_factor = self.scale / (1.0 + say);
         Parts {
-            say: self.lambda * trusted / sum(&shares),
+            trust,
+            say,
+            name_factor,
+            support_factor: name_factor * say,
             names: cosines.iter().map(|cosine| cosine - mean).collect(),
             discriminant: (&discriminant + &self.bias).to_vec(),
         }
-    }
-
-    /// The part of a logit that is the name's.
-    pub(super) fn of_names(&self, parts: &Parts, c: usize) -> f32 {
-        self.factor * (1.0 + parts.say * (1.0 - self.reliability[c])) * parts.names[c]
-    }
-
-    /// The part of a logit that is the support's: of the discriminant in the range of the cosines.
-    pub(super) fn of_support(&self, parts: &Parts, c: usize) -> f32 {
-        self.support_factor(parts, c) * parts.discriminant[c]
-    }
-
-    pub(super) fn support_factor(&self, parts: &Parts, c: usize) -> f32 {
-        self.factor * parts.say * self.reliability[c]
     }
 
     /// The products of a query with all maps, 1 x 2C.
@@ -146,21 +144,18 @@ impl Gda {
     /// A product is off by `d` roundings at worst. That moves the parts of a logit and, through the softmax, the
     /// support's say, which weighs the same for all categories: of two logits that are nearly equal it moves the
     /// difference by no more than the names differ, times its own relative error.
-    fn slack(&self, parts: &Parts, logits: ArrayView1<f32>) -> f32 {
+    fn slack(&self, parts: &Parts) -> f32 {
         let product = self.maps.ncols() as f32 * f32::EPSILON;
-        let of_parts = 2.0 * product * (2.0 * (1.0 + self.lambda) + self.lambda * self.longest);
-        let of_say = if parts.say > 0.0 {
-            let names = range(&parts.names);
-            let rest: Vec<f32> =
-                logits.iter().zip(&parts.names).map(|(logit, name)| logit / self.factor - name).collect();
-            let rest = range(&rest);
-            let spread = (1.1 * (names.1 - names.0)).min(rest.1 - rest.0);
-            self.lambda * 2.0 * self.gate * product / parts.say * spread
+        let of_parts = 2.0 * product * (2.0 + parts.say * self.longest);
+        let of_say = if parts.trust > 0.0 {
+            let change = (1.0 + 2.0 * self.gate * product / parts.trust).powi(POWER) - 1.0;
+            let (names, discriminant) = (range(&parts.names), range(&parts.discriminant));
+            change * ((1.0 + change) * (names.1 - names.0)).min(parts.say * (discriminant.1 - discriminant.0))
         } else {
             0.0
         };
-        let size = 2.0 + self.longest + self.largest_bias;
-        self.factor * (of_parts + of_say + 8.0 * f32::EPSILON * (1.0 + self.lambda) * size)
+        let size = 2.0 + parts.say * (self.longest + self.largest_bias);
+        parts.name_factor * (of_parts + of_say + 8.0 * f32::EPSILON * size)
     }
 
     /// Bytes on the heap.

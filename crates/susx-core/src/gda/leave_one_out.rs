@@ -1,39 +1,36 @@
 //! Support rows as queries of the discriminant that would be fitted without them.
 
-use std::ops::Range;
+use ndarray::{Array2, Axis};
 
-use ndarray::{Array2, ArrayView2};
-
-use super::discriminant::Discriminant;
+use super::discriminant::{Discriminant, centred};
 use super::moments::Sums;
-use super::tune::centred;
 use crate::linalg::product;
+use crate::sus::SupportSet;
+
+/// Rows whose discriminants are in memory at a time.
+const BLOCK: usize = 1024;
 
 impl Discriminant {
-    /// `g` in the range of the cosines (n x C) of some support rows (n x d) of the categories `truth` (n), each
-    /// by the fit without that row, in closed form: its category's mean moves, and the covariance loses a
-    /// matrix of rank one, which Sherman and Morrison's formula takes through the inverse. What is a mean over all
-    /// rows stays as it is, the variance, the factor to the cosines' range and the scales of the confidences: a
-    /// row more or less hardly moves them. O(n d (C + min(M, d))).
+    /// `g` in the range of the cosines (n x C) of some support rows (n), each by the fit without that row, in
+    /// closed form: its category's mean moves, and the covariance loses a matrix of rank one, which Sherman and
+    /// Morrison's formula takes through the inverse. What is a mean over all rows stays as it is, the variance,
+    /// the factor to the cosines' range, the shift and the scales of the confidences: a row more or less hardly
+    /// moves them. O(n d (C + min(M, d))).
     ///
     /// A category that was only this row is worth the mean of the others.
-    pub fn without(
-        &self,
-        sums: &Sums,
-        features: ArrayView2<f64>,
-        rows: Range<usize>,
-        truth: &[usize],
-    ) -> Array2<f64> {
+    pub fn without(&self, support_set: &SupportSet, sums: &Sums, rows: &[usize]) -> Array2<f64> {
+        let features = support_set.features().select(Axis(0), rows).mapv(f64::from);
+        let truth: Vec<usize> = rows.iter().map(|&row| support_set.category_of(row)).collect();
         let (means, variance) = (sums.means.view(), sums.scatter.variance());
-        let mut own = self.precision.apply(features);
+        let mut own = self.precision.apply(features.view());
         let mut g = product(own.view(), means);
         // P v, with v the row less its category's mean.
-        for (mut pull, &c) in own.rows_mut().into_iter().zip(truth) {
+        for (mut pull, &c) in own.rows_mut().into_iter().zip(&truth) {
             pull -= &self.weights.row(c);
             pull -= &self.mean_weight;
         }
         let across = product(own.view(), means);
-        for (place, (row, &c)) in rows.zip(truth).enumerate() {
+        for (place, (&row, &c)) in rows.iter().zip(&truth).enumerate() {
             let (weight, mass) = (sums.weights[row], sums.mass[c]);
             let left = mass - weight;
             let along = features.row(place).dot(&own.row(place));
@@ -64,6 +61,19 @@ impl Discriminant {
                 g[(place, c)] = (sum - g[(place, c)]) / others;
             }
         }
-        centred(g) * self.scale
+        centred(g) * self.scale - &self.shift
+    }
+
+    /// As [`without`](Self::without), of any number of rows: `see` has each block of them.
+    pub fn each_without(
+        &self,
+        support_set: &SupportSet,
+        sums: &Sums,
+        rows: &[usize],
+        mut see: impl FnMut(&[usize], Array2<f64>),
+    ) {
+        for rows in rows.chunks(BLOCK) {
+            see(rows, self.without(support_set, sums, rows));
+        }
     }
 }

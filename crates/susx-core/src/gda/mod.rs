@@ -11,23 +11,31 @@
 //! ```
 //!
 //! A category without rows has the mean of all of them. A labelled row weighs 1. Another one weighs what it is to
-//! the names, its category's share in a softmax of its cosines whose scale is found without labels; and nothing
-//! if the discriminant that is fitted without it gives it another category.
+//! the names, its category's share in a softmax of its cosines whose scale is found without labels, times `p_i`: its
+//! category's share in the softmax of the names and the discriminant that is fitted without it, together.
 //!
 //! `s` and `g` are taken relative to their means over the categories (`s'`, `g'`), and `g'` is brought into the
-//! range of `s'` by a factor. Two gates decide how far `g'` takes the place of `s'`: the reliability `r_c` of each
-//! category's support, which is the sum of its rows' `sqrt(a_i)` over `n_c + 4`, and how far the categories that
-//! the query may be of are supported at all, which is the mean of `r_c` under a softmax of its own cosines:
+//! range of `s'` by a factor. Retrieved images that are of another category make `g'` prefer some categories whatever
+//! the query. What a support row is likely worth, `q_i p_i` with `q_i` the names' own probability of its category
+//! (1 if it is labelled), says how many of them there are, and that much of the preference is taken off:
 //!
 //! ```text
-//! r = sum of softmax(gate s)_c r_c
-//! score_c = 2 logit_scale / k * (s'_c + lambda' r (r_c g'_c + (1 - r_c) s'_c))
+//! k = share of rows that are not labelled * min(1, 2 (1 - mean of q_i p_i))
+//! g''_c(x) = g'_c(x) - k * mean over the support rows i of g'_c(x_i), by the fit without i
 //! ```
 //!
-//! `lambda'` is lambda, times more where the names are less sure than usual, and `k` makes the sum as large as
-//! that of the names alone. The 2 is for the probabilities: what the support set has confirmed is right more often
-//! than the names alone are sure of. With all `r_c` 0 they have the order of the names. A query costs two products of
-//! length `d` per category, whatever the size of the support set.
+//! The reliability `r_c` of each category's support is the sum of its rows' `q_i p_i` over `n_c + 4`. How far the
+//! support set decides is how far the categories that the query may be of are supported: `r`, the mean of `r_c`
+//! under a softmax of its own cosines:
+//!
+//! ```text
+//! r = sum of softmax(gate s)_c r_c                R = lambda' r^3
+//! score_c = 1.75 logit_scale * (s'_c + R g''_c) / (1 + R)
+//! ```
+//!
+//! `lambda'` is lambda, times more where the names are less sure than usual. The 1.75 is for the probabilities: what
+//! the support set has confirmed is right more often than the names alone are sure of. With all `r_c` 0 they have the
+//! order of the names. A query costs two products of length `d` per category, whatever the size of the support set.
 //!
 //! All constants are frozen at fit, so that a row's label depends on that row alone.
 

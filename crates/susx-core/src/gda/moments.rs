@@ -1,18 +1,23 @@
 //! Means and covariance of a support set.
 
-use ndarray::{Array1, Array2, ArrayView1, Axis, s};
+use ndarray::{Array1, Array2, Axis, s};
 
 use super::confidence::Confidence;
 use super::discriminant::Discriminant;
 use super::precision::Scatter;
+use crate::linalg::product;
 use crate::sus::SupportSet;
 
 /// Rows that are wide (float64) in memory at a time.
 const BLOCK: usize = 1024;
+/// How much surer than the names alone they are together with the support set, when they judge an image.
+const SHARPER: f64 = 2.0;
+/// How far what the support set prefers is taken off, for each share of its images that is likely wrong.
+const SETTLING: f64 = 2.0;
 /// Support rows that weigh as much as the doubt about a category that has any.
 const DOUBT: f64 = 4.0;
 /// A category whose rows weigh less is one without rows.
-const NO_MASS: f64 = 1e-9;
+pub(super) const NO_MASS: f64 = 1e-9;
 /// A category looks absent from a pool if its images can be trusted less, on average.
 const ABSENT: f64 = 1.0 / 3.0;
 
@@ -33,10 +38,13 @@ pub(super) struct Sums {
 #[derive(Clone, Debug)]
 pub(super) struct Moments {
     pub sums: Sums,
-    /// How far each row can be trusted, 0 to 1, M.
+    /// How likely each row is of its category, 0 to 1, M.
     trust: Vec<f64>,
     /// How far each category's support can be trusted, 0 to 1, C.
     pub reliability: Vec<f64>,
+    /// How far what the support set prefers a category by says nothing, 0 to 1: 0 where all is labelled or
+    /// certain.
+    pub unsettled: f64,
     /// The scale of the cosines for the softmax that says which categories a query may be of.
     pub gate: f64,
 }
@@ -83,23 +91,25 @@ impl Sums {
 impl Moments {
     /// Of a support set that is not empty. O(M d (C + min(M, d)) + min(M, d)^3).
     pub fn of(support_set: &SupportSet, logit_scale: f32, ridge: f64) -> Self {
-        let confidence = Confidence::of(support_set, logit_scale);
-        let mut trust: Vec<f64> = confidence.rows.iter().map(|confidence| confidence.sqrt()).collect();
-        let mut sums = Sums::of(support_set, confidence.rows);
-        let agrees = agreement(support_set, &sums, ridge);
-        if agrees.contains(&false) {
-            let mut weights = sums.weights;
-            for (row, _) in agrees.into_iter().enumerate().filter(|(_, agrees)| !agrees) {
-                (weights[row], trust[row]) = (0.0, 0.0);
+        let Confidence { rows, probabilities, gate } = Confidence::of(support_set, logit_scale);
+        let sums = Sums::of(support_set, rows);
+        let (sums, trust) = match agreement(support_set, &sums, logit_scale, ridge) {
+            None => (sums, probabilities),
+            Some(agreement) => {
+                let times = |rows: &[f64]| rows.iter().zip(&agreement).map(|(a, b)| a * b).collect();
+                (Sums::of(support_set, times(&sums.weights)), times(&probabilities))
             }
-            sums = Sums::of(support_set, weights);
-        }
+        };
         let of_category = |c: usize| {
             let rows = support_set.rows(c);
             reliable(trust[rows.clone()].iter().sum(), rows.len())
         };
         let reliability = (0..sums.mass.len()).map(of_category).collect();
-        Moments { sums, trust, reliability, gate: confidence.gate }
+        let rows = support_set.len() as f64;
+        let unlabelled = support_set.labelled().iter().filter(|&&is_labelled| !is_labelled).count() as f64;
+        let wrong = 1.0 - trust.iter().sum::<f64>() / rows;
+        let unsettled = unlabelled / rows * (SETTLING * wrong).clamp(0.0, 1.0);
+        Moments { sums, trust, reliability, unsettled, gate }
     }
 
     /// The reliability of a category without one of its rows, of which it had `count`.
@@ -109,39 +119,40 @@ impl Moments {
     }
 }
 
-/// Whether the discriminant without each row that nobody has labelled gives it the category that it stands for,
-/// M. A row that is alone in its category has nobody to be judged by, and one whose category is the only one with
-/// rows nothing to be told from.
-fn agreement(support_set: &SupportSet, sums: &Sums, ridge: f64) -> Vec<bool> {
+/// How far the discriminant without each row that nobody has labelled gives it, together with the names, the
+/// category that it stands for: the category's share of the softmax of both, M. It is 1 of a row that is alone in
+/// its category and has nobody to be judged by. `None` where it is 1 of all: where all are labelled, or nothing is
+/// told apart.
+fn agreement(support_set: &SupportSet, sums: &Sums, logit_scale: f32, ridge: f64) -> Option<Vec<f64>> {
     let labelled = support_set.labelled();
-    let mut agrees = vec![true; support_set.len()];
     let supported = sums.mass.iter().filter(|&&mass| mass >= NO_MASS).count();
     if sums.scatter.variance().is_none() || supported < 2 {
-        return agrees;
+        return None;
     }
-    let discriminant = Discriminant::of(sums, ridge);
-    let first =
-        |row: ArrayView1<f64>| (0..row.len()).fold(0, |best, c| if row[c] > row[best] { c } else { best });
-    for start in (0..support_set.len()).step_by(BLOCK) {
-        let rows = start..(start + BLOCK).min(support_set.len());
-        if labelled[rows.clone()].iter().all(|&is_labelled| is_labelled) {
-            continue;
-        }
-        let own: Vec<usize> = rows.clone().map(|row| support_set.category_of(row)).collect();
-        let features = support_set.features().slice(s![rows.clone(), ..]).mapv(f64::from);
-        let g = discriminant.without(sums, features.view(), rows.clone(), &own);
-        for ((row, g), own) in rows.zip(g.rows()).zip(own) {
-            agrees[row] = labelled[row] || !sums.has_others(row, own) || first(g) == own;
-        }
+    let judged: Vec<usize> = (0..support_set.len())
+        .filter(|&row| !labelled[row] && sums.has_others(row, support_set.category_of(row)))
+        .collect();
+    if judged.is_empty() {
+        return None;
     }
-    agrees
+    let discriminant = Discriminant::of(sums, ridge).in_range(support_set, sums)?;
+    let scale = SHARPER * f64::from(logit_scale);
+    let mut agreement = vec![1.0; support_set.len()];
+    discriminant.each_without(support_set, sums, &judged, |rows, g| {
+        let features = support_set.features().select(Axis(0), rows);
+        let cosines = product(features.view(), support_set.zeroshot_weights()).mapv(f64::from);
+        for (&row, both) in rows.iter().zip((cosines + g).rows()) {
+            let own = both[support_set.category_of(row)];
+            agreement[row] = both.iter().map(|score| (scale * (score - own)).exp()).sum::<f64>().recip();
+        }
+    });
+    Some(agreement)
 }
 
 impl Sums {
-    /// Whether a category has other rows of any weight than this one.
+    /// Whether a category would have rows without this one.
     pub fn has_others(&self, row: usize, category: usize) -> bool {
-        let mass = self.mass[category];
-        mass - self.weights[row] > NO_MASS * mass
+        self.mass[category] - self.weights[row] >= NO_MASS
     }
 }
 

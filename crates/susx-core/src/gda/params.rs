@@ -25,6 +25,8 @@ impl Params {
 
 /// The spread of a row's logits by the names, over the categories, at which lambda counts as it is.
 const USUAL_RANGE: f64 = 2.0;
+/// With which power of the trust in it the support set's say grows.
+pub(super) const POWER: i32 = 3;
 /// The most that lambda is multiplied with.
 const MOST: f64 = 4.0;
 

@@ -5,9 +5,9 @@ use std::ops::Range;
 use ndarray::{Array2, ArrayView1, ArrayView2, s};
 
 use super::Params;
-use super::discriminant::Discriminant;
+use super::discriminant::{Discriminant, centred};
 use super::moments::Moments;
-use super::params::sureness;
+use super::params::{POWER, sureness};
 use crate::linalg::product;
 use crate::sus::SupportSet;
 
@@ -59,8 +59,7 @@ impl<'a> Search<'a> {
     pub fn new(support_set: &'a SupportSet, logit_scale: f32, grid: Grid) -> Self {
         let of = |&ridge: &f32| Moments::of(support_set, logit_scale, ridge.into());
         let moments: Vec<Moments> = grid.ridge.iter().map(of).collect();
-        let fit =
-            |(moments, &ridge): (&Moments, &f32)| Discriminant::fit(support_set, &moments.sums, ridge.into());
+        let fit = |(moments, &ridge): (&Moments, &f32)| Discriminant::fit(support_set, moments, ridge.into());
         let fits = moments.iter().zip(&grid.ridge).map(fit).collect();
         let right = vec![0; grid.ridge.len() * grid.lambda.len()];
         Search { support_set, grid, logit_scale, moments, fits, right, zero_shot: 0, rows: 0 }
@@ -83,17 +82,15 @@ impl<'a> Search<'a> {
         let truth: Vec<usize> = rows.clone().map(|row| self.support_set.category_of(row)).collect();
         let features = self.support_set.features().slice_move(s![rows.clone(), ..]);
         let cosines = self.cosines(features, &truth);
-        let features = features.mapv(f64::from);
+        let rows: Vec<usize> = rows.collect();
         for place in 0..self.fits.len() {
             let moments = &self.moments[place];
-            let without = |(row, &c): (usize, &usize)| {
+            let without = |(&row, &c): (&usize, &usize)| {
                 moments.reliability_without(row, c, self.support_set.rows(c).len())
             };
-            let own: Vec<f64> = rows.clone().zip(&truth).map(without).collect();
+            let own: Vec<f64> = rows.iter().zip(&truth).map(without).collect();
             let all = moments.reliability.clone();
-            let g = self.fits[place]
-                .as_ref()
-                .map(|fit| fit.without(&moments.sums, features.view(), rows.clone(), &truth));
+            let g = self.fits[place].as_ref().map(|fit| fit.without(self.support_set, &moments.sums, &rows));
             let reliability = |row: usize, c: usize| if c == truth[row] { own[row] } else { all[c] };
             self.count(place, &cosines, g, reliability, &truth);
         }
@@ -121,11 +118,8 @@ impl<'a> Search<'a> {
         let sureness = self.fits[ridge].as_ref().map_or(1.0, |fit| sureness(self.logit_scale, fit.range));
         let mut gated = g.unwrap_or_else(|| names.clone());
         for (row, mut gated) in gated.rows_mut().into_iter().enumerate() {
-            let say = sureness * say(cosines.row(row), self.moments[ridge].gate, |c| reliability(row, c));
-            for (c, g) in gated.iter_mut().enumerate() {
-                let r = reliability(row, c);
-                *g = say * (r * *g + (1.0 - r) * names[(row, c)]);
-            }
+            let trust = trust(cosines.row(row), self.moments[ridge].gate, |c| reliability(row, c));
+            gated *= sureness * trust.powi(POWER);
         }
         let lambdas = self.grid.lambda.len();
         let counts = &mut self.right[ridge * lambdas..(ridge + 1) * lambdas];
@@ -153,7 +147,7 @@ impl<'a> Search<'a> {
 }
 
 /// `r`: the mean reliability of the categories that a query may be of.
-fn say(cosines: ArrayView1<f64>, gate: f64, reliability: impl Fn(usize) -> f64) -> f64 {
+fn trust(cosines: ArrayView1<f64>, gate: f64, reliability: impl Fn(usize) -> f64) -> f64 {
     let largest = cosines.fold(f64::NEG_INFINITY, |a, &b| a.max(b));
     let (mut all, mut trusted) = (0.0, 0.0);
     for (c, cosine) in cosines.iter().enumerate() {
@@ -170,13 +164,4 @@ fn right(scores: &Array2<f64>, truth: &[usize]) -> u32 {
         |row: ArrayView1<f64>| (0..row.len()).fold(0, |best, c| if row[c] > row[best] { c } else { best });
     let rows = scores.rows().into_iter().zip(truth);
     rows.map(|(row, &truth)| u32::from(first(row) == truth)).sum()
-}
-
-/// Rows less their means.
-pub(super) fn centred(mut rows: Array2<f64>) -> Array2<f64> {
-    for mut row in rows.rows_mut() {
-        let mean = row.sum() / row.len() as f64;
-        row -= mean;
-    }
-    rows
 }

@@ -212,7 +212,8 @@ fn terms_and_contributions_are_those_of_the_formula() -> Result<(), Box<dyn Erro
                     assert!(explanation.reliability.is_some_and(|r| near(r, expected.reliability[c])));
                     assert_eq!(explanation.support.len(), counts[c]);
                     let sum: f32 = explanation.support.iter().map(|weight| weight.contribution).sum();
-                    assert!(near(sum, expected.discriminant[(n, c)]));
+                    // A category without rows is a Gaussian about the mean of all.
+                    assert!(counts[c] == 0 || near(sum, expected.discriminant[(n, c)]));
                     assert!(explanation.support.is_sorted_by(|a, b| a.contribution >= b.contribution));
                     for weight in &explanation.support {
                         assert_eq!(case.labels[weight.row], c);
@@ -267,10 +268,10 @@ proptest! {
 
 #[test]
 fn a_thousand_categories() -> Result<(), Box<dyn Error>> {
-    let counts: Vec<usize> = (0..1000).map(|c| c % 3).collect();
+    // Few rows, which makes the literal one quick.
+    let counts: Vec<usize> = (0..1000).map(|c| if c % 20 == 0 { 1 + c % 3 } else { 0 }).collect();
     let case = case(3, 40, &counts)?;
-    // A few judge for all, which makes the literal one quick.
-    let set = relabelled(&case, |i| i % 300 > 0)?;
+    let set = relabelled(&case, |i| i % 3 == 0)?;
     let queries = case.queries.slice(s![..3, ..]);
     let expected = expect(&set, queries, 100.0, GDA[0])?;
     assert!(largest_difference(&fit(&set, 100.0, GDA[0])?.logits(queries), &expected.scores) < 5e-3);

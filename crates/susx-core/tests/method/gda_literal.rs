@@ -103,11 +103,11 @@ struct Fit {
     own: Vec<usize>,
     weights: Vec<f64>,
     trust: Vec<f64>,
-    /// The mean variance; 0 of rows that do not vary.
-    variance: f64,
     ridge: f64,
     gate: f64,
     lambda: f64,
+    /// What is taken off the discriminants in the range of the cosines, C.
+    shift: Array1<f64>,
     p: Array2<f64>,
     mu: Array2<f64>,
     mass: Vec<f64>,
@@ -192,36 +192,62 @@ fn variance(scatter: &Array2<f64>) -> f64 {
     if variance <= 1e-12 { 0.0 } else { variance }
 }
 
-/// 1 for every row that is labelled, alone in its category, or given its own category by the fit without it.
+/// Which rows have others in their category, and the discriminants of every row by the fit without it (M x C): a
+/// category that was only this row is worth the mean of the others.
+fn left_out(
+    x: &Array2<f64>,
+    own: &[usize],
+    weights: &[f64],
+    categories: usize,
+    ridge: f64,
+) -> (Vec<bool>, Array2<f64>) {
+    let (all, mass) = means(x, own, weights, categories, None);
+    let variance = variance(&scatter(x, own, weights, &all, None));
+    let mut scores = Array2::zeros((own.len(), categories));
+    let mut has_others = Vec::new();
+    for (i, &c) in own.iter().enumerate() {
+        let (mut mu, left) = means(x, own, weights, categories, Some(i));
+        // The categories that had no rows of any weight keep their mean.
+        for c in (0..categories).filter(|&c| mass[c] < 1e-9) {
+            mu.row_mut(c).assign(&all.row(c));
+        }
+        let p = precision(&scatter(x, own, weights, &mu, Some(i)), variance, ridge);
+        let mut g = discriminant(&x.slice(ndarray::s![i..i + 1, ..]).to_owned(), &p, &mu);
+        has_others.push(left[c] >= 1e-9);
+        if !has_others[i] {
+            let others: f64 = (0..categories).filter(|&k| k != c).map(|k| g[(0, k)]).sum();
+            g[(0, c)] = others / (categories - 1).max(1) as f64;
+        }
+        scores.row_mut(i).assign(&g.row(0));
+    }
+    (has_others, centred(scores))
+}
+
+/// Of every row that nobody has labelled and that is not alone in its category: the probability of its category by
+/// the names and the fit without it. 1 of the others, and of all where nothing is told apart.
 fn agreement(
     set: &SupportSet,
     x: &Array2<f64>,
-    own: &[usize],
+    cosines: &Array2<f64>,
     conf: &[f64],
-    categories: usize,
+    logit_scale: f32,
     ridge: f64,
 ) -> Vec<f64> {
-    let (all, mass) = means(x, own, conf, categories, None);
-    let variance = variance(&scatter(x, own, conf, &all, None));
-    let agrees = |i: usize| {
-        let c = own[i];
-        let supported = mass.iter().filter(|&&mass| mass > 0.0).count();
-        if set.labelled()[i] || variance == 0.0 || supported < 2 {
-            return true;
-        }
-        let (mut mu, left) = means(x, own, conf, categories, Some(i));
-        if left[c] < 1e-9 * mass[c] {
-            return true;
-        }
-        // The categories that had no rows keep their mean.
-        for c in (0..categories).filter(|&c| mass[c] == 0.0) {
-            mu.row_mut(c).assign(&all.row(c));
-        }
-        let p = precision(&scatter(x, own, conf, &mu, Some(i)), variance, ridge);
-        let g = discriminant(&x.slice(ndarray::s![i..i + 1, ..]).to_owned(), &p, &mu);
-        (0..categories).fold(0, |best, k| if g[(0, k)] > g[(0, best)] { k } else { best }) == c
+    let own: Vec<usize> = (0..set.len()).map(|i| set.category_of(i)).collect();
+    let categories = cosines.ncols();
+    let (mu, mass) = means(x, &own, conf, categories, None);
+    let supported = mass.iter().filter(|&&mass| mass >= 1e-9).count();
+    if variance(&scatter(x, &own, conf, &mu, None)) == 0.0 || supported < 2 {
+        return vec![1.0; set.len()];
+    }
+    let (has_others, g) = left_out(x, &own, conf, categories, ridge);
+    let (sigma_z, sigma_g) = (spread(cosines), spread(&g));
+    let probability = |i: usize| {
+        let both = &cosines.row(i) + &(&g.row(i) * (sigma_z / sigma_g));
+        softmax(&both, 2.0 * f64::from(logit_scale))[own[i]]
     };
-    (0..set.len()).map(|i| if agrees(i) { 1.0 } else { 0.0 }).collect()
+    let is_judged = |i: usize| !set.labelled()[i] && has_others[i] && sigma_z > 1e-12 && sigma_g > 1e-12;
+    (0..set.len()).map(|i| if is_judged(i) { probability(i) } else { 1.0 }).collect()
 }
 
 impl Fit {
@@ -232,9 +258,14 @@ impl Fit {
         let cosines = x.dot(&w.t());
         let conf = confidence(set, &cosines, logit_scale);
         let ridge = f64::from(params.ridge);
-        let agrees = agreement(set, &x, &own, &conf, categories, ridge);
+        let agrees = agreement(set, &x, &cosines, &conf, logit_scale, ridge);
         let weights: Vec<f64> = conf.iter().zip(&agrees).map(|(conf, a)| conf * a).collect();
-        let trust: Vec<f64> = conf.iter().zip(&agrees).map(|(conf, a)| conf.sqrt() * a).collect();
+        let trust: Vec<f64> = (0..set.len())
+            .map(|i| match set.labelled()[i] {
+                true => 1.0,
+                false => softmax(&cosines.row(i).to_owned(), logit_scale.into())[own[i]] * agrees[i],
+            })
+            .collect();
         let reliability = reliability(&own, &trust, categories, None);
         let (mu, mass) = means(&x, &own, &weights, categories, None);
         let scatter = scatter(&x, &own, &weights, &mu, None);
@@ -245,12 +276,20 @@ impl Fit {
         // Names that are less sure have less to say.
         let range = f64::from(logit_scale) * spreads.0;
         let lambda = f64::from(params.lambda) * (2.0 / range).powi(2).min(4.0);
-        Fit { x, own, weights, trust, variance, ridge, gate, lambda, p, mu, mass, reliability, spreads }
+        // What is wrong in the support set makes it prefer some categories.
+        let wrong = 1.0 - trust.iter().sum::<f64>() / set.len() as f64;
+        let unlabelled = set.labelled().iter().filter(|&&labelled| !labelled).count() as f64;
+        let unsettled = unlabelled / set.len() as f64 * (2.0 * wrong).min(1.0);
+        let (_, g) = left_out(&x, &own, &weights, categories, ridge);
+        let mean = g.sum_axis(ndarray::Axis(0)) / set.len() as f64 * (spreads.0 / spreads.1);
+        let shift = mean * unsettled;
+        Fit { x, own, weights, trust, ridge, gate, lambda, shift, p, mu, mass, reliability, spreads }
     }
 
-    /// `r`, of a query with these cosines and categories of these reliabilities.
-    fn trust(&self, cosines: &Array1<f64>, reliability: &[f64]) -> f64 {
-        softmax(cosines, self.gate).iter().zip(reliability).map(|(p, r)| p * r).sum()
+    /// `R` of a query with these cosines and categories of these reliabilities.
+    fn say(&self, cosines: &Array1<f64>, reliability: &[f64]) -> f64 {
+        let trust: f64 = softmax(cosines, self.gate).iter().zip(reliability).map(|(p, r)| p * r).sum();
+        self.lambda * trust.powi(3)
     }
 }
 
@@ -267,66 +306,44 @@ pub fn literal(
         return None;
     }
     let (w, f) = (wide(set.zeroshot_weights()), wide(queries));
-    let (lambda, rel) = (fit.lambda, &fit.reliability);
-    let trust = |rows: &Array2<f64>| -> Vec<f64> {
-        rows.rows().into_iter().map(|row| fit.trust(&row.to_owned(), rel)).collect()
-    };
-    let support_trust = trust(&fit.x.dot(&w.t()));
-    let k = 1.0 + lambda * support_trust.iter().sum::<f64>() / set.len() as f64;
     let s = f.dot(&w.t());
-    let r = trust(&s);
-    let z = centred(s) / sigma_z;
+    let say: Vec<f64> = s.rows().into_iter().map(|row| fit.say(&row.to_owned(), &fit.reliability)).collect();
+    let z = centred(s);
     let raw = discriminant(&f, &fit.p, &fit.mu);
-    let g = centred(raw.clone()) / sigma_g;
-    let factor = 2.0 * f64::from(logit_scale) * sigma_z / k;
-    let scores = Array2::from_shape_fn(z.dim(), |(n, c)| {
-        factor * (z[(n, c)] + lambda * r[n] * (rel[c] * g[(n, c)] + (1.0 - rel[c]) * z[(n, c)]))
-    });
-    let of_support = Array2::from_shape_fn(z.dim(), |(n, c)| factor * lambda * r[n] * rel[c] * g[(n, c)]);
+    let scale = sigma_z / sigma_g;
+    let g = centred(raw.clone()) * scale - &fit.shift;
+    let factor = |n: usize| 1.75 * f64::from(logit_scale) / (1.0 + say[n]);
+    let scores = Array2::from_shape_fn(z.dim(), |(n, c)| factor(n) * (z[(n, c)] + say[n] * g[(n, c)]));
+    let of_support = Array2::from_shape_fn(z.dim(), |(n, c)| factor(n) * say[n] * g[(n, c)]);
     let contributions = Array2::from_shape_fn((f.nrows(), set.len()), |(n, i)| {
         let c = fit.own[i];
         let pull = fit.p.dot(&fit.x.row(i));
         let own = f.row(n).dot(&pull) - 0.5 * fit.mu.row(c).dot(&pull);
         let mean = raw.row(n).sum() / raw.ncols() as f64;
-        if fit.weights[i] == 0.0 {
+        if fit.mass[c] < 1e-9 {
             return 0.0;
         }
-        factor * lambda * r[n] * rel[c] * fit.weights[i] / fit.mass[c] * (own - mean) / sigma_g
+        factor(n) * say[n] * fit.weights[i] / fit.mass[c] * ((own - mean) * scale - fit.shift[c])
     });
     Some(Literal { discriminant: of_support, scores, reliability: fit.reliability, contributions })
 }
 
-/// The scores of every support row (M x C), but for their factor, by the fit without it, with the weights, the mean variance and the spreads of the fit with it.
+/// The scores of every support row (M x C), but for their factor, by the fit without it, with the weights, the
+/// mean variance, the spreads and the shift of the fit with it.
 pub fn leave_one_out(set: &SupportSet, logit_scale: f32, params: Params) -> Array2<f64> {
     let fit = Fit::new(set, logit_scale, params);
     let cosines = fit.x.dot(&wide(set.zeroshot_weights()).t());
     let (sigma_z, sigma_g) = fit.spreads;
     let categories = cosines.ncols();
-    let lambda = fit.lambda;
+    let (_, g) = left_out(&fit.x, &fit.own, &fit.weights, categories, fit.ridge);
+    let g = g * (sigma_z / sigma_g) - &fit.shift;
+    let z = centred(cosines.clone());
     let mut scores = Array2::zeros(cosines.dim());
     for i in 0..set.len() {
-        let (mut mu, mass) = means(&fit.x, &fit.own, &fit.weights, categories, Some(i));
         let reliability = reliability(&fit.own, &fit.trust, categories, Some(i));
-        let p = precision(&scatter(&fit.x, &fit.own, &fit.weights, &mu, Some(i)), fit.variance, fit.ridge);
-        // The categories that had no rows of any weight keep their mean.
-        for c in (0..categories).filter(|&c| fit.mass[c] == 0.0) {
-            mu.row_mut(c).assign(&fit.mu.row(c));
-        }
-        let row = fit.x.slice(ndarray::s![i..i + 1, ..]).to_owned();
-        let mut g = discriminant(&row, &p, &mu);
-        let own = fit.own[i];
-        if mass[own] <= 1e-9 * fit.mass[own] {
-            // It is worth what the others are on average.
-            let others: f64 = (0..categories).filter(|&c| c != own).map(|c| g[(0, c)]).sum();
-            g[(0, own)] = others / (categories - 1) as f64;
-        }
-        let g = centred(g) / sigma_g;
-        let s = cosines.row(i).to_owned();
-        let z = centred(s.clone().insert_axis(ndarray::Axis(0))) / sigma_z;
-        let r = fit.trust(&s, &reliability);
+        let say = fit.say(&cosines.row(i).to_owned(), &reliability);
         for c in 0..categories {
-            let rel = reliability[c];
-            scores[(i, c)] = z[(0, c)] + lambda * r * (rel * g[(0, c)] + (1.0 - rel) * z[(0, c)]);
+            scores[(i, c)] = z[(i, c)] + say * g[(i, c)];
         }
     }
     scores

@@ -146,9 +146,11 @@ impl Registry {
     }
 
     /// Why a model does not run on the provider that was asked for, or runs on it for the smaller part.
-    /// Where it was left to us, there is nothing wrong with the CPU.
+    /// Where it was left to us, there is nothing wrong with the CPU, unless ONNX Runtime is the one for GPUs.
     fn broken_promise(&self, fallback: Option<&str>, elsewhere: Option<&Elsewhere>) -> Option<String> {
-        let fallback = fallback.filter(|_| self.settings.provider != ExecutionProvider::Auto);
+        let is_auto = self.settings.provider == ExecutionProvider::Auto;
+        let has_cuda = || self.runtime().is_ok_and(|runtime| runtime.has_cuda());
+        let fallback = fallback.filter(|_| !is_auto || has_cuda());
         let elsewhere = elsewhere.filter(|elsewhere| elsewhere.is_most);
         let reasons: Vec<&str> = fallback.into_iter().chain(elsewhere.map(|it| it.what.as_str())).collect();
         (!reasons.is_empty()).then(|| reasons.join("; "))

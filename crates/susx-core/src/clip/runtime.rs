@@ -6,6 +6,7 @@ use std::sync::Mutex;
 
 use ort::LoadDynamicError;
 use ort::environment::Environment;
+use ort::ep::{CUDA, ExecutionProvider as _};
 
 use super::error::{ClipError, Result};
 
@@ -54,6 +55,11 @@ impl OnnxRuntime {
     /// What the library says of itself: version, commit and build flags.
     pub fn build_info(&self) -> &'static str {
         ort::info()
+    }
+
+    /// Whether it was built for NVIDIA GPUs. That one works here only a run can tell.
+    pub fn has_cuda(&self) -> bool {
+        CUDA::is_available().unwrap_or(false)
     }
 
     pub(crate) fn environment(&self) -> &Environment {

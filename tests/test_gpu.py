@@ -3,7 +3,6 @@ and cuDNN's libraries where the loader finds them (LD_LIBRARY_PATH). Elsewhere t
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 import shutil
@@ -19,7 +18,7 @@ from conftest import GENERATOR, MODEL_NAMES
 from helpers.pictures import encode, picture
 from helpers.processes import eventually, servers
 from helpers.session import array, cosine
-from helpers.settings import reloaded
+from helpers.settings import restarted
 
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 IMAGE = encode(picture(1, (64, 64)))
@@ -39,24 +38,6 @@ pytestmark = [
 def cluster(own_cluster):
     """Takes the place of the cluster that the other tests share: these change its settings and kill its processes."""
     return own_cluster
-
-
-@contextlib.contextmanager
-def restarted(cluster, **settings):
-    """With these settings, and processes that have them."""
-
-    @contextlib.contextmanager
-    def another_process():
-        before = servers(cluster.data_dir)
-        yield
-        assert not before or eventually(lambda: servers(cluster.data_dir) not in ([], before), 30)
-
-    with contextlib.ExitStack() as stack:
-        with another_process():
-            stack.enter_context(reloaded(cluster, **settings))
-        yield
-        with another_process():
-            stack.close()
 
 
 def used() -> int:

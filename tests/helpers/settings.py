@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import Iterator
 
-from helpers.processes import eventually
+from helpers.processes import eventually, servers
 from helpers.session import Session, session_of
 from tools.cluster import Cluster
 
@@ -27,6 +27,25 @@ def reloaded(cluster: Cluster, **values: object) -> Iterator[None]:
             for name in values:
                 session.run(f"ALTER SYSTEM RESET susx.{name}")
             _reload(session, {})
+
+
+@contextlib.contextmanager
+def restarted(cluster: Cluster, **values: object) -> Iterator[None]:
+    """As `reloaded`, for settings with which susx-server is started anew: one that has the old ones answers no more."""
+    with contextlib.ExitStack() as stack:
+        with _another_server(cluster):
+            stack.enter_context(reloaded(cluster, **values))
+        yield
+        with _another_server(cluster):
+            stack.close()
+
+
+@contextlib.contextmanager
+def _another_server(cluster: Cluster) -> Iterator[None]:
+    """Waits for another process than the one that is there now, if there is one."""
+    before = servers(cluster.data_dir)
+    yield
+    assert not before or eventually(lambda: servers(cluster.data_dir) not in ([], before), 30)
 
 
 def _reload(session: Session, values: dict[str, object]) -> None:

@@ -57,7 +57,7 @@ impl OnnxRuntime {
         ort::info()
     }
 
-    /// Whether it was built for NVIDIA GPUs. That one works here only a run can tell.
+    /// Whether it was built for NVIDIA GPUs; whether one works here only a run can tell.
     pub fn has_cuda(&self) -> bool {
         CUDA::is_available().unwrap_or(false)
     }

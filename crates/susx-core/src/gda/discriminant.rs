@@ -47,20 +47,24 @@ impl Discriminant {
     }
 
     /// In the range of the cosines, and shifted; `None` where it, or the names, tell no two categories apart. As
-    /// [`of`](Self::of), and O(min(M, 4096) C d).
+    /// [`of`](Self::of), and O(n C d) of n = min(M, 4096) rows; O(n d (C + min(M, d))) where there is something to
+    /// take off.
     pub fn fit(support_set: &SupportSet, moments: &Moments, ridge: f64) -> Option<Self> {
         let discriminant = Self::of(&moments.sums, ridge);
         let sample = support_set.sample();
         let features = support_set.features().select(Axis(0), &sample).mapv(f64::from);
-        let range = range_of_names(support_set);
+        let range = range_of_names(support_set, features.view());
         let own = mean_spread(discriminant.scaled(features.view()));
         if own <= NO_SPREAD || range <= NO_SPREAD {
             return None;
         }
         let mut discriminant = Discriminant { scale: range / own, range, ..discriminant };
-        let mut sum = Array1::zeros(discriminant.bias.len());
-        discriminant.each_without(support_set, &moments.sums, &sample, |_, g| sum += &g.sum_axis(Axis(0)));
-        discriminant.shift = sum * (moments.unsettled / sample.len() as f64);
+        if moments.unsettled > 0.0 {
+            let mut sum = Array1::zeros(discriminant.bias.len());
+            discriminant
+                .each_without(support_set, &moments.sums, &sample, |_, g| sum += &g.sum_axis(Axis(0)));
+            discriminant.shift = sum * (moments.unsettled / sample.len() as f64);
+        }
         Some(discriminant)
     }
 
@@ -68,7 +72,8 @@ impl Discriminant {
     /// cosines, each by the fit without it. `None` as for [`fit`](Self::fit).
     pub fn in_range(mut self, support_set: &SupportSet, sums: &Sums) -> Option<Self> {
         let sample = support_set.sample();
-        let (mut spread, range) = (0.0, range_of_names(support_set));
+        let features = support_set.features().select(Axis(0), &sample).mapv(f64::from);
+        let (mut spread, range) = (0.0, range_of_names(support_set, features.view()));
         self.each_without(support_set, sums, &sample, |rows, g| spread += mean_spread(g) * rows.len() as f64);
         let own = spread / sample.len() as f64;
         (self.scale, self.range) = (range / own, range);
@@ -96,10 +101,9 @@ pub(super) fn centred(mut rows: Array2<f64>) -> Array2<f64> {
     rows
 }
 
-/// The spread of the support rows' cosines over the categories.
-fn range_of_names(support_set: &SupportSet) -> f64 {
-    let sample = support_set.features().select(Axis(0), &support_set.sample()).mapv(f64::from);
-    mean_spread(product(sample.view(), support_set.zeroshot_weights().mapv(f64::from).view()))
+/// The spread over the categories of the cosines of some support rows, n x d.
+fn range_of_names(support_set: &SupportSet, features: ArrayView2<f64>) -> f64 {
+    mean_spread(product(features, support_set.zeroshot_weights().mapv(f64::from).view()))
 }
 
 /// The mean over the rows of the standard deviation over the columns.

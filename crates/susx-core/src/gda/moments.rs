@@ -86,6 +86,11 @@ impl Sums {
         });
         Sums { weights, mass, means, scatter }
     }
+
+    /// Whether a category would have rows without this one.
+    pub fn has_others(&self, row: usize, category: usize) -> bool {
+        self.mass[category] - self.weights[row] >= NO_MASS
+    }
 }
 
 impl Moments {
@@ -147,13 +152,6 @@ fn agreement(support_set: &SupportSet, sums: &Sums, logit_scale: f32, ridge: f64
         }
     });
     Some(agreement)
-}
-
-impl Sums {
-    /// Whether a category would have rows without this one.
-    pub fn has_others(&self, row: usize, category: usize) -> bool {
-        self.mass[category] - self.weights[row] >= NO_MASS
-    }
 }
 
 /// Of `count` rows: how far they can be trusted on average, times how far so many can be.

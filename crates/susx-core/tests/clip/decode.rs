@@ -95,6 +95,18 @@ fn an_image_that_ends_early_is_an_error() {
     }
 }
 
+/// A decoder goes on with such a table, and gives a picture that is not there.
+#[test]
+fn a_damaged_huffman_table_of_a_jpeg_is_an_error() {
+    let mut bytes = read("baseline.jpg");
+    // The marker of the segment, its length, and the table's class (DC) and number.
+    let at = bytes.windows(5).position(|bytes| matches!(bytes, [0xFF, 0xC4, _, _, 0x00])).unwrap();
+    let values = at + 5 + 16;
+    bytes[values] = bytes[values + 1];
+    let error = decode_rgb(&bytes, &ImageLimits::default()).unwrap_err().to_string();
+    assert_eq!(error, "cannot decode the JPEG image: a Huffman table has two codes for one value");
+}
+
 #[test]
 fn limits_hold_before_anything_is_decoded() {
     for name in ["baseline.jpg", "rgb.png", "animated.gif", "lossy.webp", "rgb.bmp", "lzw.tif"] {

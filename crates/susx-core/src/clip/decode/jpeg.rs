@@ -38,7 +38,7 @@ pub(super) fn decode(bytes: &[u8], limits: &ImageLimits) -> Result<(RgbImage, Or
     limits.check_pixels(width.into(), height.into())?;
     let orientation = decoder.exif().and_then(|exif| Orientation::from_exif_chunk(exif));
     let orientation = orientation.unwrap_or(Orientation::NoTransforms);
-    let scan = first_scan(bytes).ok_or_else(|| broken("there is no picture"))?;
+    let scan = first_scan(bytes)?;
     // The decoder only looks for the end of the data before each row of blocks.
     if !bytes[scan.start..].windows(2).rev().any(|pair| pair == END_OF_IMAGE) {
         return Err(broken("the picture ends early"));
@@ -67,10 +67,11 @@ struct Scan {
 }
 
 /// Walks through the headers up to the first scan.
-fn first_scan(bytes: &[u8]) -> Option<Scan> {
+fn first_scan(bytes: &[u8]) -> Result<Scan> {
     let mut components = None;
     let mut at = 2;
-    while let &[first, marker, high, low, ref rest @ ..] = bytes.get(at..)? {
+    while let Some(&[first, marker, high, low, ref rest @ ..]) = bytes.get(at..) {
+        let length = usize::from(u16::from_be_bytes([high, low]));
         match (first, marker) {
             // Fill bytes, or stray ones between two segments.
             (0xFF, 0x00 | 0xFF) | (0..0xFF, _) => {
@@ -79,12 +80,34 @@ fn first_scan(bytes: &[u8]) -> Option<Scan> {
             }
             // Baseline and extended sequential frames: precision, height, width, number of components.
             (0xFF, 0xC0 | 0xC1) => components = rest.get(5),
-            (0xFF, 0xDA) => return Some(Scan { start: at + 2, lacks_components: rest.first() < components }),
+            (0xFF, 0xC4) => check_huffman_tables(&rest[..rest.len().min(length.saturating_sub(2))])?,
+            (0xFF, 0xDA) => return Ok(Scan { start: at + 2, lacks_components: rest.first() < components }),
             _ => {}
         }
-        at += 2 + usize::from(u16::from_be_bytes([high, low]));
+        at += 2 + length;
     }
-    None
+    Err(broken("there is no picture"))
+}
+
+/// Refuses a table for DC coefficients that has one value twice.
+///
+/// No encoder writes one: an encoder's table has one code for each value (T.81, C.3; `libjpeg` checks it in
+/// `jpeg_make_c_derived_tbl`). It is a damaged one, then, and a damaged value is added to the DC coefficients
+/// of all blocks that follow. They leave the range of the decoder's numbers, and what becomes of them depends
+/// on the decoder.
+fn check_huffman_tables(mut tables: &[u8]) -> Result<()> {
+    while let [kind, rest @ ..] = tables
+        && let Some((counts, rest)) = rest.split_first_chunk::<16>()
+    {
+        let count = counts.iter().copied().map(usize::from).sum::<usize>();
+        let (values, following) = rest.split_at(count.min(rest.len()));
+        let is_for_dc = kind >> 4 == 0;
+        if is_for_dc && (1..values.len()).any(|i| values[..i].contains(&values[i])) {
+            return Err(broken("a Huffman table has two codes for one value"));
+        }
+        tables = following;
+    }
+    Ok(())
 }
 
 /// Decodes a file whose first scan [lacks components](Scan::lacks_components). It may start threads that end before it returns.

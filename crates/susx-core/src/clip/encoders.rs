@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ndarray::{Array2, Array4, ArrayView4, Axis, s};
-use rayon::prelude::*;
 
 use super::config::ModelConfig;
 use super::error::{ClipError, Result};
@@ -247,12 +246,28 @@ impl Tower {
             // Sessions are waited for here rather than on rayon's threads, which others need.
             _ if self.graph.side_by_side() == 1 => pieces.iter().map(alone).collect::<Result<Vec<_>>>()?,
             [piece] => vec![alone(piece)?],
-            pieces => {
-                pieces.par_iter().map(|piece| run(piece, Company::SideBySide)).collect::<Result<Vec<_>>>()?
-            }
+            pieces => side_by_side(pieces, &run)?,
         };
         together(rows, &pieces, parts)
     }
+}
+
+/// The results of all pieces, which are run on rayon's threads in the order in which all callers' pieces come.
+///
+/// This thread waits, and none of rayon's: one that waited would begin with the next caller's batch meanwhile and
+/// come back only when that is done too. Both callers would be answered together, and nothing run until their next.
+fn side_by_side(
+    pieces: &[Piece],
+    run: &(impl Fn(&Piece, Company) -> Result<Array2<f32>> + Sync),
+) -> Result<Vec<Array2<f32>>> {
+    let mut parts: Vec<_> = pieces.iter().map(|_| None).collect();
+    rayon::in_place_scope_fifo(|scope| {
+        for (piece, part) in pieces.iter().zip(&mut parts) {
+            scope.spawn_fifo(move |_| *part = Some(run(piece, Company::SideBySide)));
+        }
+    });
+    // A piece without a result has panicked, and the scope has passed that on.
+    parts.into_iter().flatten().collect()
 }
 
 /// The options for each session of a graph.

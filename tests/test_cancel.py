@@ -1,4 +1,4 @@
-"""A cancel or a timeout acts within a second, whatever the inference process is doing; the session goes on."""
+"""A cancel or a timeout acts promptly, whatever the inference process is doing; the session goes on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from helpers.pictures import encode, picture
-from helpers.processes import servers
+from helpers.processes import PROMPTLY, servers
 from helpers.session import in_background
 
 # What takes long: thousands of images by the larger model, in one call or row by row.
@@ -20,9 +20,6 @@ SLOW = {
     "embed_texts": "SELECT count(*) FROM susx.embed_texts(array_fill(left(encode(%s::bytea, 'hex'), 400), '{6000}'))",
     "label": "SELECT count(susx.label('kinds', %s::bytea)) FROM generate_series(1, 6000)",
 }
-
-# What the client measures, on a machine that is busy. By themselves the statements take far longer.
-PROMPTLY = 2.0
 
 
 @pytest.fixture(scope="module")

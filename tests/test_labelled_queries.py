@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from helpers.pictures import encode, picture
+from helpers.processes import PROMPTLY
 from helpers.session import in_background
 from helpers.toy import create_compass
 
@@ -251,7 +252,7 @@ def test_statement_timeout(sql, query):
     started = time.monotonic()
     refusal = sql.fails(N, query)
     assert refusal.sqlstate == "57014"
-    assert 0.4 < time.monotonic() - started < 3
+    assert 0.4 < time.monotonic() - started < 0.5 + PROMPTLY
     sql.run("RESET statement_timeout")
     assert sql.rows(MATRIX, POINTS) == RIGHT
 
@@ -264,7 +265,7 @@ def test_cancel_while_images_are_embedded(sql, pets, connect):
         asked = time.monotonic()
         assert other.one("SELECT pg_cancel_backend(%s)", sql.pid)
     assert results[0].sqlstate == "57014"
-    assert time.monotonic() - asked < 2
+    assert time.monotonic() - asked < PROMPTLY
     assert sql.one("SELECT n FROM susx.evaluate('pets', %s) WHERE category IS NULL", pets) == 597
 
 

@@ -94,7 +94,10 @@ def test_what_is_used_stays(sql, connect, cluster):
     # Used again and again, it is not unloaded in between.
     until = time.monotonic() + 2 * TIMEOUT
     while time.monotonic() < until:
+        used = time.monotonic()
         sql.one("SELECT susx.embed_text('x', 'tiny_split')")
-        assert "tiny_split" in other.column(LOADED)
+        is_loaded = "tiny_split" in other.column(LOADED)
+        # On a machine that is busy even the look may come late.
+        assert is_loaded or time.monotonic() - used > TIMEOUT
         time.sleep(TIMEOUT / 8)
     assert servers(cluster.data_dir) == [pid]

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from helpers.pictures import encode, picture
+from helpers.processes import PROMPTLY
 from helpers.session import in_background
 from helpers.toy import create_compass, create_random
 
@@ -27,9 +28,9 @@ def shown(observer, pid, wanted=lambda row: True, seconds=20):
     """The first account of that session that is as wanted."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        for row in observer.rows("SELECT * FROM susx.stat_progress WHERE pid = %s", pid):
+        for row in observer.rows("SELECT *, clock_timestamp() FROM susx.stat_progress WHERE pid = %s", pid):
             columns = (
-                "pid database usename relation command phase done total failed started rate estimated_end"
+                "pid database usename relation command phase done total failed started rate estimated_end now"
             ).split()
             account = dict(zip(columns, row))
             if wanted(account):
@@ -65,7 +66,7 @@ def test_seen_by_another_session(sql, connect, schema):
         assert before - timedelta(seconds=1) <= first["started"] <= datetime.now(timezone.utc)
         time.sleep(2)
         later = shown(other, sql.pid, lambda row: row["done"] > first["done"])
-        now = datetime.now(timezone.utc)
+        now = later["now"]
         assert 5 < later["rate"] <= 500
         assert later["started"] == first["started"]
         assert later["rate"] == pytest.approx(later["done"] / (now - later["started"]).total_seconds(), rel=0.2)
@@ -301,12 +302,12 @@ def test_tune(sql, connect, large, kind):
         asked = time.monotonic()
         other.run("SELECT pg_cancel_backend(%s)", sql.pid)
     assert results[0].sqlstate == "57014"
-    assert time.monotonic() - asked < 2
+    assert time.monotonic() - asked < PROMPTLY
     assert other.rows("SELECT * FROM susx.stat_progress") == []
     sql.run("SET statement_timeout = '1500ms'")
     started = time.monotonic()
     assert sql.fails(TUNE[kind]).sqlstate == "57014"
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < 1.5 + PROMPTLY
     sql.run("RESET statement_timeout")
 
 
@@ -332,7 +333,7 @@ def test_a_long_search_over_many_categories(sql, connect):
         asked = time.monotonic()
         other.run("SELECT pg_cancel_backend(%s)", sql.pid)
     assert results[0].sqlstate == "57014"
-    assert time.monotonic() - asked < 2
+    assert time.monotonic() - asked < PROMPTLY
 
 
 @pytest.mark.parametrize("function", ["evaluate", "confusion_matrix"])

@@ -64,6 +64,11 @@ def is_alive(pid: int) -> bool:
     return state not in "ZX"
 
 
+# What a client may wait, in seconds, until its cancelled statement ends, on a machine that is busy: whatever is cancelled
+# would by itself go on for far longer.
+PROMPTLY = 5.0
+
+
 def eventually(what: Callable[[], object], seconds: float = 10.0) -> bool:
     """Whether it becomes true in time."""
     end = time.monotonic() + seconds

@@ -10,11 +10,13 @@ use std::thread;
 use std::time::Duration;
 
 use crate::connection::{self, Shared};
+use crate::memory;
 use crate::settings::Settings;
 
 /// Listens until the process is told to end.
 pub fn run(settings: Settings) -> io::Result<()> {
     log::debug!("{settings:?}");
+    memory::keep_little();
     rayon::ThreadPoolBuilder::new()
         .num_threads(settings.threads)
         .thread_name(|_| "decode".to_owned())

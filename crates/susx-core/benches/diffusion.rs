@@ -9,6 +9,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use clap::Parser;
 use ort::session::Session;
 use ort::value::Tensor;
 use susx_core::clip::{ExecutionProvider, OnnxRuntime, SessionOptions};
@@ -16,47 +17,34 @@ use susx_core::sus::diffusion::{Generator, GeneratorConfig, Painting, Settings};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-const USAGE: &str =
-    "--generator DIRECTORY --onnxruntime LIBRARY [--threads N] [--steps N] [--pictures N] [--bare]";
-
+#[derive(Parser)]
 struct Arguments {
+    /// Directory of the generator.
+    #[arg(long)]
     generator: PathBuf,
+    /// ONNX Runtime's library.
+    #[arg(long)]
     onnxruntime: PathBuf,
+    /// 0 is one per core.
+    #[arg(long, default_value_t = 0)]
     threads: usize,
+    #[arg(long, default_value_t = 20)]
     steps: usize,
+    #[arg(long, default_value_t = 1)]
     pictures: usize,
-    is_bare: bool,
+    /// Run the graphs and nothing else.
+    #[arg(long)]
+    bare: bool,
+    /// As `cargo bench` calls it.
+    #[arg(long = "bench", hide = true)]
+    _bench: bool,
 }
 
 fn main() -> Result<()> {
-    let Some(arguments) = arguments()? else {
-        eprintln!("arguments: {USAGE}");
-        return Ok(());
-    };
-    let seconds = if arguments.is_bare { bare(&arguments)? } else { painted(&arguments)? };
+    let arguments = Arguments::parse();
+    let seconds = if arguments.bare { bare(&arguments)? } else { painted(&arguments)? };
     println!("{{\"pictures\":{},\"seconds\":{seconds:.6}}}", arguments.pictures);
     Ok(())
-}
-
-/// `None` without any, as `cargo bench` runs it.
-fn arguments() -> Result<Option<Arguments>> {
-    let given: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    if given.is_empty() {
-        return Ok(None);
-    }
-    let value = |name: &str| {
-        let place = given.iter().position(|argument| argument == name);
-        place.and_then(|place| given.get(place + 1)).map(String::as_str)
-    };
-    let required = |name: &str| value(name).ok_or_else(|| format!("{name} is missing: {USAGE}"));
-    Ok(Some(Arguments {
-        generator: required("--generator")?.into(),
-        onnxruntime: required("--onnxruntime")?.into(),
-        threads: value("--threads").unwrap_or("0").parse()?,
-        steps: value("--steps").unwrap_or("20").parse()?,
-        pictures: value("--pictures").unwrap_or("1").parse()?,
-        is_bare: given.iter().any(|argument| argument == "--bare"),
-    }))
 }
 
 fn config(arguments: &Arguments) -> Result<GeneratorConfig> {

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+use clap::Parser;
 use ndarray::{Array4, Axis, s};
 use rayon::prelude::*;
 use susx_core::clip::{
@@ -19,24 +20,35 @@ use susx_core::clip::{
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
-const USAGE: &str = "--model DIRECTORY --onnxruntime LIBRARY [--threads N] [--batch-size N] \
-                     [--provider auto|cpu|cuda|tensorrt] (--images FOLDER | --texts FILE)";
-
+#[derive(Parser)]
 struct Arguments {
+    /// Directory of the model.
+    #[arg(long)]
     model: PathBuf,
+    /// ONNX Runtime's library.
+    #[arg(long)]
     onnxruntime: PathBuf,
+    /// 0 is one per core.
+    #[arg(long, default_value_t = 0)]
     threads: usize,
+    #[arg(long, default_value_t = 32)]
     batch_size: usize,
+    /// auto, cpu, cuda, tensorrt or openvino.
+    #[arg(long, default_value = "cpu")]
     provider: ExecutionProvider,
+    /// A folder of image files.
+    #[arg(long)]
     images: Option<PathBuf>,
+    /// A file with one text per line.
+    #[arg(long)]
     texts: Option<PathBuf>,
+    /// As `cargo bench` calls it.
+    #[arg(long = "bench", hide = true)]
+    _bench: bool,
 }
 
 fn main() -> Result<()> {
-    let Some(arguments) = arguments()? else {
-        eprintln!("arguments: {USAGE}");
-        return Ok(());
-    };
+    let arguments = Arguments::parse();
     rayon::ThreadPoolBuilder::new().num_threads(arguments.threads).build_global()?;
     let model = load(&arguments)?;
     if let Some(folder) = &arguments.images {
@@ -57,28 +69,6 @@ fn main() -> Result<()> {
         println!("{{\"texts\":{count},\"seconds\":{:.6}}}", start.elapsed().as_secs_f64());
     }
     Ok(())
-}
-
-/// `None` without any, as `cargo bench` runs it.
-fn arguments() -> Result<Option<Arguments>> {
-    let given: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    if given.is_empty() {
-        return Ok(None);
-    }
-    let value = |name: &str| {
-        let place = given.iter().position(|argument| argument == name);
-        place.and_then(|place| given.get(place + 1)).map(String::as_str)
-    };
-    let required = |name: &str| value(name).ok_or_else(|| format!("{name} is missing: {USAGE}"));
-    Ok(Some(Arguments {
-        model: required("--model")?.into(),
-        onnxruntime: required("--onnxruntime")?.into(),
-        threads: value("--threads").unwrap_or("0").parse()?,
-        batch_size: value("--batch-size").unwrap_or("32").parse::<usize>()?.max(1),
-        provider: value("--provider").unwrap_or("cpu").parse()?,
-        images: value("--images").map(PathBuf::from),
-        texts: value("--texts").map(PathBuf::from),
-    }))
 }
 
 fn load(arguments: &Arguments) -> Result<ClipModel> {

@@ -34,6 +34,15 @@ pub(super) struct Sums {
     pub scatter: Scatter,
 }
 
+/// What the names alone say of a support set, whatever the ridge.
+#[derive(Clone, Debug)]
+pub(super) struct ByNames {
+    sums: Sums,
+    /// The names' own probability of each row's category, M.
+    probabilities: Vec<f64>,
+    gate: f64,
+}
+
 /// What the discriminant knows of a support set.
 #[derive(Clone, Debug)]
 pub(super) struct Moments {
@@ -93,16 +102,28 @@ impl Sums {
     }
 }
 
+impl ByNames {
+    /// Of a support set that is not empty. O(M d (C + min(M, d))).
+    pub fn of(support_set: &SupportSet, logit_scale: f32) -> Self {
+        let Confidence { rows, probabilities, gate } = Confidence::of(support_set, logit_scale);
+        ByNames { sums: Sums::of(support_set, rows), probabilities, gate }
+    }
+}
+
 impl Moments {
     /// Of a support set that is not empty. O(M d (C + min(M, d)) + min(M, d)^3).
     pub fn of(support_set: &SupportSet, logit_scale: f32, ridge: f64) -> Self {
-        let Confidence { rows, probabilities, gate } = Confidence::of(support_set, logit_scale);
-        let sums = Sums::of(support_set, rows);
-        let (sums, trust) = match agreement(support_set, &sums, logit_scale, ridge) {
-            None => (sums, probabilities),
+        Self::with(support_set, &ByNames::of(support_set, logit_scale), logit_scale, ridge)
+    }
+
+    /// As [`of`](Self::of), for one of several ridges.
+    pub fn with(support_set: &SupportSet, by_names: &ByNames, logit_scale: f32, ridge: f64) -> Self {
+        let ByNames { sums, probabilities, gate } = by_names;
+        let (sums, trust) = match agreement(support_set, sums, logit_scale, ridge) {
+            None => (sums.clone(), probabilities.clone()),
             Some(agreement) => {
                 let times = |rows: &[f64]| rows.iter().zip(&agreement).map(|(a, b)| a * b).collect();
-                (Sums::of(support_set, times(&sums.weights)), times(&probabilities))
+                (Sums::of(support_set, times(&sums.weights)), times(probabilities))
             }
         };
         let of_category = |c: usize| {
@@ -114,7 +135,7 @@ impl Moments {
         let unlabelled = support_set.labelled().iter().filter(|&&is_labelled| !is_labelled).count() as f64;
         let wrong = 1.0 - trust.iter().sum::<f64>() / rows;
         let unsettled = unlabelled / rows * (SETTLING * wrong).clamp(0.0, 1.0);
-        Moments { sums, trust, reliability, unsettled, gate }
+        Moments { sums, trust, reliability, unsettled, gate: *gate }
     }
 
     /// The reliability of a category without one of its rows, of which it had `count`.

@@ -6,7 +6,7 @@ use ndarray::{Array2, ArrayView1, ArrayView2, s};
 
 use super::Params;
 use super::discriminant::{Discriminant, centred};
-use super::moments::Moments;
+use super::moments::{ByNames, Moments};
 use super::params::{POWER, sureness};
 use crate::linalg::product;
 use crate::sus::SupportSet;
@@ -57,7 +57,8 @@ pub struct Search<'a> {
 impl<'a> Search<'a> {
     /// On a support set that is not empty. O(M d (C + min(M, d)) + min(M, d)^3) for every ridge.
     pub fn new(support_set: &'a SupportSet, logit_scale: f32, grid: Grid) -> Self {
-        let of = |&ridge: &f32| Moments::of(support_set, logit_scale, ridge.into());
+        let by_names = ByNames::of(support_set, logit_scale);
+        let of = |&ridge: &f32| Moments::with(support_set, &by_names, logit_scale, ridge.into());
         let moments: Vec<Moments> = grid.ridge.iter().map(of).collect();
         let fit = |(moments, &ridge): (&Moments, &f32)| Discriminant::fit(support_set, moments, ridge.into());
         let fits = moments.iter().zip(&grid.ridge).map(fit).collect();

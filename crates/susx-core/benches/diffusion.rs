@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use ort::session::Session;
 use ort::value::Tensor;
 use susx_core::clip::{ExecutionProvider, OnnxRuntime, SessionOptions};
@@ -35,13 +35,15 @@ struct Arguments {
     /// Run the graphs and nothing else.
     #[arg(long)]
     bare: bool,
-    /// As `cargo bench` calls it.
-    #[arg(long = "bench", hide = true)]
-    _bench: bool,
 }
 
 fn main() -> Result<()> {
-    let arguments = Arguments::parse();
+    // `cargo bench` adds an argument of its own, and by itself asks for nothing.
+    let given: Vec<String> = std::env::args().filter(|argument| argument != "--bench").collect();
+    if given.len() == 1 {
+        return Ok(Arguments::command().print_help()?);
+    }
+    let arguments = Arguments::parse_from(given);
     let seconds = if arguments.bare { bare(&arguments)? } else { painted(&arguments)? };
     println!("{{\"pictures\":{},\"seconds\":{seconds:.6}}}", arguments.pictures);
     Ok(())

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use ndarray::{Array4, Axis, s};
 use rayon::prelude::*;
 use susx_core::clip::{
@@ -42,13 +42,16 @@ struct Arguments {
     /// A file with one text per line.
     #[arg(long)]
     texts: Option<PathBuf>,
-    /// As `cargo bench` calls it.
-    #[arg(long = "bench", hide = true)]
-    _bench: bool,
 }
 
 fn main() -> Result<()> {
-    let arguments = Arguments::parse();
+    // `cargo bench` adds an argument of its own, and by itself asks for nothing.
+    let given: Vec<String> = std::env::args().filter(|argument| argument != "--bench").collect();
+    if given.len() == 1 {
+        return Ok(Arguments::command().print_help()?);
+    }
+    let mut arguments = Arguments::parse_from(given);
+    arguments.batch_size = arguments.batch_size.max(1);
     rayon::ThreadPoolBuilder::new().num_threads(arguments.threads).build_global()?;
     let model = load(&arguments)?;
     if let Some(folder) = &arguments.images {

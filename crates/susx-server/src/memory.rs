@@ -6,8 +6,7 @@
 //! This is the only unsafe code of the crate: no safe wrapper of these functions is known.
 
 /// What the C library may keep at the end of a heap, in bytes: what a thread needs to decode common pictures again
-/// and again. By itself the library learns from a large model to keep up to 64 MiB, of which there is one heap per
-/// thread.
+/// and again. By itself the library learns from a large model to keep up to 64 MiB at the end of every thread's heap.
 #[cfg(target_env = "gnu")]
 const KEPT: libc::c_int = 4 << 20;
 /// What is larger lies apart from the heaps, in bytes: the most that the library would come to by itself.

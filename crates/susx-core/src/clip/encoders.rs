@@ -13,9 +13,10 @@ use super::preprocess::Preprocessor;
 use super::profile::{Executed, ProfileFolder};
 use super::provider::{Candidate, SessionOptions};
 use super::runtime::OnnxRuntime;
-use super::sessions::{self, Company};
-use super::shapes::{Piece, RowShape};
+use super::sessions;
+use super::shapes::RowShape;
 use super::tokenizer::{ClipTokenizer, Padding, TokenBatch};
+use super::tower::Tower;
 
 /// Names of the embeddings among the outputs of the graphs in use, the best first.
 const IMAGE_OUTPUTS: [&str; 2] = ["image_embeds", "image_features"];
@@ -28,13 +29,6 @@ const TEXTS_PER_PIECE: usize = 16;
 
 /// Lengths of texts are multiples of so many tokens, where a provider prepares itself for every shape.
 const LENGTH_STEP: usize = 16;
-
-/// One encoder: a graph, which of its outputs to take, and what its runs look like.
-pub(super) struct Tower {
-    graph: Arc<Graph>,
-    output: String,
-    shape: RowShape,
-}
 
 /// What is loaded for one execution provider.
 pub(super) struct Encoders {
@@ -232,44 +226,6 @@ impl Encoders {
     }
 }
 
-impl Tower {
-    /// Runs `rows` rows piece by piece, on as many sessions as there are, and puts the results of
-    /// `run` together in order. What a piece was filled up with is dropped.
-    fn run(
-        &self,
-        rows: usize,
-        run: impl Fn(&Piece, Company) -> Result<Array2<f32>> + Send + Sync,
-    ) -> Result<Array2<f32>> {
-        let pieces = self.shape.pieces(rows);
-        let alone = |piece| run(piece, Company::Alone);
-        let parts = match pieces.as_slice() {
-            // Sessions are waited for here rather than on rayon's threads, which others need.
-            _ if self.graph.side_by_side() == 1 => pieces.iter().map(alone).collect::<Result<Vec<_>>>()?,
-            [piece] => vec![alone(piece)?],
-            pieces => side_by_side(pieces, &run)?,
-        };
-        together(rows, &pieces, parts)
-    }
-}
-
-/// The results of all pieces, which are run on rayon's threads in the order in which all callers' pieces come.
-///
-/// This thread waits, and none of rayon's: one that waited would begin with the next caller's batch meanwhile and
-/// come back only when that is done too. Both callers would be answered together, and nothing run until their next.
-fn side_by_side(
-    pieces: &[Piece],
-    run: &(impl Fn(&Piece, Company) -> Result<Array2<f32>> + Sync),
-) -> Result<Vec<Array2<f32>>> {
-    let mut parts: Vec<_> = pieces.iter().map(|_| None).collect();
-    rayon::in_place_scope_fifo(|scope| {
-        for (piece, part) in pieces.iter().zip(&mut parts) {
-            scope.spawn_fifo(move |_| *part = Some(run(piece, Company::SideBySide)));
-        }
-    });
-    // A piece without a result has panicked, and the scope has passed that on.
-    parts.into_iter().flatten().collect()
-}
-
 /// The options for each session of a graph.
 fn session_options(
     options: &SessionOptions,
@@ -286,30 +242,6 @@ fn session_options(
             .map(|intra_threads| SessionOptions { intra_threads, ..options.clone() })
             .collect(),
         _ => vec![options.clone()],
-    }
-}
-
-/// The results of all pieces, one row for each row.
-fn together(rows: usize, pieces: &[Piece], mut parts: Vec<Array2<f32>>) -> Result<Array2<f32>> {
-    for (piece, part) in pieces.iter().zip(&parts) {
-        if part.nrows() != piece.filled {
-            return Err(ClipError::inference(format!(
-                "the model gave {} rows, expected {}",
-                part.nrows(),
-                piece.filled
-            )));
-        }
-    }
-    match (pieces, parts.len()) {
-        ([piece], 1) if piece.filled == rows => Ok(parts.swap_remove(0)),
-        _ => {
-            let views: Vec<_> = pieces
-                .iter()
-                .zip(&parts)
-                .map(|(piece, part)| part.slice(s![..piece.rows.len(), ..]))
-                .collect();
-            ndarray::concatenate(Axis(0), &views).map_err(ClipError::inference)
-        }
     }
 }
 
@@ -392,28 +324,5 @@ mod tests {
         assert_eq!(row(array![[1.0, 0.0], [0.0, 0.0]]), 1);
         assert_eq!(row(array![[f32::NAN, 0.0], [1.0, 0.0]]), 0);
         assert_eq!(row(array![[1.0, 0.0], [1.0, 0.0], [f32::INFINITY, 0.0]]), 2);
-    }
-
-    #[test]
-    fn pieces_are_put_together_in_order() {
-        let shapes = [
-            RowShape::Whole,
-            RowShape::Fixed(4),
-            RowShape::Steps { most: 4 },
-            RowShape::Spread { most: 4, sessions: 3 },
-        ];
-        for shape in shapes {
-            for n in 1..20 {
-                let pieces = shape.pieces(n);
-                let part = |piece: &Piece| {
-                    let rows: Vec<usize> = piece.places().iter().map(|i| piece.rows.start + i).collect();
-                    assert_eq!(rows.len(), piece.filled);
-                    Array2::from_shape_fn((piece.filled, 1), |(i, _)| rows[i] as f32)
-                };
-                let parts = pieces.iter().map(part).collect();
-                let expected = Array2::from_shape_fn((n, 1), |(i, _)| i as f32);
-                assert_eq!(together(n, &pieces, parts), Ok(expected), "{shape:?}");
-            }
-        }
     }
 }

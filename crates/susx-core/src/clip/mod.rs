@@ -29,6 +29,7 @@ pub(crate) mod session_graph;
 mod sessions;
 pub(crate) mod shapes;
 pub(crate) mod tokenizer;
+mod tower;
 
 pub use choice::Elsewhere;
 pub use config::{ClassifierDefaults, ModelConfig, ModelKind};

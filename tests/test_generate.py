@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from conftest import GENERATOR, make_model
-from helpers.processes import PROMPTLY, eventually, servers
+from helpers.processes import eventually, servers
 from helpers.session import array, cosine, in_background
 from helpers.settings import reloaded
 
@@ -375,9 +375,9 @@ class TestInterruptions:
             assert (phase, total, relation) == ("generating", 12 * steps, "kinds") and 6 * steps <= done < total
             asked = time.monotonic()
             other.run("SELECT pg_cancel_backend(%s)", sql.pid)
-        assert results[0] - asked < PROMPTLY
-        # The server has left off with images waiting.
-        assert eventually(lambda: other.one("SELECT queue_inputs FROM susx.stat_server") == 0)
+        assert results[0] - asked < 2
+        # The server has left off within a step, with images waiting.
+        assert eventually(lambda: other.one("SELECT queue_inputs FROM susx.stat_server") == 0, 2)
         assert other.one("SELECT generated FROM susx.stat_server") < before + 12
         kept = set(sql.rows(GENERATED.format("id, xmin::text")))
         assert 6 <= len(kept) < 12
@@ -403,7 +403,7 @@ class TestInterruptions:
             generated = other.one("SELECT generated FROM susx.stat_server")
             other.run("SELECT pg_cancel_backend(%s)", sql.pid)
         assert results == [None]
-        assert eventually(lambda: other.one("SELECT queue_inputs FROM susx.stat_server") == 0)
+        assert eventually(lambda: other.one("SELECT queue_inputs FROM susx.stat_server") == 0, 2)
         time.sleep(0.3)
         assert other.one("SELECT generated FROM susx.stat_server") == generated
 

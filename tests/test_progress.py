@@ -9,7 +9,6 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from helpers.pictures import encode, picture
-from helpers.processes import PROMPTLY
 from helpers.session import in_background
 from helpers.toy import create_compass, create_random
 
@@ -302,12 +301,12 @@ def test_tune(sql, connect, large, kind):
         asked = time.monotonic()
         other.run("SELECT pg_cancel_backend(%s)", sql.pid)
     assert results[0].sqlstate == "57014"
-    assert time.monotonic() - asked < PROMPTLY
+    assert time.monotonic() - asked < 2
     assert other.rows("SELECT * FROM susx.stat_progress") == []
     sql.run("SET statement_timeout = '1500ms'")
     started = time.monotonic()
     assert sql.fails(TUNE[kind]).sqlstate == "57014"
-    assert time.monotonic() - started < 1.5 + PROMPTLY
+    assert time.monotonic() - started < 4
     sql.run("RESET statement_timeout")
 
 
@@ -333,7 +332,7 @@ def test_a_long_search_over_many_categories(sql, connect):
         asked = time.monotonic()
         other.run("SELECT pg_cancel_backend(%s)", sql.pid)
     assert results[0].sqlstate == "57014"
-    assert time.monotonic() - asked < PROMPTLY
+    assert time.monotonic() - asked < 2
 
 
 @pytest.mark.parametrize("function", ["evaluate", "confusion_matrix"])

@@ -138,6 +138,13 @@ pub struct SupportSetBuilder {
     index: HashMap<String, usize>,
     /// How many prompts came so far.
     prompts: usize,
+    /// Unit features one after the other, M x d. They are sorted where they lie: a second copy would double
+    /// the peak of a session's memory.
+    features: Vec<f32>,
+    ids: Vec<i64>,
+    labelled: Vec<bool>,
+    /// The place in `categories` of every feature, M.
+    category_of: Vec<usize>,
 }
 
 #[derive(Clone, Debug)]
@@ -145,10 +152,8 @@ struct Gathered {
     name: String,
     /// Sum of the unit prompt embeddings, d; empty while there is none.
     prompt_sum: Vec<f64>,
-    /// Unit features one after the other.
-    features: Vec<f32>,
-    ids: Vec<i64>,
-    labelled: Vec<bool>,
+    /// How many features it has.
+    features: usize,
     /// Place of the first prompt among all prompts.
     first_prompt: usize,
 }
@@ -165,6 +170,7 @@ impl SupportSetBuilder {
         let place = self.prompts;
         self.prompts += 1;
         let gathered = self.category(category);
+        let gathered = &mut self.categories[gathered];
         if gathered.prompt_sum.is_empty() {
             gathered.prompt_sum = vec![0.0; embedding.len()];
             gathered.first_prompt = place;
@@ -200,52 +206,67 @@ impl SupportSetBuilder {
         is_labelled: bool,
     ) -> Result<(), SupportError> {
         let embedding = self.check(embedding)?;
-        let gathered = self.category(category);
-        gathered.features.extend(embedding);
-        gathered.ids.push(id);
-        gathered.labelled.push(is_labelled);
+        let category = self.category(category);
+        self.categories[category].features += 1;
+        self.features.extend(embedding);
+        self.ids.push(id);
+        self.labelled.push(is_labelled);
+        self.category_of.push(category);
         Ok(())
     }
 
     /// Sorts what was gathered. Every category needs a prompt; none needs an image.
     pub fn finish(self) -> Result<SupportSet, SupportError> {
-        let mut categories = self.categories;
+        let SupportSetBuilder { dimensions, categories, mut features, mut ids, mut labelled, .. } = self;
         if let Some(orphan) = categories.iter().find(|c| c.prompt_sum.is_empty()) {
             return Err(SupportError::NoPrompt(orphan.name.clone()));
         }
         if categories.is_empty() {
             return Err(SupportError::NoCategory);
         }
-        categories.sort_by_key(|c| c.first_prompt);
+        let mut order: Vec<usize> = (0..categories.len()).collect();
+        order.sort_by_key(|&c| categories[c].first_prompt);
 
-        let mut weights = Vec::with_capacity(categories.len() * self.dimensions);
-        let mut features = Vec::with_capacity(categories.iter().map(|c| c.features.len()).sum());
-        let mut ids = Vec::with_capacity(categories.iter().map(|c| c.ids.len()).sum());
-        let mut labelled = Vec::with_capacity(ids.capacity());
+        let mut weights = Vec::with_capacity(categories.len() * dimensions);
         let mut offsets = vec![0];
-        for category in &mut categories {
+        // The next row of every category, by its place in `categories`.
+        let mut next = vec![0; categories.len()];
+        let mut rows = 0;
+        for &place in &order {
+            let category = &categories[place];
             let norm = category.prompt_sum.iter().map(|x| x * x).sum::<f64>().sqrt();
             if norm < 1e-9 {
                 return Err(SupportError::Cancelled(category.name.clone()));
             }
             weights.extend(category.prompt_sum.iter().map(|x| (x / norm) as f32));
-            // Freed one by one: all features twice would be the peak of a session's memory.
-            features.append(&mut std::mem::take(&mut category.features));
-            ids.append(&mut category.ids);
-            labelled.append(&mut category.labelled);
-            offsets.push(features.len() / self.dimensions);
+            next[place] = rows;
+            rows += category.features;
+            offsets.push(rows);
         }
+        let mut targets = self.category_of;
+        for target in &mut targets {
+            let next = &mut next[*target];
+            *target = *next;
+            *next += 1;
+        }
+        move_rows(&mut targets, dimensions, &mut features, &mut ids, &mut labelled);
+        // Capacities grow in leaps.
+        features.shrink_to_fit();
+        ids.shrink_to_fit();
+        labelled.shrink_to_fit();
+
         let matrix = |values: Vec<f32>| {
-            Array2::from_shape_vec((values.len() / self.dimensions, self.dimensions), values)
-                .map_err(|_| SupportError::Dimensions { expected: self.dimensions, found: 0 })
+            Array2::from_shape_vec((values.len() / dimensions, dimensions), values)
+                .map_err(|_| SupportError::Dimensions { expected: dimensions, found: 0 })
         };
+        let mut names: Vec<String> = categories.into_iter().map(|c| c.name).collect();
         Ok(SupportSet {
             zeroshot_weights: matrix(weights)?,
             features: matrix(features)?,
             ids,
             labelled,
             offsets,
-            categories: categories.into_iter().map(|c| c.name).collect(),
+            categories: order.into_iter().map(|place| std::mem::take(&mut names[place])).collect(),
         })
     }
 
@@ -256,19 +277,41 @@ impl SupportSetBuilder {
         unit(embedding)
     }
 
-    fn category(&mut self, name: &str) -> &mut Gathered {
-        let place = *self.index.entry(name.to_owned()).or_insert_with(|| {
-            self.categories.push(Gathered {
-                name: name.to_owned(),
-                prompt_sum: Vec::new(),
-                features: Vec::new(),
-                ids: Vec::new(),
-                labelled: Vec::new(),
-                first_prompt: usize::MAX,
-            });
-            self.categories.len() - 1
+    /// The place of a category, which is a new one if there is none of that name.
+    fn category(&mut self, name: &str) -> usize {
+        if let Some(&place) = self.index.get(name) {
+            return place;
+        }
+        let place = self.categories.len();
+        self.index.insert(name.to_owned(), place);
+        self.categories.push(Gathered {
+            name: name.to_owned(),
+            prompt_sum: Vec::new(),
+            features: 0,
+            first_prompt: usize::MAX,
         });
-        &mut self.categories[place]
+        place
+    }
+}
+
+/// Brings every row to its target, cycle by cycle. The targets are a permutation, and used up.
+fn move_rows(
+    targets: &mut [usize],
+    dimensions: usize,
+    features: &mut [f32],
+    ids: &mut [i64],
+    labelled: &mut [bool],
+) {
+    for row in 0..targets.len() {
+        while targets[row] != row {
+            let target = targets[row];
+            let (low, high) = (row.min(target), row.max(target));
+            let (head, tail) = features.split_at_mut(high * dimensions);
+            head[low * dimensions..][..dimensions].swap_with_slice(&mut tail[..dimensions]);
+            ids.swap(row, target);
+            labelled.swap(row, target);
+            targets.swap(row, target);
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 PG ?= 18
 PG_CONFIG ?= pg_config
 PYTHON ?= python3
-ONLY ?= predict,tune,kl,sql,embed,sessions,texts,memory,cancel,diffusion
+ONLY ?= predict,tune,kl,sql,busy,embed,sessions,texts,memory,cancel,diffusion
 
 .NOTPARALLEL:
 .PHONY: help demo up down psql url install test bench fuzz soak sanitize study env model pictures clean
@@ -19,7 +19,7 @@ help:
 	@echo "make install   build susx and install it into your PostgreSQL (PG_CONFIG=/path/to/pg_config)"
 	@echo "make test      check formatting, lint, and run every test on PostgreSQL 15, 16 and 18"
 	@echo "make bench     measure susx against reference implementations, and write docs/benchmarks.md"
-	@echo "               (some of it, printed only: make bench ONLY=predict,tune,kl,sql,embed,sessions,texts,memory,cancel,diffusion)"
+	@echo "               (some of it, printed only: make bench ONLY=predict,tune,kl,sql,busy,embed,sessions,texts,memory,cancel,diffusion)"
 	@echo "make fuzz      feed it with damaged input for 10 minutes a target (MINUTES=1 ONLY=pixel_values,...)"
 	@echo "make soak      thirty sessions for half an hour while processes are killed, and docs/reliability.md"
 	@echo "               (MINUTES=1: printed only)"

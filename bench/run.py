@@ -30,12 +30,12 @@ from tools.console import say
 from tools.paths import ROOT
 from tools.steps import scratch
 
-from . import cancel, diffusion, embed, kl, memory, predict, sessions, sql, texts, tune
+from . import busy, cancel, diffusion, embed, kl, memory, predict, sessions, sql, texts, tune
 from .encoders import THREADS
 from .library import Library
 from .report import Disagreement, Section
 
-BENCHMARKS = ("predict", "tune", "kl", "sql", "embed", "sessions", "texts", "memory", "cancel", "diffusion")
+BENCHMARKS = ("predict", "tune", "kl", "sql", "busy", "embed", "sessions", "texts", "memory", "cancel", "diffusion")
 PAGE = ROOT / "docs" / "benchmarks.md"
 
 INTRODUCTION = """\
@@ -107,6 +107,8 @@ def measure(name: str, library: Library, folder: Path, arguments, facts: dict[st
             return texts.measure(folder, arguments.quick, arguments.pg)
         case "memory":
             return memory.measure(folder, arguments.quick, arguments.pg)
+        case "busy":
+            return busy.measure(folder, arguments.quick, arguments.pg)
         case "cancel":
             return cancel.measure(folder, arguments.quick, arguments.pg)
         case "diffusion":

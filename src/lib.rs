@@ -64,5 +64,6 @@ pgrx::extension_sql_file!("../sql/finalize.sql", name = "finalize", finalize);
 pub extern "C-unwind" fn _PG_init() {
     pg::guc::define();
     pg::relcache::register();
+    pg::statement::register();
     pg::supervisor::register_at_start();
 }

@@ -1,16 +1,20 @@
 //! The classifiers that a session has fitted.
 //!
-//! A classifier is fitted when it is first used and kept until its table or its settings change; the
-//! change arrives as an invalidation of the table ([`crate::pg::relcache`]). A fit shows the snapshot
-//! that it was made with:
+//! A fit takes long, so it is kept; and whoever uses it must get what a fit of the rows that the statement
+//! sees would give. What a statement has used it uses to its end. For the next one there are two ways to know
+//! that a fit is still right:
 //!
-//! * the statement that made it uses it to its end, so that all its rows see one state;
-//! * later statements use it if nothing had committed between that snapshot and the fit, so that any
-//!   later change is still to be announced, if their own snapshot is not older, and if nobody is just
-//!   changing the classifier.
+//! * Nobody has announced a change of the table or its settings ([`crate::pg::relcache`]), and nobody is just
+//!   making one. That costs next to nothing, and what happens to other tables does not matter.
+//! * The statement's snapshot shows the same versions of the rows ([`crate::pg::versions`]). That costs a look at
+//!   every row's header, and shows whether the first way is open from then on.
+//!
+//! Where rows depend on more than a snapshot, as with row-level security or in a view, a fit is good for one
+//! statement.
+
+mod cache;
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::rc::Rc;
 
 use ndarray::Array2;
@@ -24,9 +28,12 @@ use crate::pg::error::{Error, Result};
 use crate::pg::guc;
 use crate::pg::regclass::RegClass;
 use crate::pg::relcache;
-use crate::pg::snapshot::SnapshotId;
+use crate::pg::snapshot::latest_that_shows;
 use crate::pg::spi::Access;
+use crate::pg::statement::StatementId;
 use crate::pg::vector::Vector;
+use crate::pg::versions::{self, Kind, Versions};
+use cache::{Cache, Key, Reader, Source};
 
 /// A classifier as a statement sees it.
 #[derive(Debug)]
@@ -67,107 +74,98 @@ impl Fitted {
     }
 }
 
-#[derive(Debug)]
-struct Entry {
-    fitted: Rc<Fitted>,
-    made_with: SnapshotId,
-    /// Whether statements with other snapshots may use it.
-    is_lasting: bool,
-    /// The last snapshot that it was found good for.
-    good_for: SnapshotId,
-    last_use: u64,
-}
-
-/// Whose rights and row-level security a fit was read with is part of its key.
-type Key = (RegClass, pg_sys::Oid);
-
-#[derive(Debug, Default)]
-struct Cache {
-    entries: HashMap<Key, Entry>,
-    clock: u64,
-}
-
 thread_local! {
     static CACHE: RefCell<Cache> = RefCell::default();
 }
 
-/// Drops what was fitted of a classifier.
-pub fn forget(classifier: RegClass) {
-    CACHE.with_borrow_mut(|cache| cache.entries.retain(|(relation, _), _| *relation != classifier));
+/// Takes note that a classifier has changed; without one, that any may have.
+pub fn announce(changed: Option<RegClass>) {
+    CACHE.with_borrow_mut(|cache| cache.announce(changed));
 }
 
-/// Drops everything.
-pub fn forget_all() {
-    CACHE.with_borrow_mut(|cache| cache.entries.clear());
+/// Drops what a statement has fitted for itself alone.
+pub fn end_statement(statement: StatementId) {
+    CACHE.with_borrow_mut(|cache| cache.end_statement(statement));
 }
 
 /// The classifier as the running statement sees it.
 pub fn get(classifier: RegClass) -> Result<Rc<Fitted>> {
-    let snapshot = SnapshotId::active()
+    let reader = Reader::running()
         .ok_or_else(|| Error::Internal("a classifier was used outside of a statement".to_owned()))?;
     // SAFETY: reads a variable of this process.
     let key = (classifier, unsafe { pg_sys::GetUserId() });
-    if let Some(fitted) = CACHE.with_borrow_mut(|cache| cache.used_by(&key, snapshot)) {
+    if let Some(fitted) = CACHE.with_borrow(|cache| cache.used_by(&key, reader)) {
         return Ok(fitted);
     }
-    // First of all: the look takes a lock for a moment, which is not for everybody.
+    // First of all: what follows locks the table, which is not for everybody.
     classifier.open_for_reading()?;
-    // In this order: what was being changed before the look has been announced after it, which may drop
-    // the entry.
-    let is_being_changed = relcache::is_being_changed(classifier);
-    relcache::take_in();
-    let lasting = || CACHE.with_borrow_mut(|cache| cache.lasting(&key, snapshot));
-    if let Some(fitted) = (!is_being_changed).then(lasting).flatten() {
-        return Ok(fitted);
+    match versions::kind(classifier)? {
+        Kind::Table { announces } => of_table(key, reader, announces),
+        Kind::Other => of_one_statement(key, reader),
     }
-    let fitted = Rc::new(fit(classifier)?);
-    let is_lasting = snapshot.is_latest();
-    CACHE.with_borrow_mut(|cache| cache.insert(key, Rc::clone(&fitted), snapshot, is_lasting));
+}
+
+/// A fit of what the caller sees now, which is kept for the rest of the statement.
+fn of_one_statement(key: Key, reader: Reader) -> Result<Rc<Fitted>> {
+    let fitted = Rc::new(fit(key.0)?);
+    if reader.statement.is_some() {
+        insert(key, &fitted, Source::OneStatement, reader);
+    }
     Ok(fitted)
 }
 
-impl Cache {
-    /// What this very snapshot has used before: the path of every row of a statement but the first.
-    fn used_by(&mut self, key: &Key, snapshot: SnapshotId) -> Option<Rc<Fitted>> {
-        let entry = self.entries.get(key).filter(|entry| entry.good_for == snapshot)?;
-        Some(Rc::clone(&entry.fitted))
+/// A fit of a table in which everybody sees the same rows.
+fn of_table(key: Key, reader: Reader, announces: bool) -> Result<Rc<Fitted>> {
+    let classifier = key.0;
+    // In this order: what was being changed before the look has been announced after it.
+    let is_being_changed = !announces || relcache::is_being_changed(classifier);
+    relcache::take_in();
+    let current = || CACHE.with_borrow_mut(|cache| cache.current(&key, reader));
+    if let Some(fitted) = (!is_being_changed).then(current).flatten() {
+        return Ok(fitted);
     }
-
-    fn lasting(&mut self, key: &Key, snapshot: SnapshotId) -> Option<Rc<Fitted>> {
-        self.clock += 1;
-        let entry = self.entries.get_mut(key)?;
-        if !entry.is_lasting || snapshot.is_older_than(entry.made_with) {
-            return None;
+    let versions = Versions::active(classifier)?;
+    let fitted = match CACHE.with_borrow_mut(|cache| cache.of_versions(&key, versions, reader)) {
+        Some(fitted) => fitted,
+        None => {
+            let fitted = Rc::new(fit(classifier)?);
+            insert(key, &fitted, Source::Versions(versions), reader);
+            fitted
         }
-        entry.good_for = snapshot;
-        entry.last_use = self.clock;
-        Some(Rc::clone(&entry.fitted))
-    }
+    };
+    follow_changes(key, versions)?;
+    Ok(fitted)
+}
 
-    fn insert(&mut self, key: Key, fitted: Rc<Fitted>, snapshot: SnapshotId, is_lasting: bool) {
-        self.clock += 1;
-        let entry =
-            Entry { fitted, made_with: snapshot, is_lasting, good_for: snapshot, last_use: self.clock };
-        self.entries.insert(key, entry);
-        let limit = guc::classifier_cache();
-        while self.entries.len() > 1 && self.size() > limit {
-            let oldest = self.entries.iter().min_by_key(|(_, entry)| entry.last_use).map(|(key, _)| *key);
-            let Some(oldest) = oldest else { break };
-            self.entries.remove(&oldest);
+/// From now on the announcements tell whether the fit is right, if it is right at present.
+fn follow_changes(key: Key, versions: Versions) -> Result<()> {
+    // In this order: what the latest snapshot does not show is announced after it was taken.
+    let Some(changes) = CACHE.with_borrow(|cache| cache.changes(&key)) else { return Ok(()) };
+    if let Some(latest) = latest_that_shows(key.0, versions)? {
+        CACHE.with_borrow_mut(|cache| cache.set_current(&key, latest, changes));
+    }
+    Ok(())
+}
+
+fn insert(key: Key, fitted: &Rc<Fitted>, source: Source, reader: Reader) {
+    // Nobody asks for a table again that was dropped.
+    for relation in CACHE.with_borrow(Cache::unsure) {
+        if !relation.exists() {
+            CACHE.with_borrow_mut(|cache| cache.forget(relation));
         }
     }
-
-    /// In bytes.
-    fn size(&self) -> u64 {
-        self.entries.values().map(|entry| entry.fitted.classifier.size() as u64).sum()
-    }
+    let limit = guc::classifier_cache();
+    CACHE.with_borrow_mut(|cache| cache.insert(key, Rc::clone(fitted), source, reader, limit));
 }
 
 fn fit(classifier: RegClass) -> Result<Fitted> {
     let settings = catalog::settings(classifier)?;
     let support_set = support_set(classifier)?;
+    let rows = support_set.len();
     let fitted = Classifier::fit(support_set, settings.params.check()?, settings.gda.check()?);
-    Ok(Fitted { name: classifier.name()?, settings, classifier: fitted })
+    let name = classifier.name()?;
+    pgrx::debug1!("fitted classifier \"{name}\" with {rows} support images");
+    Ok(Fitted { name, settings, classifier: fitted })
 }
 
 /// The prompts and the support images of a classifier's table.

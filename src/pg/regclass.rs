@@ -64,6 +64,12 @@ impl RegClass {
         Ok((schema.to_string_lossy().into_owned(), name.to_string_lossy().into_owned()))
     }
 
+    /// Whether there is a relation of that number.
+    pub fn exists(self) -> bool {
+        // SAFETY: looks any OID up.
+        unsafe { !pg_sys::get_rel_name(self.0).is_null() }
+    }
+
     /// The name without its schema, for messages.
     pub fn name(self) -> Result<String> {
         Ok(self.names()?.1)

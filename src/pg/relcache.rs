@@ -27,11 +27,9 @@ pub fn register() {
 
 /// Tells every session, this one included, that the classifier has changed.
 pub fn invalidate(classifier: RegClass) {
-    // SAFETY: takes any OID of a relation that exists; looked up first, since it is an error otherwise.
-    unsafe {
-        if !pg_sys::get_rel_name(classifier.0).is_null() {
-            pg_sys::CacheInvalidateRelcacheByRelid(classifier.0);
-        }
+    if classifier.exists() {
+        // SAFETY: the relation exists; it would be an error otherwise.
+        unsafe { pg_sys::CacheInvalidateRelcacheByRelid(classifier.0) };
     }
 }
 
@@ -67,8 +65,8 @@ fn is_locked_for_writing(table: pg_sys::Oid) -> bool {
 unsafe extern "C-unwind" fn on_invalidation(_arg: pg_sys::Datum, relation: pg_sys::Oid) {
     match relation {
         // Messages were lost: anything may have changed.
-        pg_sys::Oid::INVALID => fitted::forget_all(),
-        relation => fitted::forget(RegClass(relation)),
+        pg_sys::Oid::INVALID => fitted::announce(None),
+        relation => fitted::announce(Some(RegClass(relation))),
     }
 }
 

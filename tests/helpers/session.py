@@ -57,6 +57,12 @@ class Session:
             return Refusal(error.sqlstate, error.diag.message_primary or "", error.diag.message_hint or "")
         raise AssertionError(f"this was expected to fail: {query}")
 
+    def fits(self) -> list[str]:
+        """Which classifiers were fitted since the last call, where client_min_messages is debug1."""
+        found = [notice.split('"')[1] for notice in self.notices if notice.startswith("fitted classifier")]
+        self.notices.clear()
+        return found
+
     def copy(self, table: str, columns: Sequence[str], rows: Iterator[Sequence[object]]) -> None:
         target = sql.SQL("COPY {} ({}) FROM STDIN").format(
             sql.Identifier(table), sql.SQL(", ").join(map(sql.Identifier, columns))

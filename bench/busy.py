@@ -1,0 +1,97 @@
+"""Labelling row by row while somebody else commits all the time."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from pathlib import Path
+from typing import Iterator
+
+import psycopg
+
+from tools.cluster import Cluster
+
+from .data import clip_like
+from .report import Disagreement, Row, Section, duration, times
+from .sql import DATABASE, create, fill, session
+from .timing import alternate, seconds
+
+TEXT = """\
+A new session labels rows one by one, each by a statement of its own, so that its first call fits the classifier and
+every other call has to find out whether that fit is still right. On the busy cluster another session commits a row
+of a table of its own every 30 ms meanwhile. Both sides have the same labels."""
+
+LIMIT = 1.1
+# Seconds.
+PAUSE = 0.03
+
+
+def measure(folder: Path, quick: bool, pg: str) -> Section:
+    categories, per_class, calls, dimensions = (8, 4, 50, 64) if quick else (100, 32, 1000, 256)
+    data = clip_like(6, categories, categories * per_class, min(calls, 500), dimensions)
+    section = Section("A busy cluster", TEXT)
+    settings = {"autovacuum": "off", "synchronous_commit": "off", "jit": "off"}
+    with Cluster.throwaway(pg, settings) as cluster:
+        cluster.create_database(DATABASE)
+        with session(cluster) as sql:
+            sql.execute("SET client_min_messages = warning; CREATE EXTENSION susx CASCADE")
+            fill(sql, "t", data.queries)
+            create(sql, "c", data)
+            sql.execute("CREATE TABLE log (i int)")
+        labels: dict[str, list[str]] = {}
+
+        def label(side: str) -> float:
+            with session(cluster) as sql:
+                found = labels[side] = []
+
+                def ask() -> None:
+                    for i in range(calls):
+                        query = f"SELECT susx.label('c', embedding) FROM t WHERE id = {i % len(data.queries)}"
+                        found.append(sql.execute(query).fetchone()[0])
+
+                return seconds(ask)
+
+        def label_beside_a_committer() -> float:
+            with committer(cluster) as commits:
+                spent = label("busy")
+                if commits[0] < spent / PAUSE / 4:
+                    raise Disagreement(f"only {commits[0]} commits in {duration(spent)}: the cluster was not busy")
+                return spent
+
+        least = alternate(1 if quick else 5, quiet=lambda: label("quiet"), busy=label_beside_a_committer)
+    if labels["quiet"] != labels["busy"]:
+        raise Disagreement("the labels beside a committer are others")
+    ratio = least["busy"] / least["quiet"]
+    section.rows.append(
+        Row(
+            "one-row calls beside a committer: on a quiet cluster",
+            f"{calls:,} calls, C = {categories}, M = {len(data.support):,}, d = {dimensions}",
+            duration(least["quiet"]),
+            duration(least["busy"]),
+            f"{times(ratio)} as long",
+            f"≤ {LIMIT} ×",
+            ratio <= LIMIT,
+            agreement="labels equal",
+        )
+    )
+    return section
+
+
+@contextlib.contextmanager
+def committer(cluster: Cluster) -> Iterator[list[int]]:
+    """Somebody who commits all the time; how often, in a list of one number."""
+    commits, stop = [0], threading.Event()
+
+    def commit() -> None:
+        with psycopg.connect(cluster.url(DATABASE), autocommit=True) as connection:
+            while not stop.wait(PAUSE):
+                connection.execute("INSERT INTO log VALUES (1)")
+                commits[0] += 1
+
+    thread = threading.Thread(target=commit)
+    thread.start()
+    try:
+        yield commits
+    finally:
+        stop.set()
+        thread.join()

@@ -10,6 +10,7 @@ pub mod jsonb;
 pub mod name;
 pub mod procedure;
 pub mod progress;
+pub mod refused;
 pub mod regclass;
 pub mod relcache;
 pub mod roles;

@@ -15,6 +15,7 @@ use crate::pg::catalog::pool::{Pool, Retrieved, with_iterative_scans};
 use crate::pg::error::{Error, Result};
 use crate::pg::progress::{Command, Phase, Progress};
 use crate::pg::regclass::RegClass;
+use crate::pg::shown;
 use crate::pg::vector::Vector;
 use crate::pg::version::SameVersion;
 use crate::prompting::Prompting;
@@ -187,7 +188,10 @@ fn scan(
     })?;
     retrieval.offer(&batch.keys, batch.features()?);
     if batch.zeros > 0 {
-        warning!("susx: {} images of the pool have an embedding of zeros and were left out", batch.zeros);
+        shown::warn(&format!(
+            "susx: {} images of the pool have an embedding of zeros and were left out",
+            batch.zeros
+        ));
     }
     Ok(retrieval)
 }
@@ -234,11 +238,11 @@ fn warn_of_absent(support_set: &SupportSet, rows: &[Row]) {
         })
         .collect();
     if !absent.is_empty() {
-        warning!(
+        shown::warn(&format!(
             "susx: the pool seems to show nothing of these categories, which compete by their names alone, or \
              nearly so: {}",
             absent.join(", ")
-        );
+        ));
     }
 }
 

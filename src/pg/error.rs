@@ -8,7 +8,7 @@ use susx_core::tip_x::ParamError;
 use susx_server::protocol::{Failure, FailureKind, ProtocolError};
 
 use super::client::Owner;
-use super::version;
+use super::{shown, version};
 
 /// What can go wrong.
 #[derive(Debug, thiserror::Error)]
@@ -306,9 +306,10 @@ impl Error {
 
 impl From<Error> for ErrorReport {
     fn from(error: Error) -> Self {
-        let report = ErrorReport::new(error.sqlstate(), error.to_string(), function_name!());
+        let message = shown::printable(&error.to_string()).into_owned();
+        let report = ErrorReport::new(error.sqlstate(), message, function_name!());
         match error.hint() {
-            Some(hint) => report.set_hint(hint),
+            Some(hint) => report.set_hint(shown::printable(&hint)),
             None => report,
         }
     }

@@ -15,6 +15,7 @@ pub mod regclass;
 pub mod relcache;
 pub mod roles;
 pub mod server_stats;
+pub mod shown;
 pub mod snapshot;
 pub mod spi;
 pub mod supervisor;

@@ -108,6 +108,8 @@ pub enum Error {
     Image { relation: String, key: String, failure: Failure },
     #[error("relation \"{0}\" was changed or dropped while it was being embedded")]
     TableChanged(String),
+    #[error("{expected} images of {pool} were chosen, but {found} of them are found again")]
+    PoolChanged { pool: String, expected: usize, found: usize },
     #[error("classifier \"{0}\" was changed or dropped while images were generated for it")]
     ClassifierChanged(String),
     #[error("susx.embed_on_write() {message}")]
@@ -204,6 +206,7 @@ impl Error {
             Error::NoPrimaryKey(_) | Error::TableChanged(_) | Error::ClassifierChanged(_) => {
                 ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
             }
+            Error::PoolChanged { .. } => ERRCODE_T_R_SERIALIZATION_FAILURE,
             Error::ColumnDimensions { .. } => ERRCODE_DATA_EXCEPTION,
             Error::WriteTrigger { .. } => ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
             Error::Internal(_) => ERRCODE_INTERNAL_ERROR,
@@ -295,6 +298,10 @@ impl Error {
             Error::TableChanged(_) => {
                 Some("What was committed stays: call susx.embed_table again for the rest.".to_owned())
             }
+            Error::PoolChanged { .. } => Some(
+                "Somebody has deleted the others meanwhile, or changed their keys. Nothing was changed: call again."
+                    .to_owned(),
+            ),
             Error::ClassifierChanged(_) => {
                 Some("What was committed stays: call susx.generate_support_set again for the rest.".to_owned())
             }

@@ -236,14 +236,24 @@ impl Images {
             let mut args = self.row_args(rows);
             args.push(arg(embeddings));
             let mut written = Vec::with_capacity(rows.len());
-            Spi::connect_mut(|client| {
-                for row in client.update(&sql, None, &args)? {
-                    written.extend(row.get::<i64>(1)?.and_then(|ord| usize::try_from(ord - 1).ok()));
-                }
-                Ok::<_, pgrx::spi::Error>(())
+            self.finding_rows(|| {
+                Spi::connect_mut(|client| {
+                    for row in client.update(&sql, None, &args)? {
+                        written.extend(row.get::<i64>(1)?.and_then(|ord| usize::try_from(ord - 1).ok()));
+                    }
+                    Ok::<_, pgrx::spi::Error>(())
+                })?;
+                Ok(())
             })?;
             Ok(written)
         })
+    }
+
+    /// Runs a statement that finds rows again by their exact keys. Those are read as the same values whatever the
+    /// caller's settings are, so they are left: writing has triggers. Only amounts of money depend on a setting.
+    fn finding_rows<T>(&self, call: impl FnOnce() -> Result<T>) -> Result<T> {
+        let has_money = self.key.iter().any(|key| key.base_type == "pg_catalog.money");
+        with_settings(if has_money { &[MONEY] } else { &[] }, call)
     }
 
     /// Rows `u` out of arrays: the columns of the key, others of these names, and `ord`, their number.
@@ -283,13 +293,16 @@ const NOT_RECORDED: &str = "NOT EXISTS (SELECT FROM susx.errors e \
     AND e.\"time\" OPERATOR(pg_catalog.>=) $3::pg_catalog.timestamptz)";
 
 /// How a key is written and read again without loss, and the same in every session.
-pub(super) const EXACT: [(&CStr, &CStr); 5] = [
+pub(super) const EXACT: [(&CStr, &CStr); 6] = [
     (c"DateStyle", c"ISO"),
     (c"IntervalStyle", c"iso_8601"),
     (c"TimeZone", c"UTC"),
     (c"extra_float_digits", c"1"),
     (c"bytea_output", c"hex"),
+    MONEY,
 ];
+
+const MONEY: (&CStr, &CStr) = (c"lc_monetary", c"C");
 
 /// The order of the key's index, whatever PostgreSQL believes about the rows that are left: a table that is
 /// nearly done would be read as a whole for each batch.

@@ -66,5 +66,6 @@ pub extern "C-unwind" fn _PG_init() {
     pg::guc::define();
     early.restore();
     pg::relcache::register();
+    pg::at_commit::register();
     pg::supervisor::register_at_start();
 }

@@ -93,6 +93,10 @@ pub enum Error {
     NoColumn { relation: String, column: String },
     #[error("permission denied for table {0}")]
     Permission(String),
+    #[error(
+        "permission denied for the settings of classifier \"{0}\": its row-level security applies to you"
+    )]
+    RowSecurity(String),
     #[error("{0} commits after every batch, so it cannot run in a transaction block or a function")]
     InTransaction(&'static str),
     #[error("\"{relation}\" is {what}: expected a table of images")]
@@ -200,7 +204,7 @@ impl Error {
             Error::NotFired | Error::NotThisTrigger => ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
             Error::Param(ParamError::UnknownMethod(_)) => ERRCODE_UNDEFINED_OBJECT,
             Error::Param(_) => ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
-            Error::Permission(_) => ERRCODE_INSUFFICIENT_PRIVILEGE,
+            Error::Permission(_) | Error::RowSecurity(_) => ERRCODE_INSUFFICIENT_PRIVILEGE,
             Error::InTransaction(_) => ERRCODE_INVALID_TRANSACTION_TERMINATION,
             Error::NotImages { .. } => ERRCODE_WRONG_OBJECT_TYPE,
             Error::NoPrimaryKey(_) | Error::TableChanged(_) | Error::ClassifierChanged(_) => {
@@ -305,6 +309,11 @@ impl Error {
             Error::ClassifierChanged(_) => {
                 Some("What was committed stays: call susx.generate_support_set again for the rest.".to_owned())
             }
+            Error::RowSecurity(_) => Some(
+                "Settings count for all of its rows, so who may not see them all may not change them. The table's owner \
+                 may, unless it has FORCE ROW LEVEL SECURITY, and so may roles with BYPASSRLS."
+                    .to_owned(),
+            ),
             Error::WriteTrigger { hint, .. } => Some(hint.clone()),
             _ => None,
         }

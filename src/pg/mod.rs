@@ -1,7 +1,9 @@
 //! Everything that touches PostgreSQL's internals.
 
 pub mod any;
+pub mod at_commit;
 pub mod catalog;
+pub mod claim;
 pub mod client;
 mod cursor;
 pub mod error;

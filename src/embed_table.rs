@@ -82,6 +82,9 @@ struct Start {
     time: String,
 }
 
+/// Rows with their images.
+type Batch = Vec<(Target, Vec<u8>)>;
+
 /// Values of the key's columns.
 type Key = Vec<String>;
 
@@ -179,7 +182,7 @@ impl Table {
     }
 
     /// The next rows with their images, and how many rows before them have failed earlier.
-    fn read(&self, start: &Start, after: Option<&[String]>) -> Result<(Vec<(Target, Vec<u8>)>, u64)> {
+    fn read(&self, start: &Start, after: Option<&[String]>) -> Result<(Batch, u64)> {
         let (mut batch, mut bytes) = (Vec::new(), 0);
         let passed_over =
             self.images(start)?.read(after, &self.retry(&start.time), self.batch_size, |id, image| {

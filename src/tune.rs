@@ -130,11 +130,11 @@ fn on_the_support_set(
     let has_tip_x = is_chosen || found.tip_x.tip_x > found.tip_x.zero_shot;
     let has_gda = is_chosen || found.gda.gda > found.gda.zero_shot;
     if !(has_tip_x || has_gda) {
-        shown::note(&format!(
+        shown::note(
             "no setting is right about more of the retrieved images than their names alone, by which they \
              were retrieved: nothing was changed. Tune on a query of labelled images, or add some with \
-             add_support."
-        ));
+             add_support.",
+        );
     }
     if !(has_tip_x && has_gda) {
         let grids = present_grids(&settings);

@@ -220,6 +220,7 @@ def test_models_are_not_mixed_by_who_sees_some_rows(landlord, tenant):
     refusal = tenant.fails("CALL susx.embed_table('photos', model => 'tiny_fused')")
     assert refusal.sqlstate == "55000"
     assert refusal.message == 'column "embedding" of relation "photos" has embeddings of model "tiny_split", not "tiny_fused"'
+    assert "only somebody who sees all rows" in refusal.hint
     assert landlord.column(MODELS) == ["tiny_split"]
     tenant.run(CALL.format(""))
     assert tenant.one("SELECT count(embedding) FROM photos") == 4
@@ -314,13 +315,6 @@ def test_messages_name_no_hidden_categories(landlord, tenant, compass):
     create_compass(landlord, "hidden")
     assert "hidden" in landlord.fails("SELECT susx.label('pg_class', '[1,0]'::vector)").hint
     assert "hidden" not in tenant.fails("SELECT susx.label('pg_class', '[1,0]'::vector)").hint
-
-
-def test_progress_names_no_relation_of_others(landlord, tenant):
-    """What others are doing is seen by whom pg_stat_activity shows it to."""
-    landlord.run("BEGIN; DECLARE answers CURSOR FOR SELECT susx.classify_rows('pg_class', 'SELECT 1::int8, NULL::vector')")
-    landlord.run("ROLLBACK")
-    assert tenant.rows("SELECT relation, command FROM susx.stat_progress WHERE usename = 'landlord' AND relation IS NOT NULL") == []
 
 
 def test_control_characters_are_shown_escaped(sql, cluster):

@@ -55,14 +55,8 @@ impl Claim {
 
     /// Whether the transaction still holds the claim, and was not rolled back to a savepoint before it.
     pub fn is_held(&self) -> bool {
-        let own = self.tag(self.model);
-        // SAFETY: a look into this process's own table of locks.
-        unsafe {
-            #[cfg(any(feature = "pg15", feature = "pg16"))]
-            return pg_sys::LockHeldByMe(&own, SHARED);
-            #[cfg(not(any(feature = "pg15", feature = "pg16")))]
-            return pg_sys::LockHeldByMe(&own, SHARED, false);
-        }
+        // SAFETY: a valid tag.
+        unsafe { is_locked_by_us(&self.tag(self.model)) }
     }
 
     /// Whether another session, or a prepared transaction, holds a claim for another model.
@@ -99,4 +93,21 @@ impl Claim {
             locktag_lockmethodid: pg_sys::DEFAULT_LOCKMETHOD as u8,
         }
     }
+}
+
+/// Looks into this process's own table of locks.
+///
+/// # Safety
+///
+/// The tag is valid.
+#[cfg(any(feature = "pg15", feature = "pg16"))]
+unsafe fn is_locked_by_us(tag: &pg_sys::LOCKTAG) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { pg_sys::LockHeldByMe(tag, SHARED) }
+}
+
+#[cfg(not(any(feature = "pg15", feature = "pg16")))]
+unsafe fn is_locked_by_us(tag: &pg_sys::LOCKTAG) -> bool {
+    // SAFETY: as above.
+    unsafe { pg_sys::LockHeldByMe(tag, SHARED, false) }
 }

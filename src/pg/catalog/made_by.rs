@@ -198,7 +198,14 @@ impl Images {
         let Images { name, column, table, embedding, .. } = self;
         let (old, new) = (&made_by.model, &used.model);
         let start = format!("column \"{column}\" of relation \"{name}\" has embeddings of");
-        let anew = format!("To embed all of it anew: UPDATE {table} SET {embedding} = NULL, and call again.");
+        let anew = match self.relation.has_row_security() {
+            false => format!("To embed all of it anew: UPDATE {table} SET {embedding} = NULL, and call again."),
+            true => {
+                "Row-level security applies to you: only somebody who sees all rows can find out whether any still has \
+                 such an embedding, and embed them anew."
+                    .to_owned()
+            }
+        };
         match old == new {
             true => {
                 Error::OtherModel { message: format!("{start} other files of model \"{new}\""), hint: anew }

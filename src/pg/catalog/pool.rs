@@ -223,9 +223,13 @@ pub fn with_long_scans<T>(pool: &Pool, call: impl FnOnce(Reach) -> Result<T>) ->
     let newer = [(c"hnsw.iterative_scan", c"strict_order"), (c"ivfflat.iterative_scan", c"relaxed_order")];
     // The highest values that there are.
     let older = [(c"hnsw.ef_search", c"1000"), (c"ivfflat.probes", c"32768")];
-    let exists = |setting: &(&CStr, &CStr)| {
-        // SAFETY: a C string; NULL for a setting that does not exist.
-        !unsafe { pg_sys::GetConfigOption(setting.0.as_ptr(), true, false) }.is_null()
+    let exists = |(name, _): &(&CStr, &CStr)| {
+        // SAFETY: a C string; NULL for a setting that does not exist. One that somebody has made up has a flag.
+        unsafe {
+            !pg_sys::GetConfigOption(name.as_ptr(), true, false).is_null()
+                && pg_sys::GetConfigOptionFlags(name.as_ptr(), true) & pg_sys::GUC_CUSTOM_PLACEHOLDER as i32
+                    == 0
+        }
     };
     match newer.iter().all(exists) {
         true => with_settings(&newer, || call(Reach::Complete)),

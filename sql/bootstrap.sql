@@ -42,7 +42,8 @@ CREATE TABLE susx.classifier (
 SELECT pg_catalog.pg_extension_config_dump(
     'susx.classifier', 'WHERE EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = classifier)');
 
--- Whoever may read a classifier's table sees its settings, and whoever may update it changes them.
+-- Whoever may read a classifier's table sees its settings, and whoever may update it changes them: unless row-level
+-- security applies to them, for the settings count for all rows.
 -- Column by column: a right to the whole table, but to read it, would be the right to lock it against
 -- everybody. So nobody deletes from it but forget_dropped().
 GRANT SELECT ON susx.classifier TO PUBLIC;
@@ -55,9 +56,11 @@ ALTER TABLE susx.classifier ENABLE ROW LEVEL SECURITY;
 CREATE POLICY read_settings ON susx.classifier FOR SELECT
     USING (pg_catalog.has_table_privilege(classifier, 'SELECT') IS NOT FALSE);
 CREATE POLICY add_settings ON susx.classifier FOR INSERT
-    WITH CHECK (pg_catalog.has_table_privilege(classifier, 'UPDATE'));
+    WITH CHECK (pg_catalog.has_table_privilege(classifier, 'UPDATE')
+                AND NOT pg_catalog.row_security_active(classifier));
 CREATE POLICY change_settings ON susx.classifier FOR UPDATE
-    USING (pg_catalog.has_table_privilege(classifier, 'UPDATE'));
+    USING (pg_catalog.has_table_privilege(classifier, 'UPDATE')
+           AND NOT pg_catalog.row_security_active(classifier));
 
 -- Images that could not be embedded. They are not tried again as long as their row stays what it was:
 -- row_version is its xmin. Not dumped, for in another cluster that means nothing: they fail there again.
@@ -72,19 +75,32 @@ CREATE TABLE susx.errors (
     PRIMARY KEY (relation, embedding_column, key)
 );
 
--- Whoever may read the table of images sees its errors, and whoever may update it changes them: column by column, as
--- above. susx.forget_errors() deletes them.
+-- Whoever may read the table of images sees its errors, and whoever may update the column changes them: column by
+-- column, as above. susx.forget_errors() deletes them. Where row-level security of the table applies to the caller, the
+-- records of all of its rows are none of the caller's business. To ask the table which rows these are would run its
+-- policies, and what they call, as whoever reads susx.errors; susx's functions ask it, and deal with those rows.
 GRANT SELECT ON susx.errors TO PUBLIC;
 GRANT INSERT (relation, embedding_column, key, message, sqlstate, row_version, "time"),
       UPDATE (relation, embedding_column, key, message, sqlstate, row_version, "time")
     ON susx.errors TO PUBLIC;
 ALTER TABLE susx.errors ENABLE ROW LEVEL SECURITY;
 CREATE POLICY read_errors ON susx.errors FOR SELECT
-    USING (pg_catalog.has_table_privilege(relation, 'SELECT') IS NOT FALSE);
+    USING (pg_catalog.has_table_privilege(relation, 'SELECT')
+           AND NOT pg_catalog.row_security_active(relation));
 CREATE POLICY add_errors ON susx.errors FOR INSERT
-    WITH CHECK (pg_catalog.has_any_column_privilege(relation, 'UPDATE'));
+    WITH CHECK ((pg_catalog.has_table_privilege(relation, 'UPDATE')
+             OR EXISTS (SELECT FROM pg_catalog.pg_attribute a
+                        WHERE a.attrelid OPERATOR(pg_catalog.=) errors.relation::pg_catalog.oid
+                          AND a.attname OPERATOR(pg_catalog.=) errors.embedding_column
+                          AND pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'UPDATE')))
+           AND NOT pg_catalog.row_security_active(relation));
 CREATE POLICY change_errors ON susx.errors FOR UPDATE
-    USING (pg_catalog.has_any_column_privilege(relation, 'UPDATE'));
+    USING ((pg_catalog.has_table_privilege(relation, 'UPDATE')
+             OR EXISTS (SELECT FROM pg_catalog.pg_attribute a
+                        WHERE a.attrelid OPERATOR(pg_catalog.=) errors.relation::pg_catalog.oid
+                          AND a.attname OPERATOR(pg_catalog.=) errors.embedding_column
+                          AND pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'UPDATE')))
+           AND NOT pg_catalog.row_security_active(relation));
 
 -- Which model made the embeddings of a table of images, for a vector does not tell.
 CREATE TABLE susx.embedding_column (
@@ -104,10 +120,21 @@ GRANT INSERT (relation, embedding_column, model, model_sha256),
     ON susx.embedding_column TO PUBLIC;
 ALTER TABLE susx.embedding_column ENABLE ROW LEVEL SECURITY;
 CREATE POLICY read_columns ON susx.embedding_column FOR SELECT
-    USING (pg_catalog.has_table_privilege(relation, 'SELECT') IS NOT FALSE);
+    USING (pg_catalog.has_table_privilege(relation, 'SELECT')
+           AND NOT pg_catalog.row_security_active(relation));
 CREATE POLICY add_columns ON susx.embedding_column FOR INSERT
-    WITH CHECK (pg_catalog.has_any_column_privilege(relation, 'UPDATE'));
+    WITH CHECK ((pg_catalog.has_table_privilege(relation, 'UPDATE')
+             OR EXISTS (SELECT FROM pg_catalog.pg_attribute a
+                        WHERE a.attrelid OPERATOR(pg_catalog.=) embedding_column.relation::pg_catalog.oid
+                          AND a.attname OPERATOR(pg_catalog.=) embedding_column.embedding_column
+                          AND pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'UPDATE')))
+           AND NOT pg_catalog.row_security_active(relation));
 CREATE POLICY change_columns ON susx.embedding_column FOR UPDATE
-    USING (pg_catalog.has_any_column_privilege(relation, 'UPDATE'));
+    USING ((pg_catalog.has_table_privilege(relation, 'UPDATE')
+             OR EXISTS (SELECT FROM pg_catalog.pg_attribute a
+                        WHERE a.attrelid OPERATOR(pg_catalog.=) embedding_column.relation::pg_catalog.oid
+                          AND a.attname OPERATOR(pg_catalog.=) embedding_column.embedding_column
+                          AND pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'UPDATE')))
+           AND NOT pg_catalog.row_security_active(relation));
 
 GRANT USAGE ON SCHEMA susx TO PUBLIC;

@@ -20,6 +20,7 @@ use crate::pg::name::Name;
 use crate::pg::procedure::Procedure;
 use crate::pg::progress::{Command, Phase, Progress};
 use crate::pg::regclass::RegClass;
+use crate::pg::shown;
 use crate::pg::version::SameVersion;
 
 /// Rows of a batch.
@@ -81,6 +82,9 @@ struct Start {
     time: String,
 }
 
+/// Rows with their images.
+type Batch = Vec<(Target, Vec<u8>)>;
+
 /// Values of the key's columns.
 type Key = Vec<String>;
 
@@ -93,6 +97,8 @@ struct Pass {
     began: VecDeque<Option<Key>>,
     has_read_all: bool,
     counts: Counts,
+    /// Rows that failed before and are not tried again.
+    passed_over: u64,
     /// The key that the first batch with a changed row follows.
     again: Option<Option<Key>>,
 }
@@ -104,6 +110,7 @@ impl Table {
         progress.phase(Phase::Embedding, Some(start.total));
         let mut stream = ImageStream::new(&start.model);
         let mut total = Counts::default();
+        let mut passed_over = None;
         let mut after = None;
         for _ in 0..PASSES {
             let mut pass = Pass { after, ..Pass::default() };
@@ -116,12 +123,16 @@ impl Table {
             total.embedded += pass.counts.embedded;
             total.failed += pass.counts.failed;
             total.changed = pass.counts.changed;
+            // Later passes see again what the first one saw, and what it recorded itself.
+            passed_over.get_or_insert(pass.passed_over);
             let Some(again) = pass.again.filter(|_| pass.counts.embedded + pass.counts.failed > 0) else {
                 break;
             };
             after = again;
         }
-        self.procedure.transaction(|| self.report(&start, total))
+        let passed_over = passed_over.filter(|_| self.on_error == OnError::Record).unwrap_or(0);
+        report(&start.images.name, total, passed_over);
+        Ok(())
     }
 
     fn start(&self, model: Option<&str>) -> Result<Start> {
@@ -156,7 +167,9 @@ impl Table {
     /// Puts batches on their way, as many as there should be.
     fn read_ahead(&self, start: &Start, stream: &mut ImageStream, pass: &mut Pass) -> Result<()> {
         while !pass.has_read_all && stream.wants_more() {
-            let batch = self.procedure.transaction(|| self.read(start, pass.after.as_deref()))?;
+            let (batch, passed_over) =
+                self.procedure.transaction(|| self.read(start, pass.after.as_deref()))?;
+            pass.passed_over += passed_over;
             let Some((last, _)) = batch.last() else {
                 pass.has_read_all = true;
                 return Ok(());
@@ -168,14 +181,16 @@ impl Table {
         Ok(())
     }
 
-    fn read(&self, start: &Start, after: Option<&[String]>) -> Result<Vec<(Target, Vec<u8>)>> {
+    /// The next rows with their images, and how many rows before them have failed earlier.
+    fn read(&self, start: &Start, after: Option<&[String]>) -> Result<(Batch, u64)> {
         let (mut batch, mut bytes) = (Vec::new(), 0);
-        self.images(start)?.read(after, &self.retry(&start.time), self.batch_size, |id, image| {
-            bytes += image.len();
-            batch.push((Target { id, is_stale: false }, image));
-            Ok(if bytes < BATCH_BYTES { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
-        })?;
-        Ok(batch)
+        let passed_over =
+            self.images(start)?.read(after, &self.retry(&start.time), self.batch_size, |id, image| {
+                bytes += image.len();
+                batch.push((Target { id, is_stale: false }, image));
+                Ok(if bytes < BATCH_BYTES { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+            })?;
+        Ok((batch, passed_over))
     }
 
     fn write(
@@ -185,7 +200,11 @@ impl Table {
         pass: &mut Pass,
         progress: &mut Progress,
     ) -> Result<()> {
-        let counts = self.procedure.transaction(|| answered.write(&self.images(start)?, self.on_error))?;
+        let counts = self.procedure.transaction(|| {
+            let images = self.images(start)?;
+            images.are_embedded_by(&start.model)?;
+            answered.write(&images, self.on_error)
+        })?;
         let began = pass.began.pop_front().flatten();
         if counts.changed > 0 {
             pass.again.get_or_insert(began);
@@ -194,28 +213,26 @@ impl Table {
         progress.advance(counts.embedded + counts.failed, counts.failed);
         Ok(())
     }
+}
 
-    /// Says what is left without an embedding, if anything is.
-    fn report(&self, start: &Start, total: Counts) -> Result<()> {
-        let Start { images, time, .. } = start;
-        let Counts { embedded, failed, changed } = total;
-        let name = &images.name;
-        if failed > 0 {
-            let tried = embedded + failed;
-            warning!("{failed} of {tried} images of \"{name}\" could not be embedded: see susx.errors");
-        }
-        if self.on_error == OnError::Record {
-            let before = images.recorded_before(time)?;
-            if before > 0 {
-                notice!(
-                    "{before} images of \"{name}\" failed in earlier calls and were not tried again: \
-                     on_error => 'retry' does that"
-                );
-            }
-        }
-        if changed > 0 {
-            notice!("{changed} rows of \"{name}\" were changed by others meanwhile: call again for them");
-        }
-        Ok(())
+/// Says what is left without an embedding, if anything is.
+fn report(name: &str, total: Counts, passed_over: u64) {
+    let Counts { embedded, failed, changed } = total;
+    if failed > 0 {
+        let tried = embedded + failed;
+        shown::warn(&format!(
+            "{failed} of {tried} images of \"{name}\" could not be embedded: see susx.errors"
+        ));
+    }
+    if passed_over > 0 {
+        shown::note(&format!(
+            "{passed_over} images of \"{name}\" failed in earlier calls and were not tried again: \
+             on_error => 'retry' does that"
+        ));
+    }
+    if changed > 0 {
+        shown::note(&format!(
+            "{changed} rows of \"{name}\" were changed by others meanwhile: call again for them"
+        ));
     }
 }

@@ -62,8 +62,11 @@ pgrx::extension_sql_file!("../sql/finalize.sql", name = "finalize", finalize);
 /// Called by PostgreSQL when the library is loaded.
 #[pgrx::pg_guard]
 pub extern "C-unwind" fn _PG_init() {
+    let early = pg::refused::Early::look();
     pg::guc::define();
+    early.restore();
     pg::relcache::register();
     pg::statement::register();
+    pg::at_commit::register();
     pg::supervisor::register_at_start();
 }

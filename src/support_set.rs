@@ -11,10 +11,11 @@ use susx_core::sus::{Retrieval, SupportError, SupportSet, unit};
 use crate::fitted;
 use crate::pg::catalog::classifier as catalog;
 use crate::pg::catalog::made_by;
-use crate::pg::catalog::pool::{Pool, Retrieved, with_iterative_scans};
+use crate::pg::catalog::pool::{Pool, Reach, Retrieved, with_long_scans};
 use crate::pg::error::{Error, Result};
 use crate::pg::progress::{Command, Phase, Progress};
 use crate::pg::regclass::RegClass;
+use crate::pg::shown;
 use crate::pg::vector::Vector;
 use crate::pg::version::SameVersion;
 use crate::prompting::Prompting;
@@ -66,11 +67,19 @@ fn build_support_set(
     let support_set = fitted::support_set(classifier)?;
     let prompts = Prompts::read(classifier, &support_set, prompting)?;
 
-    let retrieval = Retrieval::new(&support_set, prompts.embeddings, prompts.category, per_class, exclusive);
-    let retrieval = if pool.has_index() {
-        with_iterative_scans(|| ask_the_index(&pool, retrieval, per_class, &mut progress))?
-    } else {
-        scan(&pool, retrieval, support_set.dimensions(), &mut progress)?
+    let retrieval = || {
+        let Prompts { embeddings, category, .. } = &prompts;
+        Retrieval::new(&support_set, embeddings.clone(), category.clone(), per_class, exclusive)
+    };
+    let mut retrieved = None;
+    if pool.has_index() {
+        retrieved = with_long_scans(&pool, |reach| {
+            ask_the_index(&pool, retrieval(), per_class, reach, &mut progress)
+        })?;
+    }
+    let retrieval = match retrieved {
+        Some(retrieval) => retrieval,
+        None => scan(&pool, retrieval(), support_set.dimensions(), &mut progress)?,
     };
     let chosen = retrieval.select();
     progress.phase(Phase::Writing, Some(chosen.len() as u64));
@@ -187,19 +196,23 @@ fn scan(
     })?;
     retrieval.offer(&batch.keys, batch.features()?);
     if batch.zeros > 0 {
-        warning!("susx: {} images of the pool have an embedding of zeros and were left out", batch.zeros);
+        shown::warn(&format!(
+            "susx: {} images of the pool have an embedding of zeros and were left out",
+            batch.zeros
+        ));
     }
     Ok(retrieval)
 }
 
 /// Asks pgvector's index for every prompt's nearest images, more and more of them until enough are
-/// nearest to the prompt's own category.
+/// nearest to the prompt's own category. `None` if the index ends before that, though the pool may not.
 fn ask_the_index(
     pool: &Pool,
     mut retrieval: Retrieval,
     per_class: usize,
+    reach: Reach,
     progress: &mut Progress,
-) -> Result<Retrieval> {
+) -> Result<Option<Retrieval>> {
     let prompts = retrieval.prompts().to_owned();
     progress.phase(Phase::Reading, Some(prompts.nrows() as u64));
     for (prompt, query) in prompts.rows().into_iter().enumerate() {
@@ -210,6 +223,9 @@ fn ask_the_index(
             pool.nearest(&query, limit, |key, embedding| batch.push(key, &embedding))?;
             retrieval.restart(prompt);
             let has_enough = retrieval.offer_to(prompt, &batch.keys, batch.features()?);
+            if !has_enough && batch.keys.len() < limit && reach == Reach::Limited {
+                return Ok(None);
+            }
             if has_enough || batch.keys.len() < limit || limit == INDEX_LIMIT {
                 break;
             }
@@ -217,7 +233,7 @@ fn ask_the_index(
         }
         progress.advance(1, 0);
     }
-    Ok(retrieval)
+    Ok(Some(retrieval))
 }
 
 /// Names the categories that the pool seems to show nothing of.
@@ -234,11 +250,11 @@ fn warn_of_absent(support_set: &SupportSet, rows: &[Row]) {
         })
         .collect();
     if !absent.is_empty() {
-        warning!(
+        shown::warn(&format!(
             "susx: the pool seems to show nothing of these categories, which compete by their names alone, or \
              nearly so: {}",
             absent.join(", ")
-        );
+        ));
     }
 }
 

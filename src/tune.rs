@@ -17,6 +17,7 @@ use crate::pg::catalog::prevent_in_read_only;
 use crate::pg::error::{Error, Result};
 use crate::pg::progress::{Command, Phase, Progress};
 use crate::pg::regclass::RegClass;
+use crate::pg::shown;
 use crate::pg::version::SameVersion;
 
 /// Affinities that are in memory at a time, four bytes each.
@@ -129,10 +130,10 @@ fn on_the_support_set(
     let has_tip_x = is_chosen || found.tip_x.tip_x > found.tip_x.zero_shot;
     let has_gda = is_chosen || found.gda.gda > found.gda.zero_shot;
     if !(has_tip_x || has_gda) {
-        notice!(
+        shown::note(
             "no setting is right about more of the retrieved images than their names alone, by which they \
              were retrieved: nothing was changed. Tune on a query of labelled images, or add some with \
-             add_support."
+             add_support.",
         );
     }
     if !(has_tip_x && has_gda) {
@@ -225,10 +226,10 @@ fn store(classifier: RegClass, mut settings: Settings, found: Found, counts: boo
     if counts && right(best) > right(settings.method.unwrap_or(own)) {
         match settings.method {
             None => settings.method = Some(best),
-            Some(set) => notice!(
+            Some(set) => shown::note(&format!(
                 "{best} is right about more images than {set}, the method that was set: \
                  alter_classifier(method => '{best}') changes it"
-            ),
+            )),
         }
     }
     catalog::update_settings(classifier, &settings)?;

@@ -120,6 +120,44 @@ ATTEMPTS: dict[str, tuple[str, str]] = {
     "LOCK errors against writing": ("LOCK TABLE susx.errors IN ROW EXCLUSIVE MODE", DENIED),
     "her table's errors": ("SELECT susx.forget_errors('alices.photos')", DENIED),
     "her table's errors by the number": ("SELECT susx.forget_errors({photos}::oid::regclass)", DENIED),
+    # A table of which row-level security shows mallory one row.
+    "an error for her shared table": (
+        "INSERT INTO susx.errors VALUES ('alices.shared', 'embedding', '1', 'x', 'XX000', '1')",
+        DENIED,
+    ),
+    "her shared table's error by a conflict": (
+        "INSERT INTO susx.errors VALUES ('alices.shared', 'embedding', '2', 'x', 'XX000', '1') "
+        "ON CONFLICT (relation, embedding_column, key) DO UPDATE SET message = 'forged'",
+        DENIED,
+    ),
+    "one's own error for her shared table": (
+        "UPDATE susx.errors SET relation = 'alices.shared' WHERE relation = 'mallorys.pool'::regclass",
+        DENIED,
+    ),
+    "another model for her shared table": (
+        "INSERT INTO susx.embedding_column VALUES ('alices.shared', 'other', 'evil', NULL)",
+        DENIED,
+    ),
+    "reading her shared table's errors": (
+        "SELECT 1 / count(*) FROM susx.errors WHERE relation = 'alices.shared'::regclass",
+        "22012",
+    ),
+    "reading her shared table's model": (
+        "SELECT 1 / count(*) FROM susx.embedding_column WHERE relation = 'alices.shared'::regclass",
+        "22012",
+    ),
+    "her shared table's hidden error": (
+        "SELECT 1 / susx.forget_errors('alices.shared', 'embedding', '2')",
+        "22012",
+    ),
+    "all of her shared table's errors": ("SELECT 1 / susx.forget_errors('alices.shared')", "22012"),
+    "her shared classifier's settings": ("SELECT susx.alter_classifier('alices.few', alpha => 9)", DENIED),
+    "her shared classifier tuned": ("SELECT * FROM susx.tune('alices.few')", DENIED),
+    "her shared classifier's settings by a conflict": (
+        "INSERT INTO susx.classifier SELECT * FROM susx.classifier WHERE classifier = 'alices.few'::regclass "
+        "ON CONFLICT (classifier) DO UPDATE SET alpha = 7",
+        DENIED,
+    ),
     # What made the embeddings of tables.
     "another model for her images": (
         "INSERT INTO susx.embedding_column VALUES ('alices.photos', 'embedding', 'evil', NULL)",
@@ -262,8 +300,20 @@ def victims(cluster):
             alice.run(
                 """
                 INSERT INTO susx.errors VALUES ('alices.photos', 'embedding', '7', 'broken', '22P03', '1');
-                INSERT INTO susx.embedding_column VALUES ('alices.photos', 'embedding', 'demo', NULL)"""
+                INSERT INTO susx.embedding_column VALUES ('alices.photos', 'embedding', 'demo', NULL);
+                CREATE TABLE alices.shared (id bigint PRIMARY KEY, image bytea, embedding vector, other vector);
+                INSERT INTO alices.shared VALUES (1, '\\x00'), (2, '\\x00');
+                INSERT INTO susx.errors VALUES ('alices.shared', 'embedding', '2', 'broken', '22P03', '1');
+                INSERT INTO susx.embedding_column VALUES ('alices.shared', 'embedding', 'demo', NULL)"""
             )
+            create_compass(alice, "alices.few")
+            for table, condition in (("shared", "id = 1"), ("few", "category = 'east'")):
+                alice.run(
+                    f"""
+                    GRANT SELECT, INSERT, UPDATE, DELETE ON alices.{table} TO mallory;
+                    ALTER TABLE alices.{table} ENABLE ROW LEVEL SECURITY;
+                    CREATE POLICY some_rows ON alices.{table} TO mallory USING ({condition})"""
+                )
         with contextlib.closing(Session(cluster.url(DATABASE), "mallory")) as mallory:
             mallory.run(
                 """

@@ -222,3 +222,105 @@ def test_search_path_and_operators_of_the_user_do_not_matter(sql, schema):
     sql.run("SET search_path = ''")
     assert sql.one(f"SELECT susx.label('{schema}.compass', '[1,0]'::public.vector)") == "east"
     assert len(sql.rows(f"SELECT * FROM susx.build_support_set('{schema}.compass', '{schema}.pool')")) == 2
+
+
+# What a session sets to have values shown otherwise. None of it changes what is found.
+SHOWN_OTHERWISE = """
+    SET extra_float_digits = -3; SET DateStyle = 'German, DMY'; SET IntervalStyle = 'sql_standard';
+    SET TimeZone = 'Asia/Kathmandu'; SET bytea_output = 'escape'"""
+
+
+@pytest.mark.parametrize("index", ["", "CREATE INDEX ON pool USING hnsw (embedding vector_l2_ops); SET enable_seqscan = off"])
+@pytest.mark.parametrize(
+    "type, make",
+    [
+        ("float8", "i / 3.0::float8"),
+        ("float4", "i / 3.0::float4"),
+        ("near_float8", "(1 + i * 2.220446049250313e-16)::float8"),
+        ("domain_float8", "(1 + i * 2.220446049250313e-16)::float8"),
+        ("float8[]", "ARRAY[i / 3.0::float8, 0.1]"),
+        ("pair", "ROW(i / 3.0::float8, '2026-02-03'::date + i)::pair"),
+        ("date", "'2026-02-03'::date + i"),
+        ("timestamp", "'2026-02-03 04:05:06.000007'::timestamp + i * interval '1 day'"),
+        ("timestamptz", "'2026-02-03 04:05:06.000007+00'::timestamptz + i * interval '1 day'"),
+        ("timetz", "'04:05:06+07'::timetz + i * interval '1 minute'"),
+        ("interval", "make_interval(1, -2, 0, i, -4, 5)"),
+        ("bytea", "decode('00ff0' || i, 'hex')"),
+        ("tstzrange", "tstzrange('2026-02-03 04:05:06+00', '2026-02-03 04:05:06+00'::timestamptz + i * interval '1 day')"),
+        ("money", "(i / 4.0)::numeric::money"),
+    ],
+)
+def test_keys_do_not_depend_on_how_they_are_shown(sql, type, make, index):
+    sql.run("CREATE DOMAIN domain_float8 AS float8; CREATE TYPE pair AS (a float8, b date)")
+    sql.run(f"CREATE TABLE pool (key {type.removeprefix('near_')} PRIMARY KEY, embedding vector(2))")
+    sql.run(f"INSERT INTO pool SELECT {make}, v FROM ({VALUES}) p (i, v); {index}")
+    counts, exact = build(sql, "pool")
+    assert counts == [2, 2] and len(set(exact)) == 4
+    sql.run(SHOWN_OTHERWISE)
+    assert build(sql, "pool") == (counts, exact)
+    # Exact text leads back to the row from any session.
+    if type != "money":
+        back = f"c.source_key::{type.removeprefix('near_')}"
+        assert sql.one(f"SELECT count(*) FROM compass c JOIN pool p ON p.key = {back} AND c.embedding = p.embedding") == 4
+    assert sql.one("SHOW extra_float_digits") == "-3" and sql.one("SHOW DateStyle") == "German, DMY"
+
+
+def test_triggers_of_the_classifier_run_with_the_callers_settings(sql):
+    sql.run(f"CREATE TABLE pool (key float8 PRIMARY KEY, embedding vector(2)); INSERT INTO pool {VALUES}")
+    sql.run(
+        """
+        CREATE TABLE seen (digits text, style text);
+        CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            INSERT INTO seen VALUES (current_setting('extra_float_digits'), current_setting('DateStyle')); RETURN NEW; END $$;
+        CREATE TRIGGER see BEFORE INSERT ON compass FOR EACH ROW EXECUTE FUNCTION see()"""
+    )
+    sql.run(SHOWN_OTHERWISE)
+    build(sql, "pool")
+    assert set(sql.rows("SELECT * FROM seen")) == {("-3", "German, DMY")}
+
+
+def test_images_that_are_not_found_again(sql):
+    """A view that shows less once the old support set is deleted stands for somebody who deletes images meanwhile."""
+    sql.run(
+        f"""
+        CREATE TABLE t (key int PRIMARY KEY, embedding vector(2)); INSERT INTO t {VALUES};
+        SELECT susx.build_support_set('compass', 't');
+        CREATE TABLE gone (key int);
+        CREATE FUNCTION shrink() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO gone VALUES (4); RETURN NULL; END';
+        CREATE TRIGGER shrink AFTER DELETE ON compass FOR EACH STATEMENT EXECUTE FUNCTION shrink();
+        CREATE VIEW pool AS SELECT * FROM t WHERE key NOT IN (SELECT key FROM gone)"""
+    )
+    before = sql.rows("SELECT * FROM compass ORDER BY id")
+    refusal = sql.fails("SELECT * FROM susx.build_support_set('compass', 'pool', key_column => 'key')")
+    assert refusal.sqlstate == "40001"
+    assert "4 images of" in refusal.message and "but 3 of them" in refusal.message and "call again" in refusal.hint
+    assert sql.rows("SELECT * FROM compass ORDER BY id") == before
+
+
+def test_more_images_than_an_old_index_scan_finds(sql):
+    """Before version 0.8.0 an hnsw scan of pgvector ends after hnsw.ef_search images, 40 unless it is told otherwise."""
+    sql.run(
+        """
+        CREATE TABLE pool (key int PRIMARY KEY, embedding vector(2));
+        INSERT INTO pool SELECT i, ARRAY[cosd(i / 50.0), sind(i / 50.0)]::vector FROM generate_series(1, 4000) i"""
+    )
+    counts, _ = build(sql, "pool", ", per_class => 300")
+    assert counts == [300, 300]
+    for index in ("hnsw (embedding vector_cosine_ops)", "ivfflat (embedding vector_l2_ops) WITH (lists = 40)"):
+        sql.run(f"CREATE INDEX pool_index ON pool USING {index}; SET enable_seqscan = off; SET enable_sort = off")
+        assert build(sql, "pool", ", per_class => 300")[0] == [300, 300]
+        assert build(sql, "pool", ", per_class => 1700")[0] == [1700, 1700]
+        sql.run("DROP INDEX pool_index")
+
+
+def test_an_index_in_a_new_session(sql, connect, schema):
+    """Which settings pgvector has is known only when its library is loaded."""
+    sql.run(
+        f"CREATE TABLE pool (key int PRIMARY KEY, embedding vector(2)); INSERT INTO pool {VALUES}; "
+        f"CREATE INDEX ON pool USING hnsw (embedding vector_l2_ops)"
+    )
+    session = connect()
+    session.run(f"SET search_path = {schema}, public")
+    session.notices.clear()
+    assert [row[1] for row in session.rows("SELECT * FROM susx.build_support_set('compass', 'pool')")] == [2, 2]
+    assert [notice for notice in session.notices if "parameter" in notice] == []

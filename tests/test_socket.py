@@ -10,6 +10,7 @@ import socket
 import struct
 import threading
 import time
+import tomllib
 from pathlib import Path
 
 import psycopg
@@ -19,6 +20,7 @@ from helpers.logs import log_of
 from helpers.pictures import encode, picture
 from helpers.processes import as_owner_of, eventually, one_of_each, servers
 from helpers.settings import reloaded
+from tools.paths import ROOT
 
 pytestmark = pytest.mark.same_everywhere
 
@@ -27,7 +29,8 @@ EMBED = "SELECT vector_dims(susx.embed_image(%s))"
 
 # Messages in postcard's format: see crates/susx-server/src/protocol.rs.
 PROTOCOL = 3
-HELLO = bytes([0, PROTOCOL, 5]) + b"0.2.0"
+VERSION = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]["version"].encode()
+HELLO = bytes([0, PROTOCOL, len(VERSION)]) + VERSION
 STATS = bytes([6, 1])
 
 
@@ -111,7 +114,7 @@ def test_a_stranger(sql, cluster, dial):
 
 
 @pytest.mark.parametrize(
-    "message", [b"", b"\xff" * 40, STATS, bytes([0]), bytes([0, PROTOCOL, 200]) + b"0.2.0", IMAGE], ids=range(6)
+    "message", [b"", b"\xff" * 40, STATS, bytes([0]), bytes([0, PROTOCOL, 200]) + VERSION, IMAGE], ids=range(6)
 )
 def test_no_greeting(dial, message):
     connection = dial()
@@ -240,7 +243,7 @@ def answer(listener: socket.socket, wrong: list[bytes]) -> None:
             connection, _ = listener.accept()
             with connection, contextlib.suppress(ConnectionError):
                 read(connection)
-                connection.sendall(frame(bytes([0, PROTOCOL, 5]) + b"0.2.0"))
+                connection.sendall(frame(HELLO))
                 if read(connection):
                     connection.sendall(wrong[0])
                     connection.recv(1)

@@ -10,14 +10,17 @@ import shutil
 import pytest
 
 from conftest import DATABASE, PG
-from helpers.installation import FIRST_SCHEMA, FIRST_VERSION, copied
+from helpers.installation import FIRST_VERSION, OLDER_SCHEMAS, OLDER_VERSIONS, copied
 from helpers.schema import describe, difference
 from helpers.session import Session, session_of
 from helpers.toy import create_compass
 from tools.cluster import Cluster
 from tools.paths import ROOT
 
-CLASSIFIER = (ROOT / "tests" / "upgrade" / f"classifier--{FIRST_VERSION}.sql").read_text()
+# What each older version left in a database.
+CLASSIFIERS = {
+    version: (ROOT / "tests" / "upgrade" / f"classifier--{version}.sql").read_text() for version in OLDER_VERSIONS
+}
 LABEL = "SELECT susx.label('compass', '[1,0.2]'::vector)"
 VERSION = "SELECT extversion FROM pg_extension WHERE extname = 'susx'"
 
@@ -27,7 +30,8 @@ NOT_THE_SAME = "55000"
 @pytest.fixture(scope="module")
 def installation():
     with copied(PG) as installation:
-        installation.add(FIRST_SCHEMA)
+        for schema in OLDER_SCHEMAS:
+            installation.add(schema)
         yield installation
 
 
@@ -46,23 +50,34 @@ def library(connect):
     return connect().one("SELECT susx.library_version()")
 
 
+@pytest.fixture(params=OLDER_VERSIONS)
+def version(request) -> str:
+    return request.param
+
+
 @pytest.fixture
-def old(connect, fresh_database) -> Session:
-    """A session in a database that has the first version, with a classifier in it."""
+def old(connect, fresh_database, version) -> Session:
+    """A session in a database that has an older version, with a classifier in it."""
     session = connect(fresh_database)
-    session.run(f"CREATE EXTENSION vector; CREATE EXTENSION susx VERSION '{FIRST_VERSION}'")
-    session.run(CLASSIFIER)
+    session.run(f"CREATE EXTENSION vector; CREATE EXTENSION susx VERSION '{version}'")
+    session.run(CLASSIFIERS[version])
     return session
 
 
-def test_the_schema_is_that_of_a_fresh_installation(connect, old, library):
+def test_every_older_version_has_a_script(installation, library):
+    """If this fails: a version was released, and its schema is not kept in tests/upgrade/."""
+    steps = [path.stem.split("--")[1:] for path in installation.scripts.glob("susx--*--*.sql")]
+    assert sorted(steps) == sorted(map(list, zip(OLDER_VERSIONS, (*OLDER_VERSIONS[1:], library))))
+
+
+def test_the_schema_is_that_of_a_fresh_installation(connect, old, version, library):
     """If this fails: sql/susx--A--B.sql lacks what stands in bootstrap.sql, finalize.sql or at a function in src/."""
     before = describe(old, "susx")
     old.run("ALTER EXTENSION susx UPDATE")
     assert old.one(VERSION) == library
     updated, fresh = describe(old, "susx"), describe(connect(), "susx")
     assert not difference(updated, fresh, ("after the update", "fresh")), (
-        "the update from " + FIRST_VERSION + " leaves another schema:\n"
+        "the update from " + version + " leaves another schema:\n"
         + difference(updated, fresh, ("after the update", "fresh"))
     )
     # The comparison sees differences.
@@ -116,7 +131,7 @@ CALLS = """
         AND prorettype <> ALL ('{trigger,event_trigger}'::regtype[]) AND proname <> 'library_version'"""
 
 
-def test_a_library_that_is_newer_than_the_database(old, library):
+def test_a_library_that_is_newer_than_the_database(old, version, library):
     """Every function says so, before it looks at its arguments, and so do the triggers that need to."""
     calls = old.column(CALLS)
     assert len(calls) > 20
@@ -125,7 +140,7 @@ def test_a_library_that_is_newer_than_the_database(old, library):
         refusal = old.fails(call)
         assert refusal.sqlstate == NOT_THE_SAME, call
         assert refusal.message == (
-            f"susx is version {FIRST_VERSION} in this database, but the library in use is version {library}"
+            f"susx is version {version} in this database, but the library in use is version {library}"
         )
         assert refusal.hint == "Update the database: ALTER EXTENSION susx UPDATE."
     # What does not depend on it goes on.
@@ -178,7 +193,7 @@ def older_library(installation):
         kept.replace(installation.library)
 
 
-def test_an_update_with_the_old_library(connect, installation, old, fresh_database):
+def test_an_update_with_the_old_library(connect, installation, old, version, fresh_database):
     with older_library(installation):
         session = connect(fresh_database)
         refusal = session.fails("ALTER EXTENSION susx UPDATE")
@@ -186,7 +201,7 @@ def test_an_update_with_the_old_library(connect, installation, old, fresh_databa
         assert refusal.message.startswith("susx cannot be updated to version ")
         assert "the library in use is of version before" in refusal.message
         assert "new session" in refusal.hint and "shared_preload_libraries" in refusal.hint
-        assert session.one(VERSION) == FIRST_VERSION
+        assert session.one(VERSION) == version
         # The session has the library in its memory still.
     assert session.fails("ALTER EXTENSION susx UPDATE").sqlstate == NOT_THE_SAME
     session.close()

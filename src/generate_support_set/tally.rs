@@ -1,9 +1,9 @@
 //! What has become of the images of a call.
 
-use pgrx::{notice, warning};
 use susx_server::protocol::Failure;
 
 use super::plan::Plan;
+use crate::pg::shown;
 
 /// Categories that a message names.
 const NAMED: usize = 10;
@@ -44,20 +44,22 @@ impl Tally {
             let more = categories.len() - named.len();
             let more = if more > 0 { format!(" and {more} more categories") } else { String::new() };
             let (failed, named) = (count(categories), named.join(", "));
-            warning!("{failed} images of \"{classifier}\" were not generated: {message}: {named}{more}");
+            shown::warn(&format!(
+                "{failed} images of \"{classifier}\" were not generated: {message}: {named}{more}"
+            ));
         }
         if !plan.without.is_empty() {
             let named = plan.without.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
             let more = plan.without.len().saturating_sub(NAMED);
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            notice!("categories without such prompts have no generated images: {named}{more}");
+            shown::note(&format!("categories without such prompts have no generated images: {named}{more}"));
         }
         let wanted: usize = plan.categories.iter().map(|category| category.wanted.len()).sum();
         let (made, there) = (self.made, wanted - plan.missing());
         let categories = plan.categories.len();
-        notice!(
+        shown::note(&format!(
             "\"{classifier}\": {made} images generated for {categories} categories, {there} of {wanted} were there"
-        );
+        ));
     }
 }
 

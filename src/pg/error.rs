@@ -8,7 +8,7 @@ use susx_core::tip_x::ParamError;
 use susx_server::protocol::{Failure, FailureKind, ProtocolError};
 
 use super::client::Owner;
-use super::version;
+use super::{shown, version};
 
 /// What can go wrong.
 #[derive(Debug, thiserror::Error)]
@@ -93,6 +93,10 @@ pub enum Error {
     NoColumn { relation: String, column: String },
     #[error("permission denied for table {0}")]
     Permission(String),
+    #[error(
+        "permission denied for the settings of classifier \"{0}\": its row-level security applies to you"
+    )]
+    RowSecurity(String),
     #[error("{0} commits after every batch, so it cannot run in a transaction block or a function")]
     InTransaction(&'static str),
     #[error("\"{relation}\" is {what}: expected a table of images")]
@@ -108,6 +112,8 @@ pub enum Error {
     Image { relation: String, key: String, failure: Failure },
     #[error("relation \"{0}\" was changed or dropped while it was being embedded")]
     TableChanged(String),
+    #[error("{expected} images of {pool} were chosen, but {found} of them are found again")]
+    PoolChanged { pool: String, expected: usize, found: usize },
     #[error("classifier \"{0}\" was changed or dropped while images were generated for it")]
     ClassifierChanged(String),
     #[error("susx.embed_on_write() {message}")]
@@ -198,12 +204,13 @@ impl Error {
             Error::NotFired | Error::NotThisTrigger => ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
             Error::Param(ParamError::UnknownMethod(_)) => ERRCODE_UNDEFINED_OBJECT,
             Error::Param(_) => ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
-            Error::Permission(_) => ERRCODE_INSUFFICIENT_PRIVILEGE,
+            Error::Permission(_) | Error::RowSecurity(_) => ERRCODE_INSUFFICIENT_PRIVILEGE,
             Error::InTransaction(_) => ERRCODE_INVALID_TRANSACTION_TERMINATION,
             Error::NotImages { .. } => ERRCODE_WRONG_OBJECT_TYPE,
             Error::NoPrimaryKey(_) | Error::TableChanged(_) | Error::ClassifierChanged(_) => {
                 ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
             }
+            Error::PoolChanged { .. } => ERRCODE_T_R_SERIALIZATION_FAILURE,
             Error::ColumnDimensions { .. } => ERRCODE_DATA_EXCEPTION,
             Error::WriteTrigger { .. } => ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
             Error::Internal(_) => ERRCODE_INTERNAL_ERROR,
@@ -295,9 +302,18 @@ impl Error {
             Error::TableChanged(_) => {
                 Some("What was committed stays: call susx.embed_table again for the rest.".to_owned())
             }
+            Error::PoolChanged { .. } => Some(
+                "Somebody has deleted the others meanwhile, or changed their keys. Nothing was changed: call again."
+                    .to_owned(),
+            ),
             Error::ClassifierChanged(_) => {
                 Some("What was committed stays: call susx.generate_support_set again for the rest.".to_owned())
             }
+            Error::RowSecurity(_) => Some(
+                "Settings count for all of its rows, so who may not see them all may not change them. The table's owner \
+                 may, unless it has FORCE ROW LEVEL SECURITY, and so may roles with BYPASSRLS."
+                    .to_owned(),
+            ),
             Error::WriteTrigger { hint, .. } => Some(hint.clone()),
             _ => None,
         }
@@ -306,9 +322,10 @@ impl Error {
 
 impl From<Error> for ErrorReport {
     fn from(error: Error) -> Self {
-        let report = ErrorReport::new(error.sqlstate(), error.to_string(), function_name!());
+        let message = shown::printable(&error.to_string()).into_owned();
+        let report = ErrorReport::new(error.sqlstate(), message, function_name!());
         match error.hint() {
-            Some(hint) => report.set_hint(hint),
+            Some(hint) => report.set_hint(shown::printable(&hint)),
             None => report,
         }
     }

@@ -1,7 +1,9 @@
 //! Everything that touches PostgreSQL's internals.
 
 pub mod any;
+pub mod at_commit;
 pub mod catalog;
+pub mod claim;
 pub mod client;
 mod cursor;
 pub mod error;
@@ -10,10 +12,12 @@ pub mod jsonb;
 pub mod name;
 pub mod procedure;
 pub mod progress;
+pub mod refused;
 pub mod regclass;
 pub mod relcache;
 pub mod roles;
 pub mod server_stats;
+pub mod shown;
 pub mod snapshot;
 pub mod spi;
 pub mod statement;

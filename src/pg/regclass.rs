@@ -82,10 +82,19 @@ impl RegClass {
     }
 
     /// As [`open_for_reading`](Self::open_for_reading); also an error if the caller may not update the
-    /// relation: of a classifier, change its settings.
+    /// relation, or not all of its rows: of a classifier, change its settings.
     pub fn open_for_updating(self) -> Result<()> {
         self.open_for_reading()?;
-        self.permission(self.may(pg_sys::ACL_UPDATE))
+        self.permission(self.may(pg_sys::ACL_UPDATE))?;
+        if self.has_row_security() { Err(Error::RowSecurity(self.name()?)) } else { Ok(()) }
+    }
+
+    /// Whether policies of row-level security decide which rows the caller sees. They do not for the relation's owner,
+    /// unless it is forced on owners too, nor for roles with BYPASSRLS.
+    pub fn has_row_security(self) -> bool {
+        // SAFETY: a look-up for any OID, and for the caller.
+        let found = unsafe { pg_sys::check_enable_rls(self.0, pg_sys::Oid::INVALID, true) };
+        found == pg_sys::CheckEnableRlsResult::RLS_ENABLED as i32
     }
 
     /// Locks the relation against being dropped until the transaction ends, and takes in what other

@@ -32,9 +32,7 @@ pub fn look() -> Result<Option<Seen>> {
     let stream = loop {
         match supervisor::try_connect() {
             Ok(stream) => break stream,
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
-                return Ok(None);
-            }
+            Err(error) if supervisor::is_absent(&error) => return Ok(None),
             Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(Error::ConnectionLost(error)),
             Err(_) if Instant::now() >= deadline => return Ok(Some(Seen { pid: None, stats: None })),
             Err(_) => wait::for_time(supervisor::LOOK_AGAIN),

@@ -167,14 +167,18 @@ pub fn read_in(
     read_with(access, sql, args, |_| Ok(FETCH), each)
 }
 
-/// As [`read`], with `fetch` rows at a time.
-pub fn read_slowly(
+/// As [`read`], but shows `fetch` rows at a time, all of them together.
+pub fn read_together(
     sql: &str,
     args: &[DatumWithOid],
     fetch: i64,
-    each: impl FnMut(&Row) -> Result<bool>,
+    mut each: impl FnMut(&[Row]) -> Result<bool>,
 ) -> Result<()> {
-    read_with(Access::Statement, sql, args, |_| Ok(fetch), each)
+    let _connection = Connection::open()?;
+    let portal = Portal::open(sql, args, Access::Statement)?;
+    while portal.fetch_together(fetch, |rows| Ok(!rows.is_empty() && each(rows)?))? {}
+    portal.close();
+    Ok(())
 }
 
 /// Runs a query that the caller wrote, after `open` has seen the columns and said how many rows to bring at
@@ -209,6 +213,16 @@ fn read_with(
     }
     portal.close();
     Ok(())
+}
+
+/// Lets queries see what has been committed by now, where the running statement's snapshot may be older.
+pub fn with_latest_snapshot<T>(call: impl FnOnce() -> Result<T>) -> Result<T> {
+    // SAFETY: in a transaction; the snapshot is copied, and popped below, or by an ERROR.
+    unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot()) };
+    let result = call();
+    // SAFETY: the one that was pushed above.
+    unsafe { pg_sys::PopActiveSnapshot() };
+    result
 }
 
 /// What a query sees, and what it may do.
@@ -304,6 +318,27 @@ impl Portal {
             pg_sys::SPI_freetuptable(table);
         }
         Ok(shown)
+    }
+
+    /// Shows the next rows to `each` together, up to `most` of them. The caller is connected to SPI.
+    pub fn fetch_together<T>(&self, most: i64, each: impl FnOnce(&[Row]) -> Result<T>) -> Result<T> {
+        check_for_interrupts!();
+        let mut scratch = PgMemoryContexts::new("susx rows");
+        // SAFETY: the portal is open, and its tuples are used before they are freed. Other queries may run meanwhile, on
+        // connections of their own.
+        unsafe {
+            {
+                let _changes = Unchanging::of(self.access);
+                pg_sys::SPI_cursor_fetch(self.portal, true, most);
+            }
+            let (table, count) = (pg_sys::SPI_tuptable, pg_sys::SPI_processed as usize);
+            let Some(found) = table.as_ref() else { return each(&[]) };
+            let row = |place| Row { tuple: *found.vals.add(place), descriptor: found.tupdesc };
+            let rows: Vec<Row> = (0..count).map(row).collect();
+            let result = scratch.switch_to(|_| each(&rows))?;
+            pg_sys::SPI_freetuptable(table);
+            Ok(result)
+        }
     }
 
     pub fn close(self) {

@@ -11,9 +11,11 @@ from tools.paths import BUILD, ROOT, pg_home
 from tools.postgres import libraries
 from tools.steps import scratch
 
-# Made by the first version; the library of today is not what it describes.
-FIRST_VERSION = "0.1.0"
-FIRST_SCHEMA = ROOT / "tests" / "upgrade" / f"susx--{FIRST_VERSION}.sql"
+# What CREATE EXTENSION ran in each older version, the first one first. They are copies of the file that `make install`
+# made of that version; the library of today is not what they describe.
+OLDER_VERSIONS = ("0.1.0", "0.2.0")
+FIRST_VERSION = OLDER_VERSIONS[0]
+OLDER_SCHEMAS = [ROOT / "tests" / "upgrade" / f"susx--{version}.sql" for version in OLDER_VERSIONS]
 
 
 class Installation:

@@ -110,47 +110,72 @@ impl Images {
 
     /// How many images wait for their embedding.
     pub fn count(&self, retry: &Retry) -> Result<u64> {
-        let sql = format!(
-            "SELECT pg_catalog.count(*) FROM ({}) c WHERE {NOT_RECORDED}",
-            self.candidates("OFFSET 0")
-        );
-        let count: Option<i64> = with_settings(&EXACT, || first(&sql, &self.candidate_args(retry)))?;
-        Ok(count.and_then(|count| u64::try_from(count).ok()).unwrap_or(0))
+        let candidates = self.candidates("");
+        if !self.has_records()? {
+            let sql = format!("SELECT pg_catalog.count(*) FROM ({candidates}) c");
+            return Ok(first::<i64>(&sql, &[])?.map_or(0, i64::unsigned_abs));
+        }
+        let sql = format!("SELECT c.name, c.writer FROM ({candidates}) c");
+        let mut count = 0;
+        with_settings(&EXACT, || {
+            spi::read_together(&sql, &[], COUNTED, |rows| {
+                let found: Vec<(String, String)> =
+                    rows.iter().map(|row| Ok((row.required(1)?, row.required(2)?))).collect::<Result<_>>()?;
+                let recorded =
+                    self.recorded(found.iter().map(|(name, writer)| (&**name, &**writer)), retry)?;
+                count += (rows.len() - recorded.len()) as u64;
+                Ok(true)
+            })
+        })?;
+        Ok(count)
     }
 
     /// Shows up to `limit` images that wait for their embedding, in the order of their keys, that follow
-    /// the row of key `after`, until `each` breaks off.
+    /// the row of key `after`, until `each` breaks off. Returns how many it passed over on the way, since they have
+    /// failed before.
     pub fn read(
         &self,
         after: Option<&[String]>,
         retry: &Retry,
         limit: usize,
         mut each: impl FnMut(RowId, Vec<u8>) -> Result<ControlFlow<()>>,
-    ) -> Result<()> {
-        let columns = self.key.len();
+    ) -> Result<u64> {
+        let columns = self.key.len() as i32;
         let after_key = after.map_or(String::new(), |_| format!("AND {} ", self.greater()));
-        let inner: Vec<String> = self.key.iter().map(|key| format!("t.{}", key.quoted)).collect();
-        let outer: Vec<String> = (1..=columns).map(|i| format!("c.k{i}")).collect();
-        let outer = outer.join(", ");
-        let sql = format!(
-            "SELECT {outer}, c.name, c.version, c.image FROM ({}) c WHERE {NOT_RECORDED} \
-             ORDER BY {outer} LIMIT $4",
-            self.candidates(&format!("{after_key}ORDER BY {} OFFSET 0", inner.join(", ")))
-        );
-        let mut args = self.candidate_args(retry);
-        args.push(arg(i64::try_from(limit).unwrap_or(i64::MAX)));
-        args.extend(after.into_iter().flatten().map(|value| arg(value.clone())));
+        let order: Vec<String> = self.key.iter().map(|key| format!("t.{}", key.quoted)).collect();
+        let sql = self.candidates(&format!("{after_key}ORDER BY {}", order.join(", ")));
+        let args: Vec<_> = after.into_iter().flatten().map(|value| arg(value.clone())).collect();
+        let (mut shown, mut passed_over) = (0, 0);
+        let together = i64::try_from(limit).unwrap_or(i64::MAX).min(LOOKED_UP);
         with_settings(&[&EXACT[..], &BY_INDEX].concat(), || {
-            spi::read_slowly(&sql, &args, 1, |row| {
-                let id = self.row_id(row)?;
-                let image: &[u8] = row.required(columns as i32 + 3)?;
-                Ok(each(id, image.to_vec())?.is_continue())
+            // Of a large image a row holds no more than the place where it lies, until the image is asked for.
+            spi::read_together(&sql, &args, together, |rows| {
+                let ids: Vec<(RowId, String)> = rows
+                    .iter()
+                    .map(|row| Ok((self.row_id(row)?, row.required(columns + 3)?)))
+                    .collect::<Result<_>>()?;
+                let recorded = self.recorded(ids.iter().map(|(id, writer)| (&*id.name, &**writer)), retry)?;
+                for (place, (row, (id, _))) in rows.iter().zip(ids).enumerate() {
+                    if recorded.contains(&place) {
+                        passed_over += 1;
+                        continue;
+                    }
+                    let image = freeing_arguments(|| row.required(columns + 4).map(<[u8]>::to_vec))?;
+                    shown += 1;
+                    if each(id, image)?.is_break() || shown == limit {
+                        return Ok(false);
+                    }
+                }
+                Ok(true)
             })
-        })
+        })?;
+        Ok(passed_over)
     }
 
-    /// Rows `t` with an image but no embedding. In a subquery of its own, which `rest` makes so: thus a
-    /// comparison with susx.errors calls nothing that row level security does not trust, and uses its index.
+    /// Rows `t` with an image but no embedding: the columns of [`row_id`](Self::row_id), who wrote them, the image.
+    ///
+    /// What susx.errors has of them is looked up apart from this query, which is the caller's: so a caller who may not
+    /// see all rows of the table learns of the records of those alone that are seen.
     fn candidates(&self, rest: &str) -> String {
         let Images { table, image, embedding, .. } = self;
         let keys: Vec<String> =
@@ -163,11 +188,11 @@ impl Images {
         )
     }
 
-    /// The condition that row `t` comes after the key in the parameters from $5 on.
+    /// The condition that row `t` comes after the key in the parameters.
     fn greater(&self) -> String {
         let columns: Vec<String> = self.key.iter().map(|key| format!("t.{}", key.quoted)).collect();
         let values: Vec<String> =
-            (5..).zip(&self.key).map(|(i, key)| format!("${i}::{}", key.base_type)).collect();
+            (1..).zip(&self.key).map(|(i, key)| format!("${i}::{}", key.base_type)).collect();
         match &self.key[..] {
             [only] => format!("{} {} {}", columns[0], only.greater, values[0]),
             [first, others @ ..] if others.iter().all(|other| other.greater == first.greater) => {
@@ -192,21 +217,9 @@ impl Images {
         }
     }
 
-    fn candidate_args<'a>(&self, retry: &Retry) -> Vec<DatumWithOid<'a>> {
-        let since = match retry {
-            Retry::Changed => "-infinity",
-            Retry::Before(time) => time,
-        };
-        vec![arg(self.relation), arg(self.column.clone()), arg(since.to_owned())]
-    }
-
     /// The text of the key of row `t`.
     pub(super) fn key_text(&self) -> String {
-        let columns: Vec<String> = self.key.iter().map(|key| format!("t.{}", key.quoted)).collect();
-        match columns.len() {
-            1 => format!("pg_catalog.concat({})", columns[0]),
-            _ => format!("ROW({})::pg_catalog.text", columns.join(", ")),
-        }
+        key::text("t", &self.key)
     }
 
     /// The first columns of a row that was read: the key, its text, the version.
@@ -236,14 +249,24 @@ impl Images {
             let mut args = self.row_args(rows);
             args.push(arg(embeddings));
             let mut written = Vec::with_capacity(rows.len());
-            Spi::connect_mut(|client| {
-                for row in client.update(&sql, None, &args)? {
-                    written.extend(row.get::<i64>(1)?.and_then(|ord| usize::try_from(ord - 1).ok()));
-                }
-                Ok::<_, pgrx::spi::Error>(())
+            self.finding_rows(|| {
+                Spi::connect_mut(|client| {
+                    for row in client.update(&sql, None, &args)? {
+                        written.extend(row.get::<i64>(1)?.and_then(|ord| usize::try_from(ord - 1).ok()));
+                    }
+                    Ok::<_, pgrx::spi::Error>(())
+                })?;
+                Ok(())
             })?;
             Ok(written)
         })
+    }
+
+    /// Runs a statement that finds rows again by their exact keys. Those are read as the same values whatever the
+    /// caller's settings are, so they are left: writing has triggers. Only amounts of money depend on a setting.
+    pub(super) fn finding_rows<T>(&self, call: impl FnOnce() -> Result<T>) -> Result<T> {
+        let has_money = self.key.iter().any(|key| key.base_type == "pg_catalog.money");
+        with_settings(if has_money { &[MONEY] } else { &[] }, call)
     }
 
     /// Rows `u` out of arrays: the columns of the key, others of these names, and `ord`, their number.
@@ -276,20 +299,21 @@ impl Images {
     }
 }
 
-/// Candidates `c` that are not in susx.errors.
-const NOT_RECORDED: &str = "NOT EXISTS (SELECT FROM susx.errors e \
-    WHERE e.relation OPERATOR(pg_catalog.=) $1 AND e.embedding_column OPERATOR(pg_catalog.=) $2::pg_catalog.name \
-    AND e.key OPERATOR(pg_catalog.=) c.name AND e.row_version OPERATOR(pg_catalog.=) c.writer \
-    AND e.\"time\" OPERATOR(pg_catalog.>=) $3::pg_catalog.timestamptz)";
+/// Rows whose records are looked up together, where their images are read, and where they are counted.
+const LOOKED_UP: i64 = 64;
+const COUNTED: i64 = 1000;
 
 /// How a key is written and read again without loss, and the same in every session.
-pub(super) const EXACT: [(&CStr, &CStr); 5] = [
+pub(super) const EXACT: [(&CStr, &CStr); 6] = [
     (c"DateStyle", c"ISO"),
     (c"IntervalStyle", c"iso_8601"),
     (c"TimeZone", c"UTC"),
     (c"extra_float_digits", c"1"),
     (c"bytea_output", c"hex"),
+    MONEY,
 ];
+
+const MONEY: (&CStr, &CStr) = (c"lc_monetary", c"C");
 
 /// The order of the key's index, whatever PostgreSQL believes about the rows that are left: a table that is
 /// nearly done would be read as a whole for each batch.

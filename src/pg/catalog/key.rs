@@ -18,6 +18,15 @@ pub struct KeyColumn {
     pub greater: String,
 }
 
+/// The text of the key of a row, which people see and susx.errors knows the row by.
+pub(super) fn text(row: &str, key: &[KeyColumn]) -> String {
+    let columns: Vec<String> = key.iter().map(|key| format!("{row}.{}", key.quoted)).collect();
+    match &columns[..] {
+        [only] => format!("pg_catalog.concat({only})"),
+        _ => format!("ROW({})::pg_catalog.text", columns.join(", ")),
+    }
+}
+
 /// The columns of a table's primary key, in its order; an error if there is none, or none with an order.
 pub fn of(relation: RegClass) -> Result<Vec<KeyColumn>> {
     let operator = |name: &str| {

@@ -4,15 +4,26 @@
 //! a table writes down the model and the digest of its files. As long as the column has embeddings, it is an error
 //! to mix in those of another model, or to retrieve a support set from them for a classifier of another one.
 
+use std::cell::RefCell;
+use std::time::{Duration, Instant};
+
 use susx_server::protocol::Model;
 
 use super::classifier::Settings;
 use super::images::Images;
+use super::own_tables::{as_owner, owner};
 use super::{arg, first, write};
+use crate::pg::claim::Claim;
 use crate::pg::client::{OwnModel, Owner};
 use crate::pg::error::{Error, Result};
 use crate::pg::regclass::RegClass;
-use crate::pg::spi;
+use crate::pg::{roles, spi, wait};
+
+const EMBEDDING_COLUMN: &str = "susx.embedding_column";
+
+/// How long others are waited for who have claimed a column for another model, and how often is looked.
+const PATIENCE: Duration = Duration::from_secs(1);
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// A model: its name and, where that is known, the digest of its files.
 #[derive(Clone, Debug)]
@@ -33,19 +44,33 @@ pub struct Made {
 impl MadeBy {
     /// What is written down of a column, or of the partitioned table that the relation is a part of.
     fn of(relation: RegClass, column: &str) -> Result<Option<MadeBy>> {
-        let mut found = None;
-        spi::read(
-            "SELECT model, model_sha256 FROM susx.embedding_column \
+        let sql = "SELECT model, model_sha256 FROM susx.embedding_column \
              WHERE embedding_column OPERATOR(pg_catalog.=) $2::pg_catalog.name \
              AND relation OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT $1 UNION ALL \
              SELECT relid FROM pg_catalog.pg_partition_ancestors($1))) \
-             ORDER BY relation OPERATOR(pg_catalog.=) $1 DESC LIMIT 1",
-            &[arg(relation), arg(column.to_owned())],
-            |row| {
-                found = Some(MadeBy { model: row.required(1)?, sha256: row.get(2)? });
-                Ok(false)
-            },
-        )?;
+             ORDER BY relation OPERATOR(pg_catalog.=) $1 DESC LIMIT 1";
+        Ok(MadeBy::read(sql, relation, column)?.pop())
+    }
+
+    /// What is written down of the partitions that the relation has.
+    fn of_parts(relation: RegClass, column: &str) -> Result<Vec<MadeBy>> {
+        let sql = "SELECT DISTINCT model, model_sha256 FROM susx.embedding_column \
+             WHERE embedding_column OPERATOR(pg_catalog.=) $2::pg_catalog.name \
+             AND relation OPERATOR(pg_catalog.=) ANY (ARRAY(\
+             SELECT relid FROM pg_catalog.pg_partition_tree($1) WHERE level OPERATOR(pg_catalog.>) 0))";
+        MadeBy::read(sql, relation, column)
+    }
+
+    /// As the owner of susx.embedding_column: embeddings must not be mixed by those either whom row-level security keeps
+    /// from seeing what is written down of a table.
+    fn read(sql: &str, relation: RegClass, column: &str) -> Result<Vec<MadeBy>> {
+        let mut found = Vec::new();
+        as_owner(EMBEDDING_COLUMN, || {
+            spi::read(sql, &[arg(relation), arg(column.to_owned())], |row| {
+                found.push(MadeBy { model: row.required(1)?, sha256: row.get(2)? });
+                Ok(true)
+            })
+        })?;
         Ok(found)
     }
 
@@ -57,20 +82,99 @@ impl MadeBy {
             _ => self.model == other.model,
         }
     }
+
+    /// A claim for this model to a column, of the whole partitioned table where the relation is a part of one.
+    fn claim(&self, relation: RegClass, column: &str) -> Result<Claim> {
+        let sql = "SELECT a.attrelid, a.attnum FROM pg_catalog.pg_attribute a \
+                   WHERE a.attrelid OPERATOR(pg_catalog.=) \
+                   COALESCE(pg_catalog.pg_partition_root($1)::pg_catalog.oid, $1::pg_catalog.oid) \
+                   AND a.attname OPERATOR(pg_catalog.=) $2::pg_catalog.name";
+        let mut place = (relation.0, 0);
+        spi::read(sql, &[arg(relation), arg(column.to_owned())], |row| {
+            place = (row.required(1)?, row.required::<i16>(2)?);
+            Ok(false)
+        })?;
+        let model = self.sha256.as_deref().unwrap_or(self.model.as_bytes());
+        Ok(Claim::new(RegClass(place.0), place.1, model))
+    }
+}
+
+/// What is to be written down when the transaction commits. Until then its claim tells others.
+#[derive(Clone, Debug)]
+struct Due {
+    relation: RegClass,
+    column: String,
+    made_by: MadeBy,
+    claim: Claim,
+}
+
+thread_local! {
+    static DUE: RefCell<Vec<Due>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What the transaction has to write down of a column, unless it was rolled back to a savepoint before.
+fn due(relation: RegClass, column: &str) -> Option<MadeBy> {
+    DUE.with_borrow_mut(|all| {
+        all.retain(|due| due.claim.is_held());
+        let found = all.iter().find(|due| due.relation == relation && due.column == column);
+        found.map(|due| due.made_by.clone())
+    })
 }
 
 impl Images {
     /// The model that embeds this column from now on. It is written down where none is, or where the column has no
     /// embeddings any more; an error if there are embeddings of another one.
     pub fn embedded_by(&self, model: &Model) -> Result<OwnModel> {
-        let used = MadeBy { model: model.name.clone(), sha256: model.sha256.map(|sha256| sha256.to_vec()) };
-        match MadeBy::of(self.relation, &self.column)? {
-            Some(made_by) if made_by.goes_with(&used) => {}
-            Some(made_by) if self.has_embeddings()? => return Err(self.other_model(&made_by, &used)),
-            _ => self.write_down(&used)?,
-        }
         let owner = Owner::Column { relation: self.table.clone(), column: self.column.clone() };
-        Ok(OwnModel { owner, name: used.model, sha256: used.sha256 })
+        let sha256 = model.sha256.map(|sha256| sha256.to_vec());
+        let model = OwnModel { owner, name: model.name.clone(), sha256 };
+        self.are_embedded_by(&model)?;
+        Ok(model)
+    }
+
+    /// As [`embedded_by`](Self::embedded_by), in every transaction that writes embeddings. Somebody who has claimed the
+    /// column for another model is waited for a little, for most find at once that they may not.
+    pub fn are_embedded_by(&self, model: &OwnModel) -> Result<()> {
+        let used = MadeBy { model: model.name.clone(), sha256: model.sha256.clone() };
+        let claim = used.claim(self.relation, &self.column)?;
+        let deadline = Instant::now() + PATIENCE;
+        while !self.claimed(&used, claim)? {
+            claim.give_back();
+            if Instant::now() >= deadline {
+                return Err(self.contested(&used));
+            }
+            wait::for_time(LOOK_AGAIN);
+        }
+        Ok(())
+    }
+
+    /// Claims the column for a model, and sees to it that the model is written down; false if somebody else has claimed it
+    /// for another one.
+    fn claimed(&self, used: &MadeBy, claim: Claim) -> Result<bool> {
+        let Images { relation, column, .. } = self;
+        // Before anything is looked up: whoever comes later finds the claim.
+        let is_uncontested = claim.take();
+        let (own, parts) = match due(*relation, column) {
+            Some(due) => (Some(due), Vec::new()),
+            None => spi::with_latest_snapshot(|| {
+                Ok((MadeBy::of(*relation, column)?, MadeBy::of_parts(*relation, column)?))
+            })?,
+        };
+        let other = own.iter().chain(&parts).find(|made_by| !made_by.goes_with(used));
+        if let Some(other) = other {
+            // Who does not see all rows cannot tell that none has an embedding.
+            if relation.has_row_security() || spi::with_latest_snapshot(|| self.has_embeddings())? {
+                return Err(self.other_model(other, used));
+            }
+        }
+        if is_uncontested && (own.is_none() || other.is_some()) {
+            let due = Due { relation: *relation, column: column.clone(), made_by: used.clone(), claim };
+            DUE.with_borrow_mut(|all| {
+                all.retain(|other| other.relation != due.relation || other.column != due.column);
+                all.push(due);
+            });
+        }
+        Ok(is_uncontested)
     }
 
     fn has_embeddings(&self) -> Result<bool> {
@@ -79,27 +183,29 @@ impl Images {
         Ok(first(&sql, &[])?.unwrap_or(false))
     }
 
-    /// Does nothing while another transaction writes the same: a long one, in which a trigger embeds, would otherwise
-    /// hold up all others.
-    fn write_down(&self, used: &MadeBy) -> Result<()> {
-        let lock = "SELECT pg_catalog.pg_try_advisory_xact_lock(pg_catalog.hashtext('susx.embedding_column'), \
-                    pg_catalog.hashoid($1))";
-        if first(lock, &[arg(self.relation.0)])? != Some(true) {
-            return Ok(());
+    fn contested(&self, used: &MadeBy) -> Error {
+        Error::OtherModel {
+            message: format!(
+                "column \"{}\" of relation \"{}\" is getting embeddings of another model than \"{}\" from another \
+                 transaction",
+                self.column, self.name, used.model
+            ),
+            hint: "Wait until that transaction has ended, or name its model.".to_owned(),
         }
-        let sql = "INSERT INTO susx.embedding_column (relation, embedding_column, model, model_sha256) \
-                   VALUES ($1, $2::pg_catalog.name, $3, $4) ON CONFLICT (relation, embedding_column) \
-                   DO UPDATE SET model = excluded.model, model_sha256 = excluded.model_sha256";
-        let (column, model) = (self.column.clone(), used.model.clone());
-        write(sql, &[arg(self.relation), arg(column), arg(model), arg(used.sha256.clone())])?;
-        Ok(())
     }
 
     fn other_model(&self, made_by: &MadeBy, used: &MadeBy) -> Error {
         let Images { name, column, table, embedding, .. } = self;
         let (old, new) = (&made_by.model, &used.model);
         let start = format!("column \"{column}\" of relation \"{name}\" has embeddings of");
-        let anew = format!("To embed all of it anew: UPDATE {table} SET {embedding} = NULL, and call again.");
+        let anew = match self.relation.has_row_security() {
+            false => format!("To embed all of it anew: UPDATE {table} SET {embedding} = NULL, and call again."),
+            true => {
+                "Row-level security applies to you: only somebody who sees all rows can find out whether any still has \
+                 such an embedding, and embed them anew."
+                    .to_owned()
+            }
+        };
         match old == new {
             true => {
                 Error::OtherModel { message: format!("{start} other files of model \"{new}\""), hint: anew }
@@ -109,6 +215,50 @@ impl Images {
                 hint: format!("Name the old model. {anew}"),
             },
         }
+    }
+}
+
+/// Writes down what the transaction has to, at its end.
+pub fn write_what_is_due() -> Result<()> {
+    let all = DUE.take();
+    for due in all.iter().filter(|due| due.claim.is_held()) {
+        // A table, or the extension, may be gone again.
+        if due.relation.name().is_ok() {
+            spi::with_latest_snapshot(|| match owner(EMBEDDING_COLUMN)? {
+                Some(owner) => roles::as_role(owner, || due.write()),
+                None => Ok(()),
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// Forgets what a transaction had to write down, which has ended.
+pub fn forget_what_is_due() {
+    DUE.take();
+}
+
+impl Due {
+    fn write(&self) -> Result<()> {
+        let Due { relation, column, made_by, .. } = self;
+        // Where partitions have something else written down, they have no such embeddings any more.
+        let sql = "UPDATE susx.embedding_column SET model = $3, model_sha256 = $4 \
+                   WHERE embedding_column OPERATOR(pg_catalog.=) $2::pg_catalog.name \
+                   AND relation OPERATOR(pg_catalog.=) ANY (ARRAY(\
+                   SELECT relid FROM pg_catalog.pg_partition_tree($1) WHERE level OPERATOR(pg_catalog.>) 0)) \
+                   AND (model_sha256 OPERATOR(pg_catalog.<>) $4 OR (model_sha256 IS NULL OR $4 IS NULL) \
+                   AND model OPERATOR(pg_catalog.<>) $3)";
+        let upsert = "INSERT INTO susx.embedding_column AS e (relation, embedding_column, model, model_sha256) \
+                      VALUES ($1, $2::pg_catalog.name, $3, $4) ON CONFLICT (relation, embedding_column) \
+                      DO UPDATE SET model = excluded.model, model_sha256 = excluded.model_sha256 \
+                      WHERE e.model_sha256 OPERATOR(pg_catalog.<>) excluded.model_sha256 \
+                      OR (e.model_sha256 IS NULL OR excluded.model_sha256 IS NULL) \
+                      AND e.model OPERATOR(pg_catalog.<>) excluded.model";
+        for sql in [sql, upsert] {
+            let (column, model) = (column.clone(), made_by.model.clone());
+            write(sql, &[arg(*relation), arg(column), arg(model), arg(made_by.sha256.clone())])?;
+        }
+        Ok(())
     }
 }
 

@@ -12,6 +12,7 @@ mod key;
 pub mod keyed;
 pub mod labelled;
 pub mod made_by;
+mod own_tables;
 pub mod pool;
 pub mod version;
 pub mod written;

@@ -1,8 +1,11 @@
 //! Tables of images with embeddings, out of which support sets are retrieved.
 
+use std::ffi::CStr;
+
 use pgrx::prelude::*;
 
 use super::column::Column;
+use super::images::EXACT;
 use super::{arg, first, vector_schema, with_settings};
 use crate::pg::error::{Error, Result};
 use crate::pg::regclass::RegClass;
@@ -14,7 +17,8 @@ use crate::pg::vector::Vector;
 pub struct Pool {
     table: String,
     key: String,
-    /// The key's type if two of its values can be compared by pg_catalog's operator.
+    /// The key's type if two of its values can be compared by pg_catalog's operator, and exact text is read as the same
+    /// value whatever the caller's settings are.
     key_type: Option<String>,
     embedding: String,
     image: Option<String>,
@@ -47,7 +51,7 @@ impl Pool {
         };
         Ok(Pool {
             table: pool.quoted()?,
-            key_type: key.is_built_in.then(|| key.base_type()),
+            key_type: key.is_built_in.then(|| key.base_type()).filter(|name| name != MONEY),
             key: key.quoted,
             operator: index_operator(pool, embedding_column)?,
             embedding: embedding.quoted,
@@ -75,9 +79,11 @@ impl Pool {
         let sql = format!(
             "SELECT {key}::pg_catalog.text, {embedding} FROM {table} WHERE {embedding} IS NOT NULL AND {key} IS NOT NULL"
         );
-        spi::read(&sql, &[], |row: &Row| {
-            each(row.required(1)?, row.required(2)?)?;
-            Ok(true)
+        with_settings(&EXACT, || {
+            spi::read(&sql, &[], |row: &Row| {
+                each(row.required(1)?, row.required(2)?)?;
+                Ok(true)
+            })
         })
     }
 
@@ -96,14 +102,17 @@ impl Pool {
              ORDER BY {embedding} {operator} $1 LIMIT $2"
         );
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        spi::read(&sql, &[arg(Vector(query.to_vec())), arg(limit)], |row: &Row| {
-            each(row.required(1)?, row.required(2)?)?;
-            Ok(true)
+        with_settings(&EXACT, || {
+            spi::read(&sql, &[arg(Vector(query.to_vec())), arg(limit)], |row: &Row| {
+                each(row.required(1)?, row.required(2)?)?;
+                Ok(true)
+            })
         })
     }
 
     /// Copies images into a classifier's table: the key, the embedding and, where the pool was opened
-    /// with an image column, the picture. Returns each new row's category and similarity.
+    /// with an image column, the picture. Returns each new row's category and similarity. An error if the pool
+    /// has not one image for each key any more.
     pub fn copy(&self, classifier: RegClass, images: Vec<Retrieved>) -> Result<Vec<(String, f32)>> {
         let Pool { table, key, embedding, key_type, image, .. } = self;
         let image = image.as_ref().map_or("NULL".to_owned(), |image| format!("p.{image}"));
@@ -127,21 +136,30 @@ impl Pool {
             keys.push(image.key);
             similarities.push(image.similarity);
         }
-        let rows = Spi::connect_mut(|client| {
-            let args = [arg(categories), arg(prompts), arg(keys), arg(similarities)];
-            let mut rows = Vec::new();
-            for row in client.update(&sql, None, &args)? {
-                rows.push((
-                    row.get::<String>(1)?.unwrap_or_default(),
-                    row.get::<f32>(2)?.unwrap_or_default(),
-                ));
+        let insert = || {
+            let rows = Spi::connect_mut(|client| {
+                let args = [arg(categories), arg(prompts), arg(keys), arg(similarities)];
+                let mut rows = Vec::new();
+                for row in client.update(&sql, None, &args)? {
+                    rows.push((
+                        row.get::<String>(1)?.unwrap_or_default(),
+                        row.get::<f32>(2)?.unwrap_or_default(),
+                    ));
+                }
+                Ok::<_, pgrx::spi::Error>(rows)
+            })?;
+            Ok(rows)
+        };
+        // Where that does no harm, with the caller's settings: writing has triggers.
+        let settings = if key_type.is_some() { &[][..] } else { &EXACT };
+        let rows = with_settings(settings, insert)?;
+        match rows.len() {
+            found if found > expected => {
+                Err(Error::argument(format!("column {key} of {table} is not unique, so it is no key")))
             }
-            Ok::<_, pgrx::spi::Error>(rows)
-        })?;
-        if rows.len() > expected {
-            return Err(Error::argument(format!("column {key} of {table} is not unique, so it is no key")));
+            found if found < expected => Err(Error::PoolChanged { pool: table.clone(), expected, found }),
+            _ => Ok(rows),
         }
-        Ok(rows)
     }
 }
 
@@ -183,8 +201,41 @@ fn index_operator(relation: RegClass, column: &str) -> Result<Option<String>> {
     Ok(Some(format!("OPERATOR({}.{operator})", vector_schema()?)))
 }
 
-/// Lets pgvector's index scans go on until a query has its rows, while `call` runs.
-pub fn with_iterative_scans<T>(call: impl FnOnce() -> Result<T>) -> Result<T> {
-    let settings = [(c"hnsw.iterative_scan", c"strict_order"), (c"ivfflat.iterative_scan", c"relaxed_order")];
-    with_settings(&settings, call)
+/// PostgreSQL reads amounts of money in the currency of the session.
+const MONEY: &str = "pg_catalog.money";
+
+/// How far pgvector's index scans go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Until a query has its rows.
+    Complete,
+    /// Before version 0.8.0: until so many rows are found, at most, which may be fewer than there are.
+    Limited,
+}
+
+/// Lets pgvector's index scans go as far as they can while `call` runs, which is told how far that is.
+pub fn with_long_scans<T>(pool: &Pool, call: impl FnOnce(Reach) -> Result<T>) -> Result<T> {
+    // The settings are those of pgvector's library, so they are there when it is loaded.
+    if let Some(operator) = &pool.operator {
+        let one = || arg(Vector(vec![1.0]));
+        first::<f64>(&format!("SELECT $1 {operator} $2"), &[one(), one()])?;
+    }
+    let newer = [(c"hnsw.iterative_scan", c"strict_order"), (c"ivfflat.iterative_scan", c"relaxed_order")];
+    // The highest values that there are.
+    let older = [(c"hnsw.ef_search", c"1000"), (c"ivfflat.probes", c"32768")];
+    let exists = |(name, _): &(&CStr, &CStr)| {
+        // SAFETY: a C string; NULL for a setting that does not exist. One that somebody has made up has a flag.
+        unsafe {
+            !pg_sys::GetConfigOption(name.as_ptr(), true, false).is_null()
+                && pg_sys::GetConfigOptionFlags(name.as_ptr(), true) & pg_sys::GUC_CUSTOM_PLACEHOLDER as i32
+                    == 0
+        }
+    };
+    match newer.iter().all(exists) {
+        true => with_settings(&newer, || call(Reach::Complete)),
+        false => {
+            let known: Vec<_> = older.into_iter().filter(exists).collect();
+            with_settings(&known, || call(Reach::Limited))
+        }
+    }
 }

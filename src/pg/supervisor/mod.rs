@@ -6,13 +6,12 @@
 
 mod command;
 mod log;
+mod place;
 mod process;
 mod watch;
 
 use std::ffi::{CStr, c_int};
-use std::fs::{self, DirBuilder, File};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -20,6 +19,7 @@ use pgrx::bgworkers::{BackgroundWorker, BackgroundWorkerBuilder, BgWorkerStartTi
 use pgrx::prelude::*;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
+use self::place::Charge;
 use self::process::Server;
 use super::error::{Error, Result};
 use super::{guc, wait};
@@ -31,8 +31,6 @@ const SOCKET: &str = "susx/socket";
 const SOCKET_FOR_C: &CStr = c"susx/socket";
 /// Where a starting server makes its socket.
 const NEW_SOCKET: &str = "susx/socket.new";
-/// Locked by the supervisor that is in charge.
-const LOCK: &str = "susx/lock";
 
 const WORKER: &str = "susx supervisor";
 
@@ -67,7 +65,7 @@ pub fn connect(deadline: Instant) -> Result<UnixStream> {
     loop {
         match try_connect() {
             Ok(stream) => return Ok(stream),
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {}
+            Err(error) if is_absent(&error) => {}
             // The queue of waiting connections is full.
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(error) => return Err(Error::ConnectionLost(error)),
@@ -82,6 +80,18 @@ pub fn connect(deadline: Instant) -> Result<UnixStream> {
         }
         wait::for_time(LOOK_AGAIN);
     }
+}
+
+/// Whether nobody is there to connect to: no server listens, or the way to its socket is gone or blocked, which the
+/// supervisor sets right.
+pub fn is_absent(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::NotFound
+            | ErrorKind::ConnectionRefused
+            | ErrorKind::NotADirectory
+            | ErrorKind::PermissionDenied
+    ) || error.raw_os_error() == Some(libc::ELOOP)
 }
 
 fn not_started() -> Error {
@@ -127,16 +137,14 @@ pub extern "C-unwind" fn susx_supervisor_main(_arg: pg_sys::Datum) {
     BackgroundWorker::attach_signal_handlers(
         SignalWakeFlags::SIGHUP | SignalWakeFlags::SIGTERM | SignalWakeFlags::SIGCHLD,
     );
-    let _lock = match take_charge() {
-        Ok(Some(lock)) => lock,
+    let _charge = match Charge::take() {
+        Ok(Some(charge)) => charge,
         Ok(None) => return,
         Err(error) => {
-            warning!("susx: cannot use the directory \"{DIRECTORY}\" of the data directory: {error}");
+            warning!("susx: cannot lock the data directory for the supervisor: {error}");
             return;
         }
     };
-    // Left behind where a supervisor was killed.
-    remove_socket();
     remove_socket_when_quitting();
     let mut server = Server::new();
     loop {
@@ -150,26 +158,6 @@ pub extern "C-unwind" fn susx_supervisor_main(_arg: pg_sys::Datum) {
         }
     }
     server.stop();
-}
-
-/// The lock of the supervisor in charge; `None` if that is another process.
-fn take_charge() -> io::Result<Option<File>> {
-    match DirBuilder::new().mode(0o700).create(DIRECTORY) {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
-    }
-    let lock = File::options().create(true).truncate(false).write(true).open(LOCK)?;
-    match lock.try_lock() {
-        Ok(()) => Ok(Some(lock)),
-        Err(fs::TryLockError::WouldBlock) => Ok(None),
-        Err(fs::TryLockError::Error(error)) => Err(error),
-    }
-}
-
-/// Only while no server runs. What cannot be removed the next server replaces.
-fn remove_socket() {
-    let _ = fs::remove_file(SOCKET);
-    let _ = fs::remove_file(NEW_SOCKET);
 }
 
 /// An immediate shutdown, and a crash of a backend, end every process by SIGQUIT, and the server is

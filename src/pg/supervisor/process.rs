@@ -12,8 +12,9 @@ use pgrx::prelude::*;
 
 use super::command::{self, OnDisk, Version};
 use super::log::{self, Log};
+use super::place::{self, Socket, remove_socket};
 use super::watch::{self, Watch};
-use super::{LOOK_AGAIN, SOCKET, remove_socket};
+use super::{DIRECTORY, LOOK_AGAIN, SOCKET};
 use crate::pg::guc;
 
 /// How long the server may take to end when it is asked to, and again when it is killed.
@@ -51,6 +52,7 @@ struct Running {
     child: Child,
     log: Log,
     watch: Watch,
+    socket: Socket,
     since: Instant,
     killed: bool,
 }
@@ -82,6 +84,14 @@ impl Server {
             running.log.pass_on();
             match running.child.try_wait() {
                 Ok(None) => match changed {
+                    None if running.socket.is_lost() => {
+                        warning!(
+                            "susx: restarting the inference process, for its socket in the directory \"{DIRECTORY}\" of the \
+                             data directory is gone"
+                        );
+                        self.stop();
+                        self.delay = Duration::ZERO;
+                    }
                     None => return running.watch_over(),
                     Some(tried) => {
                         let what =
@@ -108,6 +118,11 @@ impl Server {
     }
 
     fn start(&mut self, command: Vec<OsString>) -> Duration {
+        if let Err(error) = place::prepare() {
+            warning!("susx: cannot use the directory \"{DIRECTORY}\" of the data directory: {error}");
+            self.wait_before_next(Duration::ZERO, LONGEST_DELAY);
+            return FIRST_DELAY;
+        }
         // Looked at before it is started: a replacement in between is noticed.
         let path = Path::new(&command[0]);
         self.on_disk = OnDisk::new(path);
@@ -115,8 +130,8 @@ impl Server {
         let wanted = Wanted { command, version };
         match spawn(&wanted.command, self.starts) {
             Ok((child, log)) => {
-                let (watch, since) = (Watch::new(), Instant::now());
-                self.running = Some(Running { child, log, watch, since, killed: false });
+                let (watch, socket, since) = (Watch::new(), Socket::default(), Instant::now());
+                self.running = Some(Running { child, log, watch, socket, since, killed: false });
                 self.starts = self.starts.saturating_add(1);
             }
             Err(error) => {

@@ -3,8 +3,10 @@
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use crate::arrays::elements;
 use crate::pg::client::{self, Embedding};
 use crate::pg::error::Result;
+use crate::pg::image::Image;
 use crate::pg::vector::Vector;
 use crate::pg::version::SameVersion;
 
@@ -15,11 +17,11 @@ type Row = (i32, Option<Vector>, Option<String>);
 #[pg_extern(stable, parallel_safe, cost = 100000)]
 fn embed_image(
     _version: SameVersion,
-    image: Option<&[u8]>,
+    image: Option<Image>,
     model: default!(Option<&str>, "NULL"),
 ) -> Result<Option<Vector>, ErrorReport> {
     let Some(image) = image else { return Ok(None) };
-    Ok(Some(client::only(client::embed_images(model, &[image])?)?))
+    Ok(Some(client::only(client::embed_images(model, &[image.file()?])?)?))
 }
 
 /// The embedding of a text, of unit length; NULL for NULL.
@@ -44,7 +46,7 @@ fn embed_images(
     TableIterator<'static, (name!(ord, i32), name!(embedding, Option<Vector>), name!(error, Option<String>))>,
     ErrorReport,
 > {
-    let images: Vec<Option<&[u8]>> = images.iter().flat_map(Array::iter).collect();
+    let images = elements(images.as_ref(), "images")?;
     Ok(TableIterator::new(embed_all(&images, |images| client::embed_images(model, images))?))
 }
 
@@ -59,7 +61,7 @@ fn embed_texts(
     TableIterator<'static, (name!(ord, i32), name!(embedding, Option<Vector>), name!(error, Option<String>))>,
     ErrorReport,
 > {
-    let texts: Vec<Option<&str>> = texts.iter().flat_map(Array::iter).collect();
+    let texts = elements(texts.as_ref(), "texts")?;
     Ok(TableIterator::new(embed_all(&texts, |texts| client::embed_texts(model, texts))?))
 }
 

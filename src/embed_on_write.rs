@@ -11,6 +11,7 @@ use crate::pg::catalog::images::Images;
 use crate::pg::catalog::written::{Transition, WrittenRows};
 use crate::pg::client;
 use crate::pg::error::{Error, Result};
+use crate::pg::message::warn;
 use crate::pg::regclass::RegClass;
 use crate::pg::trigger::{Fired, NewRow};
 use crate::pg::version::SameVersion;
@@ -64,12 +65,12 @@ fn embed(trigger: &PgTrigger) -> Result<()> {
     let images = Images::open(relation, image, embedding)?;
     let counts = embed_written(&images, trigger, transition, model, on_error)?;
     if counts.failed > 0 {
-        warning!(
+        warn(format!(
             "{} of {} images of \"{}\" could not be embedded: see susx.errors",
             counts.failed,
             counts.failed + counts.embedded,
             images.name
-        );
+        ));
     }
     Ok(())
 }

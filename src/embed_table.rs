@@ -12,10 +12,13 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use crate::image_stream::{Answered, BATCH_BYTES, Counts, ImageStream, OnError, Target};
+use crate::limits;
 use crate::pg::catalog::images::{Images, Retry};
 use crate::pg::catalog::{errors, prevent_command_in_read_only};
 use crate::pg::client::{self, OwnModel};
 use crate::pg::error::{Error, Result};
+use crate::pg::image::Image;
+use crate::pg::message::{note, warn};
 use crate::pg::name::Name;
 use crate::pg::procedure::Procedure;
 use crate::pg::progress::{Command, Phase, Progress};
@@ -52,7 +55,8 @@ fn embed_table(
     let relation = Error::required(rel, "rel")?;
     let Name(image_column) = Error::required(image_column, "image_column")?;
     let Name(embedding_column) = Error::required(embedding_column, "embedding_column")?;
-    let batch_size = batch_size.map_or(Ok(BATCH), |size| Error::at_least_one(size, "batch_size"))?;
+    let batch_size =
+        batch_size.map_or(Ok(BATCH), |size| limits::count(size, "batch_size", limits::BATCH_SIZE))?;
     let on_error = OnError::named(Error::required(on_error, "on_error")?, &OnError::ALL)?;
     prevent_command_in_read_only(c"susx.embed_table");
     let procedure = Procedure::enter(call, "susx.embed_table")?;
@@ -168,10 +172,10 @@ impl Table {
         Ok(())
     }
 
-    fn read(&self, start: &Start, after: Option<&[String]>) -> Result<Vec<(Target, Vec<u8>)>> {
+    fn read(&self, start: &Start, after: Option<&[String]>) -> Result<Vec<(Target, Image)>> {
         let (mut batch, mut bytes) = (Vec::new(), 0);
         self.images(start)?.read(after, &self.retry(&start.time), self.batch_size, |id, image| {
-            bytes += image.len();
+            bytes += image.size();
             batch.push((Target { id, is_stale: false }, image));
             Ok(if bytes < BATCH_BYTES { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
         })?;
@@ -202,19 +206,21 @@ impl Table {
         let name = &images.name;
         if failed > 0 {
             let tried = embedded + failed;
-            warning!("{failed} of {tried} images of \"{name}\" could not be embedded: see susx.errors");
+            warn(format!("{failed} of {tried} images of \"{name}\" could not be embedded: see susx.errors"));
         }
         if self.on_error == OnError::Record {
             let before = images.recorded_before(time)?;
             if before > 0 {
-                notice!(
+                note(format!(
                     "{before} images of \"{name}\" failed in earlier calls and were not tried again: \
                      on_error => 'retry' does that"
-                );
+                ));
             }
         }
         if changed > 0 {
-            notice!("{changed} rows of \"{name}\" were changed by others meanwhile: call again for them");
+            note(format!(
+                "{changed} rows of \"{name}\" were changed by others meanwhile: call again for them"
+            ));
         }
         Ok(())
     }

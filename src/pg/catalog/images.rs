@@ -14,6 +14,7 @@ use super::column::Column;
 use super::key::{self, KeyColumn};
 use super::{arg, first, with_settings};
 use crate::pg::error::{Error, Result};
+use crate::pg::image::Image;
 use crate::pg::regclass::RegClass;
 use crate::pg::spi::{self, Row};
 use crate::pg::vector::Vector;
@@ -125,7 +126,7 @@ impl Images {
         after: Option<&[String]>,
         retry: &Retry,
         limit: usize,
-        mut each: impl FnMut(RowId, Vec<u8>) -> Result<ControlFlow<()>>,
+        mut each: impl FnMut(RowId, Image) -> Result<ControlFlow<()>>,
     ) -> Result<()> {
         let columns = self.key.len();
         let after_key = after.map_or(String::new(), |_| format!("AND {} ", self.greater()));
@@ -143,8 +144,7 @@ impl Images {
         with_settings(&[&EXACT[..], &BY_INDEX].concat(), || {
             spi::read_slowly(&sql, &args, 1, |row| {
                 let id = self.row_id(row)?;
-                let image: &[u8] = row.required(columns as i32 + 3)?;
-                Ok(each(id, image.to_vec())?.is_continue())
+                Ok(each(id, row.required(columns as i32 + 3)?)?.is_continue())
             })
         })
     }

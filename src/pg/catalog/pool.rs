@@ -76,7 +76,7 @@ impl Pool {
             "SELECT {key}::pg_catalog.text, {embedding} FROM {table} WHERE {embedding} IS NOT NULL AND {key} IS NOT NULL"
         );
         spi::read(&sql, &[], |row: &Row| {
-            each(row.required(1)?, row.required(2)?)?;
+            each(row.required_text(1, "the key of an image of the pool")?, row.required(2)?)?;
             Ok(true)
         })
     }
@@ -97,7 +97,7 @@ impl Pool {
         );
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         spi::read(&sql, &[arg(Vector(query.to_vec())), arg(limit)], |row: &Row| {
-            each(row.required(1)?, row.required(2)?)?;
+            each(row.required_text(1, "the key of an image of the pool")?, row.required(2)?)?;
             Ok(true)
         })
     }

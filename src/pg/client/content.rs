@@ -7,6 +7,7 @@ use susx_server::protocol::{Failure, Inputs, Picture, Reply, Request};
 
 use super::chosen;
 use crate::pg::guc;
+use crate::pg::image::{Image, refusal};
 
 /// Inputs of one kind.
 pub trait Content {
@@ -23,6 +24,11 @@ pub trait Content {
 
     /// In bytes.
     fn size(&self) -> usize;
+
+    /// Why the inference process would refuse it, whatever it holds: then it is not sent.
+    fn refusal(&self) -> Option<Failure> {
+        None
+    }
 
     /// The model that a call names, else the one to take instead, else none: then the server takes the only one.
     fn model(named: Option<&str>) -> Option<String> {
@@ -53,6 +59,10 @@ impl Content for &[u8] {
         self.len()
     }
 
+    fn refusal(&self) -> Option<Failure> {
+        refusal(self.len())
+    }
+
     fn request<'a>(id: u64, model: Option<&'a str>, contents: impl Iterator<Item = &'a Self>) -> Request<'a>
     where
         Self: 'a,
@@ -66,16 +76,24 @@ impl Content for &[u8] {
     }
 }
 
-impl Content for Vec<u8> {
+impl Content for Image {
     type Product = Vec<f32>;
     const FRAME_INPUTS: usize = 64;
 
     fn size(&self) -> usize {
-        self.len()
+        Image::size(self)
+    }
+
+    fn refusal(&self) -> Option<Failure> {
+        match self {
+            Image::File(file) => refusal(file.len()),
+            Image::TooLarge(size) => refusal(*size),
+        }
     }
 
     fn request<'a>(id: u64, model: Option<&'a str>, contents: impl Iterator<Item = &'a Self>) -> Request<'a> {
-        let images = contents.map(|image| Bytes::new(image)).collect();
+        // One that is too large has been refused.
+        let images = contents.map(|image| Bytes::new(image.file().unwrap_or_default())).collect();
         Request::Embed { id, model, inputs: Inputs::Images(images) }
     }
 

@@ -12,9 +12,10 @@
 //! same, with a [`painter`] in place of the lane. The [`registry`] loads models when they are asked for, and
 //! unloads them again.
 //!
-//! The extension depends on this crate without its `server` feature: it gets [`protocol`] and
-//! [`log_lines`] alone.
+//! The extension depends on this crate without its `server` feature: it gets [`protocol`],
+//! [`limits`] and [`log_lines`] alone.
 
+pub mod limits;
 pub mod log_lines;
 pub mod protocol;
 

@@ -2,6 +2,7 @@
 
 use ndarray::{Array2, ArrayView4};
 
+use super::capacity;
 use super::choice::{Elsewhere, choose};
 use super::config::{ModelConfig, ModelKind};
 use super::digest::{self, Stamp};
@@ -49,8 +50,9 @@ impl ClipModel {
     ) -> Result<ClipModel> {
         // Before they are read: what changes meanwhile has changed since.
         let stamps = digest::stamps(&config)?;
-        let sha256 = config.sha256()?;
         let bytes = config.bytes()?;
+        capacity::check(&config.dir, bytes)?;
+        let sha256 = config.sha256()?;
         let choice = choose(candidates, |candidate| {
             // Whatever runs without another provider runs on the CPU.
             let folder = match candidate {

@@ -5,6 +5,7 @@ use pgrx::prelude::*;
 
 use crate::pg::client::{self, Embedding};
 use crate::pg::error::Result;
+use crate::pg::limited_text::LimitedText;
 use crate::pg::vector::Vector;
 use crate::pg::version::SameVersion;
 
@@ -26,11 +27,11 @@ fn embed_image(
 #[pg_extern(stable, parallel_safe, cost = 100000)]
 fn embed_text(
     _version: SameVersion,
-    text: Option<&str>,
+    text: Option<LimitedText>,
     model: default!(Option<&str>, "NULL"),
 ) -> Result<Option<Vector>, ErrorReport> {
     let Some(text) = text else { return Ok(None) };
-    Ok(Some(client::only(client::embed_texts(model, &[text])?)?))
+    Ok(Some(client::only(client::embed_texts(model, &[&text.read()?])?)?))
 }
 
 /// The embeddings of many image files: an image that cannot be embedded costs one error, not the call.

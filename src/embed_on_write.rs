@@ -12,6 +12,7 @@ use crate::pg::catalog::written::{Transition, WrittenRows};
 use crate::pg::client;
 use crate::pg::error::{Error, Result};
 use crate::pg::regclass::RegClass;
+use crate::pg::say::warning;
 use crate::pg::trigger::{Fired, NewRow};
 use crate::pg::version::SameVersion;
 

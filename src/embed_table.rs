@@ -20,6 +20,7 @@ use crate::pg::name::Name;
 use crate::pg::procedure::Procedure;
 use crate::pg::progress::{Command, Phase, Progress};
 use crate::pg::regclass::RegClass;
+use crate::pg::say::{notice, warning};
 use crate::pg::version::SameVersion;
 
 /// Rows of a batch.

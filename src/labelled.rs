@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use ndarray::ArrayView2;
-use pgrx::prelude::*;
 use susx_core::sus::{SupportSet, unit};
 use susx_server::protocol::FailureKind;
 
@@ -11,6 +10,7 @@ use crate::pg::catalog::classifier::Settings;
 use crate::pg::catalog::labelled::{self, Input, Kind, Labelled};
 use crate::pg::client::OwnModel;
 use crate::pg::error::{Error, Result};
+use crate::pg::say::warning;
 
 /// Rows that are looked at together.
 const BATCH: usize = 256;

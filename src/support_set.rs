@@ -15,6 +15,7 @@ use crate::pg::catalog::pool::{Pool, Retrieved, with_iterative_scans};
 use crate::pg::error::{Error, Result};
 use crate::pg::progress::{Command, Phase, Progress};
 use crate::pg::regclass::RegClass;
+use crate::pg::say::warning;
 use crate::pg::vector::Vector;
 use crate::pg::version::SameVersion;
 use crate::prompting::Prompting;

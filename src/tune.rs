@@ -17,6 +17,7 @@ use crate::pg::catalog::prevent_in_read_only;
 use crate::pg::error::{Error, Result};
 use crate::pg::progress::{Command, Phase, Progress};
 use crate::pg::regclass::RegClass;
+use crate::pg::say::notice;
 use crate::pg::version::SameVersion;
 
 /// Affinities that are in memory at a time, four bytes each.

@@ -1,9 +1,9 @@
 //! What has become of the images of a call.
 
-use pgrx::{notice, warning};
 use susx_server::protocol::Failure;
 
 use super::plan::Plan;
+use crate::pg::say::{notice, warning};
 
 /// Categories that a message names.
 const NAMED: usize = 10;

@@ -5,6 +5,7 @@ use pgrx::{PgSqlErrorCode, function_name};
 use susx_core::classifier::Method;
 use susx_core::sus::{CuplError, PromptError, SupportError};
 use susx_core::tip_x::ParamError;
+use susx_server::log_lines;
 use susx_server::protocol::{Failure, FailureKind, ProtocolError};
 
 use super::client::Owner;
@@ -306,9 +307,11 @@ impl Error {
 
 impl From<Error> for ErrorReport {
     fn from(error: Error) -> Self {
-        let report = ErrorReport::new(error.sqlstate(), error.to_string(), function_name!());
+        // Names and texts of users are in it, and PostgreSQL's log and terminals show it as it is.
+        let message = log_lines::escape(&error.to_string());
+        let report = ErrorReport::new(error.sqlstate(), message, function_name!());
         match error.hint() {
-            Some(hint) => report.set_hint(hint),
+            Some(hint) => report.set_hint(log_lines::escape(&hint)),
             None => report,
         }
     }

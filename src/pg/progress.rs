@@ -12,10 +12,11 @@ mod sessions;
 use std::cell::Cell;
 use std::time::Instant;
 
-use pgrx::{notice, pg_sys};
+use pgrx::pg_sys;
 
 use super::guc;
 use super::regclass::RegClass;
+use super::say::notice;
 pub use sessions::{Session, sessions};
 
 /// The number of all our commands: "SuSX".

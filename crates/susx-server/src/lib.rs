@@ -24,6 +24,8 @@ mod budget;
 #[cfg(feature = "server")]
 pub mod connection;
 #[cfg(feature = "server")]
+mod described;
+#[cfg(feature = "server")]
 mod embedder;
 #[cfg(feature = "server")]
 mod failure;
@@ -32,15 +34,21 @@ mod lane;
 #[cfg(feature = "server")]
 pub mod listen;
 #[cfg(feature = "server")]
+mod loader;
+#[cfg(feature = "server")]
 mod memory;
 #[cfg(feature = "server")]
 mod names;
 #[cfg(feature = "server")]
 mod painter;
 #[cfg(feature = "server")]
+mod pixels;
+#[cfg(feature = "server")]
 mod queue;
 #[cfg(feature = "server")]
 mod registry;
+#[cfg(feature = "server")]
+mod replies;
 #[cfg(feature = "server")]
 mod request;
 #[cfg(feature = "server")]
@@ -49,3 +57,7 @@ pub mod settings;
 mod slots;
 #[cfg(feature = "server")]
 mod stats;
+#[cfg(feature = "server")]
+mod stuck;
+#[cfg(feature = "server")]
+mod watch;

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 
 use serde_bytes::{ByteBuf, Bytes};
-use susx_server::protocol::{Failure, Inputs, Picture, Reply, Request};
+use susx_server::protocol::{self, Failure, Inputs, Picture, Reply, Request};
 
 use super::chosen;
 use crate::pg::guc;
@@ -24,6 +24,11 @@ pub trait Content {
     /// In bytes.
     fn size(&self) -> usize;
 
+    /// Why it need not be sent: the process would refuse it.
+    fn refusal(&self) -> Option<Failure> {
+        None
+    }
+
     /// The model that a call names, else the one to take instead, else none: then the server takes the only one.
     fn model(named: Option<&str>) -> Option<String> {
         chosen(named)
@@ -36,6 +41,12 @@ pub trait Content {
 
     /// The answers to the inputs of a frame; the reply if it is another one.
     fn answers(reply: Reply) -> Result<Vec<Result<Self::Product, Failure>>, Reply>;
+}
+
+/// The failure of a text that is too long.
+pub fn refused_text(bytes: usize) -> Option<Failure> {
+    let limit = guc::max_text_bytes();
+    (bytes > limit).then(|| protocol::too_large("text", bytes, limit, "susx.max_text_bytes"))
 }
 
 fn embeddings(reply: Reply) -> Result<Vec<Result<Vec<f32>, Failure>>, Reply> {
@@ -93,6 +104,10 @@ impl Content for &str {
         self.len()
     }
 
+    fn refusal(&self) -> Option<Failure> {
+        refused_text(self.len())
+    }
+
     fn request<'a>(id: u64, model: Option<&'a str>, contents: impl Iterator<Item = &'a Self>) -> Request<'a>
     where
         Self: 'a,
@@ -118,6 +133,10 @@ impl Content for Picture<'static> {
 
     fn size(&self) -> usize {
         self.prompt.len() + self.negative_prompt.len()
+    }
+
+    fn refusal(&self) -> Option<Failure> {
+        refused_text(self.prompt.len()).or_else(|| refused_text(self.negative_prompt.len()))
     }
 
     /// `susx.model` is for embeddings.

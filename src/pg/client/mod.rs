@@ -17,6 +17,7 @@ use super::guc;
 use super::vector::Vector;
 use connection::{CallError, Connection};
 use content::Content;
+pub use content::refused_text;
 pub use own_model::{OwnModel, Owner};
 pub use stream::{Stream, batch_length};
 

@@ -31,6 +31,8 @@ const SOCKET: &str = "susx/socket";
 const SOCKET_FOR_C: &CStr = c"susx/socket";
 /// Where a starting server makes its socket.
 const NEW_SOCKET: &str = "susx/socket.new";
+/// Where a server writes down the models that it was stuck in, for the next one.
+const STUCK: &str = "susx/stuck";
 /// Locked by the supervisor that is in charge.
 const LOCK: &str = "susx/lock";
 
@@ -137,6 +139,7 @@ pub extern "C-unwind" fn susx_supervisor_main(_arg: pg_sys::Datum) {
     };
     // Left behind where a supervisor was killed.
     remove_socket();
+    forget_stuck_models();
     remove_socket_when_quitting();
     let mut server = Server::new();
     loop {
@@ -147,6 +150,7 @@ pub extern "C-unwind" fn susx_supervisor_main(_arg: pg_sys::Datum) {
         if BackgroundWorker::sighup_received() {
             // SAFETY: this is the main loop of a background worker, where that is done.
             unsafe { pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP) };
+            forget_stuck_models();
         }
     }
     server.stop();
@@ -170,6 +174,11 @@ fn take_charge() -> io::Result<Option<File>> {
 fn remove_socket() {
     let _ = fs::remove_file(SOCKET);
     let _ = fs::remove_file(NEW_SOCKET);
+}
+
+/// Models that a server was stuck in are tried again after a restart of PostgreSQL and after a reload.
+fn forget_stuck_models() {
+    let _ = fs::remove_file(STUCK);
 }
 
 /// An immediate shutdown, and a crash of a backend, end every process by SIGQUIT, and the server is

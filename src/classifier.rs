@@ -3,7 +3,7 @@
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use susx_core::gda;
-use susx_core::sus::{fill_templates, unit};
+use susx_core::sus::{PLACEHOLDER, fill_templates, unit};
 use susx_core::tip_x::Params;
 use susx_server::protocol::Defaults;
 
@@ -15,25 +15,27 @@ use crate::pg::relcache;
 use crate::pg::trigger::{Fired, NewRow};
 use crate::pg::vector::Vector;
 use crate::pg::version::SameVersion;
+use crate::{arrays, limits};
 
 /// Creates the table of a classifier with every template's prompt for every category.
 #[pg_extern(name = "create_classifier", volatile, parallel_unsafe)]
 fn create_classifier_from_names(
     _version: SameVersion,
     name: Option<&str>,
-    categories: Option<Vec<Option<String>>>,
-    templates: default!(Option<Vec<Option<String>>>, "ARRAY['a photo of a {}.']"),
+    categories: Option<Array<'_, &str>>,
+    templates: default!(Option<Array<'_, &str>>, "ARRAY['a photo of a {}.']"),
     model: default!(Option<&str>, "NULL"),
 ) -> Result<RegClass, ErrorReport> {
-    let name = Error::required(name, "name")?;
-    let categories = checked_categories(Error::required(categories, "categories")?)?;
-    let templates = without_nulls(Error::required(templates, "templates")?, "templates")?;
-    let templates: Vec<&str> = templates.iter().map(String::as_str).collect();
+    let name = checked_name(name)?;
+    let categories = checked_categories(categories.as_ref())?;
+    let templates = arrays::required(templates.as_ref(), "templates")?;
+    check_prompts(&categories, &templates)?;
     let mut category = Vec::new();
     let mut prompt = Vec::new();
     for name in categories {
-        for text in fill_templates(&templates, &name).map_err(Error::from)? {
-            category.push(name.clone());
+        check_for_interrupts!();
+        for text in fill_templates(&templates, name).map_err(Error::from)? {
+            category.push(name.to_owned());
             prompt.push(text);
         }
     }
@@ -56,12 +58,12 @@ fn create_classifier_from_names(
 fn create_classifier_from_vectors(
     _version: SameVersion,
     name: Option<&str>,
-    categories: Option<Vec<Option<String>>>,
-    text_embeddings: Option<Vec<Option<Vector>>>,
+    categories: Option<Array<'_, &str>>,
+    text_embeddings: Option<Array<'_, Vector>>,
 ) -> Result<RegClass, ErrorReport> {
-    let name = Error::required(name, "name")?;
-    let category = checked_categories(Error::required(categories, "categories")?)?;
-    let embedding = without_nulls(Error::required(text_embeddings, "text_embeddings")?, "text_embeddings")?;
+    let name = checked_name(name)?;
+    let category = checked_categories(categories.as_ref())?;
+    let embedding = arrays::required(text_embeddings.as_ref(), "text_embeddings")?;
     if category.len() != embedding.len() {
         let message =
             format!("there are {} categories but {} text embeddings", category.len(), embedding.len());
@@ -76,6 +78,7 @@ fn create_classifier_from_vectors(
         gda: gda::Params::default(),
     };
     let prompt = vec![None; category.len()];
+    let category = category.into_iter().map(str::to_owned).collect();
     Ok(create(name, &settings, NewRows { kind: "prompt", origin: "given", category, prompt, embedding })?)
 }
 
@@ -187,10 +190,17 @@ fn gda_starting_values(model: Defaults) -> gda::Params {
     }
 }
 
-fn checked_categories(categories: Vec<Option<String>>) -> Result<Vec<String>> {
-    let categories = without_nulls(categories, "categories")?;
+fn checked_name(name: Option<&str>) -> Result<&str> {
+    limits::check_name("the name of a classifier", name)?;
+    Error::required(name, "name")
+}
+
+fn checked_categories<'a>(categories: Option<&'a Array<'_, &str>>) -> Result<Vec<&'a str>> {
+    let categories = arrays::required(categories, "categories")?;
+    limits::check("the number of categories", limits::CATEGORIES, categories.len())?;
     let mut seen = std::collections::HashSet::new();
-    for category in &categories {
+    for (place, &category) in categories.iter().enumerate() {
+        limits::check_element("categories", place, category)?;
         if category.trim().is_empty() {
             return Err(Error::argument("a category's name must not be empty"));
         }
@@ -201,22 +211,32 @@ fn checked_categories(categories: Vec<Option<String>>) -> Result<Vec<String>> {
     Ok(categories)
 }
 
-/// The elements of an array argument that must have some, and no NULL among them.
-pub(crate) fn without_nulls<T>(array: Vec<Option<T>>, what: &str) -> Result<Vec<T>> {
-    if array.is_empty() {
-        return Err(Error::Argument(format!("{what} must not be empty")));
+/// An error if the prompts of all templates and categories are too many or too long, before one is made: a name may
+/// stand in a template many times.
+fn check_prompts(categories: &[&str], templates: &[&str]) -> Result<()> {
+    let count = categories.len().saturating_mul(templates.len());
+    limits::check("the number of categories times that of templates", limits::PROMPTS, count)?;
+    let mut bytes = 0usize;
+    for (place, template) in templates.iter().enumerate() {
+        check_for_interrupts!();
+        limits::check_element("templates", place, template)?;
+        let places = template.matches(PLACEHOLDER).count();
+        for category in categories {
+            let length = template.len() - places * PLACEHOLDER.len() + places * category.len();
+            if length > limits::TEXT_BYTES {
+                let what = format!("the prompt of element {} of templates", place + 1);
+                limits::check_bytes(what, limits::TEXT_BYTES, length)?;
+            }
+            bytes += length;
+        }
     }
-    (1..)
-        .zip(array)
-        .map(|(ord, element)| {
-            element.ok_or_else(|| Error::Argument(format!("element {ord} of {what} is NULL")))
-        })
-        .collect()
+    limits::check_bytes("all prompts together", limits::PROMPT_BYTES, bytes)
 }
 
 /// Vectors that all have a direction, and the same number of dimensions.
 pub(crate) fn check_vectors(vectors: &[Vector], dimensions: usize) -> Result<()> {
     for (ord, vector) in (1..).zip(vectors) {
+        check_for_interrupts!();
         let what = || format!("element {ord}");
         if vector.0.len() != dimensions {
             let source =

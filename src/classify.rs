@@ -5,7 +5,9 @@ use pgrx::prelude::*;
 use susx_core::classifier::{Ranked, top_k};
 
 use crate::fitted::{self, Fitted};
-use crate::pg::error::{Error, Result};
+use crate::limits;
+use crate::pg::error::Result;
+use crate::pg::image::Image;
 use crate::pg::regclass::RegClass;
 use crate::pg::vector::Vector;
 use crate::pg::version::SameVersion;
@@ -42,7 +44,7 @@ fn classify_vector(
 fn classify_image(
     _version: SameVersion,
     classifier: Option<RegClass>,
-    image: Option<&[u8]>,
+    image: Option<Image>,
     k: default!(Option<i32>, "1"),
     method: default!(Option<&str>, "NULL"),
 ) -> Result<
@@ -54,7 +56,7 @@ fn classify_image(
 > {
     let (Some(classifier), Some(image)) = (classifier, image) else { return Ok(TableIterator::new([])) };
     let fitted = fitted::get(classifier)?;
-    let embedding = fitted.embed(image)?;
+    let embedding = fitted.embed(image.file()?)?;
     Ok(TableIterator::new(ranking(&fitted, &embedding, k, method)?))
 }
 
@@ -76,17 +78,17 @@ fn label_vector(
 fn label_image(
     _version: SameVersion,
     classifier: Option<RegClass>,
-    image: Option<&[u8]>,
+    image: Option<Image>,
     method: default!(Option<&str>, "NULL"),
 ) -> Result<Option<String>, ErrorReport> {
     let (Some(classifier), Some(image)) = (classifier, image) else { return Ok(None) };
     let fitted = fitted::get(classifier)?;
-    let embedding = fitted.embed(image)?;
+    let embedding = fitted.embed(image.file()?)?;
     Ok(best(&fitted, &embedding, method)?)
 }
 
 fn ranking(fitted: &Fitted, embedding: &Vector, k: Option<i32>, method: Option<&str>) -> Result<Vec<Row>> {
-    let k = Error::at_least_one(k.unwrap_or(1), "k")?;
+    let k = limits::count(k.unwrap_or(1), "k", limits::BEST)?;
     let categories = fitted.classifier.categories();
     let rows = (1..)
         .zip(rank(fitted, embedding, k, method)?)

@@ -11,9 +11,10 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use crate::fitted;
+use crate::limits;
 use crate::pg::any::{AnyValue, argument_type};
 use crate::pg::catalog::keyed::KeyedQuery;
-use crate::pg::error::{Error, Result};
+use crate::pg::error::Result;
 use crate::pg::progress::{Command, Phase, Progress};
 use crate::pg::regclass::RegClass;
 use crate::pg::version::SameVersion;
@@ -96,7 +97,7 @@ fn answers(
     method: Option<&str>,
 ) -> Result<Option<Answers>> {
     let (Some(classifier), Some(query)) = (classifier, query) else { return Ok(None) };
-    let k = Error::at_least_one(k.unwrap_or(1), "k")?;
+    let k = limits::count(k.unwrap_or(1), "k", limits::BEST)?;
     let mut progress = Progress::start(Command::ClassifyRows, classifier);
     let fitted = fitted::get(classifier)?;
     let method = fitted.method(method)?;

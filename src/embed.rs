@@ -3,8 +3,11 @@
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use crate::arrays::elements;
 use crate::pg::client::{self, Embedding};
 use crate::pg::error::Result;
+use crate::pg::image::Image;
+use crate::pg::limited_text::LimitedText;
 use crate::pg::vector::Vector;
 use crate::pg::version::SameVersion;
 
@@ -15,22 +18,22 @@ type Row = (i32, Option<Vector>, Option<String>);
 #[pg_extern(stable, parallel_safe, cost = 100000)]
 fn embed_image(
     _version: SameVersion,
-    image: Option<&[u8]>,
+    image: Option<Image>,
     model: default!(Option<&str>, "NULL"),
 ) -> Result<Option<Vector>, ErrorReport> {
     let Some(image) = image else { return Ok(None) };
-    Ok(Some(client::only(client::embed_images(model, &[image])?)?))
+    Ok(Some(client::only(client::embed_images(model, &[image.file()?])?)?))
 }
 
 /// The embedding of a text, of unit length; NULL for NULL.
 #[pg_extern(stable, parallel_safe, cost = 100000)]
 fn embed_text(
     _version: SameVersion,
-    text: Option<&str>,
+    text: Option<LimitedText>,
     model: default!(Option<&str>, "NULL"),
 ) -> Result<Option<Vector>, ErrorReport> {
     let Some(text) = text else { return Ok(None) };
-    Ok(Some(client::only(client::embed_texts(model, &[text])?)?))
+    Ok(Some(client::only(client::embed_texts(model, &[&text.read()?])?)?))
 }
 
 /// The embeddings of many image files: an image that cannot be embedded costs one error, not the call.
@@ -44,7 +47,7 @@ fn embed_images(
     TableIterator<'static, (name!(ord, i32), name!(embedding, Option<Vector>), name!(error, Option<String>))>,
     ErrorReport,
 > {
-    let images: Vec<Option<&[u8]>> = images.iter().flat_map(Array::iter).collect();
+    let images = elements(images.as_ref(), "images")?;
     Ok(TableIterator::new(embed_all(&images, |images| client::embed_images(model, images))?))
 }
 
@@ -59,7 +62,7 @@ fn embed_texts(
     TableIterator<'static, (name!(ord, i32), name!(embedding, Option<Vector>), name!(error, Option<String>))>,
     ErrorReport,
 > {
-    let texts: Vec<Option<&str>> = texts.iter().flat_map(Array::iter).collect();
+    let texts = elements(texts.as_ref(), "texts")?;
     Ok(TableIterator::new(embed_all(&texts, |texts| client::embed_texts(model, texts))?))
 }
 

@@ -11,8 +11,8 @@ use crate::pg::catalog::images::Images;
 use crate::pg::catalog::written::{Transition, WrittenRows};
 use crate::pg::client;
 use crate::pg::error::{Error, Result};
+use crate::pg::message::warn;
 use crate::pg::regclass::RegClass;
-use crate::pg::shown;
 use crate::pg::trigger::{Fired, NewRow};
 use crate::pg::version::SameVersion;
 
@@ -65,7 +65,7 @@ fn embed(trigger: &PgTrigger) -> Result<()> {
     let images = Images::open(relation, image, embedding)?;
     let counts = embed_written(&images, trigger, transition, model, on_error)?;
     if counts.failed > 0 {
-        shown::warn(&format!(
+        warn(format!(
             "{} of {} images of \"{}\" could not be embedded: see susx.errors",
             counts.failed,
             counts.failed + counts.embedded,

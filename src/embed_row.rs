@@ -1,10 +1,15 @@
 //! Rows that are written without an embedding.
 
+use pgrx::datum::{TryFromDatumError, UnboxDatum};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
+use pgrx::{FromDatum, IntoDatum};
 
 use crate::embedder::Embedder;
+use crate::limits;
+use crate::pg::catalog::type_name;
 use crate::pg::error::{Error, Result};
+use crate::pg::image::Image;
 use crate::pg::regclass::RegClass;
 use crate::pg::trigger::{Fired, NewRow};
 use crate::pg::vector::Vector;
@@ -31,22 +36,52 @@ fn with_embedding<'a>(trigger: &'a PgTrigger<'a>) -> Result<PgHeapTuple<'a, Allo
     // First of all: another table need not have these columns.
     classifier.open_for_reading()?;
     let embedder = Embedder::of(classifier)?;
-    if row.get_by_name::<Vector>("embedding").map_err(Error::internal)?.is_none() {
-        let embedding = embed(&row, &embedder)?;
-        row.set_by_name("embedding", embedding).map_err(Error::internal)?;
+    if column::<Vector>(&row, classifier, "embedding")?.is_none() {
+        let embedding = embed(&row, classifier, &embedder)?;
+        row.set_by_name("embedding", embedding)
+            .map_err(|error| bad_column(classifier, "embedding", error))?;
     }
     Ok(row)
 }
 
-fn embed(row: &PgHeapTuple<AllocatedByRust>, embedder: &Embedder) -> Result<Vector> {
+/// The value of a column that a classifier's table has.
+fn column<'a, T: FromDatum + IntoDatum + UnboxDatum<As<'a> = T> + 'a>(
+    row: &'a PgHeapTuple<'_, AllocatedByRust>,
+    classifier: RegClass,
+    name: &str,
+) -> Result<Option<T>> {
+    row.get_by_name(name).map_err(|error| bad_column(classifier, name, error))
+}
+
+/// The error of a column that somebody has changed.
+fn bad_column(classifier: RegClass, name: &str, error: TryFromDatumError) -> Error {
+    let column = name.to_owned();
+    match error {
+        TryFromDatumError::IncompatibleTypes { rust_oid, datum_oid, .. } => {
+            Error::ColumnType { column, found: type_name(datum_oid), expected: type_name(rust_oid) }
+        }
+        TryFromDatumError::NoSuchAttributeName(_) => match classifier.name() {
+            Ok(relation) => Error::NoColumn { relation, column },
+            Err(error) => error,
+        },
+        other => Error::internal(other),
+    }
+}
+
+fn embed(
+    row: &PgHeapTuple<'_, AllocatedByRust>,
+    classifier: RegClass,
+    embedder: &Embedder,
+) -> Result<Vector> {
     let bad = |_, failure| Error::Server(failure);
-    let kind: Option<&str> = row.get_by_name("kind").map_err(Error::internal)?;
+    let kind: Option<&str> = column(row, classifier, "kind")?;
     let vectors = if kind == Some(PROMPT) {
-        let prompt: Option<&str> = row.get_by_name("prompt").map_err(Error::internal)?;
+        let prompt: Option<&str> = column(row, classifier, "prompt")?;
+        limits::check_bytes("a prompt", limits::TEXT_BYTES, prompt.map_or(0, str::len))?;
         prompt.filter(|prompt| !prompt.trim().is_empty()).map(|prompt| embedder.texts(&[prompt], bad))
     } else {
-        let image: Option<&[u8]> = row.get_by_name("image").map_err(Error::internal)?;
-        image.map(|image| embedder.images(&[image], bad))
+        let image: Option<Image> = column(row, classifier, "image")?;
+        image.map(|image| embedder.images(&[image.file()?], bad))
     };
     let missing = || Error::NothingToEmbed {
         kind: kind.unwrap_or("NULL").to_owned(),

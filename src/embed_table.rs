@@ -12,15 +12,17 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use crate::image_stream::{Answered, BATCH_BYTES, Counts, ImageStream, OnError, Target};
+use crate::limits;
 use crate::pg::catalog::images::{Images, Retry};
 use crate::pg::catalog::{errors, prevent_command_in_read_only};
 use crate::pg::client::{self, OwnModel};
 use crate::pg::error::{Error, Result};
+use crate::pg::image::Image;
+use crate::pg::message::{note, warn};
 use crate::pg::name::Name;
 use crate::pg::procedure::Procedure;
 use crate::pg::progress::{Command, Phase, Progress};
 use crate::pg::regclass::RegClass;
-use crate::pg::shown;
 use crate::pg::version::SameVersion;
 
 /// Rows of a batch.
@@ -53,7 +55,8 @@ fn embed_table(
     let relation = Error::required(rel, "rel")?;
     let Name(image_column) = Error::required(image_column, "image_column")?;
     let Name(embedding_column) = Error::required(embedding_column, "embedding_column")?;
-    let batch_size = batch_size.map_or(Ok(BATCH), |size| Error::at_least_one(size, "batch_size"))?;
+    let batch_size =
+        batch_size.map_or(Ok(BATCH), |size| limits::count(size, "batch_size", limits::BATCH_SIZE))?;
     let on_error = OnError::named(Error::required(on_error, "on_error")?, &OnError::ALL)?;
     prevent_command_in_read_only(c"susx.embed_table");
     let procedure = Procedure::enter(call, "susx.embed_table")?;
@@ -83,7 +86,7 @@ struct Start {
 }
 
 /// Rows with their images.
-type Batch = Vec<(Target, Vec<u8>)>;
+type Batch = Vec<(Target, Image)>;
 
 /// Values of the key's columns.
 type Key = Vec<String>;
@@ -186,7 +189,7 @@ impl Table {
         let (mut batch, mut bytes) = (Vec::new(), 0);
         let passed_over =
             self.images(start)?.read(after, &self.retry(&start.time), self.batch_size, |id, image| {
-                bytes += image.len();
+                bytes += image.size();
                 batch.push((Target { id, is_stale: false }, image));
                 Ok(if bytes < BATCH_BYTES { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
             })?;
@@ -220,19 +223,15 @@ fn report(name: &str, total: Counts, passed_over: u64) {
     let Counts { embedded, failed, changed } = total;
     if failed > 0 {
         let tried = embedded + failed;
-        shown::warn(&format!(
-            "{failed} of {tried} images of \"{name}\" could not be embedded: see susx.errors"
-        ));
+        warn(format!("{failed} of {tried} images of \"{name}\" could not be embedded: see susx.errors"));
     }
     if passed_over > 0 {
-        shown::note(&format!(
+        note(format!(
             "{passed_over} images of \"{name}\" failed in earlier calls and were not tried again: \
              on_error => 'retry' does that"
         ));
     }
     if changed > 0 {
-        shown::note(&format!(
-            "{changed} rows of \"{name}\" were changed by others meanwhile: call again for them"
-        ));
+        note(format!("{changed} rows of \"{name}\" were changed by others meanwhile: call again for them"));
     }
 }

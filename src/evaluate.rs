@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 
+use ndarray::Axis;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use susx_core::classifier::top_k;
@@ -89,10 +90,13 @@ fn classify(fitted: &Fitted, query: &str, method: Option<&str>, progress: Progre
     let progress = RefCell::new(progress);
     let begin = |expected| progress.borrow_mut().phase(Phase::Classifying, expected);
     let unreadable = labelled::read(&space, query, begin, |features, truths, failed| {
-        let logits = fitted.classifier.logits(features, method);
-        for (logits, &truth) in logits.rows().into_iter().zip(truths) {
-            let best = top_k(&logits.to_vec(), Evaluation::TOP);
-            evaluation.record(truth, best.into_iter().map(|ranked| ranked.category));
+        let most = fitted.classifier.most_queries();
+        for (features, truths) in features.axis_chunks_iter(Axis(0), most).zip(truths.chunks(most)) {
+            let logits = fitted.classifier.logits(features, method);
+            for (logits, &truth) in logits.rows().into_iter().zip(truths) {
+                let best = top_k(&logits.to_vec(), Evaluation::TOP);
+                evaluation.record(truth, best.into_iter().map(|ranked| ranked.category));
+            }
         }
         progress.borrow_mut().advance(truths.len() as u64 + failed, failed);
         Ok(())

@@ -5,7 +5,9 @@ use pgrx::prelude::*;
 use susx_core::classifier::{Explanation, Weight};
 
 use crate::fitted::{self, Fitted};
-use crate::pg::error::{Error, Result};
+use crate::limits;
+use crate::pg::error::Result;
+use crate::pg::image::Image;
 use crate::pg::regclass::RegClass;
 use crate::pg::vector::Vector;
 use crate::pg::version::SameVersion;
@@ -71,7 +73,7 @@ fn explain_vector(
 fn explain_image(
     _version: SameVersion,
     classifier: Option<RegClass>,
-    image: Option<&[u8]>,
+    image: Option<Image>,
     k: default!(Option<i32>, "3"),
     method: default!(Option<&str>, "NULL"),
     support_rows: default!(Option<i32>, "3"),
@@ -97,7 +99,7 @@ fn explain_image(
 > {
     let (Some(classifier), Some(image)) = (classifier, image) else { return Ok(TableIterator::new([])) };
     let fitted = fitted::get(classifier)?;
-    let embedding = fitted.embed(image)?;
+    let embedding = fitted.embed(image.file()?)?;
     Ok(TableIterator::new(rows(&fitted, &embedding, k, method, support_rows)?))
 }
 
@@ -108,9 +110,12 @@ fn rows(
     method: Option<&str>,
     support_rows: Option<i32>,
 ) -> Result<Vec<Row>> {
-    let k = Error::at_least_one(k.unwrap_or(3), "k")?;
-    let support_rows = Error::at_least_one(support_rows.unwrap_or(3), "support_rows")?;
+    let k = limits::count(k.unwrap_or(3), "k", limits::BEST)?;
+    let support_rows = limits::count(support_rows.unwrap_or(3), "support_rows", limits::BEST)?;
     let method = fitted.method(method)?;
+    let support_set = fitted.classifier.support_set();
+    let rows = k.min(support_set.categories().len()).saturating_mul(support_rows.min(support_set.len()));
+    limits::check("k times support_rows", limits::EXPLAINED, rows)?;
     let explanations = fitted.classifier.explain(fitted.query(embedding)?.view(), method, k, support_rows);
     Ok((1..).zip(&explanations).flat_map(|(rank, category)| rows_of(fitted, rank, category)).collect())
 }

@@ -3,8 +3,10 @@
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use crate::classifier::{check_vectors, without_nulls};
+use crate::arrays;
+use crate::classifier::check_vectors;
 use crate::embedder::Embedder;
+use crate::limits;
 use crate::pg::catalog::classifier::{self as catalog, NewRows};
 use crate::pg::client::batch_length;
 use crate::pg::error::{Error, Result};
@@ -23,25 +25,29 @@ fn add_support_vectors(
     _version: SameVersion,
     classifier: Option<RegClass>,
     category: Option<&str>,
-    embeddings: Option<Vec<Option<Vector>>>,
+    embeddings: Option<Array<'_, Vector>>,
 ) -> Result<i64, ErrorReport> {
     let classifier = Error::required(classifier, "classifier")?;
     let category = Error::required(category, "category")?;
-    let embeddings = Error::required(embeddings, "embeddings")?;
+    let embedding = arrays::required(embeddings.as_ref(), "embeddings")?;
     classifier.open_for_inserting()?;
     catalog::settings(classifier)?;
     check_category(classifier, category)?;
-    let embedding = without_nulls(embeddings, "embeddings")?;
     let dimensions = catalog::dimensions(classifier)?.unwrap_or(embedding[0].0.len());
     check_vectors(&embedding, dimensions)?;
-    let rows = NewRows {
-        kind: "image",
-        origin: "labelled",
-        category: vec![category.to_owned(); embedding.len()],
-        prompt: vec![None; embedding.len()],
-        embedding,
-    };
-    let added = catalog::insert_rows(classifier, rows)?;
+    let (mut embedding, mut added) = (embedding.into_iter(), 0);
+    while embedding.len() > 0 {
+        // A long name a hundred thousand times is much.
+        let embedding: Vec<Vector> = embedding.by_ref().take(BATCH).collect();
+        let rows = NewRows {
+            kind: "image",
+            origin: "labelled",
+            category: vec![category.to_owned(); embedding.len()],
+            prompt: vec![None; embedding.len()],
+            embedding,
+        };
+        added += catalog::insert_rows(classifier, rows)?;
+    }
     Ok(i64::try_from(added).unwrap_or(i64::MAX))
 }
 
@@ -55,11 +61,10 @@ fn add_support_images(
 ) -> Result<i64, ErrorReport> {
     let classifier = Error::required(classifier, "classifier")?;
     let category = Error::required(category, "category")?;
-    let images = Error::required(images, "images")?;
+    let images = arrays::required(images.as_ref(), "images")?;
     classifier.open_for_inserting()?;
     let embedder = Embedder::of(classifier)?;
     check_category(classifier, category)?;
-    let images = without_nulls(images.iter().collect(), "images")?;
     let mut added = 0;
     while added < images.len() {
         let rest = &images[added..];
@@ -73,6 +78,7 @@ fn add_support_images(
 }
 
 fn check_category(classifier: RegClass, category: &str) -> Result<()> {
+    limits::check_bytes("category", limits::TEXT_BYTES, category.len())?;
     match catalog::has_category(classifier, category)? {
         true => Ok(()),
         false => Err(catalog::no_category(classifier, category)?),

@@ -6,12 +6,18 @@ use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
 use pgrx::prelude::*;
 use susx_server::protocol::Picture;
 
+use crate::arrays::elements;
+use crate::blame::is_of_the_input;
+use crate::limits;
 use crate::pg::client::{self, Stream};
 use crate::pg::error::{Error, Result};
 use crate::pg::progress::{Command, Phase, Progress};
 use crate::pg::regclass::RegClass;
 use crate::pg::version::SameVersion;
-use crate::pictures::{Manner, is_of_the_picture};
+use crate::pictures::Manner;
+
+/// Prompts that are on their way, more than a generator works on together.
+pub const AHEAD: usize = 256;
 
 /// Number, PNG file and error of one element of an array.
 type Row = (i32, Option<Vec<u8>>, Option<String>);
@@ -37,7 +43,7 @@ fn generate_images(
 > {
     let seed = Error::required(seed, "seed")?;
     let pixels = |side: Option<i32>, name| {
-        let side = side.map(|side| Error::at_least_one(side, name)).transpose()?;
+        let side = side.map(|side| limits::count(side, name, limits::SIDE)).transpose()?;
         Ok::<_, Error>(side.and_then(|side| u32::try_from(side).ok()))
     };
     let manner = Manner {
@@ -45,14 +51,19 @@ fn generate_images(
         height: pixels(height, "height")?,
         ..Manner::new(guidance_scale, steps, negative_prompt)?
     };
-    let prompts: Vec<Option<&str>> = prompts.iter().flat_map(Array::iter).collect();
-    Ok(TableIterator::new(Images::new(&prompts, generator, &manner, seed)?))
+    let prompts = elements(prompts.as_ref(), "prompts")?;
+    Ok(TableIterator::new(Images::new(&prompts, generator, manner, seed)?))
 }
 
 /// The images that are being made, in the order of their prompts.
 struct Images {
-    /// Whether each of the prompts that are left is one.
-    prompts: VecDeque<bool>,
+    /// Those that are left.
+    prompts: VecDeque<Option<String>>,
+    manner: Manner,
+    /// Of the first that is left.
+    seed: i64,
+    /// How many of those that are left are on their way, or NULL before one that is.
+    submitted: usize,
     ord: i32,
     stream: Stream<Picture<'static>>,
     steps: u64,
@@ -62,30 +73,50 @@ struct Images {
 }
 
 impl Images {
-    fn new(prompts: &[Option<&str>], generator: Option<&str>, manner: &Manner, seed: i64) -> Result<Self> {
+    fn new(prompts: &[Option<&str>], generator: Option<&str>, manner: Manner, seed: i64) -> Result<Self> {
+        let mut bytes = 0;
+        for (place, prompt) in prompts.iter().enumerate() {
+            limits::check_element("prompts", place, prompt.unwrap_or_default())?;
+            bytes += prompt.map_or(0, str::len);
+        }
+        limits::check_bytes("all prompts together", limits::PROMPT_BYTES, bytes)?;
         let mut progress = Progress::start(Command::GenerateImages, RegClass(pg_sys::Oid::INVALID));
         let count = prompts.iter().flatten().count() as u64;
         let steps = u64::from(manner.steps);
-        let mut stream = Stream::new(generator);
+        let stream = Stream::new(generator);
         if count > 0 {
             // Loads it: that is not a part of the time that an image takes.
             client::describe_generator(generator)?;
         }
         progress.phase(Phase::Generating, Some(count * steps));
-        for (place, prompt) in (0..).zip(prompts) {
+        let prompts = prompts.iter().map(|prompt| prompt.map(str::to_owned)).collect();
+        let mut images =
+            Images { prompts, manner, seed, submitted: 0, ord: 0, stream, steps, done: 0, progress };
+        images.read_ahead()?;
+        images.progress.pause();
+        Ok(images)
+    }
+
+    /// Puts prompts on their way, as many as there should be.
+    fn read_ahead(&mut self) -> Result<()> {
+        while self.stream.pending() < AHEAD {
+            let Some(prompt) = self.prompts.get(self.submitted) else { break };
             if let Some(prompt) = prompt {
-                stream.submit(vec![manner.picture(prompt, seed.wrapping_add(place))])?;
+                let seed = self.seed.wrapping_add_unsigned(self.submitted as u64);
+                self.stream.submit(vec![self.manner.picture(prompt, seed)])?;
             }
+            self.submitted += 1;
         }
-        progress.pause();
-        let prompts = prompts.iter().map(Option::is_some).collect();
-        Ok(Images { prompts, ord: 0, stream, steps, done: 0, progress })
+        Ok(())
     }
 
     fn next_row(&mut self) -> Result<Option<Row>> {
-        let Some(is_prompt) = self.prompts.pop_front() else { return Ok(None) };
+        self.read_ahead()?;
+        let Some(prompt) = self.prompts.pop_front() else { return Ok(None) };
+        self.submitted -= 1;
+        self.seed = self.seed.wrapping_add(1);
         self.ord += 1;
-        if !is_prompt {
+        if prompt.is_none() {
             return Ok(Some((self.ord, None, None)));
         }
         while !self.stream.is_ready() {
@@ -97,7 +128,7 @@ impl Images {
         self.done += 1;
         match answer {
             Some(Ok(image)) => Ok(Some((self.ord, Some(image.into_vec()), None))),
-            Some(Err(failure)) if is_of_the_picture(&failure) => {
+            Some(Err(failure)) if is_of_the_input(&failure) => {
                 self.progress.advance(0, 1);
                 Ok(Some((self.ord, None, Some(failure.message))))
             }

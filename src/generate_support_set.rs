@@ -18,9 +18,12 @@ use pgrx::prelude::*;
 use susx_core::sus::unit;
 use susx_server::protocol::Picture;
 
-use self::plan::{Category, Plan, Wanted};
+use self::plan::{Category, Plan};
 use self::tally::Tally;
+use crate::blame::is_of_the_input;
 use crate::embedder::Embedder;
+use crate::generate_images::AHEAD;
+use crate::limits;
 use crate::pg::catalog::generated::{self, Made, NewImage};
 use crate::pg::catalog::{classifier as catalog, prevent_command_in_read_only};
 use crate::pg::client::{self, Stream};
@@ -29,7 +32,7 @@ use crate::pg::procedure::Procedure;
 use crate::pg::progress::{Command, Phase, Progress};
 use crate::pg::regclass::RegClass;
 use crate::pg::version::SameVersion;
-use crate::pictures::{Manner, is_of_the_picture};
+use crate::pictures::Manner;
 use crate::prompting::Prompting;
 
 /// What is made is written when there are so many images, or so many bytes, or after such a time, and when a
@@ -67,7 +70,7 @@ fn generate_support_set(
     call: pg_sys::FunctionCallInfo,
 ) -> Result<(), ErrorReport> {
     let classifier = Error::required(classifier, "classifier")?;
-    let per_class = Error::at_least_one(Error::required(per_class, "per_class")?, "per_class")?;
+    let per_class = limits::count(Error::required(per_class, "per_class")?, "per_class", limits::PER_CLASS)?;
     let prompting = Prompting::named(Error::required(prompting, "prompting")?)?;
     let manner = Manner::new(guidance_scale, steps, negative_prompt)?;
     let seed = Error::required(seed, "seed")?;
@@ -94,8 +97,9 @@ struct Call {
 
 /// Images of one category that are not written yet.
 #[derive(Debug)]
-struct Unwritten<'a> {
-    images: Vec<(&'a Wanted, Vec<u8>)>,
+struct Unwritten {
+    /// By their places.
+    images: Vec<(usize, Vec<u8>)>,
     bytes: usize,
     since: Instant,
 }
@@ -112,14 +116,21 @@ impl Call {
         let plan = self.procedure.transaction(|| Plan::make(self, embedder, generator))?;
         let steps = u64::from(self.manner.steps);
         progress.phase(Phase::Generating, Some(plan.missing() as u64 * steps));
-        let mut stream = Stream::<Picture>::new(Some(&plan.generator));
-        for wanted in plan.categories.iter().flat_map(Category::missing) {
-            stream.submit(vec![self.manner.picture(&wanted.made.prompt, wanted.seed)])?;
-        }
+        let mut stream = Stream::<Picture>::new(Some(plan.generator()));
+        let mut ahead = plan
+            .categories
+            .iter()
+            .flat_map(|category| category.missing().map(move |place| (category, place)));
         let mut tally = Tally::default();
         for category in &plan.categories {
             let mut unwritten = Unwritten::new();
-            for wanted in category.missing() {
+            for place in category.missing() {
+                while stream.pending() < AHEAD
+                    && let Some((category, place)) = ahead.next()
+                {
+                    let wanted = plan.image(category, place)?;
+                    stream.submit(vec![self.manner.picture(&wanted.made.prompt, wanted.seed)])?;
+                }
                 while !stream.is_ready() {
                     stream.wait()?;
                     let (answered, under_way) = stream.progress();
@@ -128,9 +139,9 @@ impl Call {
                 match stream.next()?.and_then(|answers| answers.into_iter().next()) {
                     Some(Ok(image)) => {
                         tally.made += 1;
-                        unwritten.push(wanted, image.into_vec());
+                        unwritten.push(place, image.into_vec());
                     }
-                    Some(Err(failure)) if is_of_the_picture(&failure) => {
+                    Some(Err(failure)) if is_of_the_input(&failure) => {
                         tally.fail(&category.name, failure);
                         progress.advance(0, 1);
                     }
@@ -165,11 +176,11 @@ impl Call {
             plan.embedder.images(&files, |_, failure| Error::Server(failure))?
         };
         let mut images = Vec::with_capacity(files.len());
-        for ((wanted, image), embedding) in unwritten.images.into_iter().zip(embeddings) {
-            let similarity =
-                wanted.embedding.as_ref().map(|prompt| similarity(prompt, &embedding.0)).transpose()?;
+        for ((place, image), embedding) in unwritten.images.into_iter().zip(embeddings) {
+            let wanted = plan.image(category, place)?;
+            let similarity = wanted.embedding.map(|prompt| similarity(prompt, &embedding.0)).transpose()?;
             let image = Some(image).filter(|_| self.keep_images);
-            images.push(NewImage { made: wanted.made.clone(), image, similarity, embedding });
+            images.push(NewImage { made: wanted.made, image, similarity, embedding });
         }
         self.procedure.transaction(|| {
             self.open(plan)?;
@@ -180,8 +191,9 @@ impl Call {
                 generated::insert(self.classifier, &category.name, images)?;
             }
             if is_complete {
-                let wanted: Vec<Made> = category.wanted.iter().map(|wanted| wanted.made.clone()).collect();
-                generated::delete_others(self.classifier, &category.name, &wanted, self.keep_images)?;
+                let wanted = |place| plan.image(category, place).map(|wanted| wanted.made);
+                let wanted = category.places().map(wanted).collect::<Result<Vec<Made>>>()?;
+                generated::delete_others(self.classifier, &category.name, wanted, self.keep_images)?;
             }
             Ok(())
         })
@@ -201,14 +213,14 @@ impl Call {
     }
 }
 
-impl<'a> Unwritten<'a> {
+impl Unwritten {
     fn new() -> Self {
         Unwritten { images: Vec::new(), bytes: 0, since: Instant::now() }
     }
 
-    fn push(&mut self, wanted: &'a Wanted, image: Vec<u8>) {
+    fn push(&mut self, place: usize, image: Vec<u8>) {
         self.bytes += image.len();
-        self.images.push((wanted, image));
+        self.images.push((place, image));
     }
 
     fn is_due(&self) -> bool {

@@ -2,11 +2,13 @@
 
 use std::collections::VecDeque;
 
-use susx_server::protocol::{Failure, FailureKind};
+use susx_server::protocol::Failure;
 
+use crate::blame::is_of_the_input;
 use crate::pg::catalog::images::{Images, RowId};
 use crate::pg::client::{Embedding, OwnModel, Stream};
 use crate::pg::error::{Error, Result};
+use crate::pg::image::Image;
 use crate::pg::vector::Vector;
 
 /// Bytes of images in one batch, unless by its last image.
@@ -81,7 +83,7 @@ impl Counts {
 /// Batches on their way, and the rows that their images are of.
 #[derive(Debug)]
 pub struct ImageStream {
-    stream: Stream<Vec<u8>>,
+    stream: Stream<Image>,
     batches: VecDeque<Sent>,
 }
 
@@ -105,8 +107,8 @@ impl ImageStream {
     }
 
     /// Puts a batch on its way. Waits for no answer.
-    pub fn submit(&mut self, batch: Vec<(Target, Vec<u8>)>) -> Result<()> {
-        let bytes = batch.iter().map(|(_, image)| image.len()).sum();
+    pub fn submit(&mut self, batch: Vec<(Target, Image)>) -> Result<()> {
+        let bytes = batch.iter().map(|(_, image)| image.size()).sum();
         let (rows, images) = batch.into_iter().unzip();
         self.batches.push_back(Sent { rows, bytes });
         self.stream.submit(images)
@@ -139,7 +141,7 @@ impl Answered {
                     rows.push(&row.id);
                     embeddings.push(Some(Vector::new(embedding)?));
                 }
-                Err(failure) if !is_of_the_image(&failure) => return Err(Error::Server(failure)),
+                Err(failure) if !is_of_the_input(&failure) => return Err(Error::Server(failure)),
                 Err(failure) if on_error == OnError::Stop => {
                     let key = row.id.name.clone();
                     return Err(Error::Image { relation: images.name.clone(), key, failure });
@@ -172,18 +174,4 @@ pub fn clear(images: &Images, rows: &[&RowId]) -> Result<()> {
         images.write(rows, vec![None; rows.len()])?;
     }
     Ok(())
-}
-
-/// Whether the image is to blame; else all others would fail, too.
-fn is_of_the_image(failure: &Failure) -> bool {
-    match failure.kind {
-        FailureKind::Input | FailureKind::TooLarge | FailureKind::ServerDied => true,
-        FailureKind::UnknownModel
-        | FailureKind::WrongModel
-        | FailureKind::Parameter
-        | FailureKind::Blocked
-        | FailureKind::Configuration
-        | FailureKind::Inference
-        | FailureKind::Protocol => false,
-    }
 }

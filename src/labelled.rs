@@ -4,13 +4,14 @@ use std::collections::HashMap;
 
 use ndarray::ArrayView2;
 use susx_core::sus::{SupportSet, unit};
-use susx_server::protocol::FailureKind;
 
-use crate::pg::catalog::classifier::Settings;
+use crate::blame::is_of_the_input;
+use crate::pg::catalog::classifier::{Settings, known};
 use crate::pg::catalog::labelled::{self, Input, Kind, Labelled};
 use crate::pg::client::OwnModel;
 use crate::pg::error::{Error, Result};
-use crate::pg::shown;
+use crate::pg::image::Image;
+use crate::pg::message::warn;
 
 /// Rows that are looked at together.
 const BATCH: usize = 256;
@@ -81,7 +82,7 @@ pub fn read(
     if let Some(first) = &unreadable.first {
         let total = unreadable.total();
         let rows = if total == 1 { "1 row" } else { &format!("{total} rows") };
-        shown::warn(&format!("susx: {rows} of the query could not be used, the first for this: {first}"));
+        warn(format!("susx: {rows} of the query could not be used, the first for this: {first}"));
     }
     Ok(unreadable)
 }
@@ -95,7 +96,7 @@ struct Batch<'a, F> {
     features: Vec<f32>,
     category: Vec<usize>,
     /// Images that are not embedded yet: row, category, file.
-    images: Vec<(u64, usize, Vec<u8>)>,
+    images: Vec<(u64, usize, Image)>,
     image_bytes: usize,
     unreadable: Vec<u64>,
     /// How many of them `each` has been told of.
@@ -125,7 +126,7 @@ impl<'a, F: FnMut(ArrayView2<f32>, &[usize], u64) -> Result<()>> Batch<'a, F> {
             let source = Error::NoCategory {
                 classifier: self.space.classifier.to_owned(),
                 category: row.category,
-                known: self.space.categories.join(", "),
+                known: known(self.space.categories),
             };
             return Err(Error::Row { row: row.number, source: Box::new(source) });
         };
@@ -133,7 +134,7 @@ impl<'a, F: FnMut(ArrayView2<f32>, &[usize], u64) -> Result<()>> Batch<'a, F> {
             None => self.refuse(row.number, category, "it is NULL".to_owned()),
             Some(Input::Embedding(embedding)) => self.add(row.number, category, &embedding.0)?,
             Some(Input::Image(image)) => {
-                self.image_bytes += image.len();
+                self.image_bytes += image.size();
                 self.images.push((row.number, category, image));
             }
         }
@@ -173,13 +174,14 @@ impl<'a, F: FnMut(ArrayView2<f32>, &[usize], u64) -> Result<()>> Batch<'a, F> {
         if !self.images.is_empty() {
             let images = std::mem::take(&mut self.images);
             self.image_bytes = 0;
-            let files: Vec<&[u8]> = images.iter().map(|(.., file)| file.as_slice()).collect();
+            let (rows, files): (Vec<_>, Vec<_>) =
+                images.into_iter().map(|(row, category, file)| ((row, category), file)).unzip();
             let no_model = || Error::NoModel(self.space.classifier.to_owned());
-            let answers = self.space.model.as_ref().ok_or_else(no_model)?.embed_images(&files)?;
-            for (&(row, category, _), answer) in images.iter().zip(answers) {
+            let answers = self.space.model.as_ref().ok_or_else(no_model)?.embed_files(files)?;
+            for ((row, category), answer) in rows.into_iter().zip(answers) {
                 match answer {
                     Ok(embedding) => self.add(row, category, &embedding)?,
-                    Err(failure) if matches!(failure.kind, FailureKind::Input | FailureKind::TooLarge) => {
+                    Err(failure) if is_of_the_input(&failure) => {
                         self.refuse(row, category, failure.message);
                     }
                     // Not the image's fault.

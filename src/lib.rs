@@ -23,9 +23,11 @@
 //! * [`stat_server`] - the inference process at work;
 //! * [`library`] - which version this is.
 //!
-//! They stand on [`pg`], which is everything that touches PostgreSQL's internals, and on `susx-core`,
+//! What a caller may ask for at most is in [`limits`]. They stand on [`pg`], which is everything that touches PostgreSQL's internals, and on `susx-core`,
 //! which knows the method and nothing of PostgreSQL. Inference runs in the process `susx-server`.
 
+mod arrays;
+mod blame;
 mod classifier;
 mod classify;
 mod classify_rows;
@@ -44,6 +46,7 @@ mod generate_support_set;
 mod image_stream;
 mod labelled;
 mod library;
+mod limits;
 mod model;
 mod pg;
 mod pictures;
@@ -65,6 +68,7 @@ pub extern "C-unwind" fn _PG_init() {
     let early = pg::refused::Early::look();
     pg::guc::define();
     early.restore();
+    susx_core::interrupt::register(pg::wait::check);
     pg::relcache::register();
     pg::statement::register();
     pg::at_commit::register();

@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 
-use susx_server::protocol::{Failure, FailureKind, Picture};
+use susx_server::protocol::Picture;
 
+use crate::limits;
 use crate::pg::error::{Error, Result};
 
 /// How images are made of prompts.
@@ -24,16 +25,18 @@ impl Manner {
         steps: Option<i32>,
         negative_prompt: Option<&str>,
     ) -> Result<Self> {
-        let steps = Error::at_least_one(Error::required(steps, "steps")?, "steps")?;
+        let steps = limits::count(Error::required(steps, "steps")?, "steps", limits::STEPS)?;
         let guidance_scale = Error::required(guidance_scale, "guidance_scale")?;
         if !guidance_scale.is_finite() || guidance_scale < 0.0 {
             let message = format!("guidance_scale must be a number from 0 on, not {guidance_scale}");
             return Err(Error::Argument(message));
         }
+        let negative_prompt = negative_prompt.unwrap_or_default();
+        limits::check_bytes("negative_prompt", limits::TEXT_BYTES, negative_prompt.len())?;
         Ok(Manner {
             steps: u32::try_from(steps).unwrap_or(u32::MAX),
             guidance_scale: guidance_scale as f32,
-            negative_prompt: negative_prompt.unwrap_or_default().to_owned(),
+            negative_prompt: negative_prompt.to_owned(),
             ..Manner::default()
         })
     }
@@ -49,18 +52,5 @@ impl Manner {
             width: self.width,
             height: self.height,
         }
-    }
-}
-
-/// Whether the prompt, or what came of it, is to blame; else all others would fail, too.
-pub fn is_of_the_picture(failure: &Failure) -> bool {
-    match failure.kind {
-        FailureKind::Input | FailureKind::TooLarge | FailureKind::Blocked | FailureKind::ServerDied => true,
-        FailureKind::UnknownModel
-        | FailureKind::WrongModel
-        | FailureKind::Parameter
-        | FailureKind::Configuration
-        | FailureKind::Inference
-        | FailureKind::Protocol => false,
     }
 }

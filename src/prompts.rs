@@ -7,6 +7,7 @@ use pgrx::prelude::*;
 use susx_core::sus::parse_cupl;
 
 use crate::embedder::Embedder;
+use crate::limits;
 use crate::pg::catalog::classifier::{self as catalog, NewRows};
 use crate::pg::error::{Error, Result};
 use crate::pg::jsonb::Jsonb;
@@ -38,14 +39,22 @@ fn add_prompts(
     let prompts = Error::required(prompts, "prompts")?;
     classifier.open_for_inserting()?;
     let embedder = Embedder::of(classifier)?;
-    let file = parse_cupl(&prompts.0).map_err(Error::from)?;
+    let file = parse_cupl(&prompts.text()?).map_err(Error::from)?;
     check_categories(classifier, file.keys())?;
     let sentences: Vec<Sentence> = file
         .iter()
         .flat_map(|(category, texts)| {
+            check_for_interrupts!();
             (1..).zip(texts).map(move |(ord, text)| Sentence { category, ord, text })
         })
         .collect();
+    limits::check("the number of prompts", limits::PROMPTS, sentences.len())?;
+    for Sentence { category, ord, text } in &sentences {
+        if text.len() > limits::TEXT_BYTES {
+            let what = format!("category \"{category}\", element {ord}: the sentence");
+            limits::check_bytes(what, limits::TEXT_BYTES, text.len())?;
+        }
+    }
     let mut added = 0;
     for batch in sentences.chunks(BATCH) {
         let texts: Vec<&str> = batch.iter().map(|sentence| sentence.text).collect();
@@ -77,7 +86,7 @@ fn check_categories<'a>(classifier: RegClass, named: impl Iterator<Item = &'a St
         _ => Err(Error::NoCategories {
             classifier: classifier.name()?,
             missing: enumerate(&missing),
-            known: known.join(", "),
+            known: catalog::known(&known),
         }),
     }
 }

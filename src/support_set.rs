@@ -9,13 +9,14 @@ use susx_core::gda;
 use susx_core::sus::{Retrieval, SupportError, SupportSet, unit};
 
 use crate::fitted;
+use crate::limits;
 use crate::pg::catalog::classifier as catalog;
 use crate::pg::catalog::made_by;
 use crate::pg::catalog::pool::{Pool, Reach, Retrieved, with_long_scans};
 use crate::pg::error::{Error, Result};
+use crate::pg::message::warn;
 use crate::pg::progress::{Command, Phase, Progress};
 use crate::pg::regclass::RegClass;
-use crate::pg::shown;
 use crate::pg::vector::Vector;
 use crate::pg::version::SameVersion;
 use crate::prompting::Prompting;
@@ -58,7 +59,7 @@ fn build_support_set(
     let prompting = Prompting::named(Error::required(prompting, "prompting")?)?;
     let embedding_column = Error::required(embedding_column, "embedding_column")?;
     let exclusive = Error::required(exclusive, "exclusive")?;
-    let per_class = Error::at_least_one(Error::required(per_class, "per_class")?, "per_class")?;
+    let per_class = limits::count(Error::required(per_class, "per_class")?, "per_class", limits::PER_CLASS)?;
     classifier.open_for_reading()?;
     let mut progress = Progress::start(Command::BuildSupportSet, classifier);
     let settings = catalog::settings(classifier)?;
@@ -66,6 +67,8 @@ fn build_support_set(
     made_by::check_pool(relation, embedding_column, classifier, &settings)?;
     let support_set = fitted::support_set(classifier)?;
     let prompts = Prompts::read(classifier, &support_set, prompting)?;
+    let candidates = prompts.text.len().saturating_mul(per_class);
+    limits::check("the number of prompts, times per_class,", limits::CANDIDATES, candidates)?;
 
     let retrieval = || {
         let Prompts { embeddings, category, .. } = &prompts;
@@ -196,7 +199,7 @@ fn scan(
     })?;
     retrieval.offer(&batch.keys, batch.features()?);
     if batch.zeros > 0 {
-        shown::warn(&format!(
+        warn(format!(
             "susx: {} images of the pool have an embedding of zeros and were left out",
             batch.zeros
         ));
@@ -250,7 +253,7 @@ fn warn_of_absent(support_set: &SupportSet, rows: &[Row]) {
         })
         .collect();
     if !absent.is_empty() {
-        shown::warn(&format!(
+        warn(format!(
             "susx: the pool seems to show nothing of these categories, which compete by their names alone, or \
              nearly so: {}",
             absent.join(", ")

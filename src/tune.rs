@@ -12,12 +12,13 @@ use susx_core::tune::{Grid, Search, Tuned};
 
 use crate::fitted;
 use crate::labelled::{self, Space};
+use crate::limits;
 use crate::pg::catalog::classifier::{self as catalog, Settings};
 use crate::pg::catalog::prevent_in_read_only;
 use crate::pg::error::{Error, Result};
+use crate::pg::message::note;
 use crate::pg::progress::{Command, Phase, Progress};
 use crate::pg::regclass::RegClass;
-use crate::pg::shown;
 use crate::pg::version::SameVersion;
 
 /// Affinities that are in memory at a time, four bytes each.
@@ -94,17 +95,18 @@ fn on_labelled_images(
     let mut search = Search::new(Grid::published());
     let mut gda_search = gda_search(tip_x, gda::Grid::standard());
     let progress = RefCell::new(progress);
+    let mut images = 0;
     // The query is read while its images are tried: there is no other phase.
     let begin = |expected| progress.borrow_mut().phase(Phase::Searching, expected);
     let unreadable = labelled::read(&space, query, begin, |features, truth, failed| {
         let mut progress = progress.borrow_mut();
         progress.advance(failed, failed);
+        images += truth.len();
+        limits::check("the number of images to tune on", limits::TUNED, images)?;
         let rows = block_rows(tip_x);
         for (features, truth) in features.axis_chunks_iter(Axis(0), rows).zip(truth.chunks(rows)) {
             check_for_interrupts!();
-            search.add_in_steps(&tip_x.parts(features), truth, || {
-                check_for_interrupts!();
-            });
+            search.add(&tip_x.parts(features), truth);
             gda_search.add(features, truth);
             progress.advance(truth.len() as u64, 0);
         }
@@ -130,7 +132,7 @@ fn on_the_support_set(
     let has_tip_x = is_chosen || found.tip_x.tip_x > found.tip_x.zero_shot;
     let has_gda = is_chosen || found.gda.gda > found.gda.zero_shot;
     if !(has_tip_x || has_gda) {
-        shown::note(
+        note(
             "no setting is right about more of the retrieved images than their names alone, by which they \
              were retrieved: nothing was changed. Tune on a query of labelled images, or add some with \
              add_support.",
@@ -163,9 +165,7 @@ fn search_support_set<'a>(
         check_for_interrupts!();
         let start = block * block_rows(tip_x);
         let rows = start..start + truth.len();
-        search.add_in_steps(&leave_one_out.parts(rows.clone()), truth, || {
-            check_for_interrupts!();
-        });
+        search.add(&leave_one_out.parts(rows.clone()), truth);
         gda_search.leave_out(rows);
         progress.advance(truth.len() as u64, 0);
     }
@@ -178,7 +178,8 @@ fn gda_search(tip_x: &TipX, grid: gda::Grid) -> gda::Search<'_> {
 
 /// Images that are looked at together.
 fn block_rows(tip_x: &TipX) -> usize {
-    (BLOCK / tip_x.support_set().len().max(1)).clamp(1, 64)
+    let support_set = tip_x.support_set();
+    (BLOCK / support_set.len().max(support_set.categories().len()).max(1)).clamp(1, 64)
 }
 
 /// Of the settings that the classifier has: whatever gives its counts.
@@ -226,7 +227,7 @@ fn store(classifier: RegClass, mut settings: Settings, found: Found, counts: boo
     if counts && right(best) > right(settings.method.unwrap_or(own)) {
         match settings.method {
             None => settings.method = Some(best),
-            Some(set) => shown::note(&format!(
+            Some(set) => note(format!(
                 "{best} is right about more images than {set}, the method that was set: \
                  alter_classifier(method => '{best}') changes it"
             )),

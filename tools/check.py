@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 
-from . import install, model, onnxruntime, pictures, python_env, test_models, toolchain
+from . import fixtures, install, model, onnxruntime, pictures, python_env, test_models, toolchain
 from .console import main, run, say
 from .paths import ONNXRUNTIME, PG_VERSIONS, PYTHON, ROOT, SUPPORTED_PG, pg_bin
 from .pins import CARGO_DENY
@@ -15,7 +15,9 @@ NEWEST = PG_VERSIONS[-1]
 
 
 def check() -> None:
-    env = {**os.environ, **toolchain.environment(), "ORT_DYLIB_PATH": str(ONNXRUNTIME)}
+    # Whoever has set a variable of a fixture means it.
+    fixed = {**fixtures.environment(required=True), **os.environ}
+    env = {**fixed, **toolchain.environment(), "ORT_DYLIB_PATH": str(ONNXRUNTIME)}
     closing = _lint(env)
 
     onnxruntime.ensure()

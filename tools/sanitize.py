@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 
-from . import model, onnxruntime, test_models, toolchain
+from . import fixtures, model, onnxruntime, test_models, toolchain
 from .check import CRATES
 from .console import main, run, say
 from .paths import BUILD, ONNXRUNTIME
@@ -18,6 +18,7 @@ def sanitize() -> None:
     model.ensure()
     test_models.ensure()
     env = {
+        **fixtures.environment(required=True),
         **os.environ,
         **toolchain.environment(),
         "ORT_DYLIB_PATH": str(ONNXRUNTIME),

@@ -7,7 +7,7 @@ import shlex
 import shutil
 from pathlib import Path
 
-from . import libclang, onnxruntime, postgres
+from . import fixtures, libclang, onnxruntime, postgres
 from .console import Failure, main, run, say
 from .paths import ONNXRUNTIME, PG_VERSIONS, PGRX_HOME, TOOLS, pg_bin
 from .pins import CARGO_PGRX
@@ -66,6 +66,7 @@ def print_environment() -> None:
     program = cargo_pgrx()
     onnxruntime.ensure()
     settings["ORT_DYLIB_PATH"] = str(ONNXRUNTIME)
+    settings.update(fixtures.environment(required=False))
     for name, value in settings.items():
         print(f"export {name}={shlex.quote(value)}")
     print(f'export PATH={shlex.quote(str(program.parent))}:"$PATH"')

@@ -26,6 +26,8 @@ static SERVER: LazyLock<Shared> = LazyLock::new(|| {
         gpu_memory_limit: 0,
         max_image_bytes: 1 << 20,
         max_image_pixels: 1 << 20,
+        max_text_bytes: 1 << 16,
+        load_timeout: 60_000,
         batch_size: 8,
         batch_delay: 0,
         queue_bytes: 64 << 20,

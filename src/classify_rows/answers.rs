@@ -7,14 +7,15 @@ use ndarray::ArrayView2;
 use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
 use susx_core::classifier::{Method, Ranked};
 use susx_core::sus::unit;
-use susx_server::protocol::{Failure, FailureKind};
 
+use crate::blame::is_of_the_input;
 use crate::fitted::Fitted;
 use crate::pg::any::AnyValue;
 use crate::pg::catalog::keyed::KeyedQuery;
 use crate::pg::catalog::labelled::{Input, Kind};
 use crate::pg::client::{Embedding, Stream};
 use crate::pg::error::{Error, Result};
+use crate::pg::image::Image;
 use crate::pg::progress::Progress;
 
 /// Rows of the first batch, so that the first answers come soon; each batch has twice as many as the
@@ -43,7 +44,7 @@ pub struct Answers {
     /// Read, but not classified.
     batches: VecDeque<Batch>,
     /// What embeds the images of these batches.
-    stream: Option<Stream<Vec<u8>>>,
+    stream: Option<Stream<Image>>,
     /// Classified, but not returned.
     ready: VecDeque<(Option<AnyValue>, Outcome)>,
     /// What is left of the answer that is being returned.
@@ -162,7 +163,7 @@ impl Answers {
                     None => Content::Null,
                     Some(Input::Embedding(embedding)) => Content::Embedding(embedding.0),
                     Some(Input::Image(image)) => {
-                        bytes += image.len();
+                        bytes += image.size();
                         images.push(image);
                         Content::Image
                     }
@@ -211,7 +212,7 @@ impl Answers {
                         self.check_dimensions(&embedding).map_err(|error| at_row(number, error))?;
                         self.feature(&embedding, &mut features)
                     }
-                    Some(Err(failure)) if is_of_the_image(&failure) => Some(Outcome::Failed(failure.message)),
+                    Some(Err(failure)) if is_of_the_input(&failure) => Some(Outcome::Failed(failure.message)),
                     Some(Err(failure)) => return Err(at_row(number, Error::Server(failure))),
                     None => {
                         return Err(Error::Internal("an image was given no answer".to_owned()));
@@ -273,11 +274,6 @@ impl Answers {
             }
         }
     }
-}
-
-/// Whether another image would have fared better.
-fn is_of_the_image(failure: &Failure) -> bool {
-    matches!(failure.kind, FailureKind::Input | FailureKind::TooLarge | FailureKind::ServerDied)
 }
 
 fn at_row(row: u64, error: Error) -> Error {

@@ -3,10 +3,13 @@
 use susx_server::protocol::Failure;
 
 use super::plan::Plan;
-use crate::pg::shown;
+use crate::pg::message::{note, warn};
 
 /// Categories that a message names.
 const NAMED: usize = 10;
+
+/// Reasons that are told apart.
+const REASONS: usize = 100;
 
 /// Counts of images.
 #[derive(Debug, Default)]
@@ -20,6 +23,8 @@ impl Tally {
     pub fn fail(&mut self, category: &str, failure: Failure) {
         let message = failure.message;
         let place = self.failures.iter().position(|(known, _)| *known == message);
+        // Where each image fails for a reason of its own, the first ones tell enough.
+        let place = place.or((self.failures.len() >= REASONS).then_some(REASONS - 1));
         let place = place.unwrap_or_else(|| {
             self.failures.push((message, Vec::new()));
             self.failures.len() - 1
@@ -44,20 +49,18 @@ impl Tally {
             let more = categories.len() - named.len();
             let more = if more > 0 { format!(" and {more} more categories") } else { String::new() };
             let (failed, named) = (count(categories), named.join(", "));
-            shown::warn(&format!(
-                "{failed} images of \"{classifier}\" were not generated: {message}: {named}{more}"
-            ));
+            warn(format!("{failed} images of \"{classifier}\" were not generated: {message}: {named}{more}"));
         }
         if !plan.without.is_empty() {
             let named = plan.without.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
             let more = plan.without.len().saturating_sub(NAMED);
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            shown::note(&format!("categories without such prompts have no generated images: {named}{more}"));
+            note(format!("categories without such prompts have no generated images: {named}{more}"));
         }
-        let wanted: usize = plan.categories.iter().map(|category| category.wanted.len()).sum();
+        let wanted = plan.wanted();
         let (made, there) = (self.made, wanted - plan.missing());
         let categories = plan.categories.len();
-        shown::note(&format!(
+        note(format!(
             "\"{classifier}\": {made} images generated for {categories} categories, {there} of {wanted} were there"
         ));
     }

@@ -8,7 +8,8 @@ use susx_core::tip_x::ParamError;
 use susx_server::protocol::{Failure, FailureKind, ProtocolError};
 
 use super::client::Owner;
-use super::{shown, version};
+use super::message::shown;
+use super::version;
 
 /// What can go wrong.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +68,9 @@ pub enum Error {
     Argument(String),
     #[error("{message}")]
     ArgumentWithHint { message: String, hint: String },
+    /// More of something than [`limits`](crate::limits) allow.
+    #[error("{what} must be at most {most}{unit}, not {found}")]
+    Limit { what: String, most: usize, found: usize, unit: &'static str },
     /// What is wrong with one row of a query that the caller wrote.
     #[error("row {row} of the query: {source}")]
     Row { row: u64, source: Box<Error> },
@@ -87,10 +91,17 @@ pub enum Error {
     NotThisTrigger,
     #[error("a classifier cannot be a temporary table")]
     Temporary,
+    #[error("cannot access temporary tables of other sessions")]
+    OtherTemporary,
     #[error("no schema has been selected to create in")]
     NoSchema,
     #[error("column \"{column}\" of relation \"{relation}\" does not exist")]
     NoColumn { relation: String, column: String },
+    /// A column that is there, of another type than it should have.
+    #[error("column \"{column}\" has type {found}, not {expected}")]
+    ColumnType { column: String, found: String, expected: String },
+    #[error("column \"{0}\" is NULL, where it must have a value")]
+    ColumnNull(String),
     #[error("permission denied for table {0}")]
     Permission(String),
     #[error(
@@ -147,12 +158,6 @@ impl Error {
         argument.ok_or(Error::Null(name))
     }
 
-    /// A number of things.
-    pub fn at_least_one(argument: i32, name: &str) -> Result<usize> {
-        let count = usize::try_from(argument).ok().filter(|&count| count > 0);
-        count.ok_or_else(|| Error::Argument(format!("{name} must be at least 1")))
-    }
-
     pub fn sqlstate(&self) -> PgSqlErrorCode {
         use PgSqlErrorCode::*;
         match self {
@@ -179,27 +184,30 @@ impl Error {
                 ERRCODE_UNDEFINED_OBJECT
             }
             Error::NoRelation(_) => ERRCODE_UNDEFINED_TABLE,
-            Error::Temporary => ERRCODE_FEATURE_NOT_SUPPORTED,
+            Error::Temporary | Error::OtherTemporary => ERRCODE_FEATURE_NOT_SUPPORTED,
             Error::NoSchema => ERRCODE_INVALID_SCHEMA_NAME,
             Error::NoColumn { .. } => ERRCODE_UNDEFINED_COLUMN,
+            Error::ColumnType { .. } => ERRCODE_DATATYPE_MISMATCH,
             Error::Dimensions { .. } => ERRCODE_DATA_EXCEPTION,
             Error::Classifier { source, .. } | Error::Vector { source, .. } => match source {
                 SupportError::NoCategory | SupportError::NoPrompt(_) => {
                     ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
                 }
+                SupportError::TooMany { .. } => ERRCODE_PROGRAM_LIMIT_EXCEEDED,
                 _ => ERRCODE_DATA_EXCEPTION,
             },
             Error::NoModel(_)
             | Error::NoSupport(_)
             | Error::ModelChanged { .. }
             | Error::OtherModel { .. } => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-            Error::Null(_) | Error::NoLabel(_) => ERRCODE_NULL_VALUE_NOT_ALLOWED,
+            Error::Null(_) | Error::NoLabel(_) | Error::ColumnNull(_) => ERRCODE_NULL_VALUE_NOT_ALLOWED,
             Error::Row { source, .. } => source.sqlstate(),
             Error::Columns(_) | Error::KeyedColumns { .. } => ERRCODE_DATATYPE_MISMATCH,
             Error::CursorClosed => ERRCODE_INVALID_CURSOR_STATE,
             Error::Prompt(_) | Error::Cupl(_) | Error::Argument(_) | Error::ArgumentWithHint { .. } => {
                 ERRCODE_INVALID_PARAMETER_VALUE
             }
+            Error::Limit { .. } => ERRCODE_PROGRAM_LIMIT_EXCEEDED,
             Error::NothingToEmbed { .. } => ERRCODE_NOT_NULL_VIOLATION,
             Error::NotFired | Error::NotThisTrigger => ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
             Error::Param(ParamError::UnknownMethod(_)) => ERRCODE_UNDEFINED_OBJECT,
@@ -279,6 +287,12 @@ impl Error {
                 "ROLLBACK TO closes what was opened after the savepoint, COMMIT everything. Start the call again."
                     .to_owned(),
             ),
+            Error::ColumnType { .. } | Error::ColumnNull(_) => Some(
+                "The columns of a classifier are those that susx.create_classifier makes, of the same types.".to_owned(),
+            ),
+            Error::Limit { .. } => {
+                Some("What is limited, and why, is in the table \"Limits\" of susx's manual.".to_owned())
+            }
             Error::KeyedColumns { hint, .. }
             | Error::OtherModel { hint, .. }
             | Error::ArgumentWithHint { hint, .. } => Some(hint.clone()),
@@ -322,10 +336,9 @@ impl Error {
 
 impl From<Error> for ErrorReport {
     fn from(error: Error) -> Self {
-        let message = shown::printable(&error.to_string()).into_owned();
-        let report = ErrorReport::new(error.sqlstate(), message, function_name!());
+        let report = ErrorReport::new(error.sqlstate(), shown(&error.to_string()), function_name!());
         match error.hint() {
-            Some(hint) => report.set_hint(shown::printable(&hint)),
+            Some(hint) => report.set_hint(shown(&hint)),
             None => report,
         }
     }

@@ -7,6 +7,7 @@ use std::ffi::CString;
 use std::path::PathBuf;
 
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum, pg_sys};
+use susx_server::limits;
 
 /// Where models run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
@@ -48,6 +49,9 @@ static QUEUE_MEMORY: GucSetting<i32> = GucSetting::<i32>::new(256);
 static MAX_IMAGE_BYTES: GucSetting<i32> = GucSetting::<i32>::new(64 << 20);
 // 100 megapixels are 300 MB decoded.
 static MAX_IMAGE_PIXELS: GucSetting<i32> = GucSetting::<i32>::new(100_000_000);
+static MAX_TEXT_BYTES: GucSetting<i32> = GucSetting::<i32>::new(limits::DEFAULT_TEXT_BYTES as i32);
+// Long enough for the largest models on the slowest disks.
+static LOAD_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(600_000);
 static STARTUP_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 static PROGRESS_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(5_000);
 // Longer than a machine that is short of memory stands still.
@@ -207,6 +211,27 @@ pub fn define() {
         plain,
     );
     GucRegistry::define_int_guc(
+        c"susx.max_text_bytes",
+        c"Longest text or prompt; a longer one is an error.",
+        c"A model sees only the beginning of a long text.",
+        &MAX_TEXT_BYTES,
+        1,
+        1 << 30,
+        GucContext::Sighup,
+        GucFlags::UNIT_BYTE,
+    );
+    GucRegistry::define_int_guc(
+        c"susx.load_timeout",
+        c"How long a model may take to load, or to run one batch, before it is given up.",
+        c"The inference process is then started anew, and leaves the model alone until its files change or the \
+          configuration is reloaded. 0 lets it take any time.",
+        &LOAD_TIMEOUT,
+        0,
+        i32::MAX,
+        GucContext::Sighup,
+        GucFlags::UNIT_MS,
+    );
+    GucRegistry::define_int_guc(
         c"susx.startup_timeout",
         c"How long a session waits for the inference process to start.",
         c"",
@@ -329,6 +354,15 @@ pub fn max_image_bytes() -> i32 {
 
 pub fn max_image_pixels() -> i32 {
     MAX_IMAGE_PIXELS.get()
+}
+
+pub fn max_text_bytes() -> usize {
+    MAX_TEXT_BYTES.get().unsigned_abs() as usize
+}
+
+/// In milliseconds; 0 is none.
+pub fn load_timeout() -> i32 {
+    LOAD_TIMEOUT.get()
 }
 
 pub fn startup_timeout() -> std::time::Duration {

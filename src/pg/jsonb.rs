@@ -8,13 +8,30 @@ use std::ffi::CStr;
 use pgrx::callconv::{Arg, ArgAbi};
 use pgrx::{FromDatum, impl_sql_translatable, pg_sys};
 
-use super::varlena::with_detoasted;
+use super::error::Result;
+use super::varlena::{size, with_detoasted};
+use crate::limits;
 
-/// The text of a `jsonb`.
+/// The text of a `jsonb`, or only how many bytes of memory one has that is too large for a text.
 #[derive(Clone, Debug)]
-pub struct Jsonb(pub String);
+pub enum Jsonb {
+    Text(String),
+    TooLarge(usize),
+}
 
 impl_sql_translatable!(Jsonb, "jsonb");
+
+impl Jsonb {
+    /// The text; an error if it is too large.
+    pub fn text(self) -> Result<String> {
+        match self {
+            Jsonb::Text(text) => Ok(text),
+            Jsonb::TooLarge(found) => {
+                limits::check_bytes("the jsonb", limits::JSON_BYTES, found).map(|()| String::new())
+            }
+        }
+    }
+}
 
 impl FromDatum for Jsonb {
     unsafe fn from_polymorphic_datum(datum: pg_sys::Datum, is_null: bool, _: pg_sys::Oid) -> Option<Self> {
@@ -23,17 +40,20 @@ impl FromDatum for Jsonb {
         }
         // SAFETY: the caller says that the datum is a jsonb; detoasted, it has Jsonb's layout. The text
         // is copied before the memory is freed.
-        let text = unsafe {
-            with_detoasted(datum, |varlena| {
+        unsafe {
+            let size = size(datum);
+            if size > limits::JSON_BYTES {
+                return Some(Jsonb::TooLarge(size));
+            }
+            Some(Jsonb::Text(with_detoasted(datum, |varlena| {
                 let length = pgrx::varsize_any_exhdr(varlena) as std::ffi::c_int;
                 let root = &raw mut (*varlena.cast::<pg_sys::Jsonb>()).root;
                 let text = pg_sys::JsonbToCString(std::ptr::null_mut(), root, length);
                 let owned = CStr::from_ptr(text).to_string_lossy().into_owned();
                 pg_sys::pfree(text.cast());
                 owned
-            })
-        };
-        Some(Jsonb(text))
+            })))
+        }
     }
 }
 
@@ -41,6 +61,6 @@ impl FromDatum for Jsonb {
 unsafe impl<'fcx> ArgAbi<'fcx> for Jsonb {
     unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
         // SAFETY: as above; PostgreSQL passes no NULL to a parameter that is not an Option.
-        unsafe { arg.unbox_arg_using_from_datum().unwrap_or(Jsonb(String::new())) }
+        unsafe { arg.unbox_arg_using_from_datum().unwrap_or(Jsonb::Text(String::new())) }
     }
 }

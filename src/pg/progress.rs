@@ -12,9 +12,10 @@ mod sessions;
 use std::cell::Cell;
 use std::time::Instant;
 
-use pgrx::{notice, pg_sys};
+use pgrx::pg_sys;
 
 use super::guc;
+use super::message::note;
 use super::regclass::RegClass;
 pub use sessions::{Session, sessions};
 
@@ -195,7 +196,7 @@ impl Progress {
         let interval = guc::progress_interval();
         if self.is_heard() && interval.is_some_and(|interval| self.last_notice.elapsed() >= interval) {
             self.last_notice = Instant::now();
-            notice!("{}", self.sentence());
+            note(self.sentence());
         }
     }
 

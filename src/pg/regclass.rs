@@ -107,6 +107,10 @@ impl RegClass {
             pg_sys::AcceptInvalidationMessages();
         }
         self.names()?;
+        // SAFETY: the relation is locked, so it exists.
+        if unsafe { pg_sys::isOtherTempNamespace(pg_sys::get_rel_namespace(self.0)) } {
+            return Err(Error::OtherTemporary);
+        }
         self.permission(self.may(pg_sys::ACL_SELECT))
     }
 

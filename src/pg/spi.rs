@@ -9,7 +9,11 @@ use pgrx::datum::DatumWithOid;
 use pgrx::{FromDatum, IntoDatum, PgMemoryContexts, PgTrigger, check_for_interrupts, pg_sys};
 
 use super::any::AnyValue;
+use super::catalog::type_name;
 use super::error::{Error, Result};
+use super::image::refusal;
+use super::varlena::size;
+use crate::limits;
 
 /// Rows that a cursor brings at a time.
 const FETCH: i64 = 256;
@@ -55,11 +59,11 @@ impl Row {
         unsafe {
             let found = pg_sys::SPI_gettypeid(self.descriptor, column);
             if !T::is_compatible_with(found) && !T::is_compatible_with(pg_sys::getBaseType(found)) {
-                return Err(Error::Internal(format!(
-                    "column {column} has type OID {}, not {}",
-                    found.to_u32(),
-                    T::type_oid().to_u32()
-                )));
+                return Err(Error::ColumnType {
+                    column: self.name(column),
+                    found: type_name(found),
+                    expected: type_name(T::type_oid()),
+                });
             }
             let mut is_null = false;
             let datum = pg_sys::SPI_getbinval(self.tuple, self.descriptor, column, &mut is_null);
@@ -67,14 +71,51 @@ impl Row {
         }
     }
 
+    /// The name of a column.
+    fn name(&self, column: i32) -> String {
+        // SAFETY: the result is NULL or a palloc'd C string.
+        unsafe {
+            let name = pg_sys::SPI_fname(self.descriptor, column);
+            if name.is_null() {
+                column.to_string()
+            } else {
+                CStr::from_ptr(name).to_string_lossy().into_owned()
+            }
+        }
+    }
+
     /// As [`get`](Self::get), for a column that is declared NOT NULL.
     pub fn required<T: FromDatum + IntoDatum>(&self, column: i32) -> Result<T> {
-        self.get(column)?.ok_or_else(|| Error::Internal(format!("column {column} is NULL")))
+        self.get(column)?.ok_or_else(|| Error::ColumnNull(self.name(column)))
     }
 
     /// Whether the value of a column is NULL.
     pub fn is_null(&self, column: i32) -> bool {
         self.datum(column).is_none()
+    }
+
+    /// Bytes of a column's value, of which nothing is read for that; 0 for NULL.
+    pub fn size(&self, column: i32) -> usize {
+        let Some(datum) = self.datum(column) else { return 0 };
+        // SAFETY: a column of the descriptor; only a value of variable length has a header.
+        unsafe {
+            match pg_sys::get_typlen(pg_sys::SPI_gettypeid(self.descriptor, column)) {
+                -1 => size(datum),
+                length => usize::try_from(length).unwrap_or(0),
+            }
+        }
+    }
+
+    /// The value of a column of type text, or an error if it is longer than names and sentences may be. `what` is how
+    /// the error calls it.
+    pub fn short_text(&self, column: i32, what: &str) -> Result<Option<String>> {
+        limits::check_bytes(what, limits::TEXT_BYTES, self.size(column))?;
+        self.get(column)
+    }
+
+    /// As [`short_text`](Self::short_text), for a column that is declared NOT NULL.
+    pub fn required_text(&self, column: i32, what: &str) -> Result<String> {
+        self.short_text(column, what)?.ok_or_else(|| Error::ColumnNull(self.name(column)))
     }
 
     /// Whether two columns of type bytea hold the same, or both NULL. A large value that was not changed
@@ -93,7 +134,8 @@ impl Row {
                     return Ok(true);
                 }
             }
-            if pg_sys::toast_raw_datum_size(one.into()) != pg_sys::toast_raw_datum_size(two.into()) {
+            // Too large ones are not read at all: they count as changed.
+            if size(one.into()) != size(two.into()) || refusal(size(one.into())).is_some() {
                 return Ok(false);
             }
         }
@@ -307,6 +349,7 @@ impl Portal {
             let (table, count) = (pg_sys::SPI_tuptable, pg_sys::SPI_processed as usize);
             let Some(rows) = table.as_ref() else { return Ok(0) };
             while shown < count {
+                check_for_interrupts!();
                 let row = Row { tuple: *rows.vals.add(shown), descriptor: rows.tupdesc };
                 shown += 1;
                 let wants_more = scratch.switch_to(|_| each(&row))?;

@@ -19,3 +19,13 @@ pub unsafe fn with_detoasted<T>(datum: pg_sys::Datum, read: impl FnOnce(*mut pg_
         result
     }
 }
+
+/// Bytes of a value when it is detoasted, without its header; nothing of it is read for that.
+///
+/// # Safety
+///
+/// The datum is one of a type of variable length, and not NULL.
+pub unsafe fn size(datum: pg_sys::Datum) -> usize {
+    // SAFETY: as above.
+    unsafe { pg_sys::toast_raw_datum_size(datum) }.saturating_sub(pg_sys::VARHDRSZ)
+}

@@ -12,6 +12,11 @@ pub struct Interest {
     pub write: bool,
 }
 
+/// Acts on a cancel or a statement_timeout, by a panic that becomes an ERROR: in the midst of a computation.
+pub fn check() {
+    check_for_interrupts!();
+}
+
 /// Waits until the socket is ready, and acts on a cancel or a statement_timeout meanwhile.
 pub fn for_socket(socket: RawFd, interest: Interest) {
     let mut events = pg_sys::WL_LATCH_SET | pg_sys::WL_EXIT_ON_PM_DEATH;

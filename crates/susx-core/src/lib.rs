@@ -4,6 +4,7 @@
 //! * [`clip`]: from image bytes and text to CLIP embeddings (feature `inference`).
 //! * [`evaluate`]: from answers and labels to precision and recall.
 //! * [`gda`]: a Gaussian discriminant on the support set.
+//! * [`interrupt`]: how a caller leaves a long computation.
 //! * [`sus`]: from category names to zeroshot weights and a support set.
 //! * [`tip_x`]: from an embedding and a support set to class logits.
 //! * [`tune`]: the settings of TIP-X that are right most often.
@@ -13,6 +14,7 @@ pub mod classifier;
 pub mod clip;
 pub mod evaluate;
 pub mod gda;
+pub mod interrupt;
 mod linalg;
 pub mod sus;
 pub mod tip_x;

@@ -1,9 +1,22 @@
 //! The two inner loops of the method, by libraries that use the processor's vector instructions and
 //! no threads. This file has the crate's only `unsafe`.
 
-use ndarray::{Array2, ArrayView2, ArrayViewMut2, LinalgScalar};
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, LinalgScalar};
 use rten_simd::SimdUnaryOp;
 use rten_vecmath::Exp;
+
+use crate::interrupt;
+
+/// Multiplications between two looks at whether the caller wants to leave: a few milliseconds.
+const PIECE: usize = 1 << 25;
+/// The same of exponentials, and of elements of a matrix that something simple is done to.
+const ELEMENTS: usize = 1 << 20;
+
+/// Rows of a matrix with so many columns that are looked at together, `most` at most: so many that nothing that is
+/// done to all of their elements takes long, or much memory.
+pub(crate) fn block_rows(columns: usize, most: usize) -> usize {
+    (ELEMENTS / columns.max(1)).clamp(1, most.max(1))
+}
 
 /// `a b^T`, n x m, of `a` (n x d) and `b` (m x d).
 ///
@@ -17,8 +30,29 @@ pub(crate) fn product<T: LinalgScalar>(a: ArrayView2<T>, b: ArrayView2<T>) -> Ar
 
 /// As [`product`], into `out` (n x m). Panics if the shapes do not fit.
 pub(crate) fn product_into<T: LinalgScalar>(a: ArrayView2<T>, b: ArrayView2<T>, mut out: ArrayViewMut2<T>) {
-    let (rows, dimensions) = a.dim();
-    let columns = b.nrows();
+    let ((rows, dimensions), columns) = (a.dim(), b.nrows());
+    assert_eq!(b.ncols(), dimensions, "rows of different lengths");
+    assert_eq!(out.dim(), (rows, columns), "an output of another shape");
+    if rows.saturating_mul(columns).saturating_mul(dimensions) <= PIECE {
+        return piece_into(a, b, out);
+    }
+    // As near to squares as the matrices allow, for which least is read again.
+    let elements = (PIECE / dimensions).max(1);
+    let high = elements.isqrt().clamp(1, rows);
+    let wide = (elements / high).clamp(1, columns);
+    let high = (elements / wide).clamp(1, rows);
+    for (a, mut out) in a.axis_chunks_iter(Axis(0), high).zip(out.axis_chunks_iter_mut(Axis(0), high)) {
+        for (b, out) in b.axis_chunks_iter(Axis(0), wide).zip(out.axis_chunks_iter_mut(Axis(1), wide)) {
+            piece_into(a, b, out);
+        }
+    }
+}
+
+/// As [`product_into`], at once.
+fn piece_into<T: LinalgScalar>(a: ArrayView2<T>, b: ArrayView2<T>, mut out: ArrayViewMut2<T>) {
+    interrupt::check();
+    let ((rows, dimensions), columns) = (a.dim(), b.nrows());
+    // Once more, for the pointers' sake.
     assert_eq!(b.ncols(), dimensions, "rows of different lengths");
     assert_eq!(out.dim(), (rows, columns), "an output of another shape");
     let (out_strides, a_strides, b_strides) =
@@ -52,7 +86,10 @@ pub(crate) fn product_into<T: LinalgScalar>(a: ArrayView2<T>, b: ArrayView2<T>, 
 
 /// `e^x` of every element, to within one unit in the last place.
 pub(crate) fn exp(values: &mut [f32]) {
-    Exp {}.map_mut(values);
+    for values in values.chunks_mut(ELEMENTS) {
+        interrupt::check();
+        Exp {}.map_mut(values);
+    }
 }
 
 /// The sum in several lanes, which a plain `sum()` must not do.
@@ -116,6 +153,30 @@ mod tests {
                 .iter()
                 .fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), &x| (low.min(x), high.max(x)));
             assert_eq!(range(&values), expected);
+        }
+    }
+
+    /// Far more than a piece, in shapes that no piece divides.
+    #[test]
+    fn a_large_product_is_that_of_its_rows() {
+        for (n, m, d) in [(1, 70_001, 700), (70_001, 1, 700), (523, 517, 601), (3, 2, 9_000_000)] {
+            let (a, b) = (matrix(n, d), matrix(m, d));
+            let all = product(a.view(), b.view());
+            for row in [0, n / 2, n - 1] {
+                for column in [0, m / 3, m - 1] {
+                    let exact = a
+                        .row(row)
+                        .iter()
+                        .zip(b.row(column))
+                        .map(|(&x, &y)| f64::from(x) * f64::from(y))
+                        .sum::<f64>();
+                    let found = f64::from(all[(row, column)]);
+                    assert!(
+                        (found - exact).abs() < 1e-4 * exact.abs().max(d as f64 * 1e-2),
+                        "{found} {exact}"
+                    );
+                }
+            }
         }
     }
 

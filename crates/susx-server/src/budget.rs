@@ -1,7 +1,7 @@
 //! Back-pressure: how many bytes of requests there may be in this process.
 //!
-//! A request takes its share before it is read, and gives it back when its last input is answered: so
-//! memory is bounded whatever the number of connections. Three things must not follow from that:
+//! A request takes its share before it is read. What is made of it counts instead once it is answered, until that is
+//! sent: so memory is bounded whatever the number of connections, apart from one message of each. Three things must not follow from that:
 //!
 //! * That a few bulk jobs, whose requests fill the budget, keep a single image out until one of them is
 //!   done. So a quarter of the budget is kept for small requests of connections that have nothing else
@@ -83,6 +83,11 @@ impl Budget {
         })
     }
 
+    /// Whether somebody waits for room.
+    pub fn is_wanted(&self) -> bool {
+        self.bulk.is_wanted() || self.quick.is_wanted()
+    }
+
     /// Bytes that are taken.
     pub fn used(&self) -> usize {
         self.bulk.lock().used + self.quick.lock().used
@@ -92,7 +97,17 @@ impl Budget {
 impl Share {
     /// Whether somebody waits for the room that this share takes.
     pub fn is_wanted(&self) -> bool {
-        !self.pool.lock().line.is_empty()
+        self.pool.is_wanted()
+    }
+
+    /// What was read has become something of another size. It is there already, so that nothing waits for room; but
+    /// whoever comes next does, until there is some.
+    pub fn resize(&mut self, bytes: usize) {
+        let mut state = self.pool.lock();
+        state.used = state.used - self.bytes + bytes;
+        drop(state);
+        self.bytes = bytes;
+        self.pool.changed.notify_all();
     }
 }
 
@@ -132,6 +147,10 @@ impl Pool {
         // The next in the line.
         self.changed.notify_all();
         has_room
+    }
+
+    fn is_wanted(&self) -> bool {
+        !self.lock().line.is_empty()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -194,6 +213,20 @@ mod tests {
         assert!(budget.admit(FREE_BYTES + 1, &Holder::default(), || true).is_none());
         drop(greeting);
         assert!(budget.admit(1, &holder, || true).is_some());
+    }
+
+    #[test]
+    fn a_reply_takes_the_place_of_its_request() {
+        let budget = Budget::new(1000);
+        let mut share = budget.take(700, &Holder::default(), || false);
+        share.iter_mut().for_each(|share| share.resize(10));
+        assert_eq!(budget.used(), 10);
+        // One that is longer than its request, and than what there is, is counted in full.
+        share.iter_mut().for_each(|share| share.resize(5000));
+        assert_eq!(budget.used(), 5000);
+        assert!(budget.take(600, &Holder::default(), || true).is_none());
+        drop(share);
+        assert_eq!(budget.used(), 0);
     }
 
     #[test]

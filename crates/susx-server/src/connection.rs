@@ -2,10 +2,9 @@
 //!
 //! The writer is apart so that no lane ever waits for a backend that does not read.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,12 +12,16 @@ use bytes::Bytes;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::budget::{Budget, Holder, Share};
+use crate::lane::{Text, check_text};
+use crate::limits;
 use crate::painter::Job;
 use crate::protocol::{
-    self, Failure, FailureKind, Inputs, LENGTH_BYTES, PROTOCOL_VERSION, ProtocolError, Reply, Request,
+    self, Failure, FailureKind, Inputs, LENGTH_BYTES, PROTOCOL_VERSION, Picture, ProtocolError, Reply,
+    Request,
 };
 use crate::queue::ConnectionId;
 use crate::registry::Registry;
+use crate::replies::{self, Replies};
 use crate::request::{self, Sent};
 use crate::settings::Settings;
 use crate::stats;
@@ -45,7 +48,8 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// What all connections share.
 pub struct Shared {
     pub(crate) registry: Registry,
-    budget: Budget,
+    budget: Arc<Budget>,
+    max_text_bytes: usize,
     /// How often this process was started again.
     restarts: u32,
 }
@@ -54,7 +58,8 @@ impl Shared {
     /// Without any model yet.
     pub fn new(settings: Settings) -> Self {
         Shared {
-            budget: Budget::new(settings.queue_bytes),
+            budget: Arc::new(Budget::new(settings.queue_bytes)),
+            max_text_bytes: settings.max_text_bytes,
             restarts: settings.restarts,
             registry: Registry::new(settings),
         }
@@ -74,9 +79,8 @@ pub fn serve(id: ConnectionId, stream: UnixStream, shared: &Shared) {
 }
 
 fn converse(id: ConnectionId, stream: &UnixStream, shared: &Shared) -> Result<(), ConnectionError> {
-    let (replies, written) = mpsc::channel();
-    let writer_stream = stream.try_clone()?;
-    thread::Builder::new().name("replies".to_owned()).spawn(move || write_replies(writer_stream, written))?;
+    let (replies, writer) = replies::replies(stream.try_clone()?, Arc::clone(&shared.budget), PAUSE);
+    thread::Builder::new().name("replies".to_owned()).spawn(move || writer.work())?;
 
     let holder = Holder::default();
     // While there is no room for its next message, this connection reads no further: that is the
@@ -96,12 +100,12 @@ fn converse(id: ConnectionId, stream: &UnixStream, shared: &Shared) -> Result<()
     let mut counted = None;
     while let Some((message, share)) = next()? {
         let presence = Arc::downgrade(&presence);
-        let sent = Sent { replies: replies.clone(), presence, _share: share, arrived: Instant::now() };
+        let sent = Sent { replies: replies.clone(), presence, share, arrived: Instant::now() };
         let request = protocol::decode(&message)?;
         if !matches!(request, Request::Stats { .. }) {
             counted.get_or_insert_with(stats::connection);
         }
-        answer(id, request, &message, sent, shared)?;
+        answer(id, request, &message, sent, stream, shared)?;
     }
     Ok(())
 }
@@ -112,42 +116,61 @@ fn answer(
     request: Request,
     message: &Bytes,
     sent: Sent,
+    stream: &UnixStream,
     shared: &Shared,
 ) -> Result<(), ConnectionError> {
-    let replies = sent.replies.clone();
     let registry = &shared.registry;
+    let has_left = || has_left(stream);
+    let bytes = message.len();
     let reply = match request {
         Request::Hello { .. } => return Err(ConnectionError::NoGreeting),
-        Request::Embed { id, model, inputs } => match registry.embedder(model) {
+        Request::Embed { id, inputs, .. } if inputs.count() == 0 => {
+            Reply::Embedded { id, embeddings: Vec::new() }
+        }
+        Request::Generate { id, pictures, .. } if pictures.is_empty() => {
+            Reply::Generated { id, images: Vec::new() }
+        }
+        Request::Embed { id, inputs, .. } if inputs.count() > limits::MAX_INPUTS => {
+            let count = inputs.count();
+            failed(id, count, too_many("inputs", count, limits::MAX_INPUTS))
+        }
+        Request::Generate { id, pictures, .. } if pictures.len() > limits::MAX_PICTURES => {
+            let count = pictures.len();
+            failed(id, count, too_many("pictures", count, limits::MAX_PICTURES))
+        }
+        Request::Embed { id, model, inputs } => match registry.embedder(model, has_left) {
             Ok(running) => {
                 match inputs {
                     Inputs::Images(images) => {
                         // They stay where they are, in the message.
                         let images = images.into_iter().map(|image| message.slice_ref(image)).collect();
-                        running.images.push(connection, request::split(id, images, sent));
+                        running.images.push(connection, request::split(id, images, bytes, sent));
                     }
                     Inputs::Texts(texts) => {
-                        let texts = texts.into_iter().map(str::to_owned).collect();
-                        running.texts.push(connection, request::split(id, texts, sent));
+                        let texts = texts.into_iter().map(|text| Text::of(message, text)).collect();
+                        running.texts.push(connection, request::split(id, texts, bytes, sent));
                     }
                 }
                 return Ok(());
             }
             Err(failure) => failed(id, inputs.count(), failure),
         },
-        Request::Generate { id, generator, pictures } => match registry.painter(generator) {
-            Ok(running) => {
-                let pictures = pictures.into_iter().map(Job::from).collect();
-                running.pictures.push(connection, request::split(id, pictures, sent));
-                return Ok(());
+        Request::Generate { id, generator, pictures } => {
+            let checked = pictures.iter().try_for_each(|picture| check(picture, shared));
+            match checked.and_then(|()| registry.painter(generator, has_left)) {
+                Ok(running) => {
+                    let pictures = pictures.into_iter().map(Job::from).collect();
+                    running.pictures.push(connection, request::split(id, pictures, bytes, sent));
+                    return Ok(());
+                }
+                Err(failure) => failed(id, pictures.len(), failure),
             }
-            Err(failure) => failed(id, pictures.len(), failure),
-        },
-        Request::Describe { id, model } => match registry.embedder(model) {
+        }
+        Request::Describe { id, model } => match registry.embedder(model, has_left) {
             Ok(running) => Reply::Model { id, model: Box::new(registry.describe(&running.model)) },
             Err(failure) => failed(id, 0, failure),
         },
-        Request::DescribeGenerator { id, generator } => match registry.painter(generator) {
+        Request::DescribeGenerator { id, generator } => match registry.painter(generator, has_left) {
             Ok(running) => Reply::Model { id, model: Box::new(registry.describe_generator(&running)) },
             Err(failure) => failed(id, 0, failure),
         },
@@ -157,17 +180,30 @@ fn answer(
         },
         Request::Stats { id } => Reply::Stats { id, stats: Box::new(report(shared)) },
     };
-    send(&replies, reply);
+    sent.replies.send(reply, Some(sent.share));
     Ok(())
 }
 
-fn greet(message: &[u8], replies: &Sender<Reply>) -> Result<(), ConnectionError> {
+/// Whether a picture can be asked for at all.
+fn check(picture: &Picture, shared: &Shared) -> Result<(), Failure> {
+    picture.check()?;
+    for text in [&picture.prompt, &picture.negative_prompt] {
+        check_text(text, shared.max_text_bytes)?;
+    }
+    Ok(())
+}
+
+fn too_many(what: &str, count: usize, most: usize) -> Failure {
+    Failure::new(FailureKind::Protocol, format!("a message has {count} {what}, the limit is {most}"))
+}
+
+fn greet(message: &[u8], replies: &Replies) -> Result<(), ConnectionError> {
     let Ok(Request::Hello { protocol, .. }) = protocol::decode(message) else {
         return Err(ConnectionError::NoGreeting);
     };
     // Both versions are in the reply, so that the backend can say what to do.
     let version = env!("CARGO_PKG_VERSION").to_owned();
-    send(replies, Reply::Hello { protocol: PROTOCOL_VERSION, version });
+    replies.send(Reply::Hello { protocol: PROTOCOL_VERSION, version }, None);
     if protocol == PROTOCOL_VERSION { Ok(()) } else { Err(ConnectionError::Version(protocol)) }
 }
 
@@ -220,26 +256,6 @@ fn read_message(stream: &UnixStream, length: usize, share: &Share) -> Result<Byt
     Ok(message.into())
 }
 
-fn write_replies(mut stream: UnixStream, replies: Receiver<Reply>) {
-    for reply in replies {
-        let frame = protocol::encode(&reply).or_else(|error| {
-            // Too long to say: every request can be answered with its failure.
-            let failure = Failure::new(FailureKind::Protocol, error);
-            protocol::encode(&Reply::Failed { id: reply.id(), failure })
-        });
-        match frame.map(|frame| stream.write_all(&frame)) {
-            Ok(Ok(())) => {}
-            // The reader sees the end of the connection too, and cleans up.
-            Ok(Err(_)) | Err(_) => return,
-        }
-    }
-}
-
-fn send(replies: &Sender<Reply>, reply: Reply) {
-    // The writer ends with the connection: then nobody wants the reply.
-    let _ = replies.send(reply);
-}
-
 /// Whether the backend has closed its side.
 fn has_left(stream: &UnixStream) -> bool {
     let mut fds = [PollFd::new(stream, PollFlags::RDHUP)];
@@ -250,6 +266,7 @@ fn has_left(stream: &UnixStream) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write;
 
     fn pair() -> (UnixStream, UnixStream) {
         UnixStream::pair().unwrap_or_else(|error| panic!("{error}"))

@@ -4,19 +4,25 @@
 //! tokenizes the next batch. So two batches are in flight, and only the lanes' order of arrival at the
 //! model decides which comes first.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use ndarray::{Array2, ArrayView4};
 use rayon::prelude::*;
-use susx_core::clip::{ClipError, ClipModel, ImageLimits, PreprocessScratch, Preprocessor, decode_rgb};
+use susx_core::clip::{
+    ClipError, ClipModel, ImageLimits, PreprocessScratch, Preprocessor, TokenIds, decode_rgb_when,
+};
 
-use crate::protocol::{Failure, FailureKind};
-use crate::queue::FairQueue;
+use crate::pixels::PixelRoom;
+use crate::protocol::{Failure, FailureKind, too_large};
+use crate::queue::{FairQueue, Taken};
 use crate::request::{Embedding, Input};
 use crate::stats::{self, Kind};
+use crate::watch::{Watch, Watched, Work};
 
 /// Lanes for images, and for texts: one prepares while the other runs the model.
 pub const LANES: usize = 2;
@@ -30,11 +36,67 @@ thread_local! {
     static SCRATCH: RefCell<PreprocessScratch> = RefCell::default();
 }
 
+/// Bytes of texts that are taken together, unless one is longer: what makes a lane work for seconds, where all of them
+/// have to be read.
+const TEXT_BYTES: usize = 512 << 10;
+
+/// A text as it lies in its message.
+#[derive(Clone, Debug)]
+pub struct Text(Bytes);
+
+impl Text {
+    /// `text` is a part of `message`.
+    pub fn of(message: &Bytes, text: &str) -> Self {
+        Text(message.slice_ref(text.as_bytes()))
+    }
+
+    fn as_str(&self) -> &str {
+        // It was a text when it was found in the message.
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+/// An error for a text that is too long.
+pub fn check_text(text: &str, most: usize) -> Result<(), Failure> {
+    match text.len() {
+        found if found > most => Err(too_large("text", found, most, "susx.max_text_bytes")),
+        _ => Ok(()),
+    }
+}
+
+/// What the lanes of a model go by.
+#[derive(Clone)]
+pub struct LaneLimits {
+    /// Inputs of a full batch.
+    pub batch_size: usize,
+    pub image: ImageLimits,
+    /// The longest text.
+    pub max_text_bytes: usize,
+    /// How long a batch may take to tokenize.
+    pub tokenizing: Duration,
+    /// How long the model may run for so many inputs.
+    pub running: Duration,
+    pub watch: Arc<Watch>,
+    pub room: Arc<PixelRoom>,
+}
+
+/// Inputs that have the time of one run; more have more.
+const TIMED_INPUTS: usize = 32;
+
+impl LaneLimits {
+    fn run(&self, model: &ClipModel, inputs: usize) -> Watched<'_> {
+        let times = inputs.div_ceil(TIMED_INPUTS).max(1);
+        let limit = self.running.saturating_mul(u32::try_from(times).unwrap_or(u32::MAX));
+        self.watch.begin(model.name(), Work::Running, limit)
+    }
+}
+
 /// Embeds images until the queue is closed.
-pub fn images(model: &ClipModel, queue: &FairQueue<Input<Bytes>>, limits: &ImageLimits, batch_size: usize) {
+pub fn images(model: &ClipModel, queue: &FairQueue<Input<Bytes>>, limits: &LaneLimits) {
     // The batch's tensor, which grows to the largest batch there was.
     let mut pixel_values = Vec::new();
-    run(queue, batch_size, |files| {
+    let take = || queue.take(limits.batch_size);
+    run(queue, take, |files| {
         let embeddings = embed_images(model, limits, files, &mut pixel_values);
         stats::server().batch(Kind::Images, &embeddings);
         embeddings
@@ -42,19 +104,24 @@ pub fn images(model: &ClipModel, queue: &FairQueue<Input<Bytes>>, limits: &Image
 }
 
 /// Embeds texts until the queue is closed.
-pub fn texts(model: &ClipModel, queue: &FairQueue<Input<String>>, batch_size: usize) {
-    run(queue, TEXT_BATCHES * batch_size, |texts: &[&String]| {
-        let texts: Vec<&str> = texts.iter().map(|text| text.as_str()).collect();
-        let embeddings = embed_texts(model, &texts);
+pub fn texts(model: &ClipModel, queue: &FairQueue<Input<Text>>, limits: &LaneLimits) {
+    let most = TEXT_BATCHES * limits.batch_size;
+    let take = || queue.take_weighing(most, TEXT_BYTES, |text| text.content.0.len());
+    run(queue, take, |texts| {
+        let embeddings = embed_texts(model, limits, texts);
         stats::server().batch(Kind::Texts, &embeddings);
         embeddings
     });
 }
 
 /// `embed` answers every content of a batch, in order.
-fn run<T>(queue: &FairQueue<Input<T>>, most: usize, mut embed: impl FnMut(&[&T]) -> Vec<Embedding>) {
-    while let Some(batch) = queue.take(most) {
-        let contents: Vec<&T> = batch.iter().map(|taken| &taken.content.content).collect();
+fn run<T>(
+    queue: &FairQueue<Input<T>>,
+    take: impl Fn() -> Option<Vec<Taken<Input<T>>>>,
+    mut embed: impl FnMut(&[&Input<T>]) -> Vec<Embedding>,
+) {
+    while let Some(batch) = take() {
+        let contents: Vec<&Input<T>> = batch.iter().map(|taken| &taken.content).collect();
         // A panic costs the batch, not the lane: the inputs are dropped, which fails their requests.
         let embeddings = catch_unwind(AssertUnwindSafe(|| embed(&contents)));
         // Before the answers: who gets one may send the next input at once.
@@ -72,8 +139,8 @@ fn run<T>(queue: &FairQueue<Input<T>>, most: usize, mut embed: impl FnMut(&[&T])
 
 fn embed_images(
     model: &ClipModel,
-    limits: &ImageLimits,
-    files: &[&Bytes],
+    limits: &LaneLimits,
+    files: &[&Input<Bytes>],
     pixel_values: &mut Vec<f32>,
 ) -> Vec<Embedding> {
     let Some(preprocessor) = model.preprocessor() else {
@@ -86,7 +153,10 @@ fn embed_images(
     let decoded: Vec<Result<(), Failure>> = pixel_values
         .par_chunks_exact_mut(len)
         .zip(files)
-        .map(|(out, file)| decode(preprocessor, limits, file, out))
+        .map(|(out, file)| match file.is_abandoned() {
+            true => Err(abandoned()),
+            false => decode(preprocessor, limits, &file.content, out),
+        })
         .collect();
     let good: Vec<usize> = (0..files.len()).filter(|&i| decoded[i].is_ok()).collect();
     if good.is_empty() {
@@ -103,27 +173,39 @@ fn embed_images(
             .map_err(|error| ClipError::Inference { reason: error.to_string() })?;
         model.image_features(view)
     };
-    let mut features = rows(good.len(), &features).into_iter();
-    decoded
+    let _watched = limits.run(model, good.len());
+    in_place(decoded, rows(good.len(), &features))
+}
+
+/// The embeddings of what could be prepared, in the places of those inputs.
+fn in_place(prepared: Vec<Result<(), Failure>>, embeddings: Vec<Embedding>) -> Vec<Embedding> {
+    let mut embeddings = embeddings.into_iter();
+    let fewer =
+        || Failure::new(FailureKind::Inference, "the model gave fewer embeddings than it was given inputs");
+    prepared
         .into_iter()
-        .map(|result| match result {
-            Ok(()) => features.next().unwrap_or_else(|| {
-                Err(Failure::new(FailureKind::Inference, "the model gave fewer embeddings than images"))
-            }),
-            Err(failure) => Err(failure),
-        })
+        .map(|result| result.and_then(|()| embeddings.next().unwrap_or_else(|| Err(fewer()))))
         .collect()
+}
+
+/// What nobody reads.
+fn abandoned() -> Failure {
+    Failure::new(FailureKind::Inference, "nobody waits for it")
 }
 
 /// Decodes one file to its place in the batch.
 fn decode(
     preprocessor: &Preprocessor,
-    limits: &ImageLimits,
+    limits: &LaneLimits,
     file: &[u8],
     out: &mut [f32],
 ) -> Result<(), Failure> {
     let decode = || {
-        let image = decode_rgb(file, limits)?;
+        // Until the picture has been made small.
+        let pixels = Cell::new(None);
+        let image = decode_rgb_when(file, &limits.image, &|count| {
+            pixels.set(Some(limits.room.take(count)));
+        })?;
         SCRATCH.with_borrow_mut(|scratch| preprocessor.pixel_values_into(&image, scratch, out))
     };
     match catch_unwind(AssertUnwindSafe(decode)) {
@@ -132,11 +214,37 @@ fn decode(
     }
 }
 
-fn embed_texts(model: &ClipModel, texts: &[&str]) -> Vec<Embedding> {
+fn embed_texts(model: &ClipModel, limits: &LaneLimits, inputs: &[&Input<Text>]) -> Vec<Embedding> {
     let Some(tokenizer) = model.tokenizer() else {
-        return no_tower(model, "text", texts.len());
+        return no_tower(model, "text", inputs.len());
     };
-    rows(texts.len(), &|rows| model.text_features(&tokenizer.encode(&texts[rows])?))
+    let checks: Vec<_> =
+        inputs.iter().map(|input| check_text(input.content.as_str(), limits.max_text_bytes)).collect();
+    let texts: Vec<&str> = inputs.iter().map(|input| input.content.as_str()).collect();
+    // What is too long is not tokenized.
+    let wanted = |place: usize| checks[place].is_ok() && !inputs[place].is_abandoned();
+    let tokenized = {
+        let _watched = limits.watch.begin(model.name(), Work::Tokenizing, limits.tokenizing);
+        tokenizer.encode_each(&texts, wanted)
+    };
+    let mut tokens: Vec<TokenIds> = Vec::new();
+    let mut prepared = Vec::new();
+    for (check, result) in checks.into_iter().zip(tokenized) {
+        prepared.push(check.and_then(|()| match result {
+            Some(Ok(ids)) => {
+                tokens.push(ids);
+                Ok(())
+            }
+            Some(Err(error)) => Err(error.into()),
+            None => Err(abandoned()),
+        }));
+    }
+    if tokens.is_empty() {
+        return in_place(prepared, Vec::new());
+    }
+    let _watched = limits.run(model, tokens.len());
+    let embeddings = rows(tokens.len(), &|rows| model.text_features(&tokenizer.batch(&tokens[rows])));
+    in_place(prepared, embeddings)
 }
 
 /// Runs the model on some of a batch's inputs.

@@ -12,9 +12,10 @@
 //! same, with a [`painter`] in place of the lane. The [`registry`] loads models when they are asked for, and
 //! unloads them again.
 //!
-//! The extension depends on this crate without its `server` feature: it gets [`protocol`] and
-//! [`log_lines`] alone.
+//! The extension depends on this crate without its `server` feature: it gets [`protocol`],
+//! [`limits`] and [`log_lines`] alone.
 
+pub mod limits;
 pub mod log_lines;
 pub mod protocol;
 
@@ -22,6 +23,8 @@ pub mod protocol;
 mod budget;
 #[cfg(feature = "server")]
 pub mod connection;
+#[cfg(feature = "server")]
+mod described;
 #[cfg(feature = "server")]
 mod embedder;
 #[cfg(feature = "server")]
@@ -31,15 +34,21 @@ mod lane;
 #[cfg(feature = "server")]
 pub mod listen;
 #[cfg(feature = "server")]
+mod loader;
+#[cfg(feature = "server")]
 mod memory;
 #[cfg(feature = "server")]
 mod names;
 #[cfg(feature = "server")]
 mod painter;
 #[cfg(feature = "server")]
+mod pixels;
+#[cfg(feature = "server")]
 mod queue;
 #[cfg(feature = "server")]
 mod registry;
+#[cfg(feature = "server")]
+mod replies;
 #[cfg(feature = "server")]
 mod request;
 #[cfg(feature = "server")]
@@ -48,3 +57,7 @@ pub mod settings;
 mod slots;
 #[cfg(feature = "server")]
 mod stats;
+#[cfg(feature = "server")]
+mod stuck;
+#[cfg(feature = "server")]
+mod watch;

@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::connection::{self, Shared};
 use crate::memory;
 use crate::settings::Settings;
+use crate::watch;
 
 /// Listens until the process is told to end.
 pub fn run(settings: Settings) -> io::Result<()> {
@@ -28,6 +29,7 @@ pub fn run(settings: Settings) -> io::Result<()> {
     let idle_timeout = settings.model_idle_timeout();
     let shared = Arc::new(Shared::new(settings));
     unload_idle_models(idle_timeout, &shared)?;
+    end_when_stuck(&shared)?;
     for (id, stream) in (0..).zip(listener.incoming()) {
         let accepted = stream.and_then(|stream| {
             check_peer(&stream)?;
@@ -57,6 +59,20 @@ fn unload_idle_models(timeout: Duration, shared: &Arc<Shared>) -> io::Result<()>
             thread::sleep(LONGEST.min(timeout / 4));
             shared.registry.unload_idle();
         }
+    })?;
+    Ok(())
+}
+
+/// Ends the process when it is stuck in a model, once those who wait for that model know.
+fn end_when_stuck(shared: &Arc<Shared>) -> io::Result<()> {
+    const LAST_WORDS: Duration = Duration::from_millis(500);
+    let shared = Arc::clone(shared);
+    thread::Builder::new().name("watch".to_owned()).spawn(move || {
+        while !shared.registry.find_stuck() {
+            thread::sleep(watch::LOOK);
+        }
+        thread::sleep(LAST_WORDS);
+        end();
     })?;
     Ok(())
 }

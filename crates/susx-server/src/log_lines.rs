@@ -29,11 +29,41 @@ const LEVELS: [(Level, &str); 5] = [
 const LONGEST_BYTES: usize = 8 << 10;
 const CUT: &str = " [cut]";
 
-/// The line of a message, with its end. Line breaks in it become spaces: one message is one line.
+/// A text that can be shown: a log stays a list of lines that say what happened, and a terminal does what its user
+/// wants. Control characters, and others that change how the text around them is shown, are written as `\u{1b}`, line
+/// breaks and tabs as `\n`, `\r` and `\t`.
+pub fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' | '\r' | '\t' => escaped.extend(c.escape_default()),
+            c if c.is_control() || is_invisible(c) => escaped.extend(c.escape_unicode()),
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}
+
+/// Whether a character separates lines, turns the direction of writing, or takes no room.
+fn is_invisible(c: char) -> bool {
+    matches!(
+        c,
+        '\u{61c}'
+            | '\u{200b}'
+            | '\u{200e}'
+            | '\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}'
+            | '\u{e0000}'..='\u{e007f}'
+    )
+}
+
+/// The line of a message, with its end: one message is one line.
 pub fn format(level: Level, message: &str) -> String {
     let name = LEVELS.iter().find(|(known, _)| *known == level).map_or("", |(_, name)| name);
     let mut line = format!("{MARK}{name}");
-    line.extend(message.trim_end().chars().map(|c| if c.is_control() { ' ' } else { c }));
+    line.push_str(&escape(message.trim_end()));
     line.push('\n');
     line
 }
@@ -47,15 +77,16 @@ pub struct Line {
 
 impl Line {
     /// Whatever the bytes are, the text can be shown: wrong UTF-8 is replaced, control characters are
-    /// spaces.
+    /// spaces, and what changes how others are shown is escaped.
     fn new(bytes: &[u8], cut: bool) -> Line {
         let text = String::from_utf8_lossy(bytes);
         let (level, text) = LEVELS
             .iter()
             .find_map(|(level, name)| Some((Some(*level), text.strip_prefix(MARK)?.strip_prefix(name)?)))
             .unwrap_or((None, &text));
-        let mut text: String =
-            text.trim_end().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        // Our own lines have none any more; in those of a native library they are colours and the like.
+        let text: String = text.trim_end().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let mut text = escape(&text);
         if cut {
             text.push_str(CUT);
         }
@@ -116,7 +147,22 @@ mod tests {
         for (level, _) in LEVELS {
             let line = format(level, "two\nlines\tand a tab\n");
             assert_eq!(line.matches('\n').count(), 1);
-            assert_eq!(split(&[line.as_bytes()]), [(Some(level), "two lines and a tab".to_owned())]);
+            assert_eq!(split(&[line.as_bytes()]), [(Some(level), r"two\nlines\tand a tab".to_owned())]);
+        }
+    }
+
+    #[test]
+    fn what_would_change_how_a_line_is_shown_is_escaped() {
+        for (text, shown) in [
+            ("a cat", "a cat"),
+            ("naïve 東京 👩\u{200d}🚀", "naïve 東京 👩\u{200d}🚀"),
+            ("\u{1b}[2J", r"\u{1b}[2J"),
+            ("a\nERROR: b\r\t", r"a\nERROR: b\r\t"),
+            ("\u{7f}\u{9b}31m", r"\u{7f}\u{9b}31m"),
+            ("\u{202e}gnp.tac\u{2028}x\u{feff}", r"\u{202e}gnp.tac\u{2028}x\u{feff}"),
+            (r"C:\new", r"C:\new"),
+        ] {
+            assert_eq!(escape(text), shown);
         }
     }
 

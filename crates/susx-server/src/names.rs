@@ -1,10 +1,14 @@
 //! Which model a request means, by its name or where it names none.
 
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use susx_core::clip::{self, check_model_name};
 use susx_core::sus::diffusion;
 
+use crate::limits;
 use crate::protocol::{Failure, FailureKind};
 
 /// What a model is asked for.
@@ -16,22 +20,100 @@ pub enum Kind {
     Generator,
 }
 
-/// The model of that name; without a name, the only one of its kind.
-///
-/// A name that is none is refused when the model is read; here, only a model of the other kind.
-pub fn resolve(dir: &Path, name: Option<&str>, kind: Kind) -> Result<String, Failure> {
-    let Some(name) = name else { return only(dir, kind) };
-    if check_model_name(name).is_ok() && dir.join(name).is_dir() {
-        let is_generator = diffusion::is_generator(dir, name);
-        let wrong = match kind {
-            Kind::Embedder if is_generator => "generates images and embeds nothing",
-            Kind::Generator if !is_generator => "generates no images: it has no model_index.json",
-            _ => return Ok(name.to_owned()),
-        };
-        let failure = Failure::new(FailureKind::WrongModel, format!("the model \"{name}\" {wrong}"));
-        return Err(failure.hint(known(dir, kind)));
+/// The names of the models of a directory, read again when it has changed.
+#[derive(Debug, Default)]
+pub struct Names {
+    listed: Mutex<Option<Listed>>,
+}
+
+#[derive(Clone, Debug)]
+struct Listed {
+    /// The directory and those in it, in whose places others may come.
+    folders: Vec<(PathBuf, Option<Change>)>,
+    /// Whether their changes were long ago when they were read.
+    is_settled: bool,
+    embedders: Vec<String>,
+    generators: Vec<String>,
+}
+
+/// What tells a directory from what it was before a change of the names in it: its number, and when it was changed
+/// last.
+type Change = (u64, SystemTime);
+
+/// A directory that was changed so short a time ago may be changed again without another time of change.
+const UNSETTLED: Duration = Duration::from_secs(2);
+
+impl Names {
+    /// The model of that name; without a name, the only one of its kind.
+    ///
+    /// A name that is none is refused when the model is read; here, only a model of the other kind.
+    pub fn resolve(&self, dir: &Path, name: Option<&str>, kind: Kind) -> Result<String, Failure> {
+        let Some(name) = name else { return only(dir, kind, self.of(dir, kind)?) };
+        if name.len() > limits::MAX_NAME_BYTES {
+            let (found, limit) = (name.len(), limits::MAX_NAME_BYTES);
+            let message = format!("the name of the model has {found} bytes, the limit is {limit}");
+            return Err(Failure::new(FailureKind::UnknownModel, message).hint(known(dir, kind)));
+        }
+        if check_model_name(name).is_ok() && dir.join(name).is_dir() {
+            let is_generator = diffusion::is_generator(dir, name);
+            let wrong = match kind {
+                Kind::Embedder if is_generator => "generates images and embeds nothing",
+                Kind::Generator if !is_generator => "generates no images: it has no model_index.json",
+                _ => return Ok(name.to_owned()),
+            };
+            let failure = Failure::new(FailureKind::WrongModel, format!("the model \"{name}\" {wrong}"));
+            return Err(failure.hint(known(dir, kind)));
+        }
+        Ok(name.to_owned())
     }
-    Ok(name.to_owned())
+
+    /// All of a kind, in order.
+    pub fn of(&self, dir: &Path, kind: Kind) -> Result<Vec<String>, Failure> {
+        let mut listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
+        let listed = match &mut *listed {
+            Some(listed) if listed.is_current(dir) => listed,
+            other => other.insert(Listed::read(dir)?),
+        };
+        Ok(match kind {
+            Kind::Embedder => listed.embedders.clone(),
+            Kind::Generator => listed.generators.clone(),
+        })
+    }
+}
+
+impl Listed {
+    fn read(dir: &Path) -> Result<Listed, Failure> {
+        let now = SystemTime::now();
+        let seen = |path: PathBuf| {
+            let change = change(&path);
+            (path, change)
+        };
+        // Each is looked at before it is read: what changes meanwhile has changed since.
+        let mut folders = vec![seen(dir.to_owned())];
+        folders.extend(clip::model_names(dir)?.into_iter().map(|name| seen(dir.join(name))));
+        folders.extend(
+            diffusion::generator_names(dir)
+                .map_err(Failure::from)?
+                .into_iter()
+                .map(|name| seen(dir.join(name))),
+        );
+        let (embedders, generators) = (names(dir, Kind::Embedder)?, names(dir, Kind::Generator)?);
+        let is_old = |at: SystemTime| now.duration_since(at).is_ok_and(|age| age > UNSETTLED);
+        let is_settled = folders.iter().all(|(_, change)| change.is_some_and(|(_, at)| is_old(at)));
+        Ok(Listed { folders, is_settled, embedders, generators })
+    }
+
+    /// Whether no name was added to the directory or to one of those in it, or taken away.
+    fn is_current(&self, dir: &Path) -> bool {
+        self.is_settled
+            && self.folders.first().is_some_and(|(listed, _)| listed == dir)
+            && self.folders.iter().all(|(path, before)| before.is_some() && change(path) == *before)
+    }
+}
+
+fn change(dir: &Path) -> Option<Change> {
+    let metadata = dir.metadata().ok()?;
+    Some((metadata.ino(), metadata.modified().ok()?))
 }
 
 /// An error that names no model, with those that there are.
@@ -42,8 +124,7 @@ pub fn with_known(failure: Failure, dir: &Path, kind: Kind) -> Failure {
     }
 }
 
-fn only(dir: &Path, kind: Kind) -> Result<String, Failure> {
-    let mut names = names(dir, kind)?;
+fn only(dir: &Path, kind: Kind, mut names: Vec<String>) -> Result<String, Failure> {
     match (names.pop(), names.is_empty()) {
         (Some(name), true) => Ok(name),
         (None, _) => {
@@ -64,8 +145,8 @@ fn only(dir: &Path, kind: Kind) -> Result<String, Failure> {
 
 fn names(dir: &Path, kind: Kind) -> Result<Vec<String>, Failure> {
     Ok(match kind {
-        Kind::Embedder => clip::list_models(dir)?.into_iter().map(|(name, _)| name).collect(),
-        Kind::Generator => diffusion::list_generators(dir)?.into_iter().map(|(name, _)| name).collect(),
+        Kind::Embedder => clip::model_names(dir)?,
+        Kind::Generator => diffusion::generator_names(dir)?,
     })
 }
 

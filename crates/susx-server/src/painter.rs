@@ -6,6 +6,8 @@
 
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
 
 use serde_bytes::ByteBuf;
 use susx_core::sus::diffusion::{self, GenerateError, Generator, Painting, StepDone};
@@ -16,11 +18,15 @@ use crate::request::{Image, Input};
 use crate::settings::Settings;
 use crate::slots::{Lane, Loaded, Running};
 use crate::stats;
+use crate::watch::{Watch, Work};
 
 /// A loaded generator and its queue.
 pub struct Painter {
     pub generator: Generator,
     pub pictures: FairQueue<Input<Job, ByteBuf>>,
+    watch: Arc<Watch>,
+    /// How long the tokenizer and the text encoder may take.
+    preparing: Duration,
 }
 
 /// What to paint and how.
@@ -49,12 +55,18 @@ impl From<Picture<'_>> for Job {
 }
 
 /// Starts the lane of a generator.
-pub fn start(generator: Generator, settings: &Settings) -> Result<Running<Painter>, Failure> {
+pub fn start(
+    generator: Generator,
+    settings: &Settings,
+    watch: &Arc<Watch>,
+) -> Result<Running<Painter>, Failure> {
     let size = settings.generator_batch_size;
     let pictures = FairQueue::new(Batching { size, delay: settings.batch_delay() });
     let name = format!("paints {}", generator.name());
     let lane: Lane<Painter> = (name, Box::new(move |painter| painter.work(size)));
-    Running::start(Painter { generator, pictures }, [lane])
+    let watch = Arc::clone(watch);
+    let preparing = settings.load_timeout();
+    Running::start(Painter { generator, pictures, watch, preparing }, [lane])
 }
 
 impl Loaded for Painter {
@@ -115,7 +127,10 @@ impl Painter {
         let paintings: Vec<Painting> = inputs.iter().map(|input| input.content.painting.clone()).collect();
         // Some schedulers run the U-Net more often than there are steps.
         let mut told = 0;
+        // Until the first step; how long that and the others take depends on the size of the images.
+        let mut watched = Some(self.watch.begin(self.generator.name(), Work::Tokenizing, self.preparing));
         let mut step = |StepDone { done, of }| {
+            drop(watched.take());
             if inputs.iter().all(|input| input.is_abandoned()) {
                 return ControlFlow::Break(());
             }

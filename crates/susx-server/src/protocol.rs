@@ -9,6 +9,8 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use serde_bytes::{ByteBuf, Bytes};
 
+use crate::limits;
+
 /// Changed with every change of a message, so that an old library never misreads a new server.
 pub const PROTOCOL_VERSION: u32 = 3;
 
@@ -144,6 +146,80 @@ impl Reply {
     }
 }
 
+impl Reply {
+    /// About how much memory it takes.
+    pub fn bytes(&self) -> usize {
+        // Of what has a length of its own.
+        const EACH: usize = 64;
+        let failure =
+            |failure: &Failure| failure.message.len() + failure.hint.as_ref().map_or(0, String::len);
+        let inner = match self {
+            Reply::Embedded { embeddings, .. } => {
+                let size = |answer: &Result<Vec<f32>, Failure>| match answer {
+                    Ok(embedding) => EACH + size_of_val(embedding.as_slice()),
+                    Err(error) => EACH + failure(error),
+                };
+                embeddings.iter().map(size).sum()
+            }
+            Reply::Generated { images, .. } => {
+                let size = |answer: &Result<ByteBuf, Failure>| match answer {
+                    Ok(image) => EACH + image.len(),
+                    Err(error) => EACH + failure(error),
+                };
+                images.iter().map(size).sum()
+            }
+            Reply::Models { models, .. } => models.iter().map(Model::bytes_in_memory).sum(),
+            Reply::Model { model, .. } => model.bytes_in_memory(),
+            Reply::Failed { failure: error, .. } => failure(error),
+            Reply::Stats { stats, .. } => {
+                EACH * (stats.models.len() + stats.batch_sizes.len()) + size_of::<Stats>()
+            }
+            Reply::Hello { .. } | Reply::Denoised { .. } => 0,
+        };
+        size_of::<Reply>() + inner
+    }
+}
+
+impl Model {
+    fn bytes_in_memory(&self) -> usize {
+        let texts = [self.kind.as_ref(), self.provider.as_ref(), self.error.as_ref()];
+        size_of::<Model>() + self.name.len() + texts.into_iter().flatten().map(String::len).sum::<usize>()
+    }
+}
+
+impl Picture<'_> {
+    /// Whether its numbers are ones that any generator takes.
+    pub fn check(&self) -> Result<(), Failure> {
+        let wrong = |name: &str, expected: String, found: String| {
+            let message = format!("{name}: expected {expected}, not {found}");
+            Err(Failure { kind: FailureKind::Parameter, message, hint: None })
+        };
+        if !(1..=limits::MAX_STEPS).contains(&self.steps) {
+            return wrong("steps", format!("1 to {}", limits::MAX_STEPS), self.steps.to_string());
+        }
+        if !(0.0..=limits::MAX_GUIDANCE_SCALE).contains(&self.guidance_scale) {
+            let expected = format!("0 to {}", limits::MAX_GUIDANCE_SCALE);
+            return wrong("guidance_scale", expected, self.guidance_scale.to_string());
+        }
+        for (name, side) in [("width", self.width), ("height", self.height)] {
+            if side.is_some_and(|side| !(1..=limits::MAX_SIDE).contains(&side)) {
+                let found = side.unwrap_or_default().to_string();
+                return wrong(name, format!("1 to {} pixels", limits::MAX_SIDE), found);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The failure of a text or an image that is longer than a limit, which is a setting.
+pub fn too_large(what: &str, found: usize, limit: usize, setting: &str) -> Failure {
+    Failure {
+        kind: FailureKind::TooLarge,
+        message: format!("the {what} has {found} bytes, the limit is {limit}"),
+        hint: Some(format!("The limit is the setting {setting}.")),
+    }
+}
+
 /// A model of the model directory. What only loading tells is `None` until then.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Model {
@@ -233,7 +309,7 @@ pub struct Failure {
 pub enum FailureKind {
     /// An image or text that cannot be embedded.
     Input,
-    /// An image beyond a limit.
+    /// An image or a text beyond a limit.
     TooLarge,
     /// There is no such model.
     UnknownModel,

@@ -77,6 +77,16 @@ impl<T> FairQueue<T> {
     /// turn. `most` may be more than a full batch: then what waits is taken too. `None` once the queue has
     /// been closed and is empty.
     pub fn take(&self, most: usize) -> Option<Vec<Taken<T>>> {
+        self.take_weighing(most, 0, |_| 0)
+    }
+
+    /// The same, up to what weighs `heaviest` together; the first is taken whatever it weighs.
+    pub fn take_weighing(
+        &self,
+        most: usize,
+        heaviest: usize,
+        weigh: impl Fn(&T) -> usize,
+    ) -> Option<Vec<Taken<T>>> {
         let mut state = self.lock();
         loop {
             if state.is_closed && state.waiting == 0 {
@@ -90,7 +100,7 @@ impl<T> FairQueue<T> {
                 None => self.change.wait(state).unwrap_or_else(PoisonError::into_inner),
             };
         }
-        let batch = state.take(most);
+        let batch = state.take(most, heaviest, weigh);
         if state.waiting > 0 {
             self.change.notify_one();
         }
@@ -165,11 +175,19 @@ impl<T> State<T> {
         Some(last.min(oldest.unwrap_or(last)) + batching.delay)
     }
 
-    fn take(&mut self, most: usize) -> Vec<Taken<T>> {
+    fn take(&mut self, most: usize, heaviest: usize, weigh: impl Fn(&T) -> usize) -> Vec<Taken<T>> {
         let mut batch = Vec::with_capacity(most.min(self.waiting));
+        let mut weight = 0usize;
         while batch.len() < most {
             let Some(id) = self.turns.pop_front() else { break };
             let Some(connection) = self.connections.get_mut(&id) else { continue };
+            let Some((_, next)) = connection.waiting.front() else { continue };
+            weight = weight.saturating_add(weigh(next));
+            if weight > heaviest && !batch.is_empty() {
+                // It comes first in the next batch.
+                self.turns.push_front(id);
+                break;
+            }
             let Some((_, content)) = connection.waiting.pop_front() else { continue };
             connection.in_flight += 1;
             self.waiting -= 1;
@@ -246,7 +264,7 @@ mod tests {
 
         fn take(&mut self) -> Vec<&'static str> {
             assert_eq!(self.closes_in(), Some(Duration::ZERO));
-            contents(self.state.take(BATCHING.size))
+            contents(self.state.take(BATCHING.size, 0, |_| 0))
         }
 
         /// Sends one, has it taken and answered.
@@ -254,7 +272,7 @@ mod tests {
             for &id in ids {
                 self.push(id, &["x"]);
             }
-            self.state.take(ids.len());
+            self.state.take(ids.len(), 0, |_| 0);
             self.state.done(ids.iter().copied(), self.now);
         }
     }
@@ -280,6 +298,19 @@ mod tests {
         let next = contents_of(queue.take(32));
         assert!(next.contains(&"single"));
         assert_eq!(in_flight.iter().flatten().map(Vec::len).sum::<usize>() + next.len(), 3 * 32);
+    }
+
+    #[test]
+    fn heavy_inputs_make_small_batches() {
+        let queue = FairQueue::new(BATCHING);
+        queue.push(1, ["aaaaa", "aaaaa", "a"]);
+        queue.push(2, ["b", "bb"]);
+        let take = || contents_of(queue.take_weighing(9, 4, |text| text.len()));
+        // One that is too heavy is alone, and others have their turn before its connection's next.
+        assert_eq!(take(), ["aaaaa"]);
+        assert_eq!(take(), ["b"]);
+        assert_eq!(take(), ["aaaaa"]);
+        assert_eq!(take(), ["bb", "a"]);
     }
 
     #[test]
@@ -354,7 +385,7 @@ mod tests {
         let mut simulation = Simulation::new();
         simulation.round(&[1, 2]);
         simulation.push(3, &["in flight"]);
-        simulation.state.take(1);
+        simulation.state.take(1, 0, |_| 0);
         simulation.push(1, &["a"]);
         simulation.pass(DELAY / 2);
         // Another one is answered meanwhile: the oldest input does not wait for it once more.

@@ -1,35 +1,33 @@
 //! The models of the model directory: which there are, and those that are loaded.
 
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::Path;
+use std::sync::Arc;
 
-use susx_core::clip::{
-    self, ClipModel, Elsewhere, ExecutionProvider, ModelConfig, OnnxRuntime, SessionOptions,
-};
-use susx_core::sus::diffusion::{self, Generator, GeneratorConfig};
+use susx_core::clip::{self, ClipModel, ModelConfig};
+use susx_core::sus::diffusion::GeneratorConfig;
 
-use crate::embedder::{self, Embedder};
+use crate::described::Described;
+use crate::embedder::Embedder;
+use crate::loader::Loader;
 use crate::memory;
-use crate::names::{self, Kind};
-use crate::painter::{self, Painter};
+use crate::names::{Kind, Names};
+use crate::painter::Painter;
 use crate::protocol::{Defaults, Failure, FailureKind, Model};
 use crate::queue::ConnectionId;
 use crate::settings::Settings;
-use crate::slots::{Loaded, Running, Slots};
+use crate::slots::{Loaded, Look, Running, Slots};
 
 /// Loads models when they are asked for.
 pub struct Registry {
-    settings: Settings,
-    runtime: Mutex<Option<Arc<OnnxRuntime>>>,
-    embedders: Slots<Embedder>,
-    painters: Slots<Painter>,
+    loader: Arc<Loader>,
+    embedders: Arc<Slots<Embedder>>,
+    painters: Arc<Slots<Painter>>,
+    names: Names,
+    described: Described,
 }
 
 /// The kind of models that make images.
-const GENERATOR: &str = "diffusion";
-
-/// The name that the dynamic loader looks for where no path is set.
-const SYSTEM_LIBRARY: &str = "libonnxruntime.so";
+pub(crate) const GENERATOR: &str = "diffusion";
 
 /// What `models()` says of a model whose files were replaced.
 const CHANGED_ON_DISK: &str =
@@ -37,51 +35,79 @@ const CHANGED_ON_DISK: &str =
 
 impl Registry {
     pub fn new(settings: Settings) -> Self {
-        Registry { settings, runtime: Mutex::new(None), embedders: Slots::new(), painters: Slots::new() }
+        Registry {
+            loader: Arc::new(Loader::new(settings)),
+            embedders: Slots::new(),
+            painters: Slots::new(),
+            names: Names::default(),
+            described: Described::default(),
+        }
     }
 
-    /// The embedding model of that name, loaded; without a name, the only one there is.
-    pub fn embedder(&self, name: Option<&str>) -> Result<Arc<Running<Embedder>>, Failure> {
+    /// The embedding model of that name, loaded; without a name, the only one there is. Waits for it until the one
+    /// who asks `has_left`.
+    pub fn embedder(
+        &self,
+        name: Option<&str>,
+        has_left: impl Fn() -> bool,
+    ) -> Result<Arc<Running<Embedder>>, Failure> {
         let dir = self.model_dir()?;
-        let name = names::resolve(dir, name, Kind::Embedder)?;
-        self.embedders.get(&name, || self.load_embedder(dir, &name))
+        let name = self.names.resolve(dir, name, Kind::Embedder)?;
+        let load = {
+            let (loader, dir, name) = (Arc::clone(&self.loader), dir.to_owned(), name.clone());
+            move || loader.embedder(&dir, &name)
+        };
+        self.embedders.get(&name, || stamp_of(dir, &name), load, has_left)
     }
 
-    /// The generator of that name, loaded; without a name, the only one there is.
-    pub fn painter(&self, name: Option<&str>) -> Result<Arc<Running<Painter>>, Failure> {
+    /// The generator of that name, in the same way.
+    pub fn painter(
+        &self,
+        name: Option<&str>,
+        has_left: impl Fn() -> bool,
+    ) -> Result<Arc<Running<Painter>>, Failure> {
         let dir = self.model_dir()?;
-        let name = names::resolve(dir, name, Kind::Generator)?;
-        self.painters.get(&name, || self.load_painter(dir, &name))
+        let name = self.names.resolve(dir, name, Kind::Generator)?;
+        let load = {
+            let (loader, dir, name) = (Arc::clone(&self.loader), dir.to_owned(), name.clone());
+            move || loader.painter(&dir, &name)
+        };
+        self.painters.get(&name, || stamp_of(dir, &name), load, has_left)
     }
 
-    /// Every model of the directory, in the order of their names.
+    /// Every model of the directory, in the order of their names. Waits for none of them.
     pub fn list(&self) -> Result<Vec<Model>, Failure> {
         let dir = self.model_dir()?;
-        let embedder = |(name, config): (String, Result<ModelConfig, clip::ClipError>)| match (
-            self.embedders.look(&name),
-            config,
-        ) {
-            (Some(running), _) => self.describe(&running.model),
-            (None, Ok(config)) => describe_config(&config),
-            (None, Err(error)) => Model { name, error: Some(error.to_string()), ..Model::default() },
+        let unloaded = |name: &str, kind: Kind, state: Option<String>| {
+            let stamp = clip::stamp(dir, name);
+            let stuck = self.loader.stuck(name, stamp).map(|failure| failure.message);
+            let model = self.described.get(dir, name, kind, stamp);
+            Model { error: stuck.or(state).or(model.error), ..model }
         };
-        let generator = |(name, config): (String, Result<GeneratorConfig, diffusion::GenerateError>)| match (
-            self.painters.look(&name),
-            config,
-        ) {
-            (Some(running), _) => self.describe_generator(&running),
-            (None, Ok(config)) => describe_generator_config(&config),
-            (None, Err(error)) => Model {
-                name,
-                kind: Some(GENERATOR.to_owned()),
-                error: Some(error.to_string()),
-                ..Model::default()
-            },
-        };
-        let mut models: Vec<Model> = clip::list_models(dir)?.into_iter().map(embedder).collect();
-        models.extend(diffusion::list_generators(dir)?.into_iter().map(generator));
+        let mut models: Vec<Model> = Vec::new();
+        for name in self.names.of(dir, Kind::Embedder)? {
+            models.push(match self.embedders.look(&name) {
+                Look::Ready(running) => self.describe(&running.model),
+                other => unloaded(&name, Kind::Embedder, other.remark()),
+            });
+        }
+        for name in self.names.of(dir, Kind::Generator)? {
+            models.push(match self.painters.look(&name) {
+                Look::Ready(running) => self.describe_generator(&running),
+                other => unloaded(&name, Kind::Generator, other.remark()),
+            });
+        }
         models.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(models)
+    }
+
+    /// Looks for a model that the process is stuck in, and tells those who wait for it. Whether there is one.
+    pub fn find_stuck(&self) -> bool {
+        let Some(overdue) = self.loader.watch.look() else { return false };
+        let failure = self.loader.give_up(&overdue);
+        self.embedders.give_up(&overdue.model, &failure);
+        self.painters.give_up(&overdue.model, &failure);
+        true
     }
 
     /// The models that are loaded, with the provider that each really runs on, and those that are being
@@ -101,7 +127,7 @@ impl Registry {
 
     /// Unloads the models that were not used for the time that the settings say.
     pub fn unload_idle(&self) {
-        let timeout = self.settings.model_idle_timeout();
+        let timeout = self.loader.settings.model_idle_timeout();
         let unloaded = unload(self.embedders.take_idle(timeout)) + unload(self.painters.take_idle(timeout));
         if unloaded > 0 {
             memory::give_back();
@@ -127,7 +153,7 @@ impl Registry {
         let changed = model.has_changed_on_disk().then(|| CHANGED_ON_DISK.to_owned());
         let remarks: Vec<String> = changed
             .into_iter()
-            .chain(self.broken_promise(model.fallback_reason(), model.elsewhere()))
+            .chain(self.loader.broken_promise(model.fallback_reason(), model.elsewhere()))
             .collect();
         (!remarks.is_empty()).then(|| remarks.join("; "))
     }
@@ -139,89 +165,27 @@ impl Registry {
             provider: Some(generator.provider().to_owned()),
             loaded: true,
             sha256: Some(generator.sha256()),
-            error: self.broken_promise(generator.fallback_reason(), generator.elsewhere()),
+            error: self.loader.broken_promise(generator.fallback_reason(), generator.elsewhere()),
             bytes: Some(generator.bytes()),
             ..describe_generator_config(generator.config())
         }
     }
 
-    /// Why a model does not run on the provider that was asked for, or runs on it for the smaller part.
-    /// Where it was left to us, there is nothing wrong with the CPU, unless ONNX Runtime is the one for GPUs.
-    fn broken_promise(&self, fallback: Option<&str>, elsewhere: Option<&Elsewhere>) -> Option<String> {
-        let is_auto = self.settings.provider == ExecutionProvider::Auto;
-        let has_cuda = || self.runtime().is_ok_and(|runtime| runtime.has_cuda());
-        let fallback = fallback.filter(|_| !is_auto || has_cuda());
-        let elsewhere = elsewhere.filter(|elsewhere| elsewhere.is_most);
-        let reasons: Vec<&str> = fallback.into_iter().chain(elsewhere.map(|it| it.what.as_str())).collect();
-        (!reasons.is_empty()).then(|| reasons.join("; "))
-    }
-
     fn model_dir(&self) -> Result<&Path, Failure> {
-        self.settings.model_dir.as_deref().ok_or_else(|| {
+        self.loader.settings.model_dir.as_deref().ok_or_else(|| {
             Failure::new(FailureKind::Configuration, "no model directory is configured").hint(
                 "Set susx.model_dir to a directory that holds one directory per model, \
                  and reload the configuration.",
             )
         })
     }
-
-    fn load_embedder(&self, dir: &Path, name: &str) -> Result<Running<Embedder>, Failure> {
-        let config = ModelConfig::read(dir, name)
-            .map_err(|error| names::with_known(error.into(), dir, Kind::Embedder))?;
-        log::debug!("loading model \"{name}\"");
-        let model = ClipModel::load(&*self.runtime()?, config, &self.session_options())?;
-        self.log_loaded(name, model.provider(), model.fallback_reason(), model.elsewhere());
-        embedder::start(model, &self.settings)
-    }
-
-    fn load_painter(&self, dir: &Path, name: &str) -> Result<Running<Painter>, Failure> {
-        let config = GeneratorConfig::read(dir, name)
-            .map_err(|error| names::with_known(error.into(), dir, Kind::Generator))?;
-        log::debug!("loading generator \"{name}\"");
-        let generator = Generator::load(&*self.runtime()?, config, &self.session_options())?;
-        self.log_loaded(name, generator.provider(), generator.fallback_reason(), generator.elsewhere());
-        painter::start(generator, &self.settings)
-    }
-
-    fn log_loaded(&self, name: &str, provider: &str, fallback: Option<&str>, elsewhere: Option<&Elsewhere>) {
-        log::info!("loaded model \"{name}\" on {provider}");
-        let level = match self.broken_promise(fallback, elsewhere) {
-            Some(_) => log::Level::Warn,
-            None => log::Level::Info,
-        };
-        for remark in fallback.into_iter().chain(elsewhere.map(|it| it.what.as_str())) {
-            log::log!(level, "model \"{name}\" on {provider}: {remark}");
-        }
-    }
-
-    /// ONNX Runtime, loaded once. A failure is not kept: the library may be put right meanwhile.
-    fn runtime(&self) -> Result<Arc<OnnxRuntime>, Failure> {
-        // What a panic while loading leaves behind is none, which is valid.
-        let mut runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(runtime) = runtime.as_ref() {
-            return Ok(Arc::clone(runtime));
-        }
-        let path = self.settings.onnxruntime.clone().unwrap_or_else(|| PathBuf::from(SYSTEM_LIBRARY));
-        let loaded = Arc::new(OnnxRuntime::load(&path)?);
-        *runtime = Some(Arc::clone(&loaded));
-        Ok(loaded)
-    }
-
-    fn session_options(&self) -> SessionOptions {
-        SessionOptions {
-            provider: self.settings.provider,
-            device_id: self.settings.gpu_device,
-            require_gpu: self.settings.require_gpu,
-            intra_threads: self.settings.threads,
-            gpu_mem_limit: Some(self.settings.gpu_memory_limit << 20).filter(|&limit| limit > 0),
-            batch_size: self.settings.batch_size,
-            // The socket's folder is the server's own.
-            scratch: self.settings.socket.parent().map(Path::to_owned),
-        }
-    }
 }
 
-fn describe_config(config: &ModelConfig) -> Model {
+fn stamp_of(dir: &Path, name: &str) -> Option<[u8; 32]> {
+    clip::stamp(dir, name).map(|stamp| stamp.digest)
+}
+
+pub(crate) fn describe_config(config: &ModelConfig) -> Model {
     let defaults = &config.defaults;
     Model {
         name: config.name.clone(),
@@ -244,7 +208,7 @@ fn describe_config(config: &ModelConfig) -> Model {
     }
 }
 
-fn describe_generator_config(config: &GeneratorConfig) -> Model {
+pub(crate) fn describe_generator_config(config: &GeneratorConfig) -> Model {
     Model {
         name: config.name.clone(),
         kind: Some(GENERATOR.to_owned()),

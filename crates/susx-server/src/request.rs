@@ -1,6 +1,5 @@
 //! A request for embeddings or images, from its arrival to its reply.
 
-use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -8,6 +7,7 @@ use serde_bytes::ByteBuf;
 
 use crate::budget::Share;
 use crate::protocol::{Failure, FailureKind, Reply};
+use crate::replies::Replies;
 use crate::stats;
 
 /// What is made of one input.
@@ -47,11 +47,11 @@ pub type Image = Result<ByteBuf, Failure>;
 #[derive(Debug)]
 pub struct Sent {
     /// Where replies go.
-    pub replies: Sender<Reply>,
+    pub replies: Replies,
     /// Gone with the connection.
     pub presence: Weak<()>,
-    /// Its bytes, which are held until the last input is answered or dropped.
-    pub _share: Share,
+    /// Its bytes, and then those of its reply until that is sent.
+    pub share: Share,
     pub arrived: Instant,
 }
 
@@ -59,7 +59,11 @@ pub struct Sent {
 #[derive(Debug)]
 struct Pending<P: Product> {
     id: u64,
-    sent: Sent,
+    replies: Replies,
+    presence: Weak<()>,
+    arrived: Instant,
+    /// `None` once there is a reply.
+    share: Mutex<Option<Share>>,
     /// `None` until answered.
     answers: Mutex<Vec<Option<Result<P, Failure>>>>,
 }
@@ -73,10 +77,20 @@ pub struct Input<T, P: Product = Vec<f32>> {
     _waits: stats::Present,
 }
 
-/// Splits a request into its inputs.
-pub fn split<T, P: Product>(id: u64, contents: Vec<T>, sent: Sent) -> Vec<Input<T, P>> {
+/// What an input takes beside its bytes, until it is answered.
+pub const INPUT_BYTES: usize = 256;
+
+/// Splits a request into its inputs. One without any is answered.
+pub fn split<T, P: Product>(id: u64, contents: Vec<T>, bytes: usize, sent: Sent) -> Vec<Input<T, P>> {
+    let Sent { replies, presence, mut share, arrived } = sent;
+    if contents.is_empty() {
+        replies.send(P::reply(id, Vec::new()), Some(share));
+        return Vec::new();
+    }
+    share.resize(bytes + INPUT_BYTES * contents.len());
     let answers = Mutex::new(contents.iter().map(|_| None).collect());
-    let request = Arc::new(Pending { id, sent, answers });
+    let share = Mutex::new(Some(share));
+    let request = Arc::new(Pending { id, replies, presence, arrived, share, answers });
     let input =
         |(place, content)| Input { content, place, request: Arc::clone(&request), _waits: stats::input() };
     contents.into_iter().enumerate().map(input).collect()
@@ -89,19 +103,19 @@ impl<T, P: Product> Input<T, P> {
         answers[self.place] = Some(answer);
         if answers.iter().all(Option::is_some) {
             let answers = answers.drain(..).flatten().collect();
-            P::count(self.request.sent.arrived.elapsed());
+            P::count(self.request.arrived.elapsed());
             self.request.reply(P::reply(self.request.id, answers));
         }
     }
 
     /// Whether nobody is left to read the answer.
     pub fn is_abandoned(&self) -> bool {
-        self.request.sent.presence.strong_count() == 0
+        self.request.presence.strong_count() == 0
     }
 
     /// Tells the sender that so many more denoising steps are done.
     pub fn denoised(&self, steps: u32) {
-        self.request.reply(Reply::Denoised { id: self.request.id, steps });
+        self.request.replies.send(Reply::Denoised { id: self.request.id, steps }, None);
     }
 }
 
@@ -111,8 +125,8 @@ impl<P: Product> Pending<P> {
     }
 
     fn reply(&self, reply: Reply) {
-        // A connection that has gone wants no reply.
-        let _ = self.sent.replies.send(reply);
+        let share = self.share.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.replies.send(reply, share);
     }
 }
 
@@ -133,36 +147,61 @@ impl<P: Product> Drop for Pending<P> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::budget::{Budget, Holder};
-    use std::sync::mpsc;
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+    use std::thread;
 
-    fn request(contents: Vec<&str>) -> (Vec<Input<&str>>, mpsc::Receiver<Reply>) {
-        let (replies, received) = mpsc::channel();
-        let share = Budget::new(1).take(1, &Holder::default(), || false);
-        let sent = |share| Sent { replies, presence: Weak::new(), _share: share, arrived: Instant::now() };
-        (share.map(|share| split(7, contents, sent(share))).unwrap_or_default(), received)
+    use crate::budget::{Budget, Holder};
+    use crate::protocol::take_reply;
+    use crate::replies::replies;
+
+    /// The replies to a request, with whose inputs something is done.
+    fn replies_to(contents: Vec<&str>, act: impl FnOnce(Vec<Input<&str>>)) -> Vec<Reply> {
+        let (ours, mut theirs) = UnixStream::pair().unwrap_or_else(|error| panic!("{error}"));
+        let budget = Arc::new(Budget::new(10_000));
+        let (replies, writer) = replies(ours, Arc::clone(&budget), Duration::from_secs(1));
+        let share = budget.take(100, &Holder::default(), || false);
+        let share = share.unwrap_or_else(|| panic!("there is room"));
+        let count = contents.len();
+        let sent = Sent { replies, presence: Weak::new(), share, arrived: Instant::now() };
+        let inputs = split(7, contents, 100, sent);
+        if count > 0 {
+            assert_eq!(budget.used(), 100 + count * INPUT_BYTES);
+        }
+        act(inputs);
+        let writer = thread::spawn(|| writer.work());
+        let mut received = Vec::new();
+        assert!(writer.join().is_ok() && theirs.read_to_end(&mut received).is_ok());
+        assert_eq!(budget.used(), 0);
+        std::iter::from_fn(|| take_reply(&mut received).unwrap_or_else(|error| panic!("{error}"))).collect()
     }
 
     #[test]
     fn the_reply_has_the_order_of_the_request() {
-        let (inputs, received) = request(vec!["a", "b"]);
-        for input in inputs.into_iter().rev() {
-            let first_letter = f32::from(input.content.as_bytes()[0]);
-            input.answer(Ok(vec![first_letter]));
-        }
-        let replies: Vec<Reply> = received.iter().collect();
+        let replies = replies_to(vec!["a", "b"], |inputs| {
+            for input in inputs.into_iter().rev() {
+                let first_letter = f32::from(input.content.as_bytes()[0]);
+                input.answer(Ok(vec![first_letter]));
+            }
+        });
         let [Reply::Embedded { id: 7, embeddings }] = replies.as_slice() else { panic!("{replies:?}") };
         assert_eq!(embeddings, &[Ok(vec![97.0]), Ok(vec![98.0])]);
     }
 
     #[test]
     fn a_dropped_input_fails_the_request() {
-        let (mut inputs, received) = request(vec!["a", "b"]);
-        if let Some(input) = inputs.pop() {
-            input.answer(Ok(vec![1.0]));
-        }
-        drop(inputs);
-        let replies: Vec<Reply> = received.iter().collect();
+        let replies = replies_to(vec!["a", "b"], |mut inputs| {
+            if let Some(input) = inputs.pop() {
+                input.answer(Ok(vec![1.0]));
+            }
+        });
         assert!(matches!(replies.as_slice(), [Reply::Failed { id: 7, .. }]), "{replies:?}");
+    }
+
+    #[test]
+    fn a_request_for_nothing_is_answered_at_once() {
+        let replies = replies_to(Vec::new(), |inputs| assert!(inputs.is_empty()));
+        let [Reply::Embedded { id: 7, embeddings }] = replies.as_slice() else { panic!("{replies:?}") };
+        assert!(embeddings.is_empty());
     }
 }

@@ -38,6 +38,9 @@ pub struct Settings {
     /// Most pixels of a decoded image (susx.max_image_pixels).
     #[arg(long)]
     pub max_image_pixels: u64,
+    /// Longest text in bytes (susx.max_text_bytes).
+    #[arg(long, default_value_t = crate::limits::DEFAULT_TEXT_BYTES)]
+    pub max_text_bytes: usize,
     /// Most inputs of one run of a model (susx.batch_size).
     #[arg(long)]
     pub batch_size: usize,
@@ -56,6 +59,9 @@ pub struct Settings {
     /// Seconds after which a model that nobody uses is unloaded; 0 is never (susx.model_idle_timeout).
     #[arg(long, default_value_t = 0)]
     pub model_idle_timeout: u64,
+    /// Milliseconds that a model may take to load; 0 is no limit (susx.load_timeout).
+    #[arg(long, default_value_t = 600_000)]
+    pub load_timeout: u64,
     /// How often the supervisor has started the process again, for susx.stat_server.
     #[arg(long, default_value_t = 0)]
     pub restarts: u32,
@@ -64,6 +70,11 @@ pub struct Settings {
 impl Settings {
     pub fn batch_delay(&self) -> Duration {
         Duration::from_millis(self.batch_delay)
+    }
+
+    /// Zero: none.
+    pub fn load_timeout(&self) -> Duration {
+        Duration::from_millis(self.load_timeout)
     }
 
     /// Zero: never.

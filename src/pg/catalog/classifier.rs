@@ -26,6 +26,13 @@ pub struct Settings {
     pub gda: gda::Params,
 }
 
+/// What errors call the name of one.
+const CATEGORY: &str = "a category";
+/// Categories that a hint names.
+const NAMED: usize = 100;
+/// Rows that are inserted by one statement.
+const INSERTED: usize = 1_024;
+
 /// What a row of a classifier's table is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -92,12 +99,12 @@ pub fn read_rows(
     mut each: impl FnMut(i64, &str, Role, Vector) -> Result<()>,
 ) -> Result<()> {
     let sql = format!(
-        "SELECT id, category, kind OPERATOR(pg_catalog.=) 'prompt', origin OPERATOR(pg_catalog.=) 'labelled', \
-         embedding FROM {} ORDER BY id",
+        "SELECT id, category, kind OPERATOR(pg_catalog.=) 'prompt' AS kind, \
+         origin OPERATOR(pg_catalog.=) 'labelled' AS origin, embedding FROM {} ORDER BY id",
         classifier.quoted()?
     );
     spi::read_in(access, &sql, &[], |row| {
-        let category: String = row.required(2)?;
+        let category = row.required_text(2, CATEGORY)?;
         let role = match (row.required(3)?, row.required(4)?) {
             (true, _) => Role::Prompt,
             (false, true) => Role::LabelledImage,
@@ -146,7 +153,7 @@ pub fn categories(classifier: RegClass) -> Result<Vec<String>> {
     );
     let mut categories = Vec::new();
     spi::read(&sql, &[], |row| {
-        categories.push(row.required(1)?);
+        categories.push(row.required_text(1, CATEGORY)?);
         Ok(true)
     })?;
     Ok(categories)
@@ -157,8 +164,17 @@ pub fn no_category(classifier: RegClass, category: &str) -> Result<Error> {
     Ok(Error::NoCategory {
         classifier: classifier.name()?,
         category: category.to_owned(),
-        known: categories(classifier)?.join(", "),
+        known: known(&categories(classifier)?),
     })
+}
+
+/// The first of some categories, for people.
+pub fn known(categories: &[String]) -> String {
+    let named = categories.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match categories.len().saturating_sub(NAMED) {
+        0 => named,
+        more => format!("{named} and {more} more"),
+    }
 }
 
 /// Shows the prompts of one origin after the other: category, embedding.
@@ -174,8 +190,8 @@ pub fn read_prompts(
     );
     let origins: Vec<String> = origins.iter().map(|&origin| origin.to_owned()).collect();
     spi::read(&sql, &[arg(origins)], |row| {
-        let category: String = row.required(1)?;
-        each(&category, row.get(2)?, row.required(3)?)?;
+        let category = row.required_text(1, CATEGORY)?;
+        each(&category, row.short_text(2, "a prompt")?, row.required(3)?)?;
         Ok(true)
     })
 }
@@ -319,18 +335,19 @@ pub fn insert_rows(classifier: RegClass, rows: NewRows) -> Result<usize> {
          WITH ORDINALITY AS u (category, prompt, embedding, ord) ORDER BY u.ord",
         classifier.quoted()?
     );
-    freeing_arguments(|| {
-        write(
-            &sql,
-            &[
-                arg(rows.kind.to_owned()),
-                arg(rows.origin.to_owned()),
-                arg(rows.category),
-                arg(rows.prompt),
-                arg(rows.embedding),
-            ],
-        )
-    })
+    let NewRows { kind, origin, category, prompt, embedding } = rows;
+    let (mut category, mut prompt) = (category.into_iter(), prompt.into_iter());
+    let (mut embedding, mut added) = (embedding.into_iter(), 0);
+    while embedding.len() > 0 {
+        added += freeing_arguments(|| {
+            let category: Vec<String> = category.by_ref().take(INSERTED).collect();
+            let prompt: Vec<Option<String>> = prompt.by_ref().take(INSERTED).collect();
+            let embedding: Vec<Vector> = embedding.by_ref().take(INSERTED).collect();
+            let (kind, origin) = (arg(kind.to_owned()), arg(origin.to_owned()));
+            write(&sql, &[kind, origin, arg(category), arg(prompt), arg(embedding)])
+        })?;
+    }
+    Ok(added)
 }
 
 /// Runs a statement whose arguments are made in `call`, and frees them: a function runs many.

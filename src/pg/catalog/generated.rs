@@ -40,9 +40,9 @@ pub fn read(classifier: RegClass, mut each: impl FnMut(String, Made, bool) -> Re
         classifier.quoted()?
     );
     spi::read(&sql, &[], |row| {
-        let prompt: Option<String> = row.get(2)?;
+        let prompt = row.short_text(2, "the prompt of a generated image")?;
         let made = Made { prompt: prompt.unwrap_or_default(), recipe: row.required(3)? };
-        each(row.required(1)?, made, row.required(4)?)?;
+        each(row.required_text(1, "a category")?, made, row.required(4)?)?;
         Ok(true)
     })
 }
@@ -80,7 +80,7 @@ pub fn insert(classifier: RegClass, category: &str, images: Vec<NewImage>) -> Re
 pub fn delete_others(
     classifier: RegClass,
     category: &str,
-    kept: &[Made],
+    kept: Vec<Made>,
     with_images: bool,
 ) -> Result<usize> {
     lock(classifier)?;
@@ -92,8 +92,8 @@ pub fn delete_others(
         classifier.quoted()?
     );
     freeing_arguments(|| {
-        let prompts: Vec<String> = kept.iter().map(|made| made.prompt.clone()).collect();
-        let recipes: Vec<String> = kept.iter().map(|made| made.recipe.clone()).collect();
+        let (prompts, recipes): (Vec<String>, Vec<String>) =
+            kept.into_iter().map(|made| (made.prompt, made.recipe)).unzip();
         write(&sql, &[arg(category.to_owned()), arg(prompts), arg(recipes), arg(with_images)])
     })
 }

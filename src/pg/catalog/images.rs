@@ -14,6 +14,7 @@ use super::column::Column;
 use super::key::{self, KeyColumn};
 use super::{arg, first, with_settings};
 use crate::pg::error::{Error, Result};
+use crate::pg::image::Image;
 use crate::pg::regclass::RegClass;
 use crate::pg::spi::{self, Row};
 use crate::pg::vector::Vector;
@@ -138,7 +139,7 @@ impl Images {
         after: Option<&[String]>,
         retry: &Retry,
         limit: usize,
-        mut each: impl FnMut(RowId, Vec<u8>) -> Result<ControlFlow<()>>,
+        mut each: impl FnMut(RowId, Image) -> Result<ControlFlow<()>>,
     ) -> Result<u64> {
         let columns = self.key.len() as i32;
         let after_key = after.map_or(String::new(), |_| format!("AND {} ", self.greater()));
@@ -160,7 +161,7 @@ impl Images {
                         passed_over += 1;
                         continue;
                     }
-                    let image = freeing_arguments(|| row.required(columns + 4).map(<[u8]>::to_vec))?;
+                    let image = row.required(columns + 4)?;
                     shown += 1;
                     if each(id, image)?.is_break() || shown == limit {
                         return Ok(false);

@@ -5,7 +5,9 @@ use std::cell::Cell;
 use pgrx::pg_sys;
 
 use super::{type_name, vector_type};
+use crate::limits;
 use crate::pg::error::{Error, Result};
+use crate::pg::image::Image;
 use crate::pg::spi::{self, Columns};
 use crate::pg::vector::Vector;
 
@@ -23,7 +25,7 @@ pub enum Kind {
 #[derive(Debug)]
 pub enum Input {
     Embedding(Vector),
-    Image(Vec<u8>),
+    Image(Image),
 }
 
 /// A row.
@@ -56,6 +58,8 @@ pub fn read(
     };
     spi::read_callers(query, open, |row| {
         number += 1;
+        let at_row = |source| Error::Row { row: number, source: Box::new(source) };
+        limits::check_bytes("a category", limits::TEXT_BYTES, row.size(2)).map_err(at_row)?;
         let mut category = row.text(2).ok_or(Error::NoLabel(number))?;
         if is_padded.get() {
             category.truncate(category.trim_end_matches(' ').len());

@@ -5,8 +5,10 @@
 //! to mix in those of another model, or to retrieve a support set from them for a classifier of another one.
 
 use std::cell::RefCell;
+use std::ffi::CString;
 use std::time::{Duration, Instant};
 
+use pgrx::pg_sys;
 use susx_server::protocol::Model;
 
 use super::classifier::Settings;
@@ -54,6 +56,10 @@ impl MadeBy {
 
     /// What is written down of the partitions that the relation has.
     fn of_parts(relation: RegClass, column: &str) -> Result<Vec<MadeBy>> {
+        // SAFETY: a look-up for any OID.
+        if unsafe { pg_sys::get_rel_relkind(relation.0) } as u8 != pg_sys::RELKIND_PARTITIONED_TABLE {
+            return Ok(Vec::new());
+        }
         let sql = "SELECT DISTINCT model, model_sha256 FROM susx.embedding_column \
              WHERE embedding_column OPERATOR(pg_catalog.=) $2::pg_catalog.name \
              AND relation OPERATOR(pg_catalog.=) ANY (ARRAY(\
@@ -85,17 +91,17 @@ impl MadeBy {
 
     /// A claim for this model to a column, of the whole partitioned table where the relation is a part of one.
     fn claim(&self, relation: RegClass, column: &str) -> Result<Claim> {
-        let sql = "SELECT a.attrelid, a.attnum FROM pg_catalog.pg_attribute a \
-                   WHERE a.attrelid OPERATOR(pg_catalog.=) \
-                   COALESCE(pg_catalog.pg_partition_root($1)::pg_catalog.oid, $1::pg_catalog.oid) \
-                   AND a.attname OPERATOR(pg_catalog.=) $2::pg_catalog.name";
-        let mut place = (relation.0, 0);
-        spi::read(sql, &[arg(relation), arg(column.to_owned())], |row| {
-            place = (row.required(1)?, row.required::<i16>(2)?);
-            Ok(false)
-        })?;
+        let name = CString::new(column).map_err(Error::internal)?;
+        let mut root = relation;
+        // SAFETY: a look-up for any OID.
+        if unsafe { pg_sys::get_rel_relispartition(relation.0) } {
+            let sql = "SELECT pg_catalog.pg_partition_root($1)::pg_catalog.oid";
+            root = first(sql, &[arg(relation)])?.map_or(relation, RegClass);
+        }
+        // SAFETY: a look-up for any OID and a C string; 0 for a column that does not exist.
+        let number = unsafe { pg_sys::get_attnum(root.0, name.as_ptr()) };
         let model = self.sha256.as_deref().unwrap_or(self.model.as_bytes());
-        Ok(Claim::new(RegClass(place.0), place.1, model))
+        Ok(Claim::new(root, number, model))
     }
 }
 

@@ -58,7 +58,7 @@ pub fn vector_type() -> pg_sys::Oid {
 }
 
 /// A type as SQL names it.
-fn type_name(type_oid: pg_sys::Oid) -> String {
+pub fn type_name(type_oid: pg_sys::Oid) -> String {
     // SAFETY: returns a palloc'd C string for any OID.
     unsafe { CStr::from_ptr(pg_sys::format_type_be(type_oid)) }.to_string_lossy().into_owned()
 }

@@ -81,7 +81,7 @@ impl Pool {
         );
         with_settings(&EXACT, || {
             spi::read(&sql, &[], |row: &Row| {
-                each(row.required(1)?, row.required(2)?)?;
+                each(row.required_text(1, "the key of an image of the pool")?, row.required(2)?)?;
                 Ok(true)
             })
         })
@@ -104,7 +104,7 @@ impl Pool {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         with_settings(&EXACT, || {
             spi::read(&sql, &[arg(Vector(query.to_vec())), arg(limit)], |row: &Row| {
-                each(row.required(1)?, row.required(2)?)?;
+                each(row.required_text(1, "the key of an image of the pool")?, row.required(2)?)?;
                 Ok(true)
             })
         })

@@ -10,6 +10,7 @@ use pgrx::spi::quote_identifier;
 use super::images::{EXACT, Images, RowId, VERSION};
 use super::with_settings;
 use crate::pg::error::Result;
+use crate::pg::image::Image;
 use crate::pg::spi::{Row, TriggerCursor};
 use crate::pg::vector::Vector;
 
@@ -21,7 +22,7 @@ const FETCH: i64 = 256;
 pub struct Written {
     pub id: RowId,
     /// `None`: the row has no image any more, but the embedding of the one it had.
-    pub image: Option<Vec<u8>>,
+    pub image: Option<Image>,
     /// Whether it has the embedding of another image.
     pub is_stale: bool,
 }
@@ -88,8 +89,8 @@ impl<'a> WrittenRows<'a> {
                         })?,
                     };
                     let Some(is_stale) = is_stale else { return Ok(true) };
-                    let image = row.get::<&[u8]>(image)?.map(<[u8]>::to_vec);
-                    bytes += image.as_ref().map_or(0, Vec::len);
+                    let image: Option<Image> = row.get(image)?;
+                    bytes += image.as_ref().map_or(0, Image::size);
                     rows.push(Written { id: images.row_id(row)?, image, is_stale });
                     Ok(true)
                 })?;

@@ -3,10 +3,11 @@
 use std::fmt::Debug;
 
 use serde_bytes::{ByteBuf, Bytes};
-use susx_server::protocol::{Failure, Inputs, Picture, Reply, Request};
+use susx_server::protocol::{self, Failure, Inputs, Picture, Reply, Request};
 
 use super::chosen;
 use crate::pg::guc;
+use crate::pg::image::{Image, refusal};
 
 /// Inputs of one kind.
 pub trait Content {
@@ -24,6 +25,11 @@ pub trait Content {
     /// In bytes.
     fn size(&self) -> usize;
 
+    /// Why the inference process would refuse it, whatever it holds: then it is not sent.
+    fn refusal(&self) -> Option<Failure> {
+        None
+    }
+
     /// The model that a call names, else the one to take instead, else none: then the server takes the only one.
     fn model(named: Option<&str>) -> Option<String> {
         chosen(named)
@@ -36,6 +42,12 @@ pub trait Content {
 
     /// The answers to the inputs of a frame; the reply if it is another one.
     fn answers(reply: Reply) -> Result<Vec<Result<Self::Product, Failure>>, Reply>;
+}
+
+/// The failure of a text that is too long.
+pub fn refused_text(bytes: usize) -> Option<Failure> {
+    let limit = guc::max_text_bytes();
+    (bytes > limit).then(|| protocol::too_large("text", bytes, limit, "susx.max_text_bytes"))
 }
 
 fn embeddings(reply: Reply) -> Result<Vec<Result<Vec<f32>, Failure>>, Reply> {
@@ -53,6 +65,10 @@ impl Content for &[u8] {
         self.len()
     }
 
+    fn refusal(&self) -> Option<Failure> {
+        refusal(self.len())
+    }
+
     fn request<'a>(id: u64, model: Option<&'a str>, contents: impl Iterator<Item = &'a Self>) -> Request<'a>
     where
         Self: 'a,
@@ -66,16 +82,24 @@ impl Content for &[u8] {
     }
 }
 
-impl Content for Vec<u8> {
+impl Content for Image {
     type Product = Vec<f32>;
     const FRAME_INPUTS: usize = 64;
 
     fn size(&self) -> usize {
-        self.len()
+        Image::size(self)
+    }
+
+    fn refusal(&self) -> Option<Failure> {
+        match self {
+            Image::File(file) => refusal(file.len()),
+            Image::TooLarge(size) => refusal(*size),
+        }
     }
 
     fn request<'a>(id: u64, model: Option<&'a str>, contents: impl Iterator<Item = &'a Self>) -> Request<'a> {
-        let images = contents.map(|image| Bytes::new(image)).collect();
+        // One that is too large has been refused.
+        let images = contents.map(|image| Bytes::new(image.file().unwrap_or_default())).collect();
         Request::Embed { id, model, inputs: Inputs::Images(images) }
     }
 
@@ -91,6 +115,10 @@ impl Content for &str {
 
     fn size(&self) -> usize {
         self.len()
+    }
+
+    fn refusal(&self) -> Option<Failure> {
+        refused_text(self.len())
     }
 
     fn request<'a>(id: u64, model: Option<&'a str>, contents: impl Iterator<Item = &'a Self>) -> Request<'a>
@@ -118,6 +146,10 @@ impl Content for Picture<'static> {
 
     fn size(&self) -> usize {
         self.prompt.len() + self.negative_prompt.len()
+    }
+
+    fn refusal(&self) -> Option<Failure> {
+        refused_text(self.prompt.len()).or_else(|| refused_text(self.negative_prompt.len()))
     }
 
     /// `susx.model` is for embeddings.

@@ -15,8 +15,10 @@ use susx_server::protocol::{Failure, Model, Reply, Request};
 use super::error::{Error, Result};
 use super::guc;
 use super::vector::Vector;
+use crate::limits;
 use connection::{CallError, Connection};
 use content::Content;
+pub use content::refused_text;
 pub use own_model::{OwnModel, Owner};
 pub use stream::{Stream, batch_length};
 
@@ -68,6 +70,7 @@ pub fn only(embeddings: Vec<Embedding>) -> Result<Vector> {
 /// What there is to know about one model, which is loaded for it.
 pub fn describe(model: Option<&str>) -> Result<Model> {
     let chosen = chosen(model);
+    limits::check_model_name(chosen.as_deref())?;
     match ask(|id| Request::Describe { id, model: chosen.as_deref() })? {
         Reply::Model { model, .. } => Ok(*model),
         other => Err(unexpected(&other)),
@@ -76,6 +79,7 @@ pub fn describe(model: Option<&str>) -> Result<Model> {
 
 /// What there is to know about one generator, which is loaded for it.
 pub fn describe_generator(generator: Option<&str>) -> Result<Model> {
+    limits::check_model_name(generator)?;
     match ask(|id| Request::DescribeGenerator { id, generator })? {
         Reply::Model { model, .. } => Ok(*model),
         other => Err(unexpected(&other)),

@@ -8,6 +8,7 @@ use std::fmt;
 use super::connection::{CallError, Connection};
 use super::{Embedding, Stream};
 use crate::pg::error::{Error, Result};
+use crate::pg::image::Image;
 
 /// Name and digest of a model.
 #[derive(Clone, Debug)]
@@ -42,6 +43,11 @@ impl OwnModel {
     /// Embeds image files.
     pub fn embed_images(&self, images: &[&[u8]]) -> Result<Vec<Embedding>> {
         super::answers(Stream::of(self), images.to_vec())
+    }
+
+    /// The same of files that are read by now.
+    pub fn embed_files(&self, images: Vec<Image>) -> Result<Vec<Embedding>> {
+        super::answers(Stream::of(self), images)
     }
 
     /// Embeds texts.

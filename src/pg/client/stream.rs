@@ -18,6 +18,7 @@ use super::connection::{CallError, Connection};
 use super::content::Content;
 use super::own_model::OwnModel;
 use super::unexpected;
+use crate::limits;
 use crate::pg::error::{Error, Result};
 use crate::pg::wait;
 
@@ -121,8 +122,10 @@ impl<T: Content> Stream<T> {
 
     /// Puts a batch on its way. Waits for no answer.
     pub fn submit(&mut self, batch: Vec<T>) -> Result<()> {
+        limits::check_model_name(self.model.as_deref())?;
         self.batches.push_back(batch.len());
-        self.inputs.extend(batch.into_iter().map(|content| Input { content, answer: None }));
+        let input = |content: T| Input { answer: content.refusal().map(Err), content };
+        self.inputs.extend(batch.into_iter().map(input));
         self.advance(|connection| connection.poll())?;
         Ok(())
     }
@@ -206,7 +209,7 @@ impl<T: Content> Stream<T> {
     /// Number of the first input to send next, and how many go with it.
     fn next_frame(&self) -> Option<(u64, usize)> {
         let from = self.inputs.range((self.next - self.first) as usize..);
-        // Only after a loss there are answers among what is to be sent.
+        // What was refused has its answer and, after a loss, others may.
         let skipped = from.clone().take_while(|input| input.answer.is_some()).count();
         let first = self.next + skipped as u64;
         let most = self.trouble.as_ref().map_or(T::FRAME_INPUTS, |trouble| trouble.most.min(T::FRAME_INPUTS));

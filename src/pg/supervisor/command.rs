@@ -38,6 +38,8 @@ pub fn command() -> Vec<OsString> {
         ("--gpu-memory-limit", guc::gpu_memory_limit().to_string()),
         ("--max-image-bytes", guc::max_image_bytes().to_string()),
         ("--max-image-pixels", guc::max_image_pixels().to_string()),
+        ("--max-text-bytes", guc::max_text_bytes().to_string()),
+        ("--load-timeout", guc::load_timeout().to_string()),
         ("--batch-size", guc::batch_size().to_string()),
         ("--batch-delay", guc::batch_delay().to_string()),
         ("--generator-batch-size", guc::generator_batch_size().to_string()),

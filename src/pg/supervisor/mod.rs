@@ -11,6 +11,7 @@ mod process;
 mod watch;
 
 use std::ffi::{CStr, c_int};
+use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
@@ -31,6 +32,8 @@ const SOCKET: &str = "susx/socket";
 const SOCKET_FOR_C: &CStr = c"susx/socket";
 /// Where a starting server makes its socket.
 const NEW_SOCKET: &str = "susx/socket.new";
+/// Where a server writes down the models that it was stuck in, for the next one.
+const STUCK: &str = "susx/stuck";
 
 const WORKER: &str = "susx supervisor";
 
@@ -145,6 +148,8 @@ pub extern "C-unwind" fn susx_supervisor_main(_arg: pg_sys::Datum) {
             return;
         }
     };
+    // Left behind where a supervisor was killed.
+    forget_stuck_models();
     remove_socket_when_quitting();
     let mut server = Server::new();
     loop {
@@ -155,9 +160,16 @@ pub extern "C-unwind" fn susx_supervisor_main(_arg: pg_sys::Datum) {
         if BackgroundWorker::sighup_received() {
             // SAFETY: this is the main loop of a background worker, where that is done.
             unsafe { pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP) };
+            forget_stuck_models();
         }
     }
     server.stop();
+}
+
+/// Models that a server was stuck in are tried again after a restart of PostgreSQL and after a reload.
+fn forget_stuck_models() {
+    // Mostly there is none.
+    let _ = fs::remove_file(STUCK);
 }
 
 /// An immediate shutdown, and a crash of a backend, end every process by SIGQUIT, and the server is

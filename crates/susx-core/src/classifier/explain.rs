@@ -35,8 +35,13 @@ pub struct Weight {
 impl Weight {
     /// Leaves the `count` rows that contribute most, first; of equal ones the first rows.
     pub(crate) fn keep_best(weights: &mut Vec<Weight>, count: usize) {
-        weights.sort_by(|a, b| b.contribution.total_cmp(&a.contribution).then(a.row.cmp(&b.row)));
+        let best_first =
+            |a: &Weight, b: &Weight| b.contribution.total_cmp(&a.contribution).then(a.row.cmp(&b.row));
+        if (1..weights.len()).contains(&count) {
+            weights.select_nth_unstable_by(count - 1, best_first);
+        }
         weights.truncate(count);
+        weights.sort_unstable_by(best_first);
     }
 }
 

@@ -13,6 +13,8 @@ pub use method::Method;
 pub use rank::{Ranked, softmax, top_k};
 
 use crate::gda::{self, Gda, Influence};
+use crate::interrupt;
+use crate::linalg::block_rows;
 use crate::sus::SupportSet;
 use crate::tip_x::{self, TipX};
 
@@ -80,10 +82,16 @@ impl Classifier {
     /// The logits (N x C) of unit queries (N x d). The discriminant of a support set that tells no two
     /// categories apart is that of the names.
     pub fn logits(&self, queries: ArrayView2<f32>, method: Method) -> Array2<f32> {
+        interrupt::check();
         match self.answering(method) {
             Answering::Gda(gda) => gda.logits(queries),
             Answering::TipX(method) => self.tip_x.logits(queries, method),
         }
+    }
+
+    /// Queries whose logits are in memory at a time.
+    pub fn most_queries(&self) -> usize {
+        block_rows(self.categories().len(), usize::MAX)
     }
 
     /// What answers for a method.

@@ -1,8 +1,9 @@
 //! From logits to an answer.
 
-use ndarray::{Array2, ArrayView1, ArrayView2, s};
+use ndarray::{Array2, ArrayView1, ArrayView2, Axis, s};
 
 use super::{Answering, Classifier, Method};
+use crate::interrupt;
 
 /// One category of an answer.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -25,6 +26,7 @@ pub fn softmax(logits: &[f32]) -> Vec<f32> {
 
 /// The `k` categories with the largest logits, best first; equal logits in the categories' order.
 pub fn top_k(logits: &[f32], k: usize) -> Vec<Ranked> {
+    interrupt::check();
     let probability = softmax(logits);
     let mut order: Vec<usize> = (0..logits.len()).collect();
     let best_first = |&i: &usize, &j: &usize| logits[j].total_cmp(&logits[i]).then(i.cmp(&j));
@@ -47,6 +49,11 @@ impl Classifier {
     /// A matrix product rounds otherwise than the product of one row, so where logits are nearer to one
     /// another than rounding can bring them, the query is ranked by itself.
     pub fn rank(&self, queries: ArrayView2<f32>, method: Method, k: usize) -> Vec<Vec<Ranked>> {
+        let blocks = queries.axis_chunks_iter(Axis(0), self.most_queries());
+        blocks.flat_map(|queries| self.rank_block(queries, method, k)).collect()
+    }
+
+    fn rank_block(&self, queries: ArrayView2<f32>, method: Method, k: usize) -> Vec<Vec<Ranked>> {
         let (logits, slack) = self.logits_and_slack(queries, method);
         let rows = logits.rows().into_iter().zip(slack).enumerate();
         let rank = |(row, (logits, slack)): (usize, (ArrayView1<f32>, f32))| {

@@ -11,6 +11,7 @@ use super::error::{ClipError, Result};
 use super::model_dir::{self, GENERATOR_INDEX, ModelFiles};
 use super::preprocess::Preprocessor;
 use super::preprocessor_config::PreprocessorConfig;
+use super::read;
 use crate::tip_x::{ParamError, scale, weight};
 
 /// Which encoders a model has.
@@ -200,20 +201,18 @@ impl ModelConfig {
 
 /// A JSON file; `None` if there is none.
 pub(crate) fn json(path: &Path) -> Result<Option<Value>> {
-    match std::fs::read(path) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| ClipError::file(path, error)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(ClipError::file(path, error)),
-    }
+    let bytes = read::found(path, read::CONFIGURATION_BYTES)?;
+    bytes
+        .map(|bytes| serde_json::from_slice(&bytes).map_err(|error| ClipError::file(path, error)))
+        .transpose()
 }
 
 fn preprocessor(dir: &Path, needed: bool) -> Result<Option<Preprocessor>> {
     let path = dir.join("preprocessor_config.json");
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !needed => return Ok(None),
-        Err(error) => return Err(ClipError::file(&path, error)),
-    };
+    if !needed && !path.exists() {
+        return Ok(None);
+    }
+    let text = read::text(&path, read::CONFIGURATION_BYTES)?;
     let preprocessor = PreprocessorConfig::from_json(&text).and_then(|config| Preprocessor::new(&config));
     preprocessor.map(Some).map_err(|reason| ClipError::file(&path, reason))
 }

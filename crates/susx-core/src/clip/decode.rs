@@ -8,6 +8,7 @@ mod jpeg;
 mod tiff;
 mod webp;
 
+use std::cell::Cell;
 use std::error::Error as _;
 use std::io::Cursor;
 
@@ -49,6 +50,28 @@ impl ImageLimits {
     }
 }
 
+/// The limits of one image, and who is asked before it is decoded.
+struct Room<'a> {
+    limits: &'a ImageLimits,
+    admit: &'a dyn Fn(u64),
+    admitted: Cell<bool>,
+}
+
+impl Room<'_> {
+    fn max_alloc(&self) -> u64 {
+        self.limits.max_alloc()
+    }
+
+    /// Whether a picture of this size may be decoded; waits until it is its turn.
+    fn check_pixels(&self, width: u32, height: u32) -> Result<()> {
+        self.limits.check_pixels(width, height)?;
+        if !self.admitted.replace(true) {
+            (self.admit)(u64::from(width) * u64::from(height));
+        }
+        Ok(())
+    }
+}
+
 /// The formats that are decoded, by their names in messages.
 pub const IMAGE_FORMATS: [&str; 6] = ["JPEG", "PNG", "GIF", "WebP", "BMP", "TIFF"];
 
@@ -68,6 +91,13 @@ pub const IMAGE_FORMATS: [&str; 6] = ["JPEG", "PNG", "GIF", "WebP", "BMP", "TIFF
 /// Memory and time are bounded by `limits`. No panic of a decoder is known; should one come
 /// nevertheless, it is the caller who catches it.
 pub fn decode_rgb(bytes: &[u8], limits: &ImageLimits) -> Result<RgbImage> {
+    decode_rgb_when(bytes, limits, &|_| ())
+}
+
+/// The same. `admit` is called with the number of pixels before any is decoded, and may wait until there is memory for
+/// them.
+pub fn decode_rgb_when(bytes: &[u8], limits: &ImageLimits, admit: &dyn Fn(u64)) -> Result<RgbImage> {
+    let room = Room { limits, admit, admitted: Cell::new(false) };
     if bytes.is_empty() {
         return Err(ClipError::Image { format: None, reason: "there are no bytes".into() });
     }
@@ -78,13 +108,13 @@ pub fn decode_rgb(bytes: &[u8], limits: &ImageLimits) -> Result<RgbImage> {
     // The `image` crate does not know the variant of TIFF for files above 4 GB.
     let is_big_tiff = bytes.starts_with(b"II+\0") || bytes.starts_with(b"MM\0+");
     let (image, orientation) = match image::guess_format(bytes) {
-        _ if is_big_tiff => tiff::decode(bytes, limits)?,
-        Ok(ImageFormat::Jpeg) => jpeg::decode(bytes, limits)?,
-        Ok(ImageFormat::Tiff) => tiff::decode(bytes, limits)?,
-        Ok(ImageFormat::WebP) => webp::decode(bytes, limits)?,
-        Ok(ImageFormat::Png) => decode(bytes, limits, ImageFormat::Png, "PNG")?,
-        Ok(ImageFormat::Gif) => decode(bytes, limits, ImageFormat::Gif, "GIF")?,
-        Ok(ImageFormat::Bmp) => decode(bytes, limits, ImageFormat::Bmp, "BMP")?,
+        _ if is_big_tiff => tiff::decode(bytes, &room)?,
+        Ok(ImageFormat::Jpeg) => jpeg::decode(bytes, &room)?,
+        Ok(ImageFormat::Tiff) => tiff::decode(bytes, &room)?,
+        Ok(ImageFormat::WebP) => webp::decode(bytes, &room)?,
+        Ok(ImageFormat::Png) => decode(bytes, &room, ImageFormat::Png, "PNG")?,
+        Ok(ImageFormat::Gif) => decode(bytes, &room, ImageFormat::Gif, "GIF")?,
+        Ok(ImageFormat::Bmp) => decode(bytes, &room, ImageFormat::Bmp, "BMP")?,
         Ok(other) => {
             return Err(unsupported(&format!(
                 "{} images are not supported",
@@ -105,7 +135,7 @@ fn unsupported(what: &str) -> ClipError {
 /// A format that the `image` crate decodes as we want it.
 fn decode(
     bytes: &[u8],
-    limits: &ImageLimits,
+    limits: &Room,
     format: ImageFormat,
     name: &'static str,
 ) -> Result<(RgbImage, Orientation)> {

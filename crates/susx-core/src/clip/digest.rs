@@ -19,6 +19,7 @@ use super::config::ModelConfig;
 use super::error::{ClipError, Result};
 use super::external_data;
 use super::model_dir::ModelFiles;
+use super::read;
 
 const CONFIGURATION: [&str; 5] = [
     "config.json",
@@ -64,6 +65,7 @@ pub(crate) fn hash(dir: &Path, graphs: &[&Path], configuration: &[&str]) -> Resu
     for name in configuration {
         let path = dir.join(name);
         if path.is_file() {
+            read::check_length(&path, read::LARGEST_CONFIGURATION)?;
             files.insert((*name).to_owned(), path);
         }
     }

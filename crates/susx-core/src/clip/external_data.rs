@@ -52,12 +52,18 @@ impl Message {
 
 /// Graphs inside graphs inside graphs: more than any model has, less than the stack holds.
 const DEEPEST: u32 = 64;
+/// The largest graph: protobuf allows no longer message, and ONNX Runtime reads none. Weights beyond that are in
+/// other files.
+const LARGEST: u64 = 2 << 30;
+/// More fields than the graph of any model has, and a fraction of a second to walk through.
+const MOST_FIELDS: u64 = 20_000_000;
 /// The longest key or value that is read.
 const LONGEST: u64 = 4096;
 
 struct Walk {
     reader: BufReader<File>,
     at: u64,
+    fields: u64,
     locations: BTreeSet<String>,
 }
 
@@ -108,7 +114,12 @@ impl Walk {
         let (mut key, mut value) = (String::new(), String::new());
         while self.at < end {
             let tag = self.varint()?;
+            self.fields += 1;
+            if self.fields > MOST_FIELDS {
+                return Err(invalid("it has too many fields"));
+            }
             match (tag & 7, tag >> 3) {
+                (_, 0) => return Err(invalid("a field has the number 0")),
                 (0, _) => {
                     self.varint()?;
                 }
@@ -142,7 +153,11 @@ pub(super) fn files(path: &Path) -> Result<Vec<PathBuf>> {
     let failed = |error: io::Error| ClipError::file(path, error);
     let file = File::open(path).map_err(failed)?;
     let end = file.metadata().map_err(failed)?.len();
-    let mut walk = Walk { reader: BufReader::new(file), at: 0, locations: BTreeSet::new() };
+    if end > LARGEST {
+        let reason = format!("it has {end} bytes, but an ONNX file has at most {LARGEST}");
+        return Err(ClipError::file(path, reason));
+    }
+    let mut walk = Walk { reader: BufReader::new(file), at: 0, fields: 0, locations: BTreeSet::new() };
     walk.message(Message::Model, end, 0).map_err(failed)?;
 
     let folder = path.parent().unwrap_or(Path::new("."));

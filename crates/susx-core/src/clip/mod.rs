@@ -7,11 +7,13 @@
 //!
 //! A model is a directory ([`ModelConfig`]), loaded by [`ClipModel::load`] on an [`OnnxRuntime`].
 //! Decoding and preprocessing run on the caller's thread, and a decoder's panic is the caller's to catch.
-//! Tokenizing, and the pieces of a batch that several sessions share, run on rayon's pool; ONNX Runtime
-//! has threads of its own.
+//! The pieces of a batch that several sessions share run on rayon's pool; a tokenizer and ONNX Runtime have
+//! threads of their own.
 
+pub(crate) mod capacity;
 pub(crate) mod choice;
 pub(crate) mod config;
+mod cut;
 mod decode;
 pub(crate) mod digest;
 mod encoders;
@@ -24,21 +26,24 @@ mod preprocess;
 mod preprocessor_config;
 pub(crate) mod profile;
 pub(crate) mod provider;
+pub(crate) mod read;
 mod runtime;
 pub(crate) mod session_graph;
 mod sessions;
 pub(crate) mod shapes;
+mod stamp;
 pub(crate) mod tokenizer;
 mod tower;
 
 pub use choice::Elsewhere;
 pub use config::{ClassifierDefaults, ModelConfig, ModelKind};
-pub use decode::{IMAGE_FORMATS, ImageLimits, decode_rgb};
+pub use decode::{IMAGE_FORMATS, ImageLimits, decode_rgb, decode_rgb_when};
 pub use error::{ClipError, Result};
 pub use model::ClipModel;
-pub use model_dir::{ModelFiles, check_model_name, list_models};
+pub use model_dir::{ModelFiles, check_model_name, list_models, model_names};
 pub use preprocess::{PreprocessScratch, Preprocessor};
 pub use preprocessor_config::{PreprocessorConfig, Resample, Resize};
 pub use provider::{ExecutionProvider, SessionOptions};
 pub use runtime::OnnxRuntime;
-pub use tokenizer::{ClipTokenizer, Padding, TokenBatch};
+pub use stamp::{Stamp, stamp};
+pub use tokenizer::{ClipTokenizer, Padding, TokenBatch, TokenIds};

@@ -2,6 +2,7 @@
 
 use ndarray::{Array2, ArrayView4};
 
+use super::capacity;
 use super::choice::{Elsewhere, choose};
 use super::config::{ModelConfig, ModelKind};
 use super::digest::{self, Stamp};
@@ -49,8 +50,9 @@ impl ClipModel {
     ) -> Result<ClipModel> {
         // Before they are read: what changes meanwhile has changed since.
         let stamps = digest::stamps(&config)?;
-        let sha256 = config.sha256()?;
         let bytes = config.bytes()?;
+        capacity::check(&config.dir, bytes)?;
+        let sha256 = config.sha256()?;
         let choice = choose(candidates, |candidate| {
             // Whatever runs without another provider runs on the CPU.
             let folder = match candidate {
@@ -208,28 +210,29 @@ mod tests {
 
     const AZURE: &str = "AzureExecutionProvider";
 
-    /// The runtime, a test model and a folder for profiles; `None` where they are absent.
-    fn fixture(variant: &str, name: &str) -> Option<(OnnxRuntime, ModelConfig, SessionOptions)> {
+    /// The runtime, a test model and a folder for profiles.
+    fn fixture(variant: &str, name: &str) -> (OnnxRuntime, ModelConfig, SessionOptions) {
         let find = |variable: &str, default: &str| {
             let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
             let path = std::env::var_os(variable).map_or_else(|| root.join(default), PathBuf::from);
-            let found = path.exists().then_some(path);
-            if found.is_none() {
-                eprintln!("skipped: set {variable}");
-            }
-            found
+            assert!(path.exists(), "there is no {}: run `make test`, or set {variable}", path.display());
+            path
         };
-        let library = find("SUSX_TEST_ONNXRUNTIME", "build/onnxruntime/libonnxruntime.so")?;
-        let models = find("SUSX_TEST_MODELS", "build/test-models")?;
+        let library = find("SUSX_TEST_ONNXRUNTIME", "build/onnxruntime/libonnxruntime.so");
+        let models = find("SUSX_TEST_MODELS", "build/test-models");
         let scratch = std::env::temp_dir().join(format!("susx-{name}-{}", std::process::id()));
         let options = SessionOptions { scratch: Some(scratch), ..SessionOptions::default() };
-        Some((OnnxRuntime::load(&library).unwrap(), ModelConfig::read(&models, variant).unwrap(), options))
+        (OnnxRuntime::load(&library).unwrap(), ModelConfig::read(&models, variant).unwrap(), options)
     }
 
     #[test]
+    #[cfg_attr(
+        not(test_models),
+        ignore = "needs SUSX_TEST_ONNXRUNTIME and SUSX_TEST_MODELS: see `make -s env`"
+    )]
     fn a_provider_that_runs_nothing_is_found_out() {
         for variant in ["split", "fused"] {
-            let Some((runtime, config, options)) = fixture(variant, "idle") else { return };
+            let (runtime, config, options) = fixture(variant, "idle");
             let load =
                 |candidates: &[Candidate]| ClipModel::load_on(&runtime, config.clone(), &options, candidates);
             let model = load(&[Candidate::Azure, Candidate::Cpu]).unwrap();
@@ -254,9 +257,13 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(
+        not(test_models),
+        ignore = "needs SUSX_TEST_ONNXRUNTIME and SUSX_TEST_MODELS: see `make -s env`"
+    )]
     fn a_profile_has_every_operation_and_ends() {
         for variant in ["split", "fused"] {
-            let Some((runtime, config, options)) = fixture(variant, "profile") else { return };
+            let (runtime, config, options) = fixture(variant, "profile");
             let path = options.profile_folder(&config.name);
             let folder = ProfileFolder::new(path.clone()).unwrap();
             let encoders =
@@ -293,8 +300,12 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(
+        not(test_models),
+        ignore = "needs SUSX_TEST_ONNXRUNTIME and SUSX_TEST_MODELS: see `make -s env`"
+    )]
     fn no_place_for_a_profile_is_a_reason() {
-        let Some((runtime, config, mut options)) = fixture("split", "nowhere") else { return };
+        let (runtime, config, mut options) = fixture("split", "nowhere");
         options.scratch = Some("/dev/null".into());
         let load =
             |candidates: &[Candidate]| ClipModel::load_on(&runtime, config.clone(), &options, candidates);

@@ -71,14 +71,19 @@ pub(crate) fn names(model_dir: &Path) -> Result<Vec<String>> {
 /// Every subdirectory counts, except those whose names are no model names (hidden ones, mostly) and the
 /// generators ([`list_generators`](crate::sus::diffusion::list_generators)).
 pub fn list_models(model_dir: &Path) -> Result<Vec<(String, Result<ModelConfig>)>> {
-    let is_clip = |name: &String| !model_dir.join(name).join(GENERATOR_INDEX).is_file();
-    let models = names(model_dir)?.into_iter().filter(is_clip);
-    Ok(models
+    Ok(model_names(model_dir)?
+        .into_iter()
         .map(|name| {
             let config = ModelConfig::read(model_dir, &name);
             (name, config)
         })
         .collect())
+}
+
+/// The names of [`list_models`], for which no file is read.
+pub fn model_names(model_dir: &Path) -> Result<Vec<String>> {
+    let is_clip = |name: &String| !model_dir.join(name).join(GENERATOR_INDEX).is_file();
+    Ok(names(model_dir)?.into_iter().filter(is_clip).collect())
 }
 
 /// The ONNX files of a model.

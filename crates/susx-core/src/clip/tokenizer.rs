@@ -1,12 +1,29 @@
 //! From text to the token ids that a CLIP text encoder takes.
 
-use std::path::Path;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use ndarray::{Array2, Axis, s};
 use rayon::prelude::*;
-use tokenizers::{Tokenizer, TruncationParams};
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use tokenizers::{Encoding, Tokenizer, TruncationParams};
 
+use super::cut::Cuts;
 use super::error::{ClipError, Result};
+use super::read;
+
+/// What is tried first of a text that can be cut: several times as many bytes per token as texts have.
+const BYTES_PER_TOKEN: usize = 16;
+/// So much more is tried where that was not enough.
+const TRY_MORE: usize = 4;
+/// Fewer texts are not worth a change of threads.
+const TEXTS_FOR_THREADS: usize = 8;
+/// A tokenizer feeds one encoder, which has enough to do with what these make.
+const MOST_THREADS: usize = 4;
+
+/// The token ids of a text, special ones included.
+pub type TokenIds = Vec<u32>;
 
 /// The token ids of some texts, one row each.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,9 +60,17 @@ impl TokenBatch {
 }
 
 /// A model's `tokenizer.json`, truncating to its context length.
+///
+/// What takes time grows with a text's length: how long a text may be is for the caller to say. Of a text that is
+/// longer than what can reach the context length, the rest is not read where the tokenizer is one for which that
+/// gives the same tokens (`cut.rs`).
 #[derive(Clone, Debug)]
 pub struct ClipTokenizer {
+    path: PathBuf,
     tokenizer: Tokenizer,
+    cuts: Option<Cuts>,
+    /// Threads of its own: an expression that takes long holds up no other model.
+    threads: Arc<OnceLock<ThreadPool>>,
     context_length: usize,
     pad_id: i64,
     padding: Padding,
@@ -64,7 +89,7 @@ impl ClipTokenizer {
         pad_token: Option<&str>,
         padding: Padding,
     ) -> Result<ClipTokenizer> {
-        let bytes = std::fs::read(path).map_err(|error| ClipError::file(path, error))?;
+        let bytes = read::file(path, read::LARGEST_CONFIGURATION)?;
         let tokenizer = Tokenizer::from_bytes(&bytes)
             .map_err(|error| ClipError::file(path, format!("not a tokenizer: {error}")))?;
         let pad_id = match (tokenizer.get_padding(), pad_token) {
@@ -91,7 +116,8 @@ impl ClipTokenizer {
         tokenizer.with_truncation(Some(truncation)).map_err(|error| {
             ClipError::file(path, format!("cannot truncate to {context_length} tokens: {error}"))
         })?;
-        Ok(ClipTokenizer { tokenizer, context_length, pad_id, padding })
+        let (cuts, threads) = (Cuts::of(&tokenizer), Arc::default());
+        Ok(ClipTokenizer { path: path.to_owned(), tokenizer, cuts, threads, context_length, pad_id, padding })
     }
 
     /// The most tokens of a row.
@@ -113,32 +139,93 @@ impl ClipTokenizer {
         }
     }
 
-    /// Tokenizes each of `texts`, on rayon's pool.
+    /// Tokenizes each of `texts`; an error of one of them is an error.
     pub fn encode(&self, texts: &[&str]) -> Result<TokenBatch> {
-        let encode = |text: &&str| {
-            let encoding = self
-                .tokenizer
-                .encode_fast(*text, true)
-                .map_err(|error| ClipError::Text { reason: error.to_string() })?;
-            match encoding.is_empty() {
-                true => Err(ClipError::Text { reason: "it has no tokens".into() }),
-                false => Ok(encoding),
+        let rows = self.encode_each(texts, |_| true);
+        let rows = rows.into_iter().flatten().collect::<Result<Vec<TokenIds>>>()?;
+        Ok(self.batch(&rows))
+    }
+
+    /// Tokenizes each of `texts` that is still `wanted`, by its place, when its turn comes. The result is `None` for
+    /// the others.
+    pub fn encode_each(
+        &self,
+        texts: &[&str],
+        wanted: impl Fn(usize) -> bool + Sync,
+    ) -> Vec<Option<Result<TokenIds>>> {
+        let encode = |(place, text): (usize, &&str)| wanted(place).then(|| self.ids(text));
+        match self.threads() {
+            Some(threads) if texts.len() >= TEXTS_FOR_THREADS => {
+                threads.install(|| texts.par_iter().enumerate().map(encode).collect())
             }
-        };
-        let rows = match texts {
-            // Not worth a change of threads.
-            [text] => vec![encode(text)?],
-            _ => texts.par_iter().map(encode).collect::<Result<Vec<_>>>()?,
-        };
-        let length = self.padded(rows.iter().map(|row| row.len()).max().unwrap_or(0));
-        let mut input_ids = Array2::from_elem((texts.len(), length), self.pad_id);
-        let mut attention_mask = Array2::zeros((texts.len(), length));
+            _ => texts.iter().enumerate().map(encode).collect(),
+        }
+    }
+
+    /// Texts that were tokenized, as rows of one length.
+    pub fn batch(&self, rows: &[TokenIds]) -> TokenBatch {
+        let length = self.padded(rows.iter().map(Vec::len).max().unwrap_or(0));
+        let mut input_ids = Array2::from_elem((rows.len(), length), self.pad_id);
+        let mut attention_mask = Array2::zeros((rows.len(), length));
         for (i, row) in rows.iter().enumerate() {
-            for (j, &id) in row.get_ids().iter().enumerate() {
+            for (j, &id) in row.iter().enumerate() {
                 input_ids[[i, j]] = i64::from(id);
                 attention_mask[[i, j]] = 1;
             }
         }
-        Ok(TokenBatch { input_ids, attention_mask })
+        TokenBatch { input_ids, attention_mask }
+    }
+
+    fn threads(&self) -> Option<&ThreadPool> {
+        if let Some(threads) = self.threads.get() {
+            return Some(threads);
+        }
+        let count = rayon::current_num_threads().min(MOST_THREADS);
+        let threads = ThreadPoolBuilder::new()
+            .num_threads(count)
+            .thread_name(|_| "tokenize".to_owned())
+            .build()
+            .ok()?;
+        Some(self.threads.get_or_init(|| threads))
+    }
+
+    /// The tokens of one text.
+    fn ids(&self, text: &str) -> Result<TokenIds> {
+        if let Some(cuts) = &self.cuts {
+            let mut most = self.context_length.saturating_mul(BYTES_PER_TOKEN);
+            // Where most of it has to be read, all of it is read at once.
+            while most < text.len() / 2
+                && let Some(beginning) = cuts.beginning(text, most)
+            {
+                let encoding = self.encoding(beginning)?;
+                if !encoding.get_overflowing().is_empty() {
+                    return self.usable(&encoding);
+                }
+                most = beginning.len().max(most).saturating_mul(TRY_MORE);
+            }
+        }
+        self.usable(&self.encoding(text)?)
+    }
+
+    fn usable(&self, encoding: &Encoding) -> Result<TokenIds> {
+        match encoding.is_empty() {
+            true => Err(ClipError::Text { reason: "it has no tokens".into() }),
+            false => Ok(encoding.get_ids().to_vec()),
+        }
+    }
+
+    /// Expressions of a `tokenizer.json` may take exponential time. Oniguruma, which runs them, gives up when it has
+    /// gone back ten million times in one match, and its wrapper panics then.
+    fn encoding(&self, text: &str) -> Result<Encoding> {
+        let failed = |reason: String| ClipError::Text { reason };
+        match catch_unwind(AssertUnwindSafe(|| self.tokenizer.encode_fast(text, true))) {
+            Ok(encoding) => encoding.map_err(|error| failed(error.to_string())),
+            Err(panic) => {
+                let words = panic.downcast_ref::<String>().map(String::as_str);
+                let words =
+                    words.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("for no stated reason");
+                Err(failed(format!("{} fails on it: {words}", self.path.display())))
+            }
+        }
     }
 }

@@ -2,7 +2,8 @@
 
 use ndarray::{ArrayView1, Axis};
 
-use crate::linalg::{exp, product};
+use crate::interrupt;
+use crate::linalg::{block_rows, exp, product};
 use crate::sus::{SupportSet, sample};
 
 /// How sure the names are of a support image, on average, when they judge what the support is worth.
@@ -14,7 +15,7 @@ const MEAN_CERTAINTY: f64 = 0.9;
 /// The scales among which these are looked for, and how often the interval is halved.
 const SCALES: (f64, f64) = (1e-2, 1e5);
 const HALVINGS: usize = 60;
-/// Rows whose cosines are in memory at a time.
+/// Rows whose cosines are in memory at a time, at most.
 const BLOCK: usize = 1024;
 
 /// What the names say of the support set's images.
@@ -38,12 +39,14 @@ impl Confidence {
         let mut probabilities = rows.clone();
         let weights = support_set.zeroshot_weights();
         let labelled = support_set.labelled();
-        for (block, features) in support_set.features().axis_chunks_iter(Axis(0), BLOCK).enumerate() {
-            let first = block * BLOCK;
+        let most = block_rows(weights.nrows(), BLOCK);
+        for (block, features) in support_set.features().axis_chunks_iter(Axis(0), most).enumerate() {
+            let first = block * most;
             if labelled[first..first + features.nrows()].iter().all(|&is_labelled| is_labelled) {
                 continue;
             }
             for (row, cosines) in (first..).zip(product(features, weights).rows()) {
+                interrupt::check();
                 if !labelled[row] {
                     let gaps = gaps(cosines);
                     let own = f64::from(gaps[support_set.category_of(row)]);
@@ -64,9 +67,10 @@ fn gaps_of_sample(support_set: &SupportSet) -> Vec<Vec<f32>> {
     if rows.is_empty() {
         rows = all.collect();
     }
-    let sample: Vec<usize> = sample(rows.len()).into_iter().map(|place| rows[place]).collect();
+    let sample: Vec<usize> =
+        sample(rows.len(), support_set.categories().len()).into_iter().map(|place| rows[place]).collect();
     let mut all_gaps = Vec::with_capacity(sample.len());
-    for block in sample.chunks(BLOCK) {
+    for block in sample.chunks(block_rows(support_set.categories().len(), BLOCK)) {
         let features = support_set.features().select(Axis(0), block);
         let cosines = product(features.view(), support_set.zeroshot_weights());
         all_gaps.extend(cosines.rows().into_iter().map(gaps));

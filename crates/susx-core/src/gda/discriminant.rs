@@ -4,6 +4,7 @@ use ndarray::{Array1, Array2, ArrayView2, Axis};
 
 use super::moments::{Moments, Sums};
 use super::precision::Precision;
+use crate::interrupt;
 use crate::linalg::product;
 use crate::sus::SupportSet;
 
@@ -95,6 +96,7 @@ impl Discriminant {
 /// Rows less their means.
 pub(super) fn centred(mut rows: Array2<f64>) -> Array2<f64> {
     for mut row in rows.rows_mut() {
+        interrupt::check();
         let mean = row.sum() / row.len() as f64;
         row -= mean;
     }

@@ -7,6 +7,7 @@ use super::Params;
 use super::discriminant::Discriminant;
 use super::moments::Moments;
 use super::params::{POWER, sureness};
+use crate::interrupt;
 use crate::linalg::{exp, product, range, sum};
 use crate::sus::SupportSet;
 
@@ -105,6 +106,7 @@ impl Gda {
         let mut logits = Array2::zeros((queries.nrows(), self.categories()));
         let mut slack = Vec::with_capacity(queries.nrows());
         for (products, mut logits) in products.rows().into_iter().zip(logits.rows_mut()) {
+            interrupt::check();
             let parts = self.parts(products);
             for (c, logit) in logits.iter_mut().enumerate() {
                 *logit = parts.of_names(c) + parts.of_support(c);

@@ -4,10 +4,11 @@ use ndarray::{Array2, Axis};
 
 use super::discriminant::{Discriminant, centred};
 use super::moments::Sums;
-use crate::linalg::product;
+use crate::interrupt;
+use crate::linalg::{block_rows, product};
 use crate::sus::SupportSet;
 
-/// Rows whose discriminants are in memory at a time.
+/// Rows whose discriminants are in memory at a time, at most.
 const BLOCK: usize = 1024;
 
 impl Discriminant {
@@ -31,6 +32,7 @@ impl Discriminant {
         }
         let across = product(own.view(), means);
         for (place, (&row, &c)) in rows.iter().zip(&truth).enumerate() {
+            interrupt::check();
             let (weight, mass) = (sums.weights[row], sums.mass[c]);
             let left = mass - weight;
             let along = features.row(place).dot(&own.row(place));
@@ -72,7 +74,8 @@ impl Discriminant {
         rows: &[usize],
         mut see: impl FnMut(&[usize], Array2<f64>),
     ) {
-        for rows in rows.chunks(BLOCK) {
+        let (categories, dimensions) = support_set.zeroshot_weights().dim();
+        for rows in rows.chunks(block_rows(categories.max(dimensions), BLOCK)) {
             see(rows, self.without(support_set, sums, rows));
         }
     }

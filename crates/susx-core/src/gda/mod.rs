@@ -43,6 +43,7 @@ mod confidence;
 mod discriminant;
 mod explain;
 mod fit;
+mod inverse;
 mod leave_one_out;
 mod moments;
 mod params;

@@ -5,10 +5,11 @@ use ndarray::{Array1, Array2, Axis, s};
 use super::confidence::Confidence;
 use super::discriminant::Discriminant;
 use super::precision::Scatter;
-use crate::linalg::product;
+use crate::interrupt;
+use crate::linalg::{block_rows, product};
 use crate::sus::SupportSet;
 
-/// Rows that are wide (float64) in memory at a time.
+/// Rows that are wide (float64) in memory at a time, at most.
 const BLOCK: usize = 1024;
 /// How much surer than the names alone they are together with the support set, when they judge an image.
 const SHARPER: f64 = 2.0;
@@ -69,6 +70,7 @@ impl Sums {
             let rows = support_set.rows(c);
             let features = support_set.features().slice_move(s![rows.clone(), ..]);
             for (row, feature) in rows.zip(features.rows()) {
+                interrupt::check();
                 sum.zip_mut_with(&feature, |sum, &x| *sum += weights[row] * f64::from(x));
                 mass[c] += weights[row];
             }
@@ -83,8 +85,10 @@ impl Sums {
             }
         }
         let scatter = Scatter::of(dimensions, support_set.len(), |add| {
-            for start in (0..support_set.len()).step_by(BLOCK) {
-                let rows = start..(start + BLOCK).min(support_set.len());
+            let most = block_rows(dimensions, BLOCK);
+            for start in (0..support_set.len()).step_by(most) {
+                interrupt::check();
+                let rows = start..(start + most).min(support_set.len());
                 let mut block = support_set.features().slice(s![rows.clone(), ..]).mapv(f64::from);
                 for (mut x, row) in block.axis_iter_mut(Axis(0)).zip(rows) {
                     x -= &means.row(support_set.category_of(row));
@@ -168,6 +172,7 @@ fn agreement(support_set: &SupportSet, sums: &Sums, logit_scale: f32, ridge: f64
         let features = support_set.features().select(Axis(0), rows);
         let cosines = product(features.view(), support_set.zeroshot_weights()).mapv(f64::from);
         for (&row, both) in rows.iter().zip((cosines + g).rows()) {
+            interrupt::check();
             let own = both[support_set.category_of(row)];
             agreement[row] = both.iter().map(|score| (scale * (score - own)).exp()).sum::<f64>().recip();
         }

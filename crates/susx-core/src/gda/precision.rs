@@ -1,8 +1,8 @@
 //! The inverse of a covariance with a ridge.
 
-use nalgebra::{Cholesky, DMatrix};
 use ndarray::{Array2, ArrayView2, Axis, concatenate};
 
+use super::inverse::inverse_of_positive;
 use crate::linalg::product;
 
 /// A variance below this is that of rows that are all at their categories' means.
@@ -96,12 +96,7 @@ impl Precision {
 /// `(matrix / divisor + ridge I)^-1` of a symmetric matrix; `None` where that is not positive definite, which
 /// a covariance with a ridge is.
 fn inverse(matrix: &Array2<f64>, divisor: f64, ridge: f64) -> Option<Array2<f64>> {
-    let size = matrix.nrows();
-    // Row by row or column by column, a symmetric matrix is the same.
-    let mut columns = DMatrix::from_iterator(size, size, matrix.iter().map(|x| x / divisor));
-    for i in 0..size {
-        columns[(i, i)] += ridge;
-    }
-    let inverse = Cholesky::new(columns)?.inverse();
-    Array2::from_shape_vec((size, size), inverse.as_slice().to_vec()).ok()
+    let mut matrix = matrix / divisor;
+    matrix.diag_mut().mapv_inplace(|x| x + ridge);
+    inverse_of_positive(matrix)
 }

@@ -8,6 +8,7 @@ use super::Params;
 use super::discriminant::{Discriminant, centred};
 use super::moments::{ByNames, Moments};
 use super::params::{POWER, sureness};
+use crate::interrupt;
 use crate::linalg::product;
 use crate::sus::SupportSet;
 
@@ -119,12 +120,14 @@ impl<'a> Search<'a> {
         let sureness = self.fits[ridge].as_ref().map_or(1.0, |fit| sureness(self.logit_scale, fit.range));
         let mut gated = g.unwrap_or_else(|| names.clone());
         for (row, mut gated) in gated.rows_mut().into_iter().enumerate() {
+            interrupt::check();
             let trust = trust(cosines.row(row), self.moments[ridge].gate, |c| reliability(row, c));
             gated *= sureness * trust.powi(POWER);
         }
         let lambdas = self.grid.lambda.len();
         let counts = &mut self.right[ridge * lambdas..(ridge + 1) * lambdas];
         for (count, &lambda) in counts.iter_mut().zip(&self.grid.lambda) {
+            interrupt::check();
             *count += right(&(&names + &(&gated * f64::from(lambda))), truth);
         }
     }

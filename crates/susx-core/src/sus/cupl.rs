@@ -2,8 +2,11 @@
 //! (Pratt et al., arXiv 2209.03320), as published: `{"category": ["sentence", ...], ...}`.
 
 use std::collections::BTreeMap;
+use std::io::{BufReader, Read};
 
 use serde_json::Value;
+
+use crate::interrupt;
 
 /// What is wrong with a file. Elements are counted from 1.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,9 +27,23 @@ pub enum CuplError {
     Empty { category: String, ord: usize },
 }
 
+/// Bytes between two looks at whether the caller wants to leave.
+const PART: usize = 1 << 15;
+
+/// Text that is read part by part.
+struct Interruptible<'a>(&'a [u8]);
+
+impl Read for Interruptible<'_> {
+    fn read(&mut self, part: &mut [u8]) -> std::io::Result<usize> {
+        interrupt::check();
+        self.0.read(part)
+    }
+}
+
 /// The sentences of every category, at least one each, in their order.
 pub fn parse_cupl(json: &str) -> Result<BTreeMap<String, Vec<String>>, CuplError> {
-    let file = serde_json::from_str(json).map_err(|error| CuplError::Unreadable(error.to_string()))?;
+    let reader = BufReader::with_capacity(PART, Interruptible(json.as_bytes()));
+    let file = serde_json::from_reader(reader).map_err(|error| CuplError::Unreadable(error.to_string()))?;
     let Value::Object(categories) = file else { return Err(CuplError::NotAnObject(kind(&file))) };
     if categories.is_empty() {
         return Err(CuplError::NoCategory);
@@ -34,6 +51,7 @@ pub fn parse_cupl(json: &str) -> Result<BTreeMap<String, Vec<String>>, CuplError
     categories
         .into_iter()
         .map(|(category, value)| {
+            interrupt::check();
             let Value::Array(elements) = value else {
                 return Err(CuplError::NotAnArray { found: kind(&value), category });
             };

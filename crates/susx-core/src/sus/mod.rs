@@ -10,7 +10,7 @@ mod support_set;
 
 pub use cupl::{CuplError, parse_cupl};
 pub use generation::{Recipe, image_seed, in_random_order};
-pub use prompts::{PromptError, fill_templates};
+pub use prompts::{PLACEHOLDER, PromptError, fill_templates};
 pub use retrieve::{Candidate, Retrieval};
 pub(crate) use support_set::sample;
-pub use support_set::{SupportError, SupportSet, SupportSetBuilder, unit};
+pub use support_set::{MOST_CATEGORIES, MOST_NUMBERS, SupportError, SupportSet, SupportSetBuilder, unit};

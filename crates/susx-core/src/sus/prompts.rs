@@ -1,7 +1,7 @@
 //! Prompts: the sentences that stand for a category.
 
 /// Where a template takes the category's name, as in CLIP's own prompt lists.
-const PLACEHOLDER: &str = "{}";
+pub const PLACEHOLDER: &str = "{}";
 
 /// Templates that make no prompts.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

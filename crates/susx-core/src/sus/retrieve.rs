@@ -10,9 +10,11 @@
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, HashSet};
 
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView2, Axis, s};
 
 use super::SupportSet;
+use crate::interrupt;
+use crate::linalg::{block_rows, product};
 
 /// An image that was chosen for a category.
 #[derive(Clone, Debug, PartialEq)]
@@ -84,9 +86,17 @@ impl Retrieval {
 
     /// Offers images with unit features (N x d) to every prompt.
     pub fn offer(&mut self, keys: &[String], features: ArrayView2<f32>) {
-        let similarities = features.dot(&self.prompts.t());
+        let most = block_rows(self.owner.len(), usize::MAX);
+        for (keys, features) in keys.chunks(most).zip(features.axis_chunks_iter(Axis(0), most)) {
+            self.offer_block(keys, features);
+        }
+    }
+
+    fn offer_block(&mut self, keys: &[String], features: ArrayView2<f32>) {
+        let similarities = product(features, self.prompts.view());
         let nearest = self.nearest(features);
         for (row, key) in keys.iter().enumerate() {
+            interrupt::check();
             for prompt in 0..self.owner.len() {
                 if !self.exclusive || self.owner[prompt] == nearest[row] {
                     self.keep(prompt, key, similarities[(row, prompt)]);
@@ -97,11 +107,11 @@ impl Retrieval {
 
     /// Offers images to one prompt, best first, as an index returns them. Whether it has enough.
     pub fn offer_to(&mut self, prompt: usize, keys: &[String], features: ArrayView2<f32>) -> bool {
-        let similarities = features.dot(&self.prompts.row(prompt));
+        let similarities = product(features, self.prompts.slice(s![prompt..=prompt, ..]));
         let nearest = self.nearest(features);
         for (row, key) in keys.iter().enumerate() {
             if !self.exclusive || self.owner[prompt] == nearest[row] {
-                self.keep(prompt, key, similarities[row]);
+                self.keep(prompt, key, similarities[(row, 0)]);
             }
         }
         self.kept[prompt].len() >= self.per_class
@@ -118,6 +128,7 @@ impl Retrieval {
         let mut lists: Vec<Vec<(usize, std::vec::IntoIter<Worst>)>> =
             (0..categories).map(|_| Vec::new()).collect();
         for (prompt, (heap, &category)) in self.kept.into_iter().zip(&self.owner).enumerate() {
+            interrupt::check();
             lists[category].push((prompt, heap.into_sorted_vec().into_iter()));
         }
         let mut chosen = Vec::new();
@@ -125,6 +136,7 @@ impl Retrieval {
             let mut seen = HashSet::new();
             let mut open = true;
             while open && seen.len() < self.per_class {
+                interrupt::check();
                 open = false;
                 for (prompt, list) in &mut prompts {
                     // An image that another prompt brought already gives way to the next one.
@@ -145,11 +157,16 @@ impl Retrieval {
         if !self.exclusive {
             return Vec::new();
         }
-        let cosines = features.dot(&self.zeroshot_weights.t());
         let best = |row: ndarray::ArrayView1<f32>| {
             (0..row.len()).fold(0, |best, c| if row[c] > row[best] { c } else { best })
         };
-        cosines.rows().into_iter().map(best).collect()
+        let mut nearest = Vec::with_capacity(features.nrows());
+        let most = block_rows(self.zeroshot_weights.nrows(), usize::MAX);
+        for features in features.axis_chunks_iter(Axis(0), most) {
+            let cosines = product(features, self.zeroshot_weights.view());
+            nearest.extend(cosines.rows().into_iter().map(best));
+        }
+        nearest
     }
 
     fn keep(&mut self, prompt: usize, key: &str, similarity: f32) {

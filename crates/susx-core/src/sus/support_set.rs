@@ -5,8 +5,13 @@ use std::ops::Range;
 
 use ndarray::{Array2, ArrayView2};
 
+use crate::interrupt;
+
 /// Rows beyond which a sample of them stands for all.
 const SAMPLE_ROWS: usize = 4096;
+/// Elements of a matrix of the sample's rows and all categories. Many categories have a smaller sample, for a
+/// classifier that is itself small must not take gigabytes to fit.
+const SAMPLE_ELEMENTS: usize = 1 << 24;
 
 /// Why a vector or a set of rows makes no support set.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -23,6 +28,8 @@ pub enum SupportError {
     NoPrompt(String),
     #[error("the prompts of category \"{0}\" cancel each other out")]
     Cancelled(String),
+    #[error("the number of {what} must be at most {most}, not {found}")]
+    TooMany { what: &'static str, most: usize, found: usize },
 }
 
 /// The vector divided by its L2 norm.
@@ -35,9 +42,16 @@ pub fn unit(vector: &[f32]) -> Result<Vec<f32>, SupportError> {
     }
 }
 
-/// All of so many rows, or 4,096 of them, evenly spaced: the same rows always give the same constants.
-pub(crate) fn sample(total: usize) -> Vec<usize> {
-    let rows = total.min(SAMPLE_ROWS);
+/// Categories of a support set: every answer has a number for each.
+pub const MOST_CATEGORIES: usize = 50_000;
+/// Elements of all features, rows times dimensions: two gigabytes.
+pub const MOST_NUMBERS: usize = 512 << 20;
+
+/// All of so many rows, or 4,096 of them, evenly spaced: the same rows always give the same constants. Of more than
+/// 4,096 categories fewer.
+pub(crate) fn sample(total: usize, categories: usize) -> Vec<usize> {
+    let most = (SAMPLE_ELEMENTS / categories.max(1)).clamp(2, SAMPLE_ROWS);
+    let rows = total.min(most);
     (0..rows).map(|i| i * total / rows).collect()
 }
 
@@ -107,7 +121,7 @@ impl SupportSet {
     /// The rows that constants of all rows are taken from: see [`sample`]. They are sorted by category, so all
     /// categories are met.
     pub(crate) fn sample(&self) -> Vec<usize> {
-        sample(self.len())
+        sample(self.len(), self.categories.len())
     }
 
     /// M.
@@ -145,6 +159,8 @@ pub struct SupportSetBuilder {
     labelled: Vec<bool>,
     /// The place in `categories` of every feature, M.
     category_of: Vec<usize>,
+    /// Elements of all features so far.
+    numbers: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -206,6 +222,11 @@ impl SupportSetBuilder {
         is_labelled: bool,
     ) -> Result<(), SupportError> {
         let embedding = self.check(embedding)?;
+        self.numbers += embedding.len();
+        if self.numbers > MOST_NUMBERS {
+            let what = "numbers in the support images (rows times dimensions)";
+            return Err(SupportError::TooMany { what, most: MOST_NUMBERS, found: self.numbers });
+        }
         let category = self.category(category);
         self.categories[category].features += 1;
         self.features.extend(embedding);
@@ -224,6 +245,10 @@ impl SupportSetBuilder {
         if categories.is_empty() {
             return Err(SupportError::NoCategory);
         }
+        if categories.len() > MOST_CATEGORIES {
+            let (most, found) = (MOST_CATEGORIES, categories.len());
+            return Err(SupportError::TooMany { what: "categories", most, found });
+        }
         let mut order: Vec<usize> = (0..categories.len()).collect();
         order.sort_by_key(|&c| categories[c].first_prompt);
 
@@ -233,6 +258,7 @@ impl SupportSetBuilder {
         let mut next = vec![0; categories.len()];
         let mut rows = 0;
         for &place in &order {
+            interrupt::check();
             let category = &categories[place];
             let norm = category.prompt_sum.iter().map(|x| x * x).sum::<f64>().sqrt();
             if norm < 1e-9 {
@@ -271,6 +297,10 @@ impl SupportSetBuilder {
     }
 
     fn check(&self, embedding: &[f32]) -> Result<Vec<f32>, SupportError> {
+        if self.categories.len() > MOST_CATEGORIES {
+            let (most, found) = (MOST_CATEGORIES, self.categories.len());
+            return Err(SupportError::TooMany { what: "categories", most, found });
+        }
         if embedding.len() != self.dimensions {
             return Err(SupportError::Dimensions { expected: self.dimensions, found: embedding.len() });
         }

@@ -19,10 +19,11 @@
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, ArrayViewMut1, Axis, s};
 
 use super::scale::{self, AffinityScale};
-use crate::linalg::{exp, product};
+use crate::interrupt;
+use crate::linalg::{block_rows, exp, product};
 use crate::sus::SupportSet;
 
-/// Rows whose cosines are in memory at a time.
+/// Rows whose cosines are in memory at a time, at most.
 const BLOCK: usize = 1024;
 
 /// Everything the KL term needs of a support set.
@@ -71,6 +72,7 @@ impl KlTerm {
         let mut lambda = vec![0.0; categories];
         let supported: Vec<usize> = (0..categories).filter(|&c| !support_set.rows(c).is_empty()).collect();
         for &c in &supported {
+            interrupt::check();
             let rows = support_set.rows(c);
             let count = rows.len() as f64;
             let mut phi = phi.row_mut(c);
@@ -87,6 +89,7 @@ impl KlTerm {
         let log_q = weights
             .rows()
             .into_iter()
+            .inspect(|_| interrupt::check())
             .map(|w| w.iter().zip(&centre).map(|(&w, &x)| f64::from(w) * x).sum::<f64>() / t - lambda_centre)
             .collect();
 
@@ -101,6 +104,7 @@ impl KlTerm {
             lambda: vec![0.0; categories],
         };
         for c in supported {
+            interrupt::check();
             term.phi.row_mut(c).assign(&((&phi.row(c) - &centre) / t).mapv(|x| x as f32));
             term.lambda[c] = (lambda[c] - lambda_centre) as f32;
         }
@@ -140,6 +144,7 @@ impl KlTerm {
     pub fn divergence(&self, spread: &Spread, finish: impl Fn(usize, usize, f64) -> f32) -> Array2<f32> {
         let mut out = product(spread.pull.view(), self.phi.view());
         for (i, (mut row, shared)) in out.rows_mut().into_iter().zip(&spread.shared).enumerate() {
+            interrupt::check();
             for (c, (value, lambda)) in row.iter_mut().zip(&self.lambda).enumerate() {
                 *value = finish(i, c, shared + f64::from(lambda - *value));
             }
@@ -153,6 +158,7 @@ impl KlTerm {
         let lse = log_normalisers(weights, features, self.temperature);
         let mut centred = features.to_owned();
         for mut row in centred.rows_mut() {
+            interrupt::check();
             row.zip_mut_with(&self.centre, |x, &mean| *x = (*x - mean) / self.temperature);
         }
         if self.space == Space::Names {
@@ -179,7 +185,7 @@ impl KlTerm {
 /// `logsumexp(s(F_i)/T)` of every row, M.
 fn log_normalisers(weights: ArrayView2<f32>, features: ArrayView2<f32>, temperature: f32) -> Vec<f64> {
     let mut lse = Vec::with_capacity(features.nrows());
-    for block in features.axis_chunks_iter(Axis(0), BLOCK) {
+    for block in features.axis_chunks_iter(Axis(0), block_rows(weights.nrows(), BLOCK)) {
         let cosines = product(block, weights);
         lse.extend(cosines.rows().into_iter().map(|row| log_sum_exp(row, temperature)));
     }

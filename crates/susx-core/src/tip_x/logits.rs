@@ -6,6 +6,7 @@ use ndarray::{Array2, ArrayView2, Axis, s};
 
 use super::TipX;
 use crate::classifier::Method;
+use crate::interrupt;
 use crate::linalg::{exp, product, product_into, sum};
 
 /// Queries and support rows whose affinities are in memory at a time: half a megabyte, which stays in
@@ -76,6 +77,7 @@ impl TipX {
     /// Gives the categories without support the terms of the category where their sum is largest.
     fn fill_unsupported(&self, queries: usize, terms: &mut [Option<&mut Array2<f32>>]) {
         for query in 0..queries {
+            interrupt::check();
             let gain = |c: usize| terms.iter().flatten().map(|term| term[(query, c)]).sum::<f32>();
             let Some(lender) = self.lender(gain) else { return };
             for term in terms.iter_mut().flatten() {

@@ -6,6 +6,7 @@
 use ndarray::{Axis, s};
 
 use super::kl::KlTerm;
+use crate::interrupt;
 use crate::linalg::{product, range};
 use crate::sus::SupportSet;
 
@@ -92,6 +93,7 @@ pub(super) fn without_each(support_set: &SupportSet, kl: &KlTerm) -> Vec<Affinit
     let without = |place| AffinityScale::new(affinity.without(place), divergence.without(place));
     let mut scales = vec![without(None); support_set.len()];
     for (place, row) in support_set.sample().into_iter().enumerate() {
+        interrupt::check();
         scales[row] = without(Some(place));
     }
     scales
@@ -177,6 +179,7 @@ fn for_each_row(support_set: &SupportSet, kl: &KlTerm, wanted: Affinities, mut e
         let affinities = product(features.slice(s![block.clone(), ..]), features.slice(s![first.., ..]));
         let mut apart = product(spread.pull.slice(s![block.clone(), ..]), centred.view());
         for (row, (affinities, mut apart)) in block.zip(affinities.rows().into_iter().zip(apart.rows_mut())) {
+            interrupt::check();
             for (value, lambda) in apart.iter_mut().zip(&lambda) {
                 *value = lambda - *value;
             }

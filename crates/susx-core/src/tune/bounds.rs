@@ -2,6 +2,7 @@
 
 use ndarray::ArrayView1;
 
+use crate::interrupt;
 use crate::tip_x::Parts;
 
 /// When a row is right.
@@ -170,6 +171,7 @@ impl Gains {
 
     fn count(&self, sums: &[f32], alphas: &[f32], gammas: &[f32], steps: &mut [i32]) {
         for (&alpha, steps) in alphas.iter().zip(steps.chunks_mut(gammas.len() + 1)) {
+            interrupt::check();
             for (i, &gamma) in gammas.iter().enumerate() {
                 let (mut gain, mut behind) = (f32::NEG_INFINITY, f32::NEG_INFINITY);
                 for &(c, lead, kl) in &self.categories {

@@ -11,6 +11,7 @@ mod cache;
 use bounds::Bounds;
 use cache::{CacheSums, LANES};
 
+use crate::interrupt;
 use crate::tip_x::Parts;
 
 /// The values to try, each list ascending and beginning with 0 for alpha and gamma.
@@ -68,13 +69,9 @@ impl Search {
 
     /// Adds rows: their parts, and the categories that would be right, n. O(n (B (M + A C))) for A
     /// alphas and B betas.
+    ///
+    /// After a panic, by which a caller leaves it, its counts mean nothing.
     pub fn add(&mut self, parts: &Parts, truth: &[usize]) {
-        self.add_in_steps(parts, truth, || ());
-    }
-
-    /// As [`add`](Self::add). `step` is called after every beta of a few rows, O(M + A C): from there the
-    /// search can be left by a panic, after which its counts mean nothing.
-    pub fn add_in_steps(&mut self, parts: &Parts, truth: &[usize], mut step: impl FnMut()) {
         let Grid { alpha, beta, gamma } = &self.grid;
         self.rows += truth.len() as u32;
         for (group, truth) in truth.chunks(LANES).enumerate() {
@@ -89,7 +86,7 @@ impl Search {
                         bounds.count(sums, alpha, gamma, steps);
                     }
                 }
-                step();
+                interrupt::check();
             }
         }
     }

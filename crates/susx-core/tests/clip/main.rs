@@ -1,11 +1,12 @@
 //! Tests of `susx_core::clip` from the outside.
 //!
-//! Some need files that are not part of the repository; where these are absent a test says so and passes:
+//! Some need files that are not part of the repository. They are ignored unless the variable that names these is set,
+//! which `make -s env` and `make test` do:
 //!
-//! * an ONNX Runtime library: `$SUSX_TEST_ONNXRUNTIME`, else `build/onnxruntime/libonnxruntime.so`;
-//! * models: `$SUSX_TEST_MODELS`, else `build/test-models`, with a directory for each variant of
+//! * an ONNX Runtime library: `$SUSX_TEST_ONNXRUNTIME`, such as `build/onnxruntime/libonnxruntime.so`;
+//! * models: `$SUSX_TEST_MODELS`, such as `build/test-models`, with a directory for each variant of
 //!   `tests/models/tiny_clip.py` by the variant's name;
-//! * reference images and tensors: `../shared` beside the repository.
+//! * reference images and tensors: `$SUSX_TEST_SHARED`, such as `../shared` beside the repository.
 
 #![cfg(feature = "inference")]
 
@@ -24,16 +25,13 @@ use std::path::PathBuf;
 use helpers::{TempDir, find, onnx_runtime, root};
 
 /// A file or folder of the reference data.
-fn shared(name: &str) -> Option<PathBuf> {
-    let path = root().join("../shared").join(name);
-    if !path.exists() {
-        eprintln!("skipped: no reference data at {}", path.display());
-        return None;
-    }
-    Some(path)
+fn shared(name: &str) -> PathBuf {
+    let path = find("reference data", "SUSX_TEST_SHARED", "../shared").join(name);
+    assert!(path.exists(), "no reference data at {}", path.display());
+    path
 }
 
-fn models() -> Option<PathBuf> {
+fn models() -> PathBuf {
     find("models of tests/models/tiny_clip.py", "SUSX_TEST_MODELS", "build/test-models")
 }
 

@@ -9,12 +9,12 @@ use crate::{TempDir, models, onnx_runtime};
 /// The least cosine similarity to numpy's float64 embedding.
 const EXACT: f32 = 0.99999;
 
-fn load(variant: &str) -> Option<(ClipModel, Value)> {
-    let (runtime, dir) = (onnx_runtime()?, models()?);
+fn load(variant: &str) -> (ClipModel, Value) {
+    let (runtime, dir) = (onnx_runtime(), models());
     let config = ModelConfig::read(&dir, variant).unwrap();
     let expected = std::fs::read_to_string(config.dir.join("expected.json")).unwrap();
     let options = SessionOptions { provider: ExecutionProvider::Cpu, ..SessionOptions::default() };
-    Some((ClipModel::load(&runtime, config, &options).unwrap(), serde_json::from_str(&expected).unwrap()))
+    (ClipModel::load(&runtime, config, &options).unwrap(), serde_json::from_str(&expected).unwrap())
 }
 
 fn vector(value: &Value) -> Vec<f32> {
@@ -33,7 +33,7 @@ fn test_image(size: usize) -> Array4<f32> {
 }
 
 fn check(variant: &str) {
-    let Some((model, expected)) = load(variant) else { return };
+    let (model, expected) = load(variant);
     assert_eq!((model.name(), model.kind(), model.dimensions()), (variant, ModelKind::Clip, 32));
     assert_eq!((model.provider(), model.fallback_reason()), ("CPUExecutionProvider", None));
     assert_eq!(model.sha256(), model.config().sha256().unwrap());
@@ -80,50 +80,58 @@ fn check(variant: &str) {
 }
 
 #[test]
+#[cfg_attr(not(test_models), ignore = "needs SUSX_TEST_ONNXRUNTIME and SUSX_TEST_MODELS: see `make -s env`")]
 fn split() {
     check("split");
 }
 
 #[test]
+#[cfg_attr(not(test_models), ignore = "needs SUSX_TEST_ONNXRUNTIME and SUSX_TEST_MODELS: see `make -s env`")]
 fn fused() {
     check("fused");
 }
 
 #[test]
+#[cfg_attr(not(test_models), ignore = "needs SUSX_TEST_ONNXRUNTIME and SUSX_TEST_MODELS: see `make -s env`")]
 fn without_attention_mask() {
     check("no_mask");
 }
 
 #[test]
+#[cfg_attr(not(test_models), ignore = "needs SUSX_TEST_ONNXRUNTIME and SUSX_TEST_MODELS: see `make -s env`")]
 fn siglip() {
     check("siglip");
-    let Some((model, _)) = load("siglip") else { return };
+    let (model, _) = load("siglip");
     assert_eq!(model.tokenizer().unwrap().encode(&["a cat"]).unwrap().input_ids.dim(), (1, 64));
     assert_eq!(model.config().defaults.logit_scale, Some(115.0));
 }
 
 #[test]
+#[cfg_attr(not(test_models), ignore = "needs SUSX_TEST_ONNXRUNTIME and SUSX_TEST_MODELS: see `make -s env`")]
 fn half_precision() {
     check("fp16");
 }
 
 #[test]
+#[cfg_attr(not(test_models), ignore = "needs SUSX_TEST_ONNXRUNTIME and SUSX_TEST_MODELS: see `make -s env`")]
 fn external_weights() {
     check("external");
 }
 
 /// A graph for batches of two texts of 77 tokens: other numbers are cut into pieces and filled up.
 #[test]
+#[cfg_attr(not(test_models), ignore = "needs SUSX_TEST_ONNXRUNTIME and SUSX_TEST_MODELS: see `make -s env`")]
 fn fixed_shapes() {
     check("fixed");
-    let Some((model, _)) = load("fixed") else { return };
+    let (model, _) = load("fixed");
     assert_eq!(model.tokenizer().unwrap().encode(&["a cat"]).unwrap().input_ids.dim(), (1, 77));
 }
 
 /// A server runs requests of many sessions at once.
 #[test]
+#[cfg_attr(not(test_models), ignore = "needs SUSX_TEST_ONNXRUNTIME and SUSX_TEST_MODELS: see `make -s env`")]
 fn models_can_be_shared_between_threads() {
-    let Some((model, _)) = load("split") else { return };
+    let (model, _) = load("split");
     let expected = model.image_features(test_image(96).view()).unwrap();
     std::thread::scope(|scope| {
         for _ in 0..4 {
@@ -143,8 +151,8 @@ fn models_can_be_shared_between_threads() {
 }
 
 /// A copy of a test model that a test may spoil.
-fn copy(variant: &str, name: &str) -> Option<TempDir> {
-    let source = models()?.join(variant);
+fn copy(variant: &str, name: &str) -> TempDir {
+    let source = models().join(variant);
     let copy = TempDir::new(name);
     for folder in ["", "onnx"] {
         for entry in source.join(folder).read_dir().unwrap() {
@@ -155,28 +163,29 @@ fn copy(variant: &str, name: &str) -> Option<TempDir> {
             }
         }
     }
-    Some(copy)
+    copy
 }
 
-fn reload(dir: &TempDir) -> Option<Result<ClipModel>> {
-    let runtime = onnx_runtime()?;
+fn reload(dir: &TempDir) -> Result<ClipModel> {
+    let runtime = onnx_runtime();
     let options = SessionOptions { provider: ExecutionProvider::Cpu, ..SessionOptions::default() };
-    Some(ModelConfig::read(&dir.0, "m").and_then(|config| ClipModel::load(&runtime, config, &options)))
+    ModelConfig::read(&dir.0, "m").and_then(|config| ClipModel::load(&runtime, config, &options))
 }
 
-fn error(dir: &TempDir) -> Option<String> {
-    match reload(dir)? {
+fn error(dir: &TempDir) -> String {
+    match reload(dir) {
         Ok(_) => panic!("the model was loaded"),
-        Err(error) => Some(error.to_string()),
+        Err(error) => error.to_string(),
     }
 }
 
 #[test]
+#[cfg_attr(not(test_models), ignore = "needs SUSX_TEST_ONNXRUNTIME and SUSX_TEST_MODELS: see `make -s env`")]
 fn one_tower_is_enough() {
-    let Some(dir) = copy("split", "vision") else { return };
+    let dir = copy("split", "vision");
     std::fs::remove_file(dir.0.join("m/onnx/text_model.onnx")).unwrap();
     std::fs::remove_file(dir.0.join("m/tokenizer.json")).unwrap();
-    let Some(model) = reload(&dir) else { return };
+    let model = reload(&dir);
     let model = model.unwrap();
     assert_eq!(
         (model.kind(), model.kind().to_string(), model.dimensions()),
@@ -186,9 +195,9 @@ fn one_tower_is_enough() {
     let tokens = TokenBatch { input_ids: Array2::zeros((1, 2)), attention_mask: Array2::zeros((1, 2)) };
     assert_eq!(model.text_features(&tokens), Err(ClipError::NoTower { model: "m".into(), tower: "text" }));
 
-    let Some(dir) = copy("split", "text") else { return };
+    let dir = copy("split", "text");
     std::fs::remove_file(dir.0.join("m/onnx/vision_model.onnx")).unwrap();
-    let model = reload(&dir).unwrap().unwrap();
+    let model = reload(&dir).unwrap();
     assert_eq!(model.kind(), ModelKind::Text);
     assert!(model.preprocessor().is_none());
     let error = model.image_features(Array4::zeros((1, 3, 96, 96)).view());
@@ -196,33 +205,35 @@ fn one_tower_is_enough() {
 }
 
 #[test]
+#[cfg_attr(not(test_models), ignore = "needs SUSX_TEST_ONNXRUNTIME and SUSX_TEST_MODELS: see `make -s env`")]
 fn what_does_not_fit_is_named_with_both_numbers() {
-    let Some(dir) = copy("split", "sizes") else { return };
+    let dir = copy("split", "sizes");
     let preprocessor = r#"{"image_processor_type": "CLIPImageProcessor", "size": 128, "crop_size": 128}"#;
     dir.write("m/preprocessor_config.json", preprocessor);
-    let Some(message) = error(&dir) else { return };
+    let message = error(&dir);
     assert!(message.contains("128 × 128") && message.contains("96"), "{message}");
     dir.write("m/config.json", r#"{"model_type": "clip", "projection_dim": 32}"#);
-    let message = error(&dir).unwrap();
+    let message = error(&dir);
     assert!(message.contains("96 × 96") && message.contains("128 × 128"), "{message}");
     dir.write(
         "m/preprocessor_config.json",
         r#"{"image_processor_type": "CLIPImageProcessor", "size": 96, "crop_size": 96}"#,
     );
     dir.write("m/config.json", r#"{"model_type": "clip", "projection_dim": 512}"#);
-    let message = error(&dir).unwrap();
+    let message = error(&dir);
     assert!(message.contains("32") && message.contains("512"), "{message}");
     dir.write("m/config.json", "{}");
     dir.write("m/onnx/vision_model.onnx", "this is no graph");
-    assert!(error(&dir).unwrap().contains("vision_model.onnx"));
+    assert!(error(&dir).contains("vision_model.onnx"));
     std::fs::copy(dir.0.join("m/onnx/text_model.onnx"), dir.0.join("m/onnx/vision_model.onnx")).unwrap();
-    let message = error(&dir).unwrap();
+    let message = error(&dir);
     assert!(message.contains("vision_model.onnx"), "{message}");
 }
 
 #[test]
+#[cfg_attr(not(test_models), ignore = "needs SUSX_TEST_ONNXRUNTIME and SUSX_TEST_MODELS: see `make -s env`")]
 fn external_weights_are_part_of_the_model() {
-    let Some(dir) = copy("external", "external") else { return };
+    let dir = copy("external", "external");
     let config = ModelConfig::read(&dir.0, "m").unwrap();
     let (bytes, sha256) = (config.bytes().unwrap(), config.sha256().unwrap());
     let weights = dir.0.join("m/onnx/vision_model.onnx_data");
@@ -238,7 +249,7 @@ fn external_weights_are_part_of_the_model() {
     // Elsewhere, they are not read, whatever the link says.
     let elsewhere = dir.write("elsewhere", content);
     std::os::unix::fs::symlink(elsewhere, &weights).unwrap();
-    let Some(message) = error(&dir) else { return };
+    let message = error(&dir);
     assert!(message.contains("leads out of"), "{message}");
 }
 
@@ -255,8 +266,9 @@ fn with_location(graph: &[u8], name: &str) -> Vec<u8> {
 }
 
 #[test]
+#[cfg_attr(not(test_models), ignore = "needs SUSX_TEST_ONNXRUNTIME and SUSX_TEST_MODELS: see `make -s env`")]
 fn external_weights_stay_in_the_model() {
-    let Some(dir) = copy("external", "escape") else { return };
+    let dir = copy("external", "escape");
     let graph = std::fs::read(dir.0.join("m/onnx/vision_model.onnx")).unwrap();
     for name in ["/etc/passwd", "../../weights", "a/../../../b"] {
         dir.write("m/onnx/vision_model.onnx", with_location(&graph, name));
@@ -271,14 +283,15 @@ fn external_weights_stay_in_the_model() {
 }
 
 #[test]
+#[cfg_attr(not(test_models), ignore = "needs SUSX_TEST_ONNXRUNTIME and SUSX_TEST_MODELS: see `make -s env`")]
 fn a_gpu_that_is_missing_is_told_or_an_error() {
-    let (Some(runtime), Some(dir)) = (onnx_runtime(), models()) else { return };
+    let (runtime, dir) = (onnx_runtime(), models());
     let config = ModelConfig::read(&dir, "split").unwrap();
     let options = SessionOptions::default();
     let model = ClipModel::load(&runtime, config.clone(), &options).unwrap();
     if model.provider() != "CPUExecutionProvider" {
-        eprintln!("skipped: this machine has a GPU");
-        return;
+        // It has a GPU, and that is in use.
+        return assert_eq!(model.fallback_reason(), None);
     }
     let reason = model.fallback_reason().unwrap();
     assert!(reason.contains("CUDAExecutionProvider"), "{reason}");

@@ -11,11 +11,11 @@ use crate::generators;
 use crate::helpers::{TempDir, onnx_runtime};
 
 /// A copy of a test generator, as `m` in a folder of its own.
-fn copy(variant: &str, name: &str) -> Option<TempDir> {
-    let from = generators()?.join(variant);
+fn copy(variant: &str, name: &str) -> TempDir {
+    let from = generators().join(variant);
     let dir = TempDir::new(&format!("diffusion-{name}"));
     copy_folder(&from, &dir.0.join("m"));
-    Some(dir)
+    dir
 }
 
 fn copy_folder(from: &Path, to: &Path) {
@@ -35,8 +35,12 @@ fn message(dir: &TempDir) -> String {
 }
 
 #[test]
+#[cfg_attr(
+    not(test_generators),
+    ignore = "needs SUSX_TEST_ONNXRUNTIME and SUSX_TEST_GENERATORS: see `make -s env`"
+)]
 fn a_layout_is_read_without_loading() {
-    let Some(dir) = generators() else { return };
+    let dir = generators();
     let read = |variant| GeneratorConfig::read(&dir, variant).unwrap();
     let kinds = ["pndm", "velocity", "half", "fixed"].map(|variant| read(variant).scheduler());
     assert_eq!(
@@ -55,8 +59,12 @@ fn a_layout_is_read_without_loading() {
 }
 
 #[test]
+#[cfg_attr(
+    not(test_generators),
+    ignore = "needs SUSX_TEST_ONNXRUNTIME and SUSX_TEST_GENERATORS: see `make -s env`"
+)]
 fn generators_and_clips_are_listed_apart() {
-    let Some(dir) = copy("pndm", "list") else { return };
+    let dir = copy("pndm", "list");
     dir.write("broken/model_index.json", "{");
     dir.write("clip/README.md", "");
     let generators = list_generators(&dir.0).unwrap();
@@ -73,8 +81,12 @@ fn generators_and_clips_are_listed_apart() {
 }
 
 #[test]
+#[cfg_attr(
+    not(test_generators),
+    ignore = "needs SUSX_TEST_ONNXRUNTIME and SUSX_TEST_GENERATORS: see `make -s env`"
+)]
 fn no_name_leads_out_of_the_directory() {
-    let Some(dir) = copy("pndm", "names") else { return };
+    let dir = copy("pndm", "names");
     for name in ["", "..", "../m", "m/", ".m", "m/../m", "a\\b", "absent"] {
         match GeneratorConfig::read(&dir.0, name) {
             Err(GenerateError::Model(ClipError::ModelName { .. })) => {}
@@ -84,6 +96,10 @@ fn no_name_leads_out_of_the_directory() {
 }
 
 #[test]
+#[cfg_attr(
+    not(test_generators),
+    ignore = "needs SUSX_TEST_ONNXRUNTIME and SUSX_TEST_GENERATORS: see `make -s env`"
+)]
 fn what_is_missing_is_named() {
     for name in [
         "model_index.json",
@@ -94,11 +110,11 @@ fn what_is_missing_is_named() {
         "safety_checker/model.onnx",
         "feature_extractor/preprocessor_config.json",
     ] {
-        let Some(dir) = copy("checked", "missing") else { return };
+        let dir = copy("checked", "missing");
         fs::remove_file(dir.0.join("m").join(name)).unwrap();
         assert!(message(&dir).ends_with(&format!("m: there is no {name}")), "{name}: {}", message(&dir));
     }
-    let Some(dir) = copy("velocity", "missing-vocabulary") else { return };
+    let dir = copy("velocity", "missing-vocabulary");
     fs::remove_file(dir.0.join("m/tokenizer/merges.txt")).unwrap();
     assert!(
         message(&dir).contains("neither tokenizer/tokenizer.json nor tokenizer/vocab.json"),
@@ -106,7 +122,7 @@ fn what_is_missing_is_named() {
         message(&dir)
     );
     // Without its folder there is no safety checker, and none is missed.
-    let Some(dir) = copy("checked", "unchecked") else { return };
+    let dir = copy("checked", "unchecked");
     fs::remove_dir_all(dir.0.join("m/safety_checker")).unwrap();
     assert!(!GeneratorConfig::read(&dir.0, "m").unwrap().has_safety_checker());
     // What says nothing that its default would not may be missing.
@@ -117,6 +133,10 @@ fn what_is_missing_is_named() {
 }
 
 #[test]
+#[cfg_attr(
+    not(test_generators),
+    ignore = "needs SUSX_TEST_ONNXRUNTIME and SUSX_TEST_GENERATORS: see `make -s env`"
+)]
 fn what_is_wrong_is_told_with_both_values() {
     for (name, content, reason) in [
         (
@@ -156,7 +176,7 @@ fn what_is_wrong_is_told_with_both_values() {
         ),
         ("feature_extractor/preprocessor_config.json", r#"{"size": 0}"#, r#""size" is 0"#),
     ] {
-        let Some(dir) = copy("checked", "wrong") else { return };
+        let dir = copy("checked", "wrong");
         dir.write(&format!("m/{name}"), content);
         let message = message(&dir);
         assert!(message.contains(name) && message.contains(reason), "{name} {content}: {message}");
@@ -165,8 +185,12 @@ fn what_is_wrong_is_told_with_both_values() {
 
 /// What only the graphs know is found when they are loaded.
 #[test]
+#[cfg_attr(
+    not(test_generators),
+    ignore = "needs SUSX_TEST_ONNXRUNTIME and SUSX_TEST_GENERATORS: see `make -s env`"
+)]
 fn graphs_that_do_not_fit_are_refused() {
-    let Some(runtime) = onnx_runtime() else { return };
+    let runtime = onnx_runtime();
     let load = |dir: &TempDir| {
         let config = GeneratorConfig::read(&dir.0, "m").unwrap();
         let options = SessionOptions { provider: ExecutionProvider::Cpu, ..SessionOptions::default() };
@@ -185,16 +209,16 @@ fn graphs_that_do_not_fit_are_refused() {
         ("unet", "vae_decoder", ["vae_decoder/model.onnx", r#"the graph wants an input "sample""#]),
         ("unet", "safety_checker", ["safety_checker/model.onnx", r#"the graph wants an input "sample""#]),
     ] {
-        let Some(dir) = copy("checked", "swapped") else { return };
+        let dir = copy("checked", "swapped");
         let file = |folder: &str| dir.0.join("m").join(folder).join("model.onnx");
         fs::copy(file(from), file(to)).unwrap();
         let message = load(&dir);
         assert!(reasons.iter().all(|reason| message.contains(reason)), "{from} as {to}: {message}");
     }
     let written = |name: &str, content: &str| {
-        let dir = copy("checked", "unfit")?;
+        let dir = copy("checked", "unfit");
         dir.write(&format!("m/{name}"), content);
-        Some(load(&dir))
+        load(&dir)
     };
     for (name, content, reasons) in [
         ("vae_decoder/model.onnx", "this is no graph", ["vae_decoder/model.onnx", "not an ONNX file"]),
@@ -215,14 +239,18 @@ fn graphs_that_do_not_fit_are_refused() {
             ["safety_checker/model.onnx", "makes 48 × 48"],
         ),
     ] {
-        let Some(message) = written(name, content) else { return };
+        let message = written(name, content);
         assert!(reasons.iter().all(|reason| message.contains(reason)), "{name} {content}: {message}");
     }
 }
 
 #[test]
+#[cfg_attr(
+    not(test_generators),
+    ignore = "needs SUSX_TEST_ONNXRUNTIME and SUSX_TEST_GENERATORS: see `make -s env`"
+)]
 fn weights_must_not_lie_outside() {
-    let (Some(runtime), Some(dir)) = (onnx_runtime(), copy("velocity", "outside")) else { return };
+    let (runtime, dir) = (onnx_runtime(), copy("velocity", "outside"));
     let data = dir.0.join("m/unet/model.onnx_data");
     fs::rename(&data, dir.0.join("secret")).unwrap();
     std::os::unix::fs::symlink(dir.0.join("secret"), &data).unwrap();
@@ -237,8 +265,12 @@ fn weights_must_not_lie_outside() {
 }
 
 #[test]
+#[cfg_attr(
+    not(test_generators),
+    ignore = "needs SUSX_TEST_ONNXRUNTIME and SUSX_TEST_GENERATORS: see `make -s env`"
+)]
 fn the_digest_covers_what_pictures_depend_on() {
-    let Some(dir) = copy("checked", "digest") else { return };
+    let dir = copy("checked", "digest");
     let digest = || GeneratorConfig::read(&dir.0, "m").unwrap().sha256().unwrap();
     let mut last = digest();
     assert_eq!(digest(), last);

@@ -20,8 +20,12 @@ fn go_on(_: StepDone) -> ControlFlow<()> {
 }
 
 #[test]
+#[cfg_attr(
+    not(test_generators),
+    ignore = "needs SUSX_TEST_ONNXRUNTIME and SUSX_TEST_GENERATORS: see `make -s env`"
+)]
 fn a_seed_is_a_picture() {
-    let Some(generator) = load("pndm") else { return };
+    let generator = load("pndm");
     let paint = |painting: Painting| -> RgbImage {
         generator.generate(&[painting], &settings(4), &mut go_on).unwrap().remove(0).unwrap()
     };
@@ -36,10 +40,14 @@ fn a_seed_is_a_picture() {
 }
 
 #[test]
+#[cfg_attr(
+    not(test_generators),
+    ignore = "needs SUSX_TEST_ONNXRUNTIME and SUSX_TEST_GENERATORS: see `make -s env`"
+)]
 fn a_batch_is_its_pictures() {
     // `fixed` takes two rows at once, and a batch of three with guidance has six; `half` rounds.
     for variant in ["pndm", "velocity", "half", "fixed"] {
-        let Some(generator) = load(variant) else { return };
+        let generator = load(variant);
         let paintings = [painting("a cat", 1), painting("a red flower", 2), painting("a cat", 3)];
         for guidance_scale in [5.0, 0.0] {
             let settings = Settings { guidance_scale, ..settings(5) };
@@ -56,8 +64,12 @@ fn a_batch_is_its_pictures() {
 }
 
 #[test]
+#[cfg_attr(
+    not(test_generators),
+    ignore = "needs SUSX_TEST_ONNXRUNTIME and SUSX_TEST_GENERATORS: see `make -s env`"
+)]
 fn a_blocked_picture_costs_no_other() {
-    let Some(generator) = load("checked") else { return };
+    let generator = load("checked");
     let paintings: Vec<Painting> = (0..8).map(|seed| painting("lemons on the table", seed)).collect();
     let pictures = generator.generate(&paintings, &settings(3), &mut go_on).unwrap();
     let blocked: Vec<bool> =
@@ -67,8 +79,12 @@ fn a_blocked_picture_costs_no_other() {
 }
 
 #[test]
+#[cfg_attr(
+    not(test_generators),
+    ignore = "needs SUSX_TEST_ONNXRUNTIME and SUSX_TEST_GENERATORS: see `make -s env`"
+)]
 fn it_stops_at_the_next_step() {
-    let Some(generator) = load("pndm") else { return };
+    let generator = load("pndm");
     let paintings = [painting("a cat", 1), painting("a dog", 2)];
     let mut steps = Vec::new();
     let mut record = |step: StepDone| {
@@ -91,8 +107,12 @@ fn it_stops_at_the_next_step() {
 }
 
 #[test]
+#[cfg_attr(
+    not(test_generators),
+    ignore = "needs SUSX_TEST_ONNXRUNTIME and SUSX_TEST_GENERATORS: see `make -s env`"
+)]
 fn bad_settings_are_told() {
-    let Some(generator) = load("pndm") else { return };
+    let generator = load("pndm");
     let refused = |settings: Settings| {
         let error = generator.generate(&[painting("a cat", 1)], &settings, &mut go_on).unwrap_err();
         // The same is found before anything is loaded.
@@ -112,7 +132,7 @@ fn bad_settings_are_told() {
     );
     assert_eq!(generator.generate(&[], &settings(2), &mut go_on), Ok(Vec::new()));
 
-    let Some(generator) = load("fixed") else { return };
+    let generator = load("fixed");
     let error = generator.generate(&[painting("a cat", 1)], &sized(64, 96), &mut go_on).unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -121,8 +141,12 @@ fn bad_settings_are_told() {
 }
 
 #[test]
+#[cfg_attr(
+    not(test_generators),
+    ignore = "needs SUSX_TEST_ONNXRUNTIME and SUSX_TEST_GENERATORS: see `make -s env`"
+)]
 fn threads_share_a_generator() {
-    let Some(generator) = load("pndm") else { return };
+    let generator = load("pndm");
     let paint = |seed| generator.generate(&[painting("a cat", seed)], &settings(3), &mut go_on).unwrap();
     let expected: Vec<_> = (0..3).map(paint).collect();
     std::thread::scope(|scope| {

@@ -1,9 +1,10 @@
 //! Tests of `susx_core::sus::diffusion` from the outside, against what `diffusers` gives (`make_golden.py`).
 //!
-//! Some need files that are not part of the repository; where these are absent a test says so and passes:
+//! Some need files that are not part of the repository. They are ignored unless the variable that names these is set,
+//! which `make -s env` and `make test` do:
 //!
-//! * an ONNX Runtime library: `$SUSX_TEST_ONNXRUNTIME`, else `build/onnxruntime/libonnxruntime.so`;
-//! * generators: `$SUSX_TEST_GENERATORS`, else `build/test-generators`, with a directory for each variant of
+//! * an ONNX Runtime library: `$SUSX_TEST_ONNXRUNTIME`, such as `build/onnxruntime/libonnxruntime.so`;
+//! * generators: `$SUSX_TEST_GENERATORS`, such as `build/test-generators`, with a directory for each variant of
 //!   `tests/models/tiny_diffusion.py` by the variant's name.
 
 #![cfg(feature = "inference")]
@@ -25,15 +26,15 @@ use susx_core::sus::diffusion::{Generator, GeneratorConfig};
 
 use helpers::{find, onnx_runtime, root};
 
-fn generators() -> Option<PathBuf> {
+fn generators() -> PathBuf {
     find("generators of tests/models/tiny_diffusion.py", "SUSX_TEST_GENERATORS", "build/test-generators")
 }
 
-fn load(variant: &str) -> Option<Generator> {
-    let (runtime, dir) = (onnx_runtime()?, generators()?);
+fn load(variant: &str) -> Generator {
+    let (runtime, dir) = (onnx_runtime(), generators());
     let config = GeneratorConfig::read(&dir, variant).unwrap();
     let options = SessionOptions { provider: ExecutionProvider::Cpu, ..SessionOptions::default() };
-    Some(Generator::load(&runtime, config, &options).unwrap())
+    Generator::load(&runtime, config, &options).unwrap()
 }
 
 /// A golden file of this folder.

@@ -9,19 +9,17 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// The first of these that exists; says on standard error if none does.
-pub fn find(what: &str, variable: &str, default: &str) -> Option<PathBuf> {
+/// What the variable names; a panic where there is nothing. Tests that need it are ignored unless the variable is set:
+/// see `build.rs`.
+pub fn find(what: &str, variable: &str, default: &str) -> PathBuf {
     let path = std::env::var_os(variable).map_or_else(|| root().join(default), PathBuf::from);
-    if !path.exists() {
-        eprintln!("skipped: no {what} at {} (set {variable})", path.display());
-        return None;
-    }
-    Some(path)
+    assert!(path.exists(), "no {what} at {}: run `make test`, or set {variable}", path.display());
+    path
 }
 
-pub fn onnx_runtime() -> Option<OnnxRuntime> {
-    let path = find("ONNX Runtime", "SUSX_TEST_ONNXRUNTIME", "build/onnxruntime/libonnxruntime.so")?;
-    Some(OnnxRuntime::load(&path).unwrap())
+pub fn onnx_runtime() -> OnnxRuntime {
+    let path = find("ONNX Runtime", "SUSX_TEST_ONNXRUNTIME", "build/onnxruntime/libonnxruntime.so");
+    OnnxRuntime::load(&path).unwrap()
 }
 
 /// An empty folder that is removed at the end.

@@ -192,18 +192,3 @@ fn the_published_grid() {
     assert!(near(grid.beta[199], 1.0 + 49.0 * 199.0 / 200.0));
     assert_eq!(Search::new(grid).best(), None);
 }
-
-/// What lets a caller cancel: a call for every beta of every few rows.
-#[test]
-fn a_search_pauses_often() -> Result<(), SupportError> {
-    let case = case(5, 16, &[4, 4, 4])?;
-    let fitted = TipX::fit(case.support_set.clone(), PARAMS);
-    let parts = fitted.parts(case.queries.view());
-    let truth: Vec<usize> = (0..20).map(|i| i % 3).collect();
-    let (mut plain, mut stepped, mut steps) = (Search::new(grid()), Search::new(grid()), 0);
-    plain.add(&parts, &truth);
-    stepped.add_in_steps(&parts, &truth, || steps += 1);
-    assert_eq!(stepped.best(), plain.best());
-    assert!(steps >= grid().beta.len() * truth.len() / 8, "{steps} steps");
-    Ok(())
-}

@@ -12,7 +12,7 @@ use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
-use super::ImageLimits;
+use super::Room;
 use crate::clip::error::{ClipError, Result};
 
 fn broken(reason: impl ToString) -> ClipError {
@@ -27,7 +27,7 @@ fn broken(reason: impl ToString) -> ClipError {
 ///
 /// A file that states its end too early, in the middle of the picture, cannot be told from a complete
 /// one: no decoder reports it, libjpeg neither.
-pub(super) fn decode(bytes: &[u8], limits: &ImageLimits) -> Result<(RgbImage, Orientation)> {
+pub(super) fn decode(bytes: &[u8], limits: &Room) -> Result<(RgbImage, Orientation)> {
     let failed = |error: DecodeErrors| broken(error);
     let options = DecoderOptions::default().set_max_width(usize::MAX).set_max_height(usize::MAX);
     let options = options.jpeg_set_out_colorspace(ColorSpace::RGB);
@@ -111,7 +111,7 @@ fn check_huffman_tables(mut tables: &[u8]) -> Result<()> {
 }
 
 /// Decodes a file whose first scan [lacks components](Scan::lacks_components). It may start threads that end before it returns.
-fn decode_split_scans(bytes: &[u8], limits: &ImageLimits) -> Result<RgbImage> {
+fn decode_split_scans(bytes: &[u8], limits: &Room) -> Result<RgbImage> {
     let mut decoder = jpeg_decoder::Decoder::new(bytes);
     decoder.set_max_decoding_buffer_size(usize::try_from(limits.max_alloc()).unwrap_or(usize::MAX));
     let pixels = decoder.decode().map_err(broken)?;

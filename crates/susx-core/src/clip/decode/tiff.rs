@@ -12,7 +12,7 @@ use tiff::decoder::{Decoder, DecodingResult, Limits};
 use tiff::tags::Tag;
 use tiff::{ColorType, TiffError};
 
-use super::ImageLimits;
+use super::Room;
 use super::flatten::over_white;
 use crate::clip::error::{ClipError, Result};
 
@@ -27,7 +27,7 @@ fn broken(reason: impl ToString) -> ClipError {
 }
 
 /// Decodes the first page.
-pub(super) fn decode(bytes: &[u8], limits: &ImageLimits) -> Result<(RgbImage, Orientation)> {
+pub(super) fn decode(bytes: &[u8], limits: &Room) -> Result<(RgbImage, Orientation)> {
     let failed = |error: TiffError| broken(error);
     let (bytes, is_palette) = palette_as_grey(bytes);
     let max_alloc = usize::try_from(limits.max_alloc()).unwrap_or(usize::MAX);

@@ -9,7 +9,7 @@ use image::metadata::Orientation;
 use image::{DynamicImage, RgbImage, RgbaImage};
 use image_webp::{DecodingError, WebPDecoder};
 
-use super::{ImageLimits, flatten};
+use super::{Room, flatten};
 use crate::clip::error::{ClipError, Result};
 
 fn broken(error: DecodingError) -> ClipError {
@@ -17,7 +17,7 @@ fn broken(error: DecodingError) -> ClipError {
 }
 
 /// Decodes the picture, or the first one of an animation.
-pub(super) fn decode(bytes: &[u8], limits: &ImageLimits) -> Result<(RgbImage, Orientation)> {
+pub(super) fn decode(bytes: &[u8], limits: &Room) -> Result<(RgbImage, Orientation)> {
     let mut decoder = WebPDecoder::new(Cursor::new(bytes)).map_err(broken)?;
     // Nothing that is read as a whole can be longer than the file.
     decoder.set_memory_limit(bytes.len());

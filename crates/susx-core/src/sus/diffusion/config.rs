@@ -9,6 +9,7 @@ use super::error::Result;
 use super::scheduler::{SchedulerConfig, SchedulerKind};
 use crate::clip::config::{json, pad_token};
 use crate::clip::model_dir::{self, GENERATOR_INDEX};
+use crate::clip::read;
 use crate::clip::{ClipError, Preprocessor, PreprocessorConfig, check_model_name};
 
 /// Pipelines of `diffusers` and `optimum` that do what this module does.
@@ -76,14 +77,19 @@ pub fn is_generator(model_dir: &Path, name: &str) -> bool {
 ///
 /// They are the subdirectories that [`clip::list_models`](crate::clip::list_models) leaves out.
 pub fn list_generators(model_dir: &Path) -> Result<Vec<(String, Result<GeneratorConfig>)>> {
-    let names = model_dir::names(model_dir)?;
-    let generators = names.into_iter().filter(|name| is_generator(model_dir, name));
-    Ok(generators
+    Ok(generator_names(model_dir)?
+        .into_iter()
         .map(|name| {
             let config = GeneratorConfig::read(model_dir, &name);
             (name, config)
         })
         .collect())
+}
+
+/// The names of [`list_generators`], for which no file is read.
+pub fn generator_names(model_dir: &Path) -> Result<Vec<String>> {
+    let names = model_dir::names(model_dir)?;
+    Ok(names.into_iter().filter(|name| is_generator(model_dir, name)).collect())
 }
 
 impl GeneratorConfig {
@@ -104,8 +110,7 @@ impl GeneratorConfig {
         let safety_preprocessor =
             graphs.safety_checker.is_some().then(|| safety_preprocessor(&dir)).transpose()?;
         let scheduler_path = required(&dir, "scheduler/scheduler_config.json")?;
-        let text = std::fs::read_to_string(&scheduler_path)
-            .map_err(|error| ClipError::file(&scheduler_path, error))?;
+        let text = read::text(&scheduler_path, read::CONFIGURATION_BYTES)?;
         let scheduler =
             SchedulerConfig::from_json(&text).map_err(|reason| ClipError::file(&scheduler_path, reason))?;
         let unet = Unet::read(&dir)?;
@@ -187,7 +192,7 @@ fn check_index(dir: &Path) -> Result<()> {
 
 fn safety_preprocessor(dir: &Path) -> Result<Preprocessor> {
     let path = required(dir, "feature_extractor/preprocessor_config.json")?;
-    let text = std::fs::read_to_string(&path).map_err(|error| ClipError::file(&path, error))?;
+    let text = read::text(&path, read::CONFIGURATION_BYTES)?;
     let preprocessor = PreprocessorConfig::from_json(&text).and_then(|config| Preprocessor::new(&config));
     Ok(preprocessor.map_err(|reason| ClipError::file(&path, reason))?)
 }

@@ -15,6 +15,7 @@ use super::settings::{Painting, Settings, StepDone};
 use super::text_encoder::TextEncoder;
 use super::unet::Unet;
 use super::vae::VaeDecoder;
+use crate::clip::capacity;
 use crate::clip::choice::{Elsewhere, choose};
 use crate::clip::profile::{Executed, ProfileFolder};
 use crate::clip::provider::Candidate;
@@ -51,8 +52,9 @@ impl Generator {
         config: GeneratorConfig,
         options: &SessionOptions,
     ) -> Result<Generator> {
-        let sha256 = config.sha256()?;
         let bytes = config.bytes()?;
+        capacity::check(&config.dir, bytes)?;
+        let sha256 = config.sha256()?;
         let choice = choose(&options.candidates(), |candidate| {
             // Whatever runs without another provider runs on the CPU.
             let folder = match candidate {

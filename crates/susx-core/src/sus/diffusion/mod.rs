@@ -35,7 +35,7 @@ mod text_encoder;
 mod unet;
 mod vae;
 
-pub use config::{GeneratorConfig, is_generator, list_generators};
+pub use config::{GeneratorConfig, generator_names, is_generator, list_generators};
 pub use error::{GenerateError, Result};
 pub use generator::Generator;
 pub use image::RgbImage;

@@ -1,0 +1,23 @@
+//! Which fixtures of the tests there are: ONNX Runtime, models, generators and reference data, none of which is part of
+//! the repository. A test that needs one whose variable is not set is shown as ignored, for it cannot pass.
+
+/// The condition in the code, and the variables that must all be set.
+const FIXTURES: [(&str, &[&str]); 4] = [
+    ("test_onnxruntime", &["SUSX_TEST_ONNXRUNTIME"]),
+    ("test_models", &["SUSX_TEST_ONNXRUNTIME", "SUSX_TEST_MODELS"]),
+    ("test_generators", &["SUSX_TEST_ONNXRUNTIME", "SUSX_TEST_GENERATORS"]),
+    ("test_shared", &["SUSX_TEST_SHARED"]),
+];
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    for (condition, variables) in FIXTURES {
+        println!("cargo::rustc-check-cfg=cfg({condition})");
+        for variable in variables {
+            println!("cargo::rerun-if-env-changed={variable}");
+        }
+        if variables.iter().all(|variable| std::env::var_os(variable).is_some()) {
+            println!("cargo::rustc-cfg={condition}");
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! What the files of models say, read once for each state of them.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use susx_core::clip::{ModelConfig, Stamp};
+use susx_core::sus::diffusion::GeneratorConfig;
+
+use crate::names::Kind;
+use crate::protocol::Model;
+use crate::registry::{GENERATOR, describe_config, describe_generator_config};
+
+/// Descriptions of models that are not loaded.
+#[derive(Debug, Default)]
+pub struct Described {
+    /// By name, with the stamp of the files.
+    models: Mutex<HashMap<String, (Kind, Stamp, Model)>>,
+}
+
+impl Described {
+    /// What there is to say of a model whose files have this stamp.
+    pub fn get(&self, dir: &Path, name: &str, kind: Kind, stamp: Option<Stamp>) -> Model {
+        let lock = || self.models.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, before, model)) = lock().get(name)
+            && *of == kind
+            && stamp.is_some_and(|stamp| stamp.digest == before.digest)
+        {
+            return model.clone();
+        }
+        let model = read(dir, name, kind);
+        let mut models = lock();
+        match stamp.filter(|stamp| stamp.is_settled) {
+            Some(stamp) => drop(models.insert(name.to_owned(), (kind, stamp, model.clone()))),
+            None => drop(models.remove(name)),
+        }
+        model
+    }
+}
+
+fn read(dir: &Path, name: &str, kind: Kind) -> Model {
+    let wrong = |error: String| Model { name: name.to_owned(), error: Some(error), ..Model::default() };
+    match kind {
+        Kind::Embedder => match ModelConfig::read(dir, name) {
+            Ok(config) => describe_config(&config),
+            Err(error) => wrong(error.to_string()),
+        },
+        Kind::Generator => match GeneratorConfig::read(dir, name) {
+            Ok(config) => describe_generator_config(&config),
+            Err(error) => Model { kind: Some(GENERATOR.to_owned()), ..wrong(error.to_string()) },
+        },
+    }
+}

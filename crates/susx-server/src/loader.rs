@@ -1,0 +1,161 @@
+//! Loading a model, from the settings to its lanes.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use susx_core::clip::{
+    self, ClipError, ClipModel, Elsewhere, ExecutionProvider, ModelConfig, OnnxRuntime, SessionOptions, Stamp,
+};
+use susx_core::sus::diffusion::{GenerateError, Generator, GeneratorConfig};
+
+use crate::embedder::{self, Embedder};
+use crate::names::{self, Kind};
+use crate::painter::{self, Painter};
+use crate::pixels::PixelRoom;
+use crate::protocol::{Failure, FailureKind};
+use crate::settings::Settings;
+use crate::slots::{Refusal, Running};
+use crate::stuck::StuckModels;
+use crate::watch::{Overdue, Watch, Work};
+
+/// What the threads that load models share.
+pub struct Loader {
+    pub settings: Settings,
+    pub watch: Arc<Watch>,
+    /// For the pictures of all models.
+    room: Arc<PixelRoom>,
+    stuck: StuckModels,
+    runtime: Mutex<Option<Arc<OnnxRuntime>>>,
+}
+
+/// The name that the dynamic loader looks for where no path is set.
+const SYSTEM_LIBRARY: &str = "libonnxruntime.so";
+
+impl Loader {
+    pub fn new(settings: Settings) -> Self {
+        let stuck = StuckModels::beside(&settings.socket);
+        let room = Arc::new(PixelRoom::new(settings.max_image_pixels));
+        Loader { settings, watch: Arc::default(), room, stuck, runtime: Mutex::new(None) }
+    }
+
+    pub fn embedder(&self, dir: &Path, name: &str) -> Result<Running<Embedder>, Refusal> {
+        self.stuck(name, clip::stamp(dir, name)).map_or(Ok(()), Err)?;
+        let _watched = self.watch.begin(name, Work::Loading, self.settings.load_timeout());
+        let config = ModelConfig::read(dir, name).map_err(|error| refused(error, dir, Kind::Embedder))?;
+        log::debug!("loading model \"{name}\"");
+        let runtime = self.runtime()?;
+        let model = ClipModel::load(&runtime, config, &self.session_options())
+            .map_err(|error| refused(error, dir, Kind::Embedder))?;
+        self.log_loaded(name, model.provider(), model.fallback_reason(), model.elsewhere());
+        Ok(embedder::start(model, &self.settings, &self.watch, &self.room)?)
+    }
+
+    pub fn painter(&self, dir: &Path, name: &str) -> Result<Running<Painter>, Refusal> {
+        self.stuck(name, clip::stamp(dir, name)).map_or(Ok(()), Err)?;
+        let _watched = self.watch.begin(name, Work::Loading, self.settings.load_timeout());
+        let refused = |error| match error {
+            GenerateError::Model(ref inner) => {
+                let is_of_files = is_of_files(inner);
+                Refusal { failure: names::with_known(error.into(), dir, Kind::Generator), is_of_files }
+            }
+            error => Failure::from(error).into(),
+        };
+        let config = GeneratorConfig::read(dir, name).map_err(refused)?;
+        log::debug!("loading generator \"{name}\"");
+        let runtime = self.runtime()?;
+        let generator = Generator::load(&runtime, config, &self.session_options()).map_err(refused)?;
+        self.log_loaded(name, generator.provider(), generator.fallback_reason(), generator.elsewhere());
+        Ok(painter::start(generator, &self.settings, &self.watch)?)
+    }
+
+    /// Why a model is not to be loaded: an earlier process was stuck in it.
+    pub fn stuck(&self, name: &str, stamp: Option<Stamp>) -> Option<Failure> {
+        let message = self.stuck.recall(name, &stamp?.digest)?;
+        Some(Failure::new(FailureKind::Configuration, message).hint(STUCK_HINT))
+    }
+
+    /// Remembers what a process is stuck in, for the next one; what those who wait for it are told.
+    pub fn give_up(&self, overdue: &Overdue) -> Failure {
+        let Overdue { model, work, limit } = overdue;
+        let message = match work {
+            Work::Loading => {
+                format!("the model \"{model}\" has not been loaded within {limit:?} (susx.load_timeout)")
+            }
+            Work::Running => {
+                format!("the model \"{model}\" has not ended one batch within {limit:?} (susx.load_timeout)")
+            }
+            Work::Tokenizing => {
+                format!("the tokenizer of the model \"{model}\" has not ended within {limit:?}")
+            }
+        };
+        log::error!("{message}: ending the process, and leaving the model alone until its files change");
+        let dir = self.settings.model_dir.as_deref();
+        if let Some(stamp) = dir.and_then(|dir| clip::stamp(dir, model))
+            && let Err(error) = self.stuck.remember(model, stamp.digest, &message)
+        {
+            log::error!("the next process will not know that the model \"{model}\" is stuck: {error}");
+        }
+        Failure::new(FailureKind::Configuration, message).hint(STUCK_HINT)
+    }
+
+    /// Why a model does not run on the provider that was asked for, or runs on it for the smaller part.
+    /// Where it was left to us, there is nothing wrong with the CPU, unless ONNX Runtime is the one for GPUs.
+    pub fn broken_promise(&self, fallback: Option<&str>, elsewhere: Option<&Elsewhere>) -> Option<String> {
+        let is_auto = self.settings.provider == ExecutionProvider::Auto;
+        let has_cuda = || self.runtime().is_ok_and(|runtime| runtime.has_cuda());
+        let fallback = fallback.filter(|_| !is_auto || has_cuda());
+        let elsewhere = elsewhere.filter(|elsewhere| elsewhere.is_most);
+        let reasons: Vec<&str> = fallback.into_iter().chain(elsewhere.map(|it| it.what.as_str())).collect();
+        (!reasons.is_empty()).then(|| reasons.join("; "))
+    }
+
+    fn log_loaded(&self, name: &str, provider: &str, fallback: Option<&str>, elsewhere: Option<&Elsewhere>) {
+        log::info!("loaded model \"{name}\" on {provider}");
+        let level = match self.broken_promise(fallback, elsewhere) {
+            Some(_) => log::Level::Warn,
+            None => log::Level::Info,
+        };
+        for remark in fallback.into_iter().chain(elsewhere.map(|it| it.what.as_str())) {
+            log::log!(level, "model \"{name}\" on {provider}: {remark}");
+        }
+    }
+
+    /// ONNX Runtime, loaded once. A failure is not kept: the library may be put right meanwhile.
+    fn runtime(&self) -> Result<Arc<OnnxRuntime>, Failure> {
+        // What a panic while loading leaves behind is none, which is valid.
+        let mut runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(runtime) = runtime.as_ref() {
+            return Ok(Arc::clone(runtime));
+        }
+        let path = self.settings.onnxruntime.clone().unwrap_or_else(|| PathBuf::from(SYSTEM_LIBRARY));
+        let loaded = Arc::new(OnnxRuntime::load(&path)?);
+        *runtime = Some(Arc::clone(&loaded));
+        Ok(loaded)
+    }
+
+    fn session_options(&self) -> SessionOptions {
+        SessionOptions {
+            provider: self.settings.provider,
+            device_id: self.settings.gpu_device,
+            require_gpu: self.settings.require_gpu,
+            intra_threads: self.settings.threads,
+            gpu_mem_limit: Some(self.settings.gpu_memory_limit << 20).filter(|&limit| limit > 0),
+            batch_size: self.settings.batch_size,
+            // The socket's folder is the server's own.
+            scratch: self.settings.socket.parent().map(Path::to_owned),
+        }
+    }
+}
+
+const STUCK_HINT: &str =
+    "It is tried again when its files have changed, or after the configuration of PostgreSQL is reloaded.";
+
+fn refused(error: ClipError, dir: &Path, kind: Kind) -> Refusal {
+    let is_of_files = is_of_files(&error);
+    Refusal { failure: names::with_known(error.into(), dir, kind), is_of_files }
+}
+
+/// Whether another try with the same files would end in the same way.
+fn is_of_files(error: &ClipError) -> bool {
+    !matches!(error, ClipError::Runtime { .. } | ClipError::Provider { .. })
+}

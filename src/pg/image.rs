@@ -1,0 +1,110 @@
+//! Image files, in values of type bytea.
+//!
+//! A file that is too large is never read: its size stands in the value's header, also where the value itself is
+//! compressed or lies elsewhere.
+
+use pgrx::callconv::{Arg, ArgAbi};
+use pgrx::datum::{Datum, UnboxDatum};
+use pgrx::{FromDatum, IntoDatum, impl_sql_translatable, pg_sys, varlena};
+use susx_server::protocol::{Failure, FailureKind};
+
+use super::error::{Error, Result};
+use super::guc;
+use super::varlena::{size, with_detoasted};
+
+/// An image file.
+#[derive(Clone, Debug)]
+pub enum Image {
+    File(Vec<u8>),
+    /// A file of so many bytes that it cannot be used.
+    TooLarge(usize),
+}
+
+impl_sql_translatable!(Image, "bytea");
+
+impl Image {
+    /// Bytes of memory.
+    pub fn size(&self) -> usize {
+        match self {
+            Image::File(file) => file.len(),
+            Image::TooLarge(_) => 0,
+        }
+    }
+
+    /// The file; an error if it is too large.
+    pub fn file(&self) -> Result<&[u8]> {
+        match self {
+            Image::File(file) => Ok(file),
+            Image::TooLarge(found) => Err(Error::Server(too_large(*found))),
+        }
+    }
+}
+
+/// The failure of an image file of that size, if it has one. It is the inference process's own.
+pub fn refusal(size: usize) -> Option<Failure> {
+    (size > limit()).then(|| too_large(size))
+}
+
+fn limit() -> usize {
+    guc::max_image_bytes().unsigned_abs() as usize
+}
+
+fn too_large(found: usize) -> Failure {
+    Failure {
+        kind: FailureKind::TooLarge,
+        message: format!("the image has {found} bytes, the limit is {}", limit()),
+        hint: Some("The limit is the setting susx.max_image_bytes.".to_owned()),
+    }
+}
+
+impl FromDatum for Image {
+    unsafe fn from_polymorphic_datum(datum: pg_sys::Datum, is_null: bool, _: pg_sys::Oid) -> Option<Self> {
+        if is_null || datum.is_null() {
+            return None;
+        }
+        // SAFETY: the caller says that the datum is a bytea. Its bytes are copied before they are freed.
+        unsafe {
+            let size = size(datum);
+            if size > limit() {
+                return Some(Image::TooLarge(size));
+            }
+            Some(Image::File(with_detoasted(datum, |bytes| varlena::varlena_to_byte_slice(bytes).to_vec())))
+        }
+    }
+}
+
+impl IntoDatum for Image {
+    fn into_datum(self) -> Option<pg_sys::Datum> {
+        match self {
+            Image::File(file) => file.into_datum(),
+            Image::TooLarge(_) => None,
+        }
+    }
+
+    fn type_oid() -> pg_sys::Oid {
+        pg_sys::BYTEAOID
+    }
+}
+
+// SAFETY: copies out of the datum, so that nothing borrows from it.
+unsafe impl UnboxDatum for Image {
+    type As<'src> = Image;
+
+    unsafe fn unbox<'src>(datum: Datum<'src>) -> Image
+    where
+        Self: 'src,
+    {
+        // SAFETY: the caller says that this is a bytea and not NULL.
+        let image =
+            unsafe { Image::from_datum(std::mem::transmute::<Datum<'src>, pg_sys::Datum>(datum), false) };
+        image.unwrap_or(Image::File(Vec::new()))
+    }
+}
+
+// SAFETY: reads the argument as what SQL declares it to be.
+unsafe impl<'fcx> ArgAbi<'fcx> for Image {
+    unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
+        // SAFETY: as above; PostgreSQL passes no NULL to a parameter that is not an Option.
+        unsafe { arg.unbox_arg_using_from_datum().unwrap_or(Image::File(Vec::new())) }
+    }
+}

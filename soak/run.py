@@ -6,6 +6,7 @@ usage: python -m soak.run [--pg 18] [--minutes 30] [--output FILE]
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import tempfile
 import time
@@ -14,15 +15,16 @@ from pathlib import Path
 
 import psycopg
 
-from bench.encoders import cluster_with_models
+from bench.encoders import TINY, cluster_with_models
 from bench.run import commit
 from bench.sql import DATABASE, session
+from tests.helpers.endless import make_endless
 from tests.helpers.processes import eventually, one_of_each, servers, sockets, supervisors
 from tools.console import Failure, main, say
-from tools.paths import ROOT
+from tools.paths import ROOT, TEST_MODELS
 
 from .chaos import Chaos
-from .sessions import PICTURES, SESSIONS, Storm, check, prepare
+from .sessions import ENDLESS, PICTURES, SESSIONS, Storm, check, prepare
 from .worker import Worker
 
 PAGE = ROOT / "docs" / "reliability.md"
@@ -36,8 +38,14 @@ def soak(pg: str, minutes: float, output: Path | None) -> None:
     with tempfile.TemporaryDirectory(prefix="susx-soak-", dir="/tmp") as folder:
         Path(folder).chmod(0o755)
         # What was committed is to outlive a crash.
-        settings = {"susx.model": "split", "synchronous_commit": "on", "susx.progress_interval": 0}
+        settings = {
+            "susx.model": "split",
+            "susx.load_timeout": "30s",
+            "synchronous_commit": "on",
+            "susx.progress_interval": 0,
+        }
         with cluster_with_models(pg, Path(folder), **settings) as cluster:
+            make_endless(shutil.copytree(TEST_MODELS / TINY, Path(folder) / "models" / ENDLESS))
             with session(cluster) as sql:
                 sql.execute(SETUP)
                 storm = Storm(prepare(sql))

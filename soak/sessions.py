@@ -1,4 +1,4 @@
-"""What the thirty sessions do. Each compares every answer with that of the single session before the storm."""
+"""What the sessions do. Each compares every answer with that of the single session before the storm."""
 
 from __future__ import annotations
 
@@ -19,6 +19,11 @@ NAMES = ["bird", "flower", "fruit", "tool"]
 TEXTS = [f"a photo of {number} {name}s." for number in range(10) for name in NAMES]
 BULK_ROWS = 400
 TUNE = "SELECT * FROM susx.tune('kinds')"
+# What each of two tenants sees of one classifier.
+TENANTS = {"bird,flower": ("bird", "flower"), "fruit,tool": ("fruit", "tool")}
+TENANT = "SELECT susx.label('shared', embedding) FROM pictures ORDER BY id"
+# The model whose loading never ends.
+ENDLESS = "endless"
 ROWS = """SELECT key, category, error
     FROM susx.classify_rows('kinds', 'SELECT id, image FROM pictures ORDER BY id', key => NULL::int)"""
 
@@ -36,6 +41,7 @@ class Right:
     labels: list[str]
     rows: list[tuple]
     tuned: list[tuple]
+    tenants: dict[str, list[str]]
 
 
 @dataclass
@@ -83,10 +89,35 @@ def prepare(sql: psycopg.Connection) -> Right:
         )
     sql.execute("SELECT susx.create_classifier('kinds', %s)", [NAMES])
     sql.execute("SELECT count(*) FROM susx.build_support_set('kinds', 'pictures')")
+    sql.execute("CREATE TABLE log (i int)")
+    tenants = {tenant: label_as(sql, tenant) for tenant in share(sql)}
     embeddings = [vector(text) for (text,) in sql.execute("SELECT embedding::text FROM pictures ORDER BY id")]
     texts = {text: vector(sql.execute("SELECT susx.embed_text(%s)::text", [text]).fetchone()[0]) for text in TEXTS}
     labels = [label for (label,) in sql.execute("SELECT susx.label('kinds', image) FROM pictures ORDER BY id")]
-    return Right(embeddings, texts, labels, sql.execute(ROWS).fetchall(), sql.execute(TUNE).fetchall())
+    return Right(embeddings, texts, labels, sql.execute(ROWS).fetchall(), sql.execute(TUNE).fetchall(), tenants)
+
+
+def share(sql: psycopg.Connection) -> list[str]:
+    """A classifier that shows its tenants different categories."""
+    sql.execute("SELECT susx.create_classifier('shared', %s)", [NAMES])
+    sql.execute("SELECT count(*) FROM susx.build_support_set('shared', 'pictures')")
+    sql.execute(
+        """
+        ALTER TABLE shared ENABLE ROW LEVEL SECURITY;
+        CREATE POLICY tenants ON shared USING (category = ANY (string_to_array(current_setting('app.tenant'), ',')));
+        CREATE ROLE tenant;
+        GRANT SELECT ON shared, pictures TO tenant"""
+    )
+    return list(TENANTS)
+
+
+def label_as(connection: psycopg.Connection, tenant: str) -> list[str]:
+    """All labels as a tenant sees them, over a connection that others use too."""
+    connection.execute("SET ROLE tenant")
+    connection.execute("SELECT set_config('app.tenant', %s, false)", [tenant])
+    labels = [label for (label,) in connection.execute(TENANT)]
+    connection.execute("RESET ROLE")
+    return labels
 
 
 def bulk(storm: Storm, number: int):
@@ -213,5 +244,77 @@ def text(storm: Storm, number: int):
     return work
 
 
-# Thirty.
-SESSIONS = [(bulk, 3), (single, 10), (label, 5), (rows, 3), (writer, 3), (tuner, 2), (editor, 2), (text, 2)]
+def tenant(storm: Storm, number: int):
+    """Two tenants who take turns over one connection."""
+
+    def work(worker: Worker) -> None:
+        while not storm.over.is_set():
+            for name, categories in TENANTS.items():
+                labels = worker.until_done(lambda connection: label_as(connection, name))
+                if not set(labels) <= set(categories):
+                    raise Wrong(f"a tenant who sees {name} got {sorted(set(labels))}")
+                if labels != storm.right.tenants[name]:
+                    raise Wrong(f"a tenant who sees {name} has other labels than alone")
+                storm.count("labels of tenants", len(labels))
+
+    return work
+
+
+def committer(storm: Storm, number: int):
+    """Somebody who has nothing to do with any classifier."""
+
+    def work(worker: Worker) -> None:
+        while not storm.over.wait(0.03):
+            worker.run("INSERT INTO log VALUES (1)")
+            storm.count("commits of others")
+
+    return work
+
+
+def flood(storm: Storm, number: int):
+    """Many long texts at a time, which are cancelled before they are done; and some that are too long."""
+
+    def work(worker: Worker) -> None:
+        many = "SELECT count(*) FROM susx.embed_texts(array_fill(repeat('many words ', 9000), '{200}'))"
+        while not storm.over.is_set():
+            worker.run("SET statement_timeout = '300ms'")
+            try:
+                worker.run(many)
+            except psycopg.errors.QueryCanceled:
+                pass
+            worker.run("SET statement_timeout = 0")
+            storm.count("floods of long texts")
+            try:
+                worker.run("SELECT susx.embed_text(repeat('word ', 4000000))")
+                raise Wrong("a text of 20 MB was embedded")
+            except psycopg.errors.ProgramLimitExceeded:
+                storm.count("texts that are too long")
+
+    return work
+
+
+def hopeless(storm: Storm, number: int):
+    """A model that never finishes loading: somebody asks for it all the time, and looks at the list of models."""
+
+    def work(worker: Worker) -> None:
+        while not storm.over.is_set():
+            worker.run("SET statement_timeout = '2s'")
+            try:
+                worker.run("SELECT susx.embed_text('x', %s)", ENDLESS)
+                raise Wrong("a model that cannot be loaded has embedded a text")
+            except (psycopg.errors.QueryCanceled, psycopg.errors.ConfigFileError):
+                storm.count("requests for a model that never loads")
+            worker.run("SET statement_timeout = 0")
+            storm.over.wait(0.2)
+            names = [name for (name,) in worker.rows("SELECT name FROM susx.models() ORDER BY name")]
+            if ENDLESS not in names:
+                raise Wrong(f"models() shows {names}")
+
+    return work
+
+
+# Thirty-six.
+SESSIONS = [
+    *[(bulk, 3), (single, 10), (label, 5), (rows, 3), (writer, 3), (tuner, 2), (editor, 2), (text, 2)],
+    *[(tenant, 2), (committer, 1), (flood, 2), (hopeless, 1)],
+]

@@ -20,7 +20,7 @@ def test_some_seconds(tmp_path):
     done = subprocess.run([str(word) for word in words], cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     text = page.read_text()
-    assert "left behind, leaks: none" in text and "30 sessions" in text
+    assert "left behind, leaks: none" in text and "36 sessions" in text
     counts = [int(count.replace(",", "")) for count in re.findall(r"^\| .* \| ([\d,]+) \|$", text, re.MULTILINE)]
     # Each of the kinds of session has got something done.
-    assert len(counts) >= 8 and min(counts) > 0
+    assert len(counts) >= 12 and min(counts) > 0

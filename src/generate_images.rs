@@ -14,10 +14,7 @@ use crate::pg::error::{Error, Result};
 use crate::pg::progress::{Command, Phase, Progress};
 use crate::pg::regclass::RegClass;
 use crate::pg::version::SameVersion;
-use crate::pictures::Manner;
-
-/// Prompts that are on their way, more than a generator works on together.
-pub const AHEAD: usize = 256;
+use crate::pictures::{AHEAD, Manner};
 
 /// Number, PNG file and error of one element of an array.
 type Row = (i32, Option<Vec<u8>>, Option<String>);

@@ -22,7 +22,6 @@ use self::plan::{Category, Plan};
 use self::tally::Tally;
 use crate::blame::is_of_the_input;
 use crate::embedder::Embedder;
-use crate::generate_images::AHEAD;
 use crate::limits;
 use crate::pg::catalog::generated::{self, Made, NewImage};
 use crate::pg::catalog::{classifier as catalog, prevent_command_in_read_only};
@@ -32,7 +31,7 @@ use crate::pg::procedure::Procedure;
 use crate::pg::progress::{Command, Phase, Progress};
 use crate::pg::regclass::RegClass;
 use crate::pg::version::SameVersion;
-use crate::pictures::Manner;
+use crate::pictures::{AHEAD, Manner};
 use crate::prompting::Prompting;
 
 /// What is made is written when there are so many images, or so many bytes, or after such a time, and when a

@@ -23,8 +23,9 @@
 //! * [`stat_server`] - the inference process at work;
 //! * [`library`] - which version this is.
 //!
-//! What a caller may ask for at most is in [`limits`]. They stand on [`pg`], which is everything that touches PostgreSQL's internals, and on `susx-core`,
-//! which knows the method and nothing of PostgreSQL. Inference runs in the process `susx-server`.
+//! They stand on [`pg`], which is everything that touches PostgreSQL's internals, and on `susx-core`,
+//! which knows the method and nothing of PostgreSQL. What a caller may ask for at most is in [`limits`].
+//! Inference runs in the process `susx-server`.
 
 mod arrays;
 mod blame;

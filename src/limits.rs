@@ -67,7 +67,12 @@ pub fn check_bytes(what: impl Into<String>, most: usize, found: usize) -> Result
 }
 
 fn check_unit(what: impl Into<String>, most: usize, found: usize, unit: &'static str) -> Result<()> {
-    if found <= most { Ok(()) } else { Err(Error::Limit { what: what.into(), most, found, unit }) }
+    if found <= most { Ok(()) } else { Err(exceeded(what, most, found, unit)) }
+}
+
+/// The error of more than there may be. `unit` is such as ` bytes`.
+pub fn exceeded(what: impl Into<String>, most: usize, found: usize, unit: &'static str) -> Error {
+    Error::Limit { what: what.into(), most, found, unit }
 }
 
 /// An error if an array has too many elements.

@@ -7,6 +7,9 @@ use susx_server::protocol::Picture;
 use crate::limits;
 use crate::pg::error::{Error, Result};
 
+/// Prompts that are on their way, more than a generator works on together.
+pub const AHEAD: usize = 256;
+
 /// How images are made of prompts.
 #[derive(Clone, Debug, Default)]
 pub struct Manner {

@@ -6,7 +6,7 @@
 use pgrx::callconv::{Arg, ArgAbi};
 use pgrx::datum::{Datum, UnboxDatum};
 use pgrx::{FromDatum, IntoDatum, impl_sql_translatable, pg_sys, varlena};
-use susx_server::protocol::{Failure, FailureKind};
+use susx_server::protocol::{self, Failure};
 
 use super::error::{Error, Result};
 use super::guc;
@@ -50,11 +50,7 @@ fn limit() -> usize {
 }
 
 fn too_large(found: usize) -> Failure {
-    Failure {
-        kind: FailureKind::TooLarge,
-        message: format!("the image has {found} bytes, the limit is {}", limit()),
-        hint: Some("The limit is the setting susx.max_image_bytes.".to_owned()),
-    }
+    protocol::too_large("image", found, limit(), "susx.max_image_bytes")
 }
 
 impl FromDatum for Image {

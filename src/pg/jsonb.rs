@@ -26,9 +26,7 @@ impl Jsonb {
     pub fn text(self) -> Result<String> {
         match self {
             Jsonb::Text(text) => Ok(text),
-            Jsonb::TooLarge(found) => {
-                limits::check_bytes("the jsonb", limits::JSON_BYTES, found).map(|()| String::new())
-            }
+            Jsonb::TooLarge(found) => Err(limits::exceeded("the jsonb", limits::JSON_BYTES, found, " bytes")),
         }
     }
 }

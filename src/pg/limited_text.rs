@@ -5,6 +5,7 @@ use pgrx::{FromDatum, impl_sql_translatable, pg_sys};
 
 use super::client;
 use super::error::{Error, Result};
+use super::varlena::size;
 
 /// A `text`, as it is stored: compressed perhaps, or in another place.
 #[derive(Clone, Copy, Debug)]
@@ -16,8 +17,8 @@ impl LimitedText {
     /// The text; an error if it is longer than `susx.max_text_bytes`, which is found out before it is copied.
     pub fn read(self) -> Result<String> {
         // SAFETY: the datum is a varlena that is not NULL, and this looks at its header.
-        let bytes = unsafe { pg_sys::toast_raw_datum_size(self.0) };
-        match client::refused_text(bytes.saturating_sub(pg_sys::VARHDRSZ)) {
+        let bytes = unsafe { size(self.0) };
+        match client::refused_text(bytes) {
             Some(failure) => Err(Error::Server(failure)),
             // SAFETY: a text that is not NULL.
             None => unsafe { String::from_datum(self.0, false) }

@@ -56,14 +56,13 @@ const ANNOUNCER: &std::ffi::CStr = c"susx_classifier_changed";
 pub fn kind(relation: RegClass) -> Result<Kind> {
     let open = Open::relation(relation.0, pg_sys::NoLock as pg_sys::LOCKMODE)
         .ok_or(Error::NoRelation(relation.0.to_u32()))?;
-    // SAFETY: the relation is open. An invalid OID of a user is the current user.
+    // SAFETY: the relation is open.
     unsafe {
         let class = &*(*open.0).rd_rel;
-        let row_security = pg_sys::check_enable_rls(relation.0, pg_sys::Oid::INVALID, true) as u32;
         let is_plain = class.relkind as u8 == pg_sys::RELKIND_RELATION
             && class.relam == pg_sys::HEAP_TABLE_AM_OID
             && !class.relhassubclass
-            && row_security != pg_sys::CheckEnableRlsResult::RLS_ENABLED;
+            && !relation.has_row_security();
         Ok(if is_plain { Kind::Table { announces: announces(open.0) } } else { Kind::Other })
     }
 }

@@ -28,7 +28,6 @@ use crate::pg::error::{Error, Result};
 use crate::pg::guc;
 use crate::pg::regclass::RegClass;
 use crate::pg::relcache;
-use crate::pg::snapshot::latest_that_shows;
 use crate::pg::spi::Access;
 use crate::pg::statement::StatementId;
 use crate::pg::vector::Vector;
@@ -141,7 +140,7 @@ fn of_table(key: Key, reader: Reader, announces: bool) -> Result<Rc<Fitted>> {
 fn follow_changes(key: Key, versions: Versions) -> Result<()> {
     // In this order: what the latest snapshot does not show is announced after it was taken.
     let Some(changes) = CACHE.with_borrow(|cache| cache.changes(&key)) else { return Ok(()) };
-    if let Some(latest) = latest_that_shows(key.0, versions)? {
+    if let Some(latest) = versions.latest_that_shows(key.0)? {
         CACHE.with_borrow_mut(|cache| cache.set_current(&key, latest, changes));
     }
     Ok(())

@@ -3,8 +3,6 @@
 use pgrx::pg_sys;
 
 use super::error::Result;
-use super::regclass::RegClass;
-use super::versions::Versions;
 
 /// Two snapshots of one session that compare equal see the same rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,29 +57,12 @@ impl SnapshotId {
     }
 }
 
-/// The present state, if it shows the same of a classifier as the running statement's snapshot, which shows
-/// these versions. In a parallel query nobody can tell, so the answer is no.
-pub fn latest_that_shows(classifier: RegClass, versions: Versions) -> Result<Option<SnapshotId>> {
-    // SAFETY: GetLatestSnapshot returns a static snapshot that is valid until its next call; what is registered
-    // is a copy, which PostgreSQL itself gives back after an ERROR.
-    unsafe {
-        if pg_sys::IsInParallelMode() {
-            return Ok(None);
-        }
-        let latest = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
-        let id = SnapshotId::of(latest);
-        let is_same = match (id, SnapshotId::active()) {
-            (Some(latest), Some(active)) if latest.shows_as_much_as(active) => Ok(true),
-            _ => Versions::shown(classifier, latest).map(|shown| shown == versions),
-        };
-        pg_sys::UnregisterSnapshot(latest);
-        Ok(id.filter(|_| is_same.as_ref().is_ok_and(|&is_same| is_same)))
-    }
-}
-
-impl SnapshotId {
-    /// Whether nothing has committed between the two.
-    fn shows_as_much_as(self, active: SnapshotId) -> bool {
-        (self.xmax, self.in_progress, self.command) == (active.xmax, active.in_progress, active.command)
-    }
+/// Lets queries see what has been committed by now, where the running statement's snapshot may be older.
+pub fn with_latest<T>(call: impl FnOnce() -> Result<T>) -> Result<T> {
+    // SAFETY: in a transaction; the snapshot is copied, and popped below, or by an ERROR.
+    unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot()) };
+    let result = call();
+    // SAFETY: the one that was pushed above.
+    unsafe { pg_sys::PopActiveSnapshot() };
+    result
 }

@@ -257,16 +257,6 @@ fn read_with(
     Ok(())
 }
 
-/// Lets queries see what has been committed by now, where the running statement's snapshot may be older.
-pub fn with_latest_snapshot<T>(call: impl FnOnce() -> Result<T>) -> Result<T> {
-    // SAFETY: in a transaction; the snapshot is copied, and popped below, or by an ERROR.
-    unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot()) };
-    let result = call();
-    // SAFETY: the one that was pushed above.
-    unsafe { pg_sys::PopActiveSnapshot() };
-    result
-}
-
 /// What a query sees, and what it may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
@@ -336,49 +326,45 @@ impl Portal {
     /// Shows the next rows to `each`, up to `most` of them or until it returns false; how many it has seen.
     /// The caller is connected to SPI.
     pub fn fetch(&self, most: i64, mut each: impl FnMut(&Row) -> Result<bool>) -> Result<usize> {
-        check_for_interrupts!();
         // What detoasting allocates is freed after every row: an image may be large.
         let mut scratch = PgMemoryContexts::new("susx rows");
-        let mut shown = 0;
-        // SAFETY: the portal is open, and its tuples are used before they are freed.
-        unsafe {
-            {
-                let _changes = Unchanging::of(self.access);
-                pg_sys::SPI_cursor_fetch(self.portal, true, most);
-            }
-            let (table, count) = (pg_sys::SPI_tuptable, pg_sys::SPI_processed as usize);
-            let Some(rows) = table.as_ref() else { return Ok(0) };
-            while shown < count {
+        self.fetched(most, |rows| {
+            for (seen, row) in (1..).zip(rows) {
                 check_for_interrupts!();
-                let row = Row { tuple: *rows.vals.add(shown), descriptor: rows.tupdesc };
-                shown += 1;
-                let wants_more = scratch.switch_to(|_| each(&row))?;
-                scratch.reset();
+                // SAFETY: what leaves the context is allocated by Rust.
+                let wants_more = unsafe { scratch.switch_to(|_| each(row))? };
+                // SAFETY: nothing of it is used any more.
+                unsafe { scratch.reset() };
                 if !wants_more {
-                    break;
+                    return Ok(seen);
                 }
             }
-            pg_sys::SPI_freetuptable(table);
-        }
-        Ok(shown)
+            Ok(rows.len())
+        })
     }
 
     /// Shows the next rows to `each` together, up to `most` of them. The caller is connected to SPI.
     pub fn fetch_together<T>(&self, most: i64, each: impl FnOnce(&[Row]) -> Result<T>) -> Result<T> {
-        check_for_interrupts!();
         let mut scratch = PgMemoryContexts::new("susx rows");
-        // SAFETY: the portal is open, and its tuples are used before they are freed. Other queries may run meanwhile, on
-        // connections of their own.
+        // SAFETY: what leaves the context is allocated by Rust.
+        self.fetched(most, |rows| unsafe { scratch.switch_to(|_| each(rows)) })
+    }
+
+    /// What `look` makes of the next rows, which are freed after it.
+    fn fetched<T>(&self, most: i64, look: impl FnOnce(&[Row]) -> Result<T>) -> Result<T> {
+        check_for_interrupts!();
+        // SAFETY: the portal is open, and its tuples are used before they are freed. Other queries may run meanwhile,
+        // on connections of their own.
         unsafe {
             {
                 let _changes = Unchanging::of(self.access);
                 pg_sys::SPI_cursor_fetch(self.portal, true, most);
             }
             let (table, count) = (pg_sys::SPI_tuptable, pg_sys::SPI_processed as usize);
-            let Some(found) = table.as_ref() else { return each(&[]) };
+            let Some(found) = table.as_ref() else { return look(&[]) };
             let row = |place| Row { tuple: *found.vals.add(place), descriptor: found.tupdesc };
             let rows: Vec<Row> = (0..count).map(row).collect();
-            let result = scratch.switch_to(|_| each(&rows))?;
+            let result = look(&rows)?;
             pg_sys::SPI_freetuptable(table);
             Ok(result)
         }

@@ -10,6 +10,7 @@ use pgrx::{PgTupleDesc, check_for_interrupts, pg_sys};
 
 use super::error::{Error, Result};
 use super::regclass::RegClass;
+use super::snapshot::{self, SnapshotId};
 
 /// A digest of what a snapshot shows of a classifier's table and its settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,28 +85,37 @@ unsafe fn announces(relation: pg_sys::Relation) -> bool {
 }
 
 impl Versions {
-    /// What the running statement sees. The table is locked, and a [`Kind::Table`].
+    /// What the active snapshot shows. The table is locked, and a [`Kind::Table`].
     pub fn active(classifier: RegClass) -> Result<Self> {
-        // SAFETY: the caller's statement keeps its snapshot on the stack.
-        unsafe { Self::shown(classifier, pg_sys::GetActiveSnapshot()) }
-    }
-
-    /// # Safety
-    ///
-    /// The snapshot is an active or a registered one.
-    pub(super) unsafe fn shown(classifier: RegClass, snapshot: pg_sys::Snapshot) -> Result<Self> {
         let mut digest = DefaultHasher::new();
         let table = Open::relation(classifier.0, pg_sys::NoLock as pg_sys::LOCKMODE)
             .ok_or(Error::NoRelation(classifier.0.to_u32()))?;
         let settings = Open::relation(settings_table(), pg_sys::AccessShareLock as pg_sys::LOCKMODE)
             .ok_or_else(|| Error::Internal("susx.classifier does not exist".to_owned()))?;
-        // SAFETY: both are open, and the caller vouches for the snapshot.
+        // SAFETY: both are open, and the caller keeps its snapshot on the stack.
         unsafe {
+            let snapshot = pg_sys::GetActiveSnapshot();
             hash_shape(&table, &mut digest);
             hash_rows(&table, snapshot, &mut [], &mut digest);
             hash_rows(&settings, snapshot, &mut [key(classifier)], &mut digest);
         }
         Ok(Versions(digest.finish()))
+    }
+
+    /// The present state, if it shows the same as the running statement's snapshot, which shows these. In a
+    /// parallel query nobody can tell, so the answer is no.
+    pub fn latest_that_shows(self, classifier: RegClass) -> Result<Option<SnapshotId>> {
+        // SAFETY: reads a variable of this process.
+        if unsafe { pg_sys::IsInParallelMode() } {
+            return Ok(None);
+        }
+        let active = SnapshotId::active();
+        snapshot::with_latest(|| {
+            let latest = SnapshotId::active();
+            // What shows as much need not be looked at.
+            let is_same = latest == active || Versions::active(classifier)? == self;
+            Ok(latest.filter(|_| is_same))
+        })
     }
 }
 

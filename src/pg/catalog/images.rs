@@ -266,7 +266,7 @@ impl Images {
     /// Runs a statement that finds rows again by their exact keys. Those are read as the same values whatever the
     /// caller's settings are, so they are left: writing has triggers. Only amounts of money depend on a setting.
     pub(super) fn finding_rows<T>(&self, call: impl FnOnce() -> Result<T>) -> Result<T> {
-        let has_money = self.key.iter().any(|key| key.base_type == "pg_catalog.money");
+        let has_money = self.key.iter().any(|key| key.base_type == key::MONEY);
         with_settings(if has_money { &[MONEY] } else { &[] }, call)
     }
 

@@ -18,6 +18,9 @@ pub struct KeyColumn {
     pub greater: String,
 }
 
+/// A type whose text is read in the currency of the session.
+pub(super) const MONEY: &str = "pg_catalog.money";
+
 /// The text of the key of a row, which people see and susx.errors knows the row by.
 pub(super) fn text(row: &str, key: &[KeyColumn]) -> String {
     let columns: Vec<String> = key.iter().map(|key| format!("{row}.{}", key.quoted)).collect();

@@ -19,7 +19,7 @@ use crate::pg::claim::Claim;
 use crate::pg::client::{OwnModel, Owner};
 use crate::pg::error::{Error, Result};
 use crate::pg::regclass::RegClass;
-use crate::pg::{roles, spi, wait};
+use crate::pg::{roles, snapshot, spi, wait};
 
 const EMBEDDING_COLUMN: &str = "susx.embedding_column";
 
@@ -162,14 +162,14 @@ impl Images {
         let is_uncontested = claim.take();
         let (own, parts) = match due(*relation, column) {
             Some(due) => (Some(due), Vec::new()),
-            None => spi::with_latest_snapshot(|| {
+            None => snapshot::with_latest(|| {
                 Ok((MadeBy::of(*relation, column)?, MadeBy::of_parts(*relation, column)?))
             })?,
         };
         let other = own.iter().chain(&parts).find(|made_by| !made_by.goes_with(used));
         if let Some(other) = other {
             // Who does not see all rows cannot tell that none has an embedding.
-            if relation.has_row_security() || spi::with_latest_snapshot(|| self.has_embeddings())? {
+            if relation.has_row_security() || snapshot::with_latest(|| self.has_embeddings())? {
                 return Err(self.other_model(other, used));
             }
         }
@@ -230,7 +230,7 @@ pub fn write_what_is_due() -> Result<()> {
     for due in all.iter().filter(|due| due.claim.is_held()) {
         // A table, or the extension, may be gone again.
         if due.relation.name().is_ok() {
-            spi::with_latest_snapshot(|| match owner(EMBEDDING_COLUMN)? {
+            snapshot::with_latest(|| match owner(EMBEDDING_COLUMN)? {
                 Some(owner) => roles::as_role(owner, || due.write()),
                 None => Ok(()),
             })?;

@@ -6,7 +6,7 @@ use pgrx::prelude::*;
 
 use super::column::Column;
 use super::images::EXACT;
-use super::{arg, first, vector_schema, with_settings};
+use super::{arg, first, key, vector_schema, with_settings};
 use crate::pg::error::{Error, Result};
 use crate::pg::regclass::RegClass;
 use crate::pg::spi::{self, Row};
@@ -51,7 +51,7 @@ impl Pool {
         };
         Ok(Pool {
             table: pool.quoted()?,
-            key_type: key.is_built_in.then(|| key.base_type()).filter(|name| name != MONEY),
+            key_type: key.is_built_in.then(|| key.base_type()).filter(|name| name != key::MONEY),
             key: key.quoted,
             operator: index_operator(pool, embedding_column)?,
             embedding: embedding.quoted,
@@ -200,9 +200,6 @@ fn index_operator(relation: RegClass, column: &str) -> Result<Option<String>> {
     };
     Ok(Some(format!("OPERATOR({}.{operator})", vector_schema()?)))
 }
-
-/// PostgreSQL reads amounts of money in the currency of the session.
-const MONEY: &str = "pg_catalog.money";
 
 /// How far pgvector's index scans go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

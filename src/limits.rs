@@ -4,7 +4,8 @@
 //! PostgreSQL answers by restarting every session, or years. Each limit is far above what anybody needs and far below
 //! what does harm. README.md has the table of them.
 
-use susx_server::protocol::{Failure, FailureKind};
+use susx_server::limits;
+use susx_server::protocol::{self, Failure};
 
 use crate::pg::error::{Error, Result};
 
@@ -22,8 +23,6 @@ pub const PROMPT_BYTES: usize = 256 << 20;
 pub const TEXT_BYTES: usize = 64 << 10;
 /// Bytes of the name of a table: PostgreSQL itself takes 63.
 pub const NAME_BYTES: usize = 1024;
-/// Bytes of the name of a model or a generator, which is a directory's. The inference process checks it.
-const MODEL_NAME_BYTES: usize = 255;
 /// Bytes of a file of prompts in JSON: a hundred times ImageNet's.
 pub const JSON_BYTES: usize = 32 << 20;
 /// Support images of a category that one call retrieves or generates.
@@ -32,10 +31,9 @@ pub const PER_CLASS: usize = 10_000;
 pub const CANDIDATES: usize = 10_000_000;
 /// Images that one call generates, categories times images: weeks on the fastest GPU.
 pub const GENERATED: usize = 1_000_000;
-/// Denoising steps: schedulers are made of 1,000.
-pub const STEPS: usize = 1_000;
-/// Pixels of a side of a generated image.
-pub const SIDE: usize = 4_096;
+/// Denoising steps, and pixels of a side, of a generated image: what the inference process itself allows.
+pub const STEPS: usize = limits::MAX_STEPS as usize;
+pub const SIDE: usize = limits::MAX_SIDE as usize;
 /// Best categories that are asked for, and support rows that explain one.
 pub const BEST: usize = 100_000;
 /// Rows that explain a label, categories times support rows.
@@ -98,10 +96,9 @@ pub fn check_name(name: &str, text: Option<&str>) -> Result<()> {
 pub fn check_model_name(name: Option<&str>) -> Result<()> {
     match name.map_or(0, str::len) {
         0..=TEXT_BYTES => Ok(()),
-        found => Err(Error::Server(Failure {
-            kind: FailureKind::UnknownModel,
-            message: format!("the name of the model has {found} bytes, the limit is {MODEL_NAME_BYTES}"),
-            hint: Some("SELECT name FROM susx.models() shows the names of all models.".to_owned()),
-        })),
+        found => {
+            let hint = "SELECT name FROM susx.models() shows the names of all models.".to_owned();
+            Err(Error::Server(Failure { hint: Some(hint), ..protocol::no_model_has_such_a_name(found) }))
+        }
     }
 }

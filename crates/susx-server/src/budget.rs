@@ -1,7 +1,8 @@
 //! Back-pressure: how many bytes of requests there may be in this process.
 //!
 //! A request takes its share before it is read. What is made of it counts instead once it is answered, until that is
-//! sent: so memory is bounded whatever the number of connections, apart from one message of each. Three things must not follow from that:
+//! sent: so memory is bounded whatever the number of connections, apart from one message of each. Three things must
+//! not follow from that:
 //!
 //! * That a few bulk jobs, whose requests fill the budget, keep a single image out until one of them is
 //!   done. So a quarter of the budget is kept for small requests of connections that have nothing else

@@ -11,8 +11,8 @@ use crate::pixels::PixelRoom;
 use crate::protocol::Failure;
 use crate::queue::{Batching, ConnectionId, FairQueue};
 use crate::request::Input;
+use crate::running::{Lane, Loaded, Running};
 use crate::settings::Settings;
-use crate::slots::{Lane, Loaded, Running};
 use crate::watch::Watch;
 
 /// A loaded model and its queues.

@@ -20,7 +20,7 @@ use susx_core::clip::{
 use crate::pixels::PixelRoom;
 use crate::protocol::{Failure, FailureKind, too_large};
 use crate::queue::{FairQueue, Taken};
-use crate::request::{Embedding, Input};
+use crate::request::{Embedding, Input, abandoned};
 use crate::stats::{self, Kind};
 use crate::watch::{Watch, Watched, Work};
 
@@ -186,11 +186,6 @@ fn in_place(prepared: Vec<Result<(), Failure>>, embeddings: Vec<Embedding>) -> V
         .into_iter()
         .map(|result| result.and_then(|()| embeddings.next().unwrap_or_else(|| Err(fewer()))))
         .collect()
-}
-
-/// What nobody reads.
-fn abandoned() -> Failure {
-    Failure::new(FailureKind::Inference, "nobody waits for it")
 }
 
 /// Decodes one file to its place in the batch.

@@ -36,6 +36,8 @@ pub mod listen;
 #[cfg(feature = "server")]
 mod loader;
 #[cfg(feature = "server")]
+mod loading;
+#[cfg(feature = "server")]
 mod memory;
 #[cfg(feature = "server")]
 mod names;
@@ -52,6 +54,8 @@ mod replies;
 #[cfg(feature = "server")]
 mod request;
 #[cfg(feature = "server")]
+mod running;
+#[cfg(feature = "server")]
 pub mod settings;
 #[cfg(feature = "server")]
 mod slots;
@@ -61,3 +65,5 @@ mod stats;
 mod stuck;
 #[cfg(feature = "server")]
 mod watch;
+#[cfg(feature = "server")]
+mod weight;

@@ -13,8 +13,9 @@ use crate::names::{self, Kind};
 use crate::painter::{self, Painter};
 use crate::pixels::PixelRoom;
 use crate::protocol::{Failure, FailureKind};
+use crate::running::Running;
 use crate::settings::Settings;
-use crate::slots::{Refusal, Running};
+use crate::slots::Refusal;
 use crate::stuck::StuckModels;
 use crate::watch::{Overdue, Watch, Work};
 
@@ -41,11 +42,11 @@ impl Loader {
     pub fn embedder(&self, dir: &Path, name: &str) -> Result<Running<Embedder>, Refusal> {
         self.stuck(name, clip::stamp(dir, name)).map_or(Ok(()), Err)?;
         let _watched = self.watch.begin(name, Work::Loading, self.settings.load_timeout());
-        let config = ModelConfig::read(dir, name).map_err(|error| refused(error, dir, Kind::Embedder))?;
+        let refused = |error: ClipError| refused(is_of_files(&error), error.into(), dir, Kind::Embedder);
+        let config = ModelConfig::read(dir, name).map_err(refused)?;
         log::debug!("loading model \"{name}\"");
         let runtime = self.runtime()?;
-        let model = ClipModel::load(&runtime, config, &self.session_options())
-            .map_err(|error| refused(error, dir, Kind::Embedder))?;
+        let model = ClipModel::load(&runtime, config, &self.session_options()).map_err(refused)?;
         self.log_loaded(name, model.provider(), model.fallback_reason(), model.elsewhere());
         Ok(embedder::start(model, &self.settings, &self.watch, &self.room)?)
     }
@@ -53,12 +54,9 @@ impl Loader {
     pub fn painter(&self, dir: &Path, name: &str) -> Result<Running<Painter>, Refusal> {
         self.stuck(name, clip::stamp(dir, name)).map_or(Ok(()), Err)?;
         let _watched = self.watch.begin(name, Work::Loading, self.settings.load_timeout());
-        let refused = |error| match error {
-            GenerateError::Model(ref inner) => {
-                let is_of_files = is_of_files(inner);
-                Refusal { failure: names::with_known(error.into(), dir, Kind::Generator), is_of_files }
-            }
-            error => Failure::from(error).into(),
+        let refused = |error: GenerateError| {
+            let is_of_files = matches!(&error, GenerateError::Model(error) if is_of_files(error));
+            refused(is_of_files, error.into(), dir, Kind::Generator)
         };
         let config = GeneratorConfig::read(dir, name).map_err(refused)?;
         log::debug!("loading generator \"{name}\"");
@@ -150,9 +148,8 @@ impl Loader {
 const STUCK_HINT: &str =
     "It is tried again when its files have changed, or after the configuration of PostgreSQL is reloaded.";
 
-fn refused(error: ClipError, dir: &Path, kind: Kind) -> Refusal {
-    let is_of_files = is_of_files(&error);
-    Refusal { failure: names::with_known(error.into(), dir, kind), is_of_files }
+fn refused(is_of_files: bool, failure: Failure, dir: &Path, kind: Kind) -> Refusal {
+    Refusal { failure: names::with_known(failure, dir, kind), is_of_files }
 }
 
 /// Whether another try with the same files would end in the same way.

@@ -9,7 +9,7 @@ use susx_core::clip::{self, check_model_name};
 use susx_core::sus::diffusion;
 
 use crate::limits;
-use crate::protocol::{Failure, FailureKind};
+use crate::protocol::{self, Failure, FailureKind};
 
 /// What a model is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,9 +50,7 @@ impl Names {
     pub fn resolve(&self, dir: &Path, name: Option<&str>, kind: Kind) -> Result<String, Failure> {
         let Some(name) = name else { return only(dir, kind, self.of(dir, kind)?) };
         if name.len() > limits::MAX_NAME_BYTES {
-            let (found, limit) = (name.len(), limits::MAX_NAME_BYTES);
-            let message = format!("the name of the model has {found} bytes, the limit is {limit}");
-            return Err(Failure::new(FailureKind::UnknownModel, message).hint(known(dir, kind)));
+            return Err(protocol::no_model_has_such_a_name(name.len()).hint(known(dir, kind)));
         }
         if check_model_name(name).is_ok() && dir.join(name).is_dir() {
             let is_generator = diffusion::is_generator(dir, name);
@@ -90,13 +88,9 @@ impl Listed {
         };
         // Each is looked at before it is read: what changes meanwhile has changed since.
         let mut folders = vec![seen(dir.to_owned())];
-        folders.extend(clip::model_names(dir)?.into_iter().map(|name| seen(dir.join(name))));
-        folders.extend(
-            diffusion::generator_names(dir)
-                .map_err(Failure::from)?
-                .into_iter()
-                .map(|name| seen(dir.join(name))),
-        );
+        for kind in [Kind::Embedder, Kind::Generator] {
+            folders.extend(names(dir, kind)?.into_iter().map(|name| seen(dir.join(name))));
+        }
         let (embedders, generators) = (names(dir, Kind::Embedder)?, names(dir, Kind::Generator)?);
         let is_old = |at: SystemTime| now.duration_since(at).is_ok_and(|age| age > UNSETTLED);
         let is_settled = folders.iter().all(|(_, change)| change.is_some_and(|(_, at)| is_old(at)));

@@ -12,11 +12,11 @@ use std::time::Duration;
 use serde_bytes::ByteBuf;
 use susx_core::sus::diffusion::{self, GenerateError, Generator, Painting, StepDone};
 
-use crate::protocol::{Failure, FailureKind, Picture};
+use crate::protocol::{Failure, Picture};
 use crate::queue::{Batching, ConnectionId, FairQueue, Taken};
-use crate::request::{Image, Input};
+use crate::request::{Image, Input, abandoned};
+use crate::running::{Lane, Loaded, Running};
 use crate::settings::Settings;
-use crate::slots::{Lane, Loaded, Running};
 use crate::stats;
 use crate::watch::{Watch, Work};
 
@@ -153,8 +153,7 @@ impl Painter {
                     Some(mut images) => images.pop(),
                     None => None,
                 };
-                let abandoned = || Err(Failure::new(FailureKind::Inference, "nobody waits for it"));
-                Some(inputs.iter().map(|input| one(input).unwrap_or_else(abandoned)).collect())
+                Some(inputs.iter().map(|input| one(input).unwrap_or_else(|| Err(abandoned()))).collect())
             }
             Err(error) => Some(vec![Err(error.into())]),
         }

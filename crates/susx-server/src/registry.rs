@@ -14,8 +14,9 @@ use crate::names::{Kind, Names};
 use crate::painter::Painter;
 use crate::protocol::{Defaults, Failure, FailureKind, Model};
 use crate::queue::ConnectionId;
+use crate::running::{Loaded, Running};
 use crate::settings::Settings;
-use crate::slots::{Loaded, Look, Running, Slots};
+use crate::slots::{Look, Slots};
 
 /// Loads models when they are asked for.
 pub struct Registry {

@@ -43,6 +43,11 @@ impl Product for ByteBuf {
 pub type Embedding = Result<Vec<f32>, Failure>;
 pub type Image = Result<ByteBuf, Failure>;
 
+/// What there is in place of an answer that nobody reads.
+pub fn abandoned() -> Failure {
+    Failure::new(FailureKind::Inference, "nobody waits for it")
+}
+
 /// Who has sent a request, as long as it is there.
 #[derive(Debug)]
 pub struct Sent {

@@ -1,76 +1,16 @@
 //! Loaded models by their names: each is loaded once, when it is first asked for, and unloaded when it was
 //! not used for long.
-//!
-//! A model has queues and lanes, the threads that take batches from them. They live as long as somebody
-//! holds the [`Running`] model: what was sent to it before it was unloaded is answered.
 
 use std::collections::HashMap;
-use std::io;
-use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::loading::Loading;
 use crate::protocol::{Failure, FailureKind};
 use crate::queue::ConnectionId;
-
-/// A model that is loaded, with its queues.
-pub trait Loaded: Send + Sync + 'static {
-    /// The execution provider that it really runs on.
-    fn provider(&self) -> &str;
-    /// Whether nothing waits and nothing is being worked on.
-    fn is_idle(&self) -> bool;
-    /// Drops what a connection has waiting.
-    fn forget(&self, connection: ConnectionId);
-    /// Nothing more will be sent to it: its lanes end when they have answered what waits.
-    fn close(&self);
-}
-
-/// A thread's name, and what it does until the model is closed.
-pub type Lane<M> = (String, Box<dyn FnOnce(&M) + Send>);
-
-/// A model and its lanes, which end with it.
-#[derive(Debug)]
-pub struct Running<M: Loaded> {
-    model: Arc<M>,
-    lanes: Vec<JoinHandle<()>>,
-}
-
-impl<M: Loaded> Running<M> {
-    /// Starts the lanes.
-    pub fn start(model: M, lanes: impl IntoIterator<Item = Lane<M>>) -> Result<Self, Failure> {
-        let mut running = Running { model: Arc::new(model), lanes: Vec::new() };
-        for lane in lanes {
-            running.spawn(lane).map_err(|error| cannot_start(&error))?;
-        }
-        Ok(running)
-    }
-
-    fn spawn(&mut self, (name, work): Lane<M>) -> io::Result<()> {
-        let model = Arc::clone(&self.model);
-        self.lanes.push(thread::Builder::new().name(name).spawn(move || work(&model))?);
-        Ok(())
-    }
-}
-
-impl<M: Loaded> Deref for Running<M> {
-    type Target = M;
-
-    fn deref(&self) -> &M {
-        &self.model
-    }
-}
-
-impl<M: Loaded> Drop for Running<M> {
-    fn drop(&mut self) {
-        self.model.close();
-        for lane in self.lanes.drain(..) {
-            // A lane that has panicked has ended, too.
-            let _ = lane.join();
-        }
-    }
-}
+use crate::running::{Loaded, Running, cannot_start};
 
 /// The models of one kind.
 #[derive(Debug)]
@@ -94,14 +34,6 @@ enum Slot<M: Loaded> {
         /// Of the files that were tried.
         stamp: [u8; 32],
     },
-}
-
-/// What all who wait for a model are told.
-#[derive(Debug)]
-struct Loading<M: Loaded> {
-    since: Instant,
-    result: Mutex<Option<Result<Arc<Running<M>>, Failure>>>,
-    done: Condvar,
 }
 
 /// A model that cannot be loaded.
@@ -142,9 +74,6 @@ impl<M: Loaded> Look<M> {
 /// How long the failure of files that have not changed is told without trying them again. What else may be to
 /// blame, memory that was short for instance, may have changed.
 const REFUSED_FOR: Duration = Duration::from_secs(10);
-/// Between two looks whether somebody still waits for a model.
-const LOOK_UP: Duration = Duration::from_millis(100);
-
 impl<M: Loaded> Slots<M> {
     pub fn new() -> Arc<Self> {
         Arc::new(Slots { slots: Mutex::new(HashMap::new()) })
@@ -276,7 +205,7 @@ impl<M: Loaded> Slots<M> {
     pub fn look(&self, name: &str) -> Look<M> {
         match lock(&self.slots).get(name) {
             None => Look::Absent,
-            Some(Slot::Loading(loading)) => Look::Loading(loading.since.elapsed()),
+            Some(Slot::Loading(loading)) => Look::Loading(loading.time()),
             Some(Slot::Ready { model, .. }) => Look::Ready(Arc::clone(model)),
             Some(Slot::Refused { failure, .. }) => Look::Refused(failure.clone()),
         }
@@ -327,34 +256,6 @@ impl<M: Loaded> Slots<M> {
     }
 }
 
-impl<M: Loaded> Loading<M> {
-    fn new() -> Arc<Self> {
-        Arc::new(Loading { since: Instant::now(), result: Mutex::new(None), done: Condvar::new() })
-    }
-
-    fn tell(&self, result: Result<Arc<Running<M>>, Failure>) {
-        *lock(&self.result) = Some(result);
-        self.done.notify_all();
-    }
-
-    fn wait(&self, has_left: impl Fn() -> bool) -> Result<Arc<Running<M>>, Failure> {
-        let mut result = lock(&self.result);
-        loop {
-            if let Some(result) = result.as_ref() {
-                return result.clone();
-            }
-            if has_left() {
-                return Err(Failure::new(FailureKind::Inference, "nobody waits for the model"));
-            }
-            result = self.done.wait_timeout(result, LOOK_UP).unwrap_or_else(PoisonError::into_inner).0;
-        }
-    }
-}
-
-fn cannot_start(error: &io::Error) -> Failure {
-    Failure::new(FailureKind::Inference, format!("cannot start a thread: {error}"))
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // The state is valid after every statement.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -364,6 +265,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
     use crate::queue::{Batching, FairQueue};
+    use crate::running::Lane;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     struct Model {

@@ -1,0 +1,46 @@
+//! How much memory a reply takes until it is sent, for the budget.
+
+use serde_bytes::ByteBuf;
+
+use crate::protocol::{Failure, Model, Reply, Stats};
+
+impl Reply {
+    /// About how much memory it takes.
+    pub fn bytes(&self) -> usize {
+        // Of what has a length of its own.
+        const EACH: usize = 64;
+        let failure =
+            |failure: &Failure| failure.message.len() + failure.hint.as_ref().map_or(0, String::len);
+        let inner = match self {
+            Reply::Embedded { embeddings, .. } => {
+                let size = |answer: &Result<Vec<f32>, Failure>| match answer {
+                    Ok(embedding) => EACH + size_of_val(embedding.as_slice()),
+                    Err(error) => EACH + failure(error),
+                };
+                embeddings.iter().map(size).sum()
+            }
+            Reply::Generated { images, .. } => {
+                let size = |answer: &Result<ByteBuf, Failure>| match answer {
+                    Ok(image) => EACH + image.len(),
+                    Err(error) => EACH + failure(error),
+                };
+                images.iter().map(size).sum()
+            }
+            Reply::Models { models, .. } => models.iter().map(Model::bytes_in_memory).sum(),
+            Reply::Model { model, .. } => model.bytes_in_memory(),
+            Reply::Failed { failure: error, .. } => failure(error),
+            Reply::Stats { stats, .. } => {
+                EACH * (stats.models.len() + stats.batch_sizes.len()) + size_of::<Stats>()
+            }
+            Reply::Hello { .. } | Reply::Denoised { .. } => 0,
+        };
+        size_of::<Reply>() + inner
+    }
+}
+
+impl Model {
+    fn bytes_in_memory(&self) -> usize {
+        let texts = [self.kind.as_ref(), self.provider.as_ref(), self.error.as_ref()];
+        size_of::<Model>() + self.name.len() + texts.into_iter().flatten().map(String::len).sum::<usize>()
+    }
+}

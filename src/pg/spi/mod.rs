@@ -3,17 +3,15 @@
 //! pgrx's own SPI client reads with a newer snapshot once the transaction has written something; then a
 //! STABLE function would see rows that its statement does not.
 
+mod row;
+
 use std::ffi::{CStr, CString};
 
 use pgrx::datum::DatumWithOid;
-use pgrx::{FromDatum, IntoDatum, PgMemoryContexts, PgTrigger, check_for_interrupts, pg_sys};
+use pgrx::{PgMemoryContexts, PgTrigger, check_for_interrupts, pg_sys};
 
-use super::any::AnyValue;
-use super::catalog::type_name;
 use super::error::{Error, Result};
-use super::image::refusal;
-use super::varlena::size;
-use crate::limits;
+pub use row::Row;
 
 /// Rows that a cursor brings at a time.
 const FETCH: i64 = 256;
@@ -41,132 +39,6 @@ impl Columns {
     /// How many rows the planner expects.
     pub fn expected_rows(&self) -> Option<u64> {
         self.expected_rows
-    }
-}
-
-/// One row of a query's result, valid while it is looked at.
-#[derive(Debug)]
-pub struct Row {
-    tuple: pg_sys::HeapTuple,
-    descriptor: pg_sys::TupleDesc,
-}
-
-impl Row {
-    /// The value of a column, counted from 1.
-    pub fn get<T: FromDatum + IntoDatum>(&self, column: i32) -> Result<Option<T>> {
-        // SAFETY: tuple and descriptor belong to the same result, which is still open; the type is
-        // checked against the column's, a domain counting as what it is made of.
-        unsafe {
-            let found = pg_sys::SPI_gettypeid(self.descriptor, column);
-            if !T::is_compatible_with(found) && !T::is_compatible_with(pg_sys::getBaseType(found)) {
-                return Err(Error::ColumnType {
-                    column: self.name(column),
-                    found: type_name(found),
-                    expected: type_name(T::type_oid()),
-                });
-            }
-            let mut is_null = false;
-            let datum = pg_sys::SPI_getbinval(self.tuple, self.descriptor, column, &mut is_null);
-            Ok(T::from_datum(datum, is_null))
-        }
-    }
-
-    /// The name of a column.
-    fn name(&self, column: i32) -> String {
-        // SAFETY: the result is NULL or a palloc'd C string.
-        unsafe {
-            let name = pg_sys::SPI_fname(self.descriptor, column);
-            if name.is_null() {
-                column.to_string()
-            } else {
-                CStr::from_ptr(name).to_string_lossy().into_owned()
-            }
-        }
-    }
-
-    /// As [`get`](Self::get), for a column that is declared NOT NULL.
-    pub fn required<T: FromDatum + IntoDatum>(&self, column: i32) -> Result<T> {
-        self.get(column)?.ok_or_else(|| Error::ColumnNull(self.name(column)))
-    }
-
-    /// Whether the value of a column is NULL.
-    pub fn is_null(&self, column: i32) -> bool {
-        self.datum(column).is_none()
-    }
-
-    /// Bytes of a column's value, of which nothing is read for that; 0 for NULL.
-    pub fn size(&self, column: i32) -> usize {
-        let Some(datum) = self.datum(column) else { return 0 };
-        // SAFETY: a column of the descriptor; only a value of variable length has a header.
-        unsafe {
-            match pg_sys::get_typlen(pg_sys::SPI_gettypeid(self.descriptor, column)) {
-                -1 => size(datum),
-                length => usize::try_from(length).unwrap_or(0),
-            }
-        }
-    }
-
-    /// The value of a column of type text, or an error if it is longer than names and sentences may be. `what` is how
-    /// the error calls it.
-    pub fn short_text(&self, column: i32, what: &str) -> Result<Option<String>> {
-        limits::check_bytes(what, limits::TEXT_BYTES, self.size(column))?;
-        self.get(column)
-    }
-
-    /// As [`short_text`](Self::short_text), for a column that is declared NOT NULL.
-    pub fn required_text(&self, column: i32, what: &str) -> Result<String> {
-        self.short_text(column, what)?.ok_or_else(|| Error::ColumnNull(self.name(column)))
-    }
-
-    /// Whether two columns of type bytea hold the same, or both NULL. A large value that was not changed
-    /// is not read for that: both columns then point to the same place.
-    pub fn has_same_bytes(&self, column: i32, other: i32) -> Result<bool> {
-        let (one, two) = match (self.datum(column), self.datum(other)) {
-            (Some(one), Some(two)) => (one, two),
-            (one, two) => return Ok(one.is_none() && two.is_none()),
-        };
-        // SAFETY: both are values of variable length in a tuple that is still there.
-        unsafe {
-            let [one, two] = [one, two].map(|datum| datum.cast_mut_ptr::<pg_sys::varlena>());
-            if pgrx::varatt_is_1b_e(one) && pgrx::varatt_is_1b_e(two) {
-                let pointer = |it| std::slice::from_raw_parts(it as *const u8, pgrx::varsize_external(it));
-                if pointer(one) == pointer(two) {
-                    return Ok(true);
-                }
-            }
-            // Too large ones are not read at all: they count as changed.
-            if size(one.into()) != size(two.into()) || refusal(size(one.into())).is_some() {
-                return Ok(false);
-            }
-        }
-        Ok(self.get::<&[u8]>(column)? == self.get::<&[u8]>(other)?)
-    }
-
-    /// The value of a column as it lies in the tuple; `None` for NULL.
-    fn datum(&self, column: i32) -> Option<pg_sys::Datum> {
-        let mut is_null = false;
-        // SAFETY: tuple and descriptor belong to the same result, which is still open.
-        let datum = unsafe { pg_sys::SPI_getbinval(self.tuple, self.descriptor, column, &mut is_null) };
-        (!is_null).then_some(datum)
-    }
-
-    /// The value of a column of whatever type, which is the column's own.
-    pub fn any(&self, column: i32, type_oid: pg_sys::Oid) -> Option<AnyValue> {
-        let mut is_null = false;
-        // SAFETY: as above.
-        unsafe {
-            let datum = pg_sys::SPI_getbinval(self.tuple, self.descriptor, column, &mut is_null);
-            (!is_null).then(|| AnyValue::copy(datum, type_oid))
-        }
-    }
-
-    /// The value of a column of any type as text, by the type's output function.
-    pub fn text(&self, column: i32) -> Option<String> {
-        // SAFETY: as above; the result is NULL or a palloc'd C string.
-        unsafe {
-            let text = pg_sys::SPI_getvalue(self.tuple, self.descriptor, column);
-            (!text.is_null()).then(|| CStr::from_ptr(text).to_string_lossy().into_owned())
-        }
     }
 }
 
@@ -362,7 +234,7 @@ impl Portal {
             }
             let (table, count) = (pg_sys::SPI_tuptable, pg_sys::SPI_processed as usize);
             let Some(found) = table.as_ref() else { return look(&[]) };
-            let row = |place| Row { tuple: *found.vals.add(place), descriptor: found.tupdesc };
+            let row = |place| Row::new(*found.vals.add(place), found.tupdesc);
             let rows: Vec<Row> = (0..count).map(row).collect();
             let result = look(&rows)?;
             pg_sys::SPI_freetuptable(table);

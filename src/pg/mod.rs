@@ -13,6 +13,7 @@ pub mod jsonb;
 pub mod limited_text;
 pub mod message;
 pub mod name;
+mod open;
 pub mod procedure;
 pub mod progress;
 pub mod refused;

@@ -9,6 +9,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use pgrx::{PgTupleDesc, check_for_interrupts, pg_sys};
 
 use super::error::{Error, Result};
+use super::open::Open;
 use super::regclass::RegClass;
 use super::snapshot::{self, SnapshotId};
 
@@ -28,35 +29,12 @@ pub enum Kind {
     Other,
 }
 
-/// A relation that is open as long as this lives.
-struct Open(pg_sys::Relation);
-
-impl Open {
-    /// The relation is locked by the caller, or `lock` is the lock to hold meanwhile.
-    fn relation(oid: pg_sys::Oid, lock: pg_sys::LOCKMODE) -> Option<Self> {
-        // SAFETY: NULL where there is no such relation.
-        let relation = unsafe { pg_sys::try_relation_open(oid, lock) };
-        (!relation.is_null()).then_some(Open(relation))
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        // After an ERROR PostgreSQL itself closes it.
-        if !std::thread::panicking() {
-            // SAFETY: it is open. Locks stay until the transaction ends.
-            unsafe { pg_sys::relation_close(self.0, pg_sys::NoLock as pg_sys::LOCKMODE) };
-        }
-    }
-}
-
 /// The trigger that announces changes.
 const ANNOUNCER: &std::ffi::CStr = c"susx_classifier_changed";
 
 /// What kind of relation it is to the caller. It is locked.
 pub fn kind(relation: RegClass) -> Result<Kind> {
-    let open = Open::relation(relation.0, pg_sys::NoLock as pg_sys::LOCKMODE)
-        .ok_or(Error::NoRelation(relation.0.to_u32()))?;
+    let open = Open::locked(relation)?;
     // SAFETY: the relation is open.
     unsafe {
         let class = &*(*open.0).rd_rel;
@@ -88,9 +66,8 @@ impl Versions {
     /// What the active snapshot shows. The table is locked, and a [`Kind::Table`].
     pub fn active(classifier: RegClass) -> Result<Self> {
         let mut digest = DefaultHasher::new();
-        let table = Open::relation(classifier.0, pg_sys::NoLock as pg_sys::LOCKMODE)
-            .ok_or(Error::NoRelation(classifier.0.to_u32()))?;
-        let settings = Open::relation(settings_table(), pg_sys::AccessShareLock as pg_sys::LOCKMODE)
+        let table = Open::locked(classifier)?;
+        let settings = Open::own(c"classifier")
             .ok_or_else(|| Error::Internal("susx.classifier does not exist".to_owned()))?;
         // SAFETY: both are open, and the caller keeps its snapshot on the stack.
         unsafe {
@@ -116,15 +93,6 @@ impl Versions {
             let is_same = latest == active || Versions::active(classifier)? == self;
             Ok(latest.filter(|_| is_same))
         })
-    }
-}
-
-/// The OID of `susx.classifier`; invalid if it does not exist.
-fn settings_table() -> pg_sys::Oid {
-    // SAFETY: looks names up, of a schema that need not exist.
-    unsafe {
-        let schema = pg_sys::get_namespace_oid(c"susx".as_ptr(), true);
-        pg_sys::get_relname_relid(c"classifier".as_ptr(), schema)
     }
 }
 

@@ -1,6 +1,7 @@
 //! `susx.errors`: images that have no embedding because they cannot be embedded.
 
 use std::collections::HashSet;
+use std::ffi::CStr;
 
 use pgrx::PgSqlErrorCode;
 use pgrx::prelude::*;
@@ -13,7 +14,7 @@ use crate::pg::error::{Error, Result};
 use crate::pg::regclass::RegClass;
 use crate::pg::spi;
 
-const ERRORS: &str = "susx.errors";
+const ERRORS: &CStr = c"errors";
 
 impl Images {
     /// Records rows that have failed, if they are still as they were read and the caller may update them; returns how

@@ -5,7 +5,7 @@
 //! to mix in those of another model, or to retrieve a support set from them for a classifier of another one.
 
 use std::cell::RefCell;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::time::{Duration, Instant};
 
 use pgrx::pg_sys;
@@ -13,15 +13,16 @@ use susx_server::protocol::Model;
 
 use super::classifier::Settings;
 use super::images::Images;
-use super::own_tables::{as_owner, owner};
+use super::own_tables::as_owner;
 use super::{arg, first, write};
 use crate::pg::claim::Claim;
 use crate::pg::client::{OwnModel, Owner};
 use crate::pg::error::{Error, Result};
+use crate::pg::open::Open;
 use crate::pg::regclass::RegClass;
 use crate::pg::{roles, snapshot, spi, wait};
 
-const EMBEDDING_COLUMN: &str = "susx.embedding_column";
+const EMBEDDING_COLUMN: &CStr = c"embedding_column";
 
 /// How long others are waited for who have claimed a column for another model, and how often is looked.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -230,8 +231,8 @@ pub fn write_what_is_due() -> Result<()> {
     for due in all.iter().filter(|due| due.claim.is_held()) {
         // A table, or the extension, may be gone again.
         if due.relation.name().is_ok() {
-            snapshot::with_latest(|| match owner(EMBEDDING_COLUMN)? {
-                Some(owner) => roles::as_role(owner, || due.write()),
+            snapshot::with_latest(|| match Open::own(EMBEDDING_COLUMN) {
+                Some(table) => roles::as_role(table.owner(), || due.write()),
                 None => Ok(()),
             })?;
         }

@@ -7,8 +7,8 @@ use susx_core::sus::{PLACEHOLDER, fill_templates, unit};
 use susx_core::tip_x::Params;
 use susx_server::protocol::Defaults;
 
+use crate::inference::client;
 use crate::pg::catalog::classifier::{self as catalog, NewRows, Settings};
-use crate::pg::client;
 use crate::pg::error::{Error, Result};
 use crate::pg::regclass::RegClass;
 use crate::pg::relcache;

@@ -4,7 +4,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use crate::arrays::elements;
-use crate::pg::client::{self, Embedding};
+use crate::inference::client::{self, Embedding};
 use crate::pg::error::Result;
 use crate::pg::image::Image;
 use crate::pg::limited_text::LimitedText;

@@ -7,9 +7,9 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use crate::image_stream::{BATCH_BYTES, Counts, ImageStream, OnError, Target, clear};
+use crate::inference::client;
 use crate::pg::catalog::images::Images;
 use crate::pg::catalog::written::{Transition, WrittenRows};
-use crate::pg::client;
 use crate::pg::error::{Error, Result};
 use crate::pg::message::warn;
 use crate::pg::regclass::RegClass;

@@ -12,10 +12,10 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use crate::image_stream::{Answered, BATCH_BYTES, Counts, ImageStream, OnError, Target};
+use crate::inference::client::{self, OwnModel};
 use crate::limits;
 use crate::pg::catalog::images::{Images, Retry};
 use crate::pg::catalog::{errors, prevent_command_in_read_only};
-use crate::pg::client::{self, OwnModel};
 use crate::pg::error::{Error, Result};
 use crate::pg::image::Image;
 use crate::pg::message::{note, warn};

@@ -2,8 +2,8 @@
 
 use susx_server::protocol::Failure;
 
+use crate::inference::client::{Embedding, OwnModel};
 use crate::pg::catalog::classifier as catalog;
-use crate::pg::client::{Embedding, OwnModel};
 use crate::pg::error::{Error, Result};
 use crate::pg::regclass::RegClass;
 use crate::pg::vector::Vector;

@@ -8,8 +8,8 @@ use susx_server::protocol::Picture;
 
 use crate::arrays::elements;
 use crate::blame::is_of_the_input;
+use crate::inference::client::{self, Stream};
 use crate::limits;
-use crate::pg::client::{self, Stream};
 use crate::pg::error::{Error, Result};
 use crate::pg::progress::{Command, Phase, Progress};
 use crate::pg::regclass::RegClass;

@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use susx_server::protocol::Failure;
 
 use crate::blame::is_of_the_input;
+use crate::inference::client::{Embedding, OwnModel, Stream};
 use crate::pg::catalog::images::{Images, RowId};
-use crate::pg::client::{Embedding, OwnModel, Stream};
 use crate::pg::error::{Error, Result};
 use crate::pg::image::Image;
 use crate::pg::vector::Vector;

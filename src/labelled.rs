@@ -6,9 +6,9 @@ use ndarray::ArrayView2;
 use susx_core::sus::{SupportSet, unit};
 
 use crate::blame::is_of_the_input;
+use crate::inference::client::OwnModel;
 use crate::pg::catalog::classifier::{Settings, known};
 use crate::pg::catalog::labelled::{self, Input, Kind, Labelled};
-use crate::pg::client::OwnModel;
 use crate::pg::error::{Error, Result};
 use crate::pg::image::Image;
 use crate::pg::message::warn;

@@ -45,6 +45,7 @@ mod forget_errors;
 mod generate_images;
 mod generate_support_set;
 mod image_stream;
+mod inference;
 mod labelled;
 mod library;
 mod limits;
@@ -73,5 +74,5 @@ pub extern "C-unwind" fn _PG_init() {
     pg::relcache::register();
     pg::statement::register();
     pg::at_commit::register();
-    pg::supervisor::register_at_start();
+    inference::supervisor::register_at_start();
 }

@@ -4,8 +4,8 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use susx_server::protocol::Model;
 
+use crate::inference::client;
 use crate::pg::catalog::made_by::Made;
-use crate::pg::client;
 use crate::pg::version::SameVersion;
 
 /// Every model below `susx.model_dir`. What only loading tells is NULL until a model is used.

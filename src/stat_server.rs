@@ -5,8 +5,8 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use susx_server::protocol::{ErrorSeen, Stats};
 
+use crate::inference::stats::{self, Seen};
 use crate::pg::roles;
-use crate::pg::server_stats::{self, Seen};
 use crate::pg::version::SameVersion;
 
 /// Microseconds from 1970 to 2000, where PostgreSQL's time begins.
@@ -85,7 +85,7 @@ fn stat_get_server(
             last_error_at,
         )
     };
-    Ok(TableIterator::new(server_stats::look()?.into_iter().map(row)))
+    Ok(TableIterator::new(stats::look()?.into_iter().map(row)))
 }
 
 /// The sizes of batches that occurred and how often, as a JSON object: `{"1": 7, "3-4": 2}`.

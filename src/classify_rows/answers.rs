@@ -10,10 +10,10 @@ use susx_core::sus::unit;
 
 use crate::blame::is_of_the_input;
 use crate::fitted::Fitted;
+use crate::inference::client::{Embedding, Stream};
 use crate::pg::any::AnyValue;
 use crate::pg::catalog::keyed::KeyedQuery;
 use crate::pg::catalog::labelled::{Input, Kind};
-use crate::pg::client::{Embedding, Stream};
 use crate::pg::error::{Error, Result};
 use crate::pg::image::Image;
 use crate::pg::progress::Progress;

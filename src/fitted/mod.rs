@@ -22,8 +22,8 @@ use pgrx::pg_sys;
 use susx_core::classifier::{Classifier, Method};
 use susx_core::sus::{SupportError, SupportSet, SupportSetBuilder, unit};
 
+use crate::inference::client::{self, OwnModel};
 use crate::pg::catalog::classifier::{self as catalog, Role, Settings};
-use crate::pg::client::{self, OwnModel};
 use crate::pg::error::{Error, Result};
 use crate::pg::guc;
 use crate::pg::regclass::RegClass;

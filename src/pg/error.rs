@@ -7,9 +7,9 @@ use susx_core::sus::{CuplError, PromptError, SupportError};
 use susx_core::tip_x::ParamError;
 use susx_server::protocol::{Failure, FailureKind, ProtocolError};
 
-use super::client::Owner;
 use super::message::shown;
 use super::version;
+use crate::inference::client::Owner;
 
 /// What can go wrong.
 #[derive(Debug, thiserror::Error)]

@@ -3,9 +3,9 @@
 use pgrx::callconv::{Arg, ArgAbi};
 use pgrx::{FromDatum, impl_sql_translatable, pg_sys};
 
-use super::client;
 use super::error::{Error, Result};
 use super::varlena::size;
+use crate::inference::client;
 
 /// A `text`, as it is stored: compressed perhaps, or in another place.
 #[derive(Clone, Copy, Debug)]

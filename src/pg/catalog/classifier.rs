@@ -9,7 +9,7 @@ use susx_core::gda;
 use susx_core::tip_x::Params;
 
 use super::{arg, first, prevent_in_read_only, vector_schema, write};
-use crate::pg::client::{OwnModel, Owner};
+use crate::inference::client::{OwnModel, Owner};
 use crate::pg::error::{Error, Result};
 use crate::pg::regclass::RegClass;
 use crate::pg::spi::{self, Access};

@@ -10,10 +10,11 @@ use std::time::Instant;
 use susx_server::protocol::{self, PROTOCOL_VERSION, Reply, Request};
 
 use super::unexpected;
+use crate::inference::supervisor;
 use crate::pg::error::{Error, Result};
+use crate::pg::guc;
 use crate::pg::version::LIBRARY;
 use crate::pg::wait::{self, Interest};
-use crate::pg::{guc, supervisor};
 
 const READ_BYTES: usize = 64 << 10;
 /// Buffers that have grown larger than this for one call are given back after it.

@@ -22,8 +22,8 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use self::place::Charge;
 use self::process::Server;
-use super::error::{Error, Result};
-use super::{guc, wait};
+use crate::pg::error::{Error, Result};
+use crate::pg::{guc, wait};
 
 /// Below the data directory, which is the working directory of every PostgreSQL process: a relative
 /// path is never too long for a socket.

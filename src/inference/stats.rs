@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use susx_server::protocol::{self, PROTOCOL_VERSION, Reply, Request, Stats};
 
-use super::error::{Error, Result};
 use super::supervisor;
-use super::version::LIBRARY;
-use super::wait::{self, Interest};
+use crate::pg::error::{Error, Result};
+use crate::pg::version::LIBRARY;
+use crate::pg::wait::{self, Interest};
 
 /// A process that has not answered by then has something else to do.
 const PATIENCE: Duration = Duration::from_secs(3);

@@ -12,10 +12,10 @@ mod stream;
 
 use susx_server::protocol::{Failure, Model, Reply, Request};
 
-use super::error::{Error, Result};
-use super::guc;
-use super::vector::Vector;
 use crate::limits;
+use crate::pg::error::{Error, Result};
+use crate::pg::guc;
+use crate::pg::vector::Vector;
 use connection::{CallError, Connection};
 use content::Content;
 pub use content::refused_text;

@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("--program", type=Path, required=True, help="the built crates/susx-core/benches/tip_x.rs")
     parser.add_argument("--encoders", type=Path, required=True, help="the built crates/susx-core/benches/embed.rs")
     parser.add_argument(
-        "--diffusion", type=Path, required=True, help="the built crates/susx-core/benches/diffusion.rs"
+        "--diffusion", type=Path, required=True, help="the built crates/susx-diffusion/benches/diffusion.rs"
     )
     parser.add_argument("--pg", default="18", help="the embedded PostgreSQL whose susx is measured")
     parser.add_argument("--only", default=",".join(BENCHMARKS), help="some of " + ",".join(BENCHMARKS))

@@ -14,11 +14,11 @@ from .paths import PYTHON, pg_bin
 PG = "18"
 
 
-def program(name: str, *features: str) -> Path:
-    """crates/susx-core/benches/NAME.rs, built."""
+def program(crate: str, name: str, *features: str) -> Path:
+    """Builds crates/CRATE/benches/NAME.rs and returns the program."""
     say(f"building the library's benchmark program {name}")
     env = {**os.environ, **toolchain.environment()}
-    build = ["cargo", "bench", "--no-run", "--package", "susx-core", *features, "--bench", name]
+    build = ["cargo", "bench", "--no-run", "--package", crate, *features, "--bench", name]
     for line in run([*build, "--message-format", "json"], env):
         # Cargo's own words stand between the messages.
         message = json.loads(line) if line.startswith("{") else {}
@@ -30,8 +30,9 @@ def program(name: str, *features: str) -> Path:
 def programs() -> list[object]:
     """The programs that bench/run.py measures, as its arguments."""
     # The method does without the encoders, and so does its program.
-    method = program("tip_x", "--no-default-features")
-    return ["--program", method, "--encoders", program("embed"), "--diffusion", program("diffusion")]
+    method = program("susx-core", "tip_x", "--no-default-features")
+    encoders, diffusion = program("susx-core", "embed"), program("susx-diffusion", "diffusion")
+    return ["--program", method, "--encoders", encoders, "--diffusion", diffusion]
 
 
 def bench() -> None:

@@ -1,7 +1,7 @@
-//! Which fixtures of the tests there are: ONNX Runtime, models, generators and reference data, none of which is part of
-//! the repository. A test that needs one whose variable is not set is shown as ignored, for it cannot pass.
+//! Tells the tests which fixtures exist: ONNX Runtime, models, generators and reference data, none of which is part of
+//! the repository. A test is ignored if the variable of a fixture that it needs is not set.
 
-/// The condition in the code, and the variables that must all be set.
+/// Each condition in the code, and the variables that must all be set for it.
 const FIXTURES: [(&str, &[&str]); 4] = [
     ("test_onnxruntime", &["SUSX_TEST_ONNXRUNTIME"]),
     ("test_models", &["SUSX_TEST_ONNXRUNTIME", "SUSX_TEST_MODELS"]),
@@ -10,7 +10,6 @@ const FIXTURES: [(&str, &[&str]); 4] = [
 ];
 
 fn main() {
-    println!("cargo::rerun-if-changed=build.rs");
     for (condition, variables) in FIXTURES {
         println!("cargo::rustc-check-cfg=cfg({condition})");
         for variable in variables {

@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use susx_core::clip::ModelConfig;
-use susx_core::sus::diffusion::GeneratorConfig;
+use susx_diffusion::GeneratorConfig;
 
 use crate::pieces;
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 use std::thread;
 
-use susx_core::clip::ExecutionProvider;
+use susx_core::onnx::ExecutionProvider;
 use susx_server::connection::{self, Shared};
 use susx_server::protocol::{self, PROTOCOL_VERSION, Request};
 use susx_server::settings::Settings;

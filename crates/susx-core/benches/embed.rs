@@ -13,10 +13,8 @@ use std::time::Instant;
 use clap::{CommandFactory, Parser};
 use ndarray::{Array4, Axis, s};
 use rayon::prelude::*;
-use susx_core::clip::{
-    ClipModel, ExecutionProvider, ImageLimits, ModelConfig, OnnxRuntime, PreprocessScratch, SessionOptions,
-    decode_rgb,
-};
+use susx_core::clip::{ClipModel, ImageLimits, ModelConfig, PreprocessScratch, decode_rgb};
+use susx_core::onnx::{ExecutionProvider, OnnxRuntime, SessionOptions};
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 

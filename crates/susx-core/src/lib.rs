@@ -5,6 +5,7 @@
 //! * [`evaluate`]: from answers and labels to precision and recall.
 //! * [`gda`]: a Gaussian discriminant on the support set.
 //! * [`interrupt`]: how a caller leaves a long computation.
+//! * [`onnx`]: ONNX Runtime, its execution providers and the files of models (feature `inference`).
 //! * [`sus`]: from category names to zeroshot weights and a support set.
 //! * [`tip_x`]: from an embedding and a support set to class logits.
 //! * [`tune`]: the settings of TIP-X that are right most often.
@@ -16,6 +17,8 @@ pub mod evaluate;
 pub mod gda;
 pub mod interrupt;
 mod linalg;
+#[cfg(feature = "inference")]
+pub mod onnx;
 pub mod sus;
 pub mod tip_x;
 pub mod tune;

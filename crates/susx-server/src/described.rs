@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use susx_core::clip::{ModelConfig, Stamp};
-use susx_core::sus::diffusion::GeneratorConfig;
+use susx_core::clip::ModelConfig;
+use susx_core::onnx::Stamp;
 
+use crate::diffusion::GeneratorConfig;
 use crate::names::Kind;
 use crate::protocol::Model;
 use crate::registry::{GENERATOR, describe_config, describe_generator_config};

@@ -1,8 +1,9 @@
-//! Errors of the encoders, as a backend gets to see them.
+//! Errors of the models, as a backend sees them.
 
 use susx_core::clip::ClipError;
-use susx_core::sus::diffusion::GenerateError;
+use susx_core::onnx::OnnxError;
 
+use crate::diffusion::GenerateError;
 use crate::protocol::{Failure, FailureKind};
 
 impl Failure {
@@ -28,22 +29,32 @@ impl From<ClipError> for Failure {
                     _ => "The limit is the setting susx.max_image_pixels.",
                 }),
             ),
-            ClipError::Text { .. } | ClipError::NoTower { .. } | ClipError::Embedding { .. } => {
+            ClipError::Text { .. } | ClipError::NoEncoder { .. } | ClipError::Embedding { .. } => {
                 (FailureKind::Input, None)
             }
-            ClipError::ModelName { .. } => (FailureKind::UnknownModel, None),
-            ClipError::ModelFile { .. } => (
+            ClipError::Onnx(error) => return Failure::from(error.clone()),
+            _ => (FailureKind::Inference, None),
+        };
+        Failure { kind, message: error.to_string(), hint: hint.map(str::to_owned) }
+    }
+}
+
+impl From<OnnxError> for Failure {
+    fn from(error: OnnxError) -> Self {
+        let (kind, hint) = match &error {
+            OnnxError::ModelName { .. } => (FailureKind::UnknownModel, None),
+            OnnxError::ModelFile { .. } => (
                 FailureKind::Configuration,
                 Some("A model is a directory below susx.model_dir in the Hugging Face ONNX layout."),
             ),
-            ClipError::Runtime { .. } => (
+            OnnxError::Runtime { .. } => (
                 FailureKind::Configuration,
                 Some(
                     "Set susx.onnxruntime_library to the path of libonnxruntime.so (1.24 or newer) \
                      and reload the configuration.",
                 ),
             ),
-            ClipError::Provider { .. } => (
+            OnnxError::Provider { .. } => (
                 FailureKind::Configuration,
                 Some(
                     "Turn susx.require_gpu off to run on the CPU, or set susx.execution_provider. \
@@ -56,15 +67,25 @@ impl From<ClipError> for Failure {
     }
 }
 
+#[cfg(not(feature = "diffusion"))]
+impl From<GenerateError> for Failure {
+    fn from(error: GenerateError) -> Self {
+        Failure::new(FailureKind::Configuration, error)
+            .hint("Build susx-server with its feature \"diffusion\", which is on by default.")
+    }
+}
+
+#[cfg(feature = "diffusion")]
 impl From<GenerateError> for Failure {
     fn from(error: GenerateError) -> Self {
         let kind = match error {
-            GenerateError::Model(error @ ClipError::ModelFile { .. }) => {
+            GenerateError::Onnx(error @ OnnxError::ModelFile { .. }) => {
                 return Failure::from(error).hint(
                     "A generator is a directory below susx.model_dir in the ONNX layout of diffusers.",
                 );
             }
-            GenerateError::Model(error) => return Failure::from(error),
+            GenerateError::Onnx(error) => return Failure::from(error),
+            GenerateError::Clip(error) => return Failure::from(error),
             GenerateError::Setting { .. } => FailureKind::Parameter,
             GenerateError::Blocked => FailureKind::Blocked,
             GenerateError::NotFinite => FailureKind::Input,

@@ -16,6 +16,7 @@ use rayon::prelude::*;
 use susx_core::clip::{
     ClipError, ClipModel, ImageLimits, PreprocessScratch, Preprocessor, TokenIds, decode_rgb_when,
 };
+use susx_core::onnx::OnnxError;
 
 use crate::pixels::PixelRoom;
 use crate::protocol::{Failure, FailureKind, too_large};
@@ -170,7 +171,7 @@ fn embed_images(
         let shape = (rows.len(), channels, height, width);
         let values = &pixel_values[rows.start * len..rows.end * len];
         let view = ArrayView4::from_shape(shape, values)
-            .map_err(|error| ClipError::Inference { reason: error.to_string() })?;
+            .map_err(|error| ClipError::from(OnnxError::inference(error)))?;
         model.image_features(view)
     };
     let _watched = limits.run(model, good.len());
@@ -258,6 +259,6 @@ fn rows(inputs: usize, features: Features) -> Vec<Embedding> {
 }
 
 fn no_tower(model: &ClipModel, tower: &'static str, inputs: usize) -> Vec<Embedding> {
-    let error = ClipError::NoTower { model: model.config().name.clone(), tower };
+    let error = ClipError::NoEncoder { model: model.config().name.clone(), encoder: tower };
     vec![Err(error.into()); inputs]
 }

@@ -19,12 +19,18 @@ pub mod limits;
 pub mod log_lines;
 pub mod protocol;
 
+#[cfg(feature = "diffusion")]
+use susx_diffusion as diffusion;
+
 #[cfg(feature = "server")]
 mod budget;
 #[cfg(feature = "server")]
 pub mod connection;
 #[cfg(feature = "server")]
 mod described;
+#[cfg(all(feature = "server", not(feature = "diffusion")))]
+#[path = "no_diffusion.rs"]
+mod diffusion;
 #[cfg(feature = "server")]
 mod embedder;
 #[cfg(feature = "server")]

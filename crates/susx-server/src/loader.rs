@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use susx_core::clip::{
-    self, ClipError, ClipModel, Elsewhere, ExecutionProvider, ModelConfig, OnnxRuntime, SessionOptions, Stamp,
+use susx_core::clip::{ClipError, ClipModel, ModelConfig};
+use susx_core::onnx::{
+    self, ExecutionProvider, OnnxError, OnnxRuntime, PartialFallback, SessionOptions, Stamp, WrapsOnnxError,
 };
-use susx_core::sus::diffusion::{GenerateError, Generator, GeneratorConfig};
 
+use crate::diffusion::{GenerateError, Generator, GeneratorConfig};
 use crate::embedder::{self, Embedder};
 use crate::names::{self, Kind};
 use crate::painter::{self, Painter};
@@ -40,29 +41,31 @@ impl Loader {
     }
 
     pub fn embedder(&self, dir: &Path, name: &str) -> Result<Running<Embedder>, Refusal> {
-        self.stuck(name, clip::stamp(dir, name)).map_or(Ok(()), Err)?;
+        self.stuck(name, onnx::stamp(dir, name)).map_or(Ok(()), Err)?;
         let _watched = self.watch.begin(name, Work::Loading, self.settings.load_timeout());
         let refused = |error: ClipError| refused(is_of_files(&error), error.into(), dir, Kind::Embedder);
         let config = ModelConfig::read(dir, name).map_err(refused)?;
         log::debug!("loading model \"{name}\"");
         let runtime = self.runtime()?;
         let model = ClipModel::load(&runtime, config, &self.session_options()).map_err(refused)?;
-        self.log_loaded(name, model.provider(), model.fallback_reason(), model.elsewhere());
+        self.log_loaded(name, model.provider(), model.fallback_reason(), model.partial_fallback());
         Ok(embedder::start(model, &self.settings, &self.watch, &self.room)?)
     }
 
     pub fn painter(&self, dir: &Path, name: &str) -> Result<Running<Painter>, Refusal> {
-        self.stuck(name, clip::stamp(dir, name)).map_or(Ok(()), Err)?;
+        self.stuck(name, onnx::stamp(dir, name)).map_or(Ok(()), Err)?;
         let _watched = self.watch.begin(name, Work::Loading, self.settings.load_timeout());
-        let refused = |error: GenerateError| {
-            let is_of_files = matches!(&error, GenerateError::Model(error) if is_of_files(error));
-            refused(is_of_files, error.into(), dir, Kind::Generator)
-        };
+        let refused = |error: GenerateError| refused(is_of_files(&error), error.into(), dir, Kind::Generator);
         let config = GeneratorConfig::read(dir, name).map_err(refused)?;
         log::debug!("loading generator \"{name}\"");
         let runtime = self.runtime()?;
         let generator = Generator::load(&runtime, config, &self.session_options()).map_err(refused)?;
-        self.log_loaded(name, generator.provider(), generator.fallback_reason(), generator.elsewhere());
+        self.log_loaded(
+            name,
+            generator.provider(),
+            generator.fallback_reason(),
+            generator.partial_fallback(),
+        );
         Ok(painter::start(generator, &self.settings, &self.watch)?)
     }
 
@@ -88,7 +91,7 @@ impl Loader {
         };
         log::error!("{message}: ending the process, and leaving the model alone until its files change");
         let dir = self.settings.model_dir.as_deref();
-        if let Some(stamp) = dir.and_then(|dir| clip::stamp(dir, model))
+        if let Some(stamp) = dir.and_then(|dir| onnx::stamp(dir, model))
             && let Err(error) = self.stuck.remember(model, stamp.digest, &message)
         {
             log::error!("the next process will not know that the model \"{model}\" is stuck: {error}");
@@ -98,22 +101,33 @@ impl Loader {
 
     /// Why a model does not run on the provider that was asked for, or runs on it for the smaller part.
     /// Where it was left to us, there is nothing wrong with the CPU, unless ONNX Runtime is the one for GPUs.
-    pub fn broken_promise(&self, fallback: Option<&str>, elsewhere: Option<&Elsewhere>) -> Option<String> {
+    pub fn broken_promise(
+        &self,
+        fallback: Option<&str>,
+        partial: Option<&PartialFallback>,
+    ) -> Option<String> {
         let is_auto = self.settings.provider == ExecutionProvider::Auto;
         let has_cuda = || self.runtime().is_ok_and(|runtime| runtime.has_cuda());
         let fallback = fallback.filter(|_| !is_auto || has_cuda());
-        let elsewhere = elsewhere.filter(|elsewhere| elsewhere.is_most);
-        let reasons: Vec<&str> = fallback.into_iter().chain(elsewhere.map(|it| it.what.as_str())).collect();
+        let partial = partial.filter(|partial| partial.is_majority);
+        let reasons: Vec<&str> =
+            fallback.into_iter().chain(partial.map(|it| it.operations.as_str())).collect();
         (!reasons.is_empty()).then(|| reasons.join("; "))
     }
 
-    fn log_loaded(&self, name: &str, provider: &str, fallback: Option<&str>, elsewhere: Option<&Elsewhere>) {
+    fn log_loaded(
+        &self,
+        name: &str,
+        provider: &str,
+        fallback: Option<&str>,
+        partial: Option<&PartialFallback>,
+    ) {
         log::info!("loaded model \"{name}\" on {provider}");
-        let level = match self.broken_promise(fallback, elsewhere) {
+        let level = match self.broken_promise(fallback, partial) {
             Some(_) => log::Level::Warn,
             None => log::Level::Info,
         };
-        for remark in fallback.into_iter().chain(elsewhere.map(|it| it.what.as_str())) {
+        for remark in fallback.into_iter().chain(partial.map(|it| it.operations.as_str())) {
             log::log!(level, "model \"{name}\" on {provider}: {remark}");
         }
     }
@@ -153,6 +167,6 @@ fn refused(is_of_files: bool, failure: Failure, dir: &Path, kind: Kind) -> Refus
 }
 
 /// Whether another try with the same files would end in the same way.
-fn is_of_files(error: &ClipError) -> bool {
-    !matches!(error, ClipError::Runtime { .. } | ClipError::Provider { .. })
+fn is_of_files(error: &impl WrapsOnnxError) -> bool {
+    !matches!(error.as_onnx(), Some(OnnxError::Runtime { .. } | OnnxError::Provider { .. }))
 }

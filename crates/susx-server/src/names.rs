@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use susx_core::clip::{self, check_model_name};
-use susx_core::sus::diffusion;
+use susx_core::clip;
+use susx_core::onnx::model_dir::{self, check_model_name};
 
 use crate::limits;
 use crate::protocol::{self, Failure, FailureKind};
@@ -53,7 +53,7 @@ impl Names {
             return Err(protocol::no_model_has_such_a_name(name.len()).hint(known(dir, kind)));
         }
         if check_model_name(name).is_ok() && dir.join(name).is_dir() {
-            let is_generator = diffusion::is_generator(dir, name);
+            let is_generator = model_dir::is_generator(dir, name);
             let wrong = match kind {
                 Kind::Embedder if is_generator => "generates images and embeds nothing",
                 Kind::Generator if !is_generator => "generates no images: it has no model_index.json",
@@ -140,7 +140,7 @@ fn only(dir: &Path, kind: Kind, mut names: Vec<String>) -> Result<String, Failur
 fn names(dir: &Path, kind: Kind) -> Result<Vec<String>, Failure> {
     Ok(match kind {
         Kind::Embedder => clip::model_names(dir)?,
-        Kind::Generator => diffusion::generator_names(dir)?,
+        Kind::Generator => model_dir::generator_names(dir)?,
     })
 }
 

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_bytes::ByteBuf;
-use susx_core::sus::diffusion::{self, GenerateError, Generator, Painting, StepDone};
 
+use crate::diffusion::{self, GenerateError, Generator, ImageInput, Progress};
 use crate::protocol::{Failure, Picture};
 use crate::queue::{Batching, ConnectionId, FairQueue, Taken};
 use crate::request::{Image, Input, abandoned};
@@ -32,14 +32,14 @@ pub struct Painter {
 /// What to paint and how.
 #[derive(Clone, Debug)]
 pub struct Job {
-    painting: Painting,
+    painting: ImageInput,
     settings: diffusion::Settings,
 }
 
 impl From<Picture<'_>> for Job {
     fn from(picture: Picture) -> Self {
         Job {
-            painting: Painting {
+            painting: ImageInput {
                 prompt: picture.prompt.into_owned(),
                 negative_prompt: picture.negative_prompt.into_owned(),
                 seed: picture.seed,
@@ -124,17 +124,17 @@ impl Painter {
 
     /// One answer per input; `None` if nobody is left to read any.
     fn paint(&self, settings: &diffusion::Settings, inputs: &[&Input<Job, ByteBuf>]) -> Option<Vec<Image>> {
-        let paintings: Vec<Painting> = inputs.iter().map(|input| input.content.painting.clone()).collect();
+        let paintings: Vec<ImageInput> = inputs.iter().map(|input| input.content.painting.clone()).collect();
         // Some schedulers run the U-Net more often than there are steps.
         let mut told = 0;
         // Until the first step; how long that and the others take depends on the size of the images.
         let mut watched = Some(self.watch.begin(self.generator.name(), Work::Tokenizing, self.preparing));
-        let mut step = |StepDone { done, of }| {
+        let mut step = |Progress { done, total }| {
             drop(watched.take());
             if inputs.iter().all(|input| input.is_abandoned()) {
                 return ControlFlow::Break(());
             }
-            let steps = settings.steps * done / of.max(1);
+            let steps = settings.steps * done / total.max(1);
             if steps > told {
                 stats::server().denoised(((steps - told) * inputs.len()) as u64);
                 inputs.iter().for_each(|input| input.denoised((steps - told) as u32));

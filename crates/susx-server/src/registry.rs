@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use susx_core::clip::{self, ClipModel, ModelConfig};
-use susx_core::sus::diffusion::GeneratorConfig;
+use susx_core::clip::{ClipModel, ModelConfig};
+use susx_core::onnx;
 
 use crate::described::Described;
+use crate::diffusion::GeneratorConfig;
 use crate::embedder::Embedder;
 use crate::loader::Loader;
 use crate::memory;
@@ -67,6 +68,8 @@ impl Registry {
         name: Option<&str>,
         has_left: impl Fn() -> bool,
     ) -> Result<Arc<Running<Painter>>, Failure> {
+        #[cfg(not(feature = "diffusion"))]
+        GeneratorConfig::read(self.model_dir()?, name.unwrap_or_default())?;
         let dir = self.model_dir()?;
         let name = self.names.resolve(dir, name, Kind::Generator)?;
         let load = {
@@ -80,7 +83,7 @@ impl Registry {
     pub fn list(&self) -> Result<Vec<Model>, Failure> {
         let dir = self.model_dir()?;
         let unloaded = |name: &str, kind: Kind, state: Option<String>| {
-            let stamp = clip::stamp(dir, name);
+            let stamp = onnx::stamp(dir, name);
             let stuck = self.loader.stuck(name, stamp).map(|failure| failure.message);
             let model = self.described.get(dir, name, kind, stamp);
             Model { error: stuck.or(state).or(model.error), ..model }
@@ -154,7 +157,7 @@ impl Registry {
         let changed = model.has_changed_on_disk().then(|| CHANGED_ON_DISK.to_owned());
         let remarks: Vec<String> = changed
             .into_iter()
-            .chain(self.loader.broken_promise(model.fallback_reason(), model.elsewhere()))
+            .chain(self.loader.broken_promise(model.fallback_reason(), model.partial_fallback()))
             .collect();
         (!remarks.is_empty()).then(|| remarks.join("; "))
     }
@@ -166,7 +169,7 @@ impl Registry {
             provider: Some(generator.provider().to_owned()),
             loaded: true,
             sha256: Some(generator.sha256()),
-            error: self.loader.broken_promise(generator.fallback_reason(), generator.elsewhere()),
+            error: self.loader.broken_promise(generator.fallback_reason(), generator.partial_fallback()),
             bytes: Some(generator.bytes()),
             ..describe_generator_config(generator.config())
         }
@@ -183,7 +186,7 @@ impl Registry {
 }
 
 fn stamp_of(dir: &Path, name: &str) -> Option<[u8; 32]> {
-    clip::stamp(dir, name).map(|stamp| stamp.digest)
+    onnx::stamp(dir, name).map(|stamp| stamp.digest)
 }
 
 pub(crate) fn describe_config(config: &ModelConfig) -> Model {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
-use susx_core::clip::ExecutionProvider;
+use susx_core::onnx::ExecutionProvider;
 
 /// The inference process of the susx extension. PostgreSQL starts and ends it; it ends by itself when
 /// its standard input is closed.

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::digest;
 use super::error::{ClipError, Result};
-use super::model_dir::{self, GENERATOR_INDEX, ModelFiles};
+use super::model_files::ModelFiles;
 use super::preprocess::Preprocessor;
 use super::preprocessor_config::PreprocessorConfig;
-use super::read;
+use crate::onnx::files::{read_json, read_text};
+use crate::onnx::model_dir::{self, GENERATOR_INDEX};
 use crate::tip_x::{ParamError, scale, weight};
 
 /// Which encoders a model has.
@@ -65,7 +65,7 @@ pub struct ModelConfig {
     pub files: ModelFiles,
     /// `model_type` of `config.json`, such as `clip` or `siglip`.
     pub model_type: Option<String>,
-    /// Length of an embedding by `config.json`, if it says so; the loaded model has the truth.
+    /// Length of an embedding according to `config.json`, if it says so. The loaded model knows better.
     pub projection_dim: Option<usize>,
     /// How images are preprocessed; `None` for a model without an image encoder.
     pub preprocessor: Option<Preprocessor>,
@@ -73,13 +73,13 @@ pub struct ModelConfig {
     pub tokenizer: Option<PathBuf>,
     /// The most tokens of a text, special ones included.
     pub context_length: usize,
-    /// The pad token, where a file beside `tokenizer.json` names one.
+    /// The pad token, if a file next to `tokenizer.json` names one.
     pub pad_token: Option<String>,
-    /// What a classifier on this model starts from.
+    /// The default settings of a classifier on this model.
     pub defaults: ClassifierDefaults,
 }
 
-/// `susx.json`: what the files of an export do not say, or say wrongly.
+/// `susx.json`: what the files of an export leave out or have wrong.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct SusxJson {
@@ -96,8 +96,8 @@ struct SusxJson {
     context_length: Option<usize>,
 }
 
-/// `transformers` writes 1e30 where a tokenizer has no limit; nothing real comes near this.
-const LONGEST_CONTEXT: u64 = 8192;
+/// Limit of the context length. `transformers` writes 1e30 where a tokenizer has no limit; no real model comes near this.
+const MAX_CONTEXT_LENGTH: u64 = 8192;
 
 /// The `logit_scale_init_value` that CLIP's training starts from, ln(1 / 0.07).
 const UNTRAINED_LOGIT_SCALE: f64 = 2.6592;
@@ -107,14 +107,14 @@ impl ModelConfig {
     pub fn read(model_dir: &Path, name: &str) -> Result<ModelConfig> {
         let dir = model_dir::resolve(model_dir, name)?;
         if dir.join(GENERATOR_INDEX).is_file() {
-            let reason = format!("it is a generator of pictures, not a CLIP: it has a {GENERATOR_INDEX}");
+            let reason = format!("it is an image generator, not a CLIP: it has a {GENERATOR_INDEX}");
             return Err(ClipError::file(dir, reason));
         }
-        let config = json(&dir.join("config.json"))?.unwrap_or(Value::Null);
-        let tokenizer_config = json(&dir.join("tokenizer_config.json"))?.unwrap_or(Value::Null);
-        let special_tokens = json(&dir.join("special_tokens_map.json"))?.unwrap_or(Value::Null);
+        let config = read_json(&dir.join("config.json"))?.unwrap_or(Value::Null);
+        let tokenizer_config = read_json(&dir.join("tokenizer_config.json"))?.unwrap_or(Value::Null);
+        let special_tokens = read_json(&dir.join("special_tokens_map.json"))?.unwrap_or(Value::Null);
         let susx_path = dir.join("susx.json");
-        let susx: SusxJson = match json(&susx_path)? {
+        let susx: SusxJson = match read_json(&susx_path)? {
             Some(value) => {
                 serde_json::from_value(value).map_err(|error| ClipError::file(&susx_path, error))?
             }
@@ -125,10 +125,10 @@ impl ModelConfig {
             let path = file.as_deref().map(|file| model_dir::file_below(&dir, file)).transpose();
             path.map_err(|reason| ClipError::file(&susx_path, reason))
         };
-        let files = model_dir::find_files(&dir, named(&susx.vision_model)?, named(&susx.text_model)?)?;
+        let files = ModelFiles::find(&dir, named(&susx.vision_model)?, named(&susx.text_model)?)?;
         let (needs_vision, needs_text) = match &files {
             ModelFiles::Split { vision, text } => (vision.is_some(), text.is_some()),
-            // Only the graph knows; then its loading finds out what is missing.
+            // Only the graph shows what it needs, so loading it finds out what is missing.
             ModelFiles::Fused(_) => (false, false),
         };
         let preprocessor = preprocessor(&dir, needs_vision)?;
@@ -168,7 +168,7 @@ impl ModelConfig {
         })
     }
 
-    /// Which encoders the model has. Of a fused file it is what the other files are for.
+    /// Which encoders the model has. For a fused file, the other files of the directory tell.
     pub fn kind(&self) -> ModelKind {
         let (vision, text) = match &self.files {
             ModelFiles::Split { vision, text } => (vision.is_some(), text.is_some()),
@@ -185,26 +185,6 @@ impl ModelConfig {
     pub fn image_size(&self) -> Option<(usize, usize)> {
         self.preprocessor.as_ref().map(|preprocessor| (preprocessor.shape().1, preprocessor.shape().2))
     }
-
-    /// Size of the model's graphs and weights on disk, in bytes.
-    pub fn bytes(&self) -> Result<u64> {
-        digest::bytes(self)
-    }
-
-    /// SHA-256 of everything that an embedding depends on: the graphs in use with their external
-    /// weights, the configuration of the preprocessing and of the tokenizer, and the context length.
-    /// `digest.rs` says how they are put together. Reads all of the model once.
-    pub fn sha256(&self) -> Result<[u8; 32]> {
-        digest::sha256(self)
-    }
-}
-
-/// A JSON file; `None` if there is none.
-pub(crate) fn json(path: &Path) -> Result<Option<Value>> {
-    let bytes = read::found(path, read::CONFIGURATION_BYTES)?;
-    bytes
-        .map(|bytes| serde_json::from_slice(&bytes).map_err(|error| ClipError::file(path, error)))
-        .transpose()
 }
 
 fn preprocessor(dir: &Path, needed: bool) -> Result<Option<Preprocessor>> {
@@ -212,19 +192,19 @@ fn preprocessor(dir: &Path, needed: bool) -> Result<Option<Preprocessor>> {
     if !needed && !path.exists() {
         return Ok(None);
     }
-    let text = read::text(&path, read::CONFIGURATION_BYTES)?;
+    let text = read_text(&path)?;
     let preprocessor = PreprocessorConfig::from_json(&text).and_then(|config| Preprocessor::new(&config));
     preprocessor.map(Some).map_err(|reason| ClipError::file(&path, reason))
 }
 
-/// A pad token is a string, or an object that has it as `content`.
-pub(crate) fn pad_token(config: &Value) -> Option<String> {
+/// The `pad_token` of a tokenizer's configuration: a string, or an object that has the string as `content`.
+pub fn pad_token(config: &Value) -> Option<String> {
     let token = &config["pad_token"];
     token.as_str().or_else(|| token["content"].as_str()).map(str::to_owned)
 }
 
-/// The smallest of the limits that the files state: the encoder has no more positions, and the
-/// tokenizer was made for no more tokens. CLIP's own files may leave both out, as defaults.
+/// The smallest limit that the files state: the encoder has only so many positions, and the tokenizer was made for
+/// only so many tokens. CLIP's own files may leave out both, because they are the defaults.
 fn context_length(
     susx: &SusxJson,
     susx_path: &Path,
@@ -234,10 +214,10 @@ fn context_length(
 ) -> Result<usize> {
     if let Some(length) = susx.context_length {
         return match length as u64 {
-            2..=LONGEST_CONTEXT => Ok(length),
+            2..=MAX_CONTEXT_LENGTH => Ok(length),
             _ => Err(ClipError::file(
                 susx_path,
-                format!("\"context_length\" is {length}: expected 2 to {LONGEST_CONTEXT}"),
+                format!("\"context_length\" is {length}: expected 2 to {MAX_CONTEXT_LENGTH}"),
             )),
         };
     }
@@ -249,7 +229,7 @@ fn context_length(
     let stated = stated
         .iter()
         .filter_map(|length| length.as_u64())
-        .filter(|length| (2..=LONGEST_CONTEXT).contains(length));
+        .filter(|length| (2..=MAX_CONTEXT_LENGTH).contains(length));
     let default = match model_type {
         Some("siglip" | "siglip2" | "siglip_model") => 64,
         _ => 77,

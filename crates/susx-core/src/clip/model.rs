@@ -1,43 +1,40 @@
-//! A loaded CLIP model: its two encoders, and the truth about where they run.
+//! A loaded CLIP model: its two encoders, and the execution provider that really runs them.
 
 use ndarray::{Array2, ArrayView4};
 
-use super::capacity;
-use super::choice::{Elsewhere, choose};
 use super::config::{ModelConfig, ModelKind};
-use super::digest::{self, Stamp};
 use super::encoders::{Encoders, normalise};
 use super::error::{ClipError, Result};
 use super::preprocess::Preprocessor;
-use super::profile::ProfileFolder;
-use super::provider::{Candidate, SessionOptions};
-use super::runtime::OnnxRuntime;
 use super::tokenizer::{ClipTokenizer, TokenBatch};
+use crate::onnx::digest::FileTimes;
+use crate::onnx::{Candidate, OnnxRuntime, PartialFallback, SessionOptions, capacity, select};
 
-/// A CLIP model, loaded and probed. All methods take `&self`; runs of one graph wait for each other.
+/// A CLIP model, loaded and probed. Threads can share it; runs of one graph may wait for each other.
 ///
-/// Where both encoders are in one file, ONNX Runtime runs both of them each time: a batch of images
-/// costs an empty text besides, and a batch of texts a blank image. Split files are faster.
+/// Split files are faster than a fused one: ONNX Runtime always runs both encoders of a fused graph, so a batch of
+/// images also costs an empty text, and a batch of texts a blank image.
 pub struct ClipModel {
     config: ModelConfig,
     sha256: [u8; 32],
-    stamps: Vec<Stamp>,
+    file_times: FileTimes,
     bytes: u64,
     encoders: Encoders,
     dimensions: usize,
     provider: &'static str,
     fallback_reason: Option<String>,
-    elsewhere: Option<Elsewhere>,
+    partial_fallback: Option<PartialFallback>,
 }
 
 impl ClipModel {
-    /// Loads the model and runs each encoder once, on anything but the CPU twice.
+    /// Loads the model and probes it: runs each encoder once, on anything but the CPU twice.
     ///
-    /// The execution providers of `options` are tried in order: one counts only if ONNX Runtime
-    /// registers it, loads every graph with it, the probe run succeeds, and ONNX Runtime's profile of
-    /// that run shows operations of every graph on it. What was passed over is in
-    /// [`fallback_reason`](Self::fallback_reason), what other providers run in
-    /// [`elsewhere`](Self::elsewhere).
+    /// Tries the execution providers of `options` in order. A provider works only if ONNX Runtime registers it and
+    /// loads every graph with it, the probe succeeds, and ONNX Runtime's profile of the probe shows operations of
+    /// every graph on it. [`fallback_reason`](Self::fallback_reason) tells why others were skipped, and
+    /// [`partial_fallback`](Self::partial_fallback) what they still run.
+    ///
+    /// Fails if the files do not fit into memory, contradict each other, or run on no provider.
     pub fn load(runtime: &OnnxRuntime, config: ModelConfig, options: &SessionOptions) -> Result<ClipModel> {
         Self::load_on(runtime, config, options, &options.candidates())
     }
@@ -48,45 +45,38 @@ impl ClipModel {
         options: &SessionOptions,
         candidates: &[Candidate],
     ) -> Result<ClipModel> {
-        // Before they are read: what changes meanwhile has changed since.
-        let stamps = digest::stamps(&config)?;
+        // Taken before the files are read, so that a change during loading is noticed.
+        let file_times = config.file_times()?;
         let bytes = config.bytes()?;
         capacity::check(&config.dir, bytes)?;
         let sha256 = config.sha256()?;
-        let choice = choose(candidates, |candidate| {
-            // Whatever runs without another provider runs on the CPU.
-            let folder = match candidate {
-                Candidate::Cpu => None,
-                _ => Some(
-                    ProfileFolder::new(options.profile_folder(&config.name))
-                        .map_err(|reason| ClipError::Provider { provider: candidate.name(), reason })?,
-                ),
-            };
+        let selection = select(candidates, |candidate| {
+            let folder = options.profile_folder(candidate, &config.name)?;
             let encoders = Encoders::load(runtime, &config, options, candidate, folder.as_ref())?;
             let dimensions = encoders.probe(&config)?;
             if folder.is_none() {
-                return Ok(((encoders, dimensions), Vec::new()));
+                return Ok::<_, ClipError>(((encoders, dimensions), Vec::new()));
             }
-            // The first run's times are those of loading kernels and searching for algorithms.
+            // The times of the first run include loading kernels and searching for algorithms.
             encoders.probe(&config)?;
-            let executed = encoders.executed()?;
-            Ok(((encoders, dimensions), executed))
+            let profiles = encoders.end_profiles()?;
+            Ok(((encoders, dimensions), profiles))
         })?;
-        let (encoders, dimensions) = choice.value;
+        let (encoders, dimensions) = selection.value;
         Ok(ClipModel {
             config,
             sha256,
-            stamps,
+            file_times,
             bytes,
             encoders,
             dimensions,
-            provider: choice.candidate.name(),
-            fallback_reason: choice.passed_over,
-            elsewhere: choice.elsewhere,
+            provider: selection.candidate.name(),
+            fallback_reason: selection.fallback_reason,
+            partial_fallback: selection.partial_fallback,
         })
     }
 
-    /// The model's directory, as it was read.
+    /// The configuration that the model was loaded with.
     pub fn config(&self) -> &ModelConfig {
         &self.config
     }
@@ -96,7 +86,7 @@ impl ClipModel {
         &self.config.name
     }
 
-    /// The encoders that it really has.
+    /// The encoders that the graphs really have.
     pub fn kind(&self) -> ModelKind {
         match (&self.encoders.image, &self.encoders.text) {
             (Some(_), None) => ModelKind::Vision,
@@ -105,19 +95,19 @@ impl ClipModel {
         }
     }
 
-    /// Length of an embedding.
+    /// Number of dimensions of an embedding.
     pub fn dimensions(&self) -> usize {
         self.dimensions
     }
 
-    /// Digest of the model's files, taken when it was loaded.
+    /// SHA-256 of the model's files when it was loaded; see [`ModelConfig::sha256`].
     pub fn sha256(&self) -> [u8; 32] {
         self.sha256
     }
 
-    /// Whether the model's files are not those any more that were loaded. Reads none of them.
+    /// Whether the model's files have changed since the model was loaded, by their lengths and times.
     pub fn has_changed_on_disk(&self) -> bool {
-        digest::have_changed(&self.stamps)
+        self.file_times.have_changed()
     }
 
     /// Size of the graphs and weights on disk, in bytes.
@@ -125,35 +115,35 @@ impl ClipModel {
         self.bytes
     }
 
-    /// How to turn a picture into the image encoder's input; `None` for a text model.
+    /// Turns an image into the image encoder's input; `None` for a text model.
     pub fn preprocessor(&self) -> Option<&Preprocessor> {
         self.encoders.image.as_ref().and(self.config.preprocessor.as_ref())
     }
 
-    /// How to turn a text into the text encoder's input; `None` for an image model.
+    /// Turns a text into the text encoder's input; `None` for an image model.
     pub fn tokenizer(&self) -> Option<&ClipTokenizer> {
         self.encoders.text.as_ref().and(self.encoders.tokenizer.as_ref())
     }
 
-    /// The execution provider that the model runs on, by ONNX Runtime's name.
+    /// ONNX Runtime's name of the execution provider that the model runs on, such as `CPUExecutionProvider`.
     pub fn provider(&self) -> &'static str {
         self.provider
     }
 
-    /// Why the providers that come before this one are not used; `None` if this is the first choice.
+    /// Why the providers before this one are not used; `None` if it is the first that was tried.
     pub fn fallback_reason(&self) -> Option<&str> {
         self.fallback_reason.as_deref()
     }
 
-    /// What other providers run of the model; `None` if it runs on [`provider`](Self::provider) as a whole.
-    pub fn elsewhere(&self) -> Option<&Elsewhere> {
-        self.elsewhere.as_ref()
+    /// Operations that other providers run; `None` if [`provider`](Self::provider) runs the whole model.
+    pub fn partial_fallback(&self) -> Option<&PartialFallback> {
+        self.partial_fallback.as_ref()
     }
 
     /// Embeds preprocessed images: N × 3 × H × W in, N × [`dimensions`](Self::dimensions) out, each
-    /// row of length 1.
+    /// row of length 1. Fails for a text model, a wrong shape, or an image without a usable embedding.
     pub fn image_features(&self, pixel_values: ArrayView4<f32>) -> Result<Array2<f32>> {
-        let preprocessor = self.preprocessor().ok_or_else(|| self.no_tower("image"))?;
+        let preprocessor = self.preprocessor().ok_or_else(|| self.no_encoder("image"))?;
         let (n, channels, height, width) = pixel_values.dim();
         if (channels, height, width) != preprocessor.shape() {
             return Err(ClipError::inference(format!(
@@ -170,10 +160,10 @@ impl ClipModel {
     }
 
     /// Embeds tokenized texts: N × sequence length in, N × [`dimensions`](Self::dimensions) out, each
-    /// row of length 1.
+    /// row of length 1. Fails for an image model, or a text without a usable embedding.
     pub fn text_features(&self, tokens: &TokenBatch) -> Result<Array2<f32>> {
         if self.encoders.text.is_none() {
-            return Err(self.no_tower("text"));
+            return Err(self.no_encoder("text"));
         }
         if tokens.input_ids.nrows() == 0 {
             return Ok(Array2::zeros((0, self.dimensions)));
@@ -182,8 +172,8 @@ impl ClipModel {
         self.normalised(features, tokens.input_ids.nrows())
     }
 
-    fn no_tower(&self, tower: &'static str) -> ClipError {
-        ClipError::NoTower { model: self.config.name.clone(), tower }
+    fn no_encoder(&self, encoder: &'static str) -> ClipError {
+        ClipError::NoEncoder { model: self.config.name.clone(), encoder }
     }
 
     fn normalised(&self, features: Array2<f32>, rows: usize) -> Result<Array2<f32>> {
@@ -198,8 +188,8 @@ impl ClipModel {
     }
 }
 
-/// With ONNX Runtime's plain build, whose providers are the CPU's and Azure's. The latter takes operations
-/// that call a service and no others: a provider that is registered, loads and runs, and runs nothing.
+/// These tests use ONNX Runtime's plain build, whose providers are the CPU's and Azure's. The latter takes only
+/// operations that call a web service: it is registered, loads and runs the model, but runs no operation of it.
 #[cfg(test)]
 mod tests {
     use std::path::{Path, PathBuf};
@@ -207,10 +197,11 @@ mod tests {
     use ndarray::Array4;
 
     use super::*;
+    use crate::onnx::{OnnxError, ProfileFolder};
 
     const AZURE: &str = "AzureExecutionProvider";
 
-    /// The runtime, a test model and a folder for profiles.
+    /// The runtime, a test model, and options with a scratch folder.
     fn fixture(variant: &str, name: &str) -> (OnnxRuntime, ModelConfig, SessionOptions) {
         let find = |variable: &str, default: &str| {
             let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
@@ -230,7 +221,7 @@ mod tests {
         not(test_models),
         ignore = "needs SUSX_TEST_ONNXRUNTIME and SUSX_TEST_MODELS: see `make -s env`"
     )]
-    fn a_provider_that_runs_nothing_is_found_out() {
+    fn a_provider_that_runs_nothing_is_detected() {
         for variant in ["split", "fused"] {
             let (runtime, config, options) = fixture(variant, "idle");
             let load =
@@ -243,13 +234,13 @@ mod tests {
                 reason.ends_with("_model.onnx, which fell to CPUExecutionProvider") || variant == "fused"
             );
             match load(&[Candidate::Azure]) {
-                Err(ClipError::Provider { provider: AZURE, reason: alone }) => {
+                Err(ClipError::Onnx(OnnxError::Provider { provider: AZURE, reason: alone })) => {
                     assert_eq!(format!("{AZURE}: {alone}"), reason);
                 }
                 Err(other) => panic!("{other}"),
                 Ok(_) => panic!("loaded on a provider that runs nothing"),
             }
-            // The folder has lost the model's own, and nothing else is in it.
+            // The model's folder is removed, and nothing else was created.
             let scratch = options.scratch.unwrap();
             assert_eq!(std::fs::read_dir(&scratch).unwrap().count(), 0);
             std::fs::remove_dir(scratch).unwrap();
@@ -264,36 +255,36 @@ mod tests {
     fn a_profile_has_every_operation_and_ends() {
         for variant in ["split", "fused"] {
             let (runtime, config, options) = fixture(variant, "profile");
-            let path = options.profile_folder(&config.name);
+            let path = options.profile_path(&config.name);
             let folder = ProfileFolder::new(path.clone()).unwrap();
             let encoders =
                 Encoders::load(&runtime, &config, &options, Candidate::Cpu, Some(&folder)).unwrap();
             encoders.probe(&config).unwrap();
             let files = || std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path());
-            let executed = encoders.executed().unwrap();
-            assert_eq!(executed.len(), if variant == "fused" { 1 } else { 2 });
-            assert_eq!(files().count(), executed.len());
-            for graph in &executed {
+            let profiles = encoders.end_profiles().unwrap();
+            assert_eq!(profiles.len(), if variant == "fused" { 1 } else { 2 });
+            assert_eq!(files().count(), profiles.len());
+            for graph in &profiles {
                 let providers: Vec<&str> = graph.providers.keys().map(String::as_str).collect();
                 assert_eq!(providers, ["CPUExecutionProvider"]);
-                let share = &graph.providers["CPUExecutionProvider"];
-                // A transformer: in each layer two products of the attention, and some of weights.
-                let products: usize = share
+                let cpu = &graph.providers["CPUExecutionProvider"];
+                // A transformer has in each layer two matrix products of the attention, and some with weights.
+                let products: usize = cpu
                     .operations
                     .iter()
                     .filter(|(kind, _)| kind.contains("MatMul") || kind.contains("Gemm"))
                     .map(|(_, count)| count)
                     .sum();
-                assert!(products >= 4 && share.microseconds > 0.0, "{graph:?}");
+                assert!(products >= 4 && cpu.microseconds > 0.0, "{graph:?}");
             }
-            // Runs go on, and are written nowhere.
+            // Further runs are not profiled.
             let written: u64 = files().map(|file| file.metadata().unwrap().len()).sum();
             let (channels, height, width) = config.preprocessor.as_ref().unwrap().shape();
             for _ in 0..3 {
                 encoders.image_features(Array4::zeros((2, channels, height, width)).view()).unwrap();
             }
             assert_eq!(files().map(|file| file.metadata().unwrap().len()).sum::<u64>(), written);
-            assert!(encoders.executed().is_err(), "a second end of the profile names no file");
+            assert!(encoders.end_profiles().is_err(), "a second end of the profile names no file");
             drop((encoders, folder));
             std::fs::remove_dir(options.scratch.unwrap()).unwrap();
         }
@@ -304,7 +295,7 @@ mod tests {
         not(test_models),
         ignore = "needs SUSX_TEST_ONNXRUNTIME and SUSX_TEST_MODELS: see `make -s env`"
     )]
-    fn no_place_for_a_profile_is_a_reason() {
+    fn an_unwritable_profile_folder_is_a_reason() {
         let (runtime, config, mut options) = fixture("split", "nowhere");
         options.scratch = Some("/dev/null".into());
         let load =

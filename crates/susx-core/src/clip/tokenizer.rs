@@ -1,4 +1,4 @@
-//! From text to the token ids that a CLIP text encoder takes.
+//! From text to the token ids of a CLIP text encoder.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -11,24 +11,24 @@ use tokenizers::{Encoding, Tokenizer, TruncationParams};
 
 use super::cut::Cuts;
 use super::error::{ClipError, Result};
-use super::read;
+use crate::onnx::files::{self, MAX_TOKENIZER_BYTES};
 
-/// What is tried first of a text that can be cut: several times as many bytes per token as texts have.
+/// Of a text that can be cut, the first attempt reads this many bytes per token, several times the average.
 const BYTES_PER_TOKEN: usize = 16;
-/// So much more is tried where that was not enough.
-const TRY_MORE: usize = 4;
-/// Fewer texts are not worth a change of threads.
-const TEXTS_FOR_THREADS: usize = 8;
-/// A tokenizer feeds one encoder, which has enough to do with what these make.
-const MOST_THREADS: usize = 4;
+/// Each further attempt reads this many times more.
+const ATTEMPT_GROWTH: usize = 4;
+/// Fewer texts are tokenized on the calling thread, because switching threads would take longer.
+const MIN_TEXTS_FOR_THREADS: usize = 8;
+/// Limit of the threads of a tokenizer: these keep its one encoder busy.
+const MAX_THREADS: usize = 4;
 
 /// The token ids of a text, special ones included.
 pub type TokenIds = Vec<u32>;
 
-/// The token ids of some texts, one row each.
+/// The token ids of several texts, one row each.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TokenBatch {
-    /// Texts × sequence length. Shorter rows are filled with the pad token.
+    /// Texts × sequence length. Shorter rows are padded with the pad token.
     pub input_ids: Array2<i64>,
     /// 1 where `input_ids` holds a token of the text, 0 where it is padding.
     pub attention_mask: Array2<i64>,
@@ -37,23 +37,23 @@ pub struct TokenBatch {
 /// How long the rows of a [`TokenBatch`] are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Padding {
-    /// Always the context length, for models that see no mask or have a fixed length.
+    /// Always the context length, for models that take no mask or have a fixed length.
     ContextLength,
-    /// As long as the longest row, for models that ignore what the mask hides.
+    /// The length of the longest row, for models that ignore masked tokens.
     Longest,
-    /// As long as the longest row, rounded up to a multiple of this: few lengths, for providers that
-    /// prepare themselves for each.
+    /// The length of the longest row, rounded up to a multiple of this. That gives few different lengths, for
+    /// providers that prepare themselves for each.
     MultipleOf(usize),
 }
 
 impl TokenBatch {
-    /// How many tokens each text has.
+    /// The number of tokens of each text.
     pub fn lengths(&self) -> Vec<usize> {
         self.attention_mask.rows().into_iter().map(|row| row.sum() as usize).collect()
     }
 
-    /// Some of its rows, by their numbers, of which the first `length` columns.
-    pub(crate) fn select(&self, rows: &[usize], length: usize) -> TokenBatch {
+    /// The rows with these numbers, cut to the first `length` columns.
+    pub(super) fn select(&self, rows: &[usize], length: usize) -> TokenBatch {
         let part = |all: &Array2<i64>| all.slice(s![.., ..length]).select(Axis(0), rows);
         TokenBatch { input_ids: part(&self.input_ids), attention_mask: part(&self.attention_mask) }
     }
@@ -61,15 +61,14 @@ impl TokenBatch {
 
 /// A model's `tokenizer.json`, truncating to its context length.
 ///
-/// What takes time grows with a text's length: how long a text may be is for the caller to say. Of a text that is
-/// longer than what can reach the context length, the rest is not read where the tokenizer is one for which that
-/// gives the same tokens (`cut.rs`).
+/// Tokenizing takes time in proportion to the length of the text, which the caller should limit. If the tokenizer
+/// allows it (see `cut.rs`), only the beginning of a long text is read, as far as it can affect the tokens.
 #[derive(Clone, Debug)]
 pub struct ClipTokenizer {
     path: PathBuf,
     tokenizer: Tokenizer,
     cuts: Option<Cuts>,
-    /// Threads of its own: an expression that takes long holds up no other model.
+    /// Its own threads, so that a slow regular expression does not delay other models.
     threads: Arc<OnceLock<ThreadPool>>,
     context_length: usize,
     pad_id: i64,
@@ -80,16 +79,16 @@ impl ClipTokenizer {
     /// Reads a `tokenizer.json`.
     ///
     /// * `context_length`: the most tokens of a row, special ones included (CLIP: 77). Longer texts
-    ///   lose their end, but never the special tokens that the tokenizer adds after it.
-    /// * `pad_token`: the pad token by the model's other files, used if `tokenizer.json` names none.
-    ///   Without any of them rows are filled with 0, as OpenAI's CLIP does.
+    ///   are truncated, but keep the special tokens that the tokenizer appends.
+    /// * `pad_token`: the pad token according to the model's other files, used if `tokenizer.json` names none.
+    ///   Without either, rows are padded with 0, as OpenAI's CLIP does.
     pub fn from_file(
         path: &Path,
         context_length: usize,
         pad_token: Option<&str>,
         padding: Padding,
     ) -> Result<ClipTokenizer> {
-        let bytes = read::file(path, read::LARGEST_CONFIGURATION)?;
+        let bytes = files::read(path, MAX_TOKENIZER_BYTES)?;
         let tokenizer = Tokenizer::from_bytes(&bytes)
             .map_err(|error| ClipError::file(path, format!("not a tokenizer: {error}")))?;
         let pad_id = match (tokenizer.get_padding(), pad_token) {
@@ -102,15 +101,16 @@ impl ClipTokenizer {
         Self::new(path, tokenizer, context_length, i64::from(pad_id), padding)
     }
 
-    /// A tokenizer that was read from `path` or beside it.
-    pub(crate) fn new(
+    /// Wraps a tokenizer that was read from `path`, which messages name. `pad_id` is the token that pads shorter rows;
+    /// for the rest see [`from_file`](Self::from_file).
+    pub fn new(
         path: &Path,
         mut tokenizer: Tokenizer,
         context_length: usize,
         pad_id: i64,
         padding: Padding,
     ) -> Result<ClipTokenizer> {
-        // We pad ourselves: the file's own padding may be to another length or on the left.
+        // We do the padding: the file's own may be to another length or on the left.
         tokenizer.with_padding(None);
         let truncation = TruncationParams { max_length: context_length, ..TruncationParams::default() };
         tokenizer.with_truncation(Some(truncation)).map_err(|error| {
@@ -125,13 +125,13 @@ impl ClipTokenizer {
         self.context_length
     }
 
-    /// The token that fills shorter rows.
+    /// The token that pads shorter rows.
     pub fn pad_id(&self) -> i64 {
         self.pad_id
     }
 
-    /// How long rows are whose longest has so many tokens.
-    pub(crate) fn padded(&self, longest: usize) -> usize {
+    /// The length of all rows if the longest has `longest` tokens.
+    pub(super) fn padded_length(&self, longest: usize) -> usize {
         match self.padding {
             Padding::ContextLength => self.context_length,
             Padding::Longest => longest,
@@ -139,32 +139,32 @@ impl ClipTokenizer {
         }
     }
 
-    /// Tokenizes each of `texts`; an error of one of them is an error.
+    /// Tokenizes all of `texts`. Fails if one of them fails.
     pub fn encode(&self, texts: &[&str]) -> Result<TokenBatch> {
         let rows = self.encode_each(texts, |_| true);
         let rows = rows.into_iter().flatten().collect::<Result<Vec<TokenIds>>>()?;
         Ok(self.batch(&rows))
     }
 
-    /// Tokenizes each of `texts` that is still `wanted`, by its place, when its turn comes. The result is `None` for
-    /// the others.
+    /// Tokenizes each of `texts`, if `wanted` still returns true for its index when its turn comes. The others are
+    /// `None`.
     pub fn encode_each(
         &self,
         texts: &[&str],
         wanted: impl Fn(usize) -> bool + Sync,
     ) -> Vec<Option<Result<TokenIds>>> {
-        let encode = |(place, text): (usize, &&str)| wanted(place).then(|| self.ids(text));
+        let encode = |(index, text): (usize, &&str)| wanted(index).then(|| self.ids(text));
         match self.threads() {
-            Some(threads) if texts.len() >= TEXTS_FOR_THREADS => {
+            Some(threads) if texts.len() >= MIN_TEXTS_FOR_THREADS => {
                 threads.install(|| texts.par_iter().enumerate().map(encode).collect())
             }
             _ => texts.iter().enumerate().map(encode).collect(),
         }
     }
 
-    /// Texts that were tokenized, as rows of one length.
+    /// Pads tokenized texts to rows of one length.
     pub fn batch(&self, rows: &[TokenIds]) -> TokenBatch {
-        let length = self.padded(rows.iter().map(Vec::len).max().unwrap_or(0));
+        let length = self.padded_length(rows.iter().map(Vec::len).max().unwrap_or(0));
         let mut input_ids = Array2::from_elem((rows.len(), length), self.pad_id);
         let mut attention_mask = Array2::zeros((rows.len(), length));
         for (i, row) in rows.iter().enumerate() {
@@ -180,7 +180,7 @@ impl ClipTokenizer {
         if let Some(threads) = self.threads.get() {
             return Some(threads);
         }
-        let count = rayon::current_num_threads().min(MOST_THREADS);
+        let count = rayon::current_num_threads().min(MAX_THREADS);
         let threads = ThreadPoolBuilder::new()
             .num_threads(count)
             .thread_name(|_| "tokenize".to_owned())
@@ -193,7 +193,7 @@ impl ClipTokenizer {
     fn ids(&self, text: &str) -> Result<TokenIds> {
         if let Some(cuts) = &self.cuts {
             let mut most = self.context_length.saturating_mul(BYTES_PER_TOKEN);
-            // Where most of it has to be read, all of it is read at once.
+            // If most of the text has to be read, read it all at once.
             while most < text.len() / 2
                 && let Some(beginning) = cuts.beginning(text, most)
             {
@@ -201,7 +201,7 @@ impl ClipTokenizer {
                 if !encoding.get_overflowing().is_empty() {
                     return self.usable(&encoding);
                 }
-                most = beginning.len().max(most).saturating_mul(TRY_MORE);
+                most = beginning.len().max(most).saturating_mul(ATTEMPT_GROWTH);
             }
         }
         self.usable(&self.encoding(text)?)
@@ -214,17 +214,18 @@ impl ClipTokenizer {
         }
     }
 
-    /// Expressions of a `tokenizer.json` may take exponential time. Oniguruma, which runs them, gives up when it has
-    /// gone back ten million times in one match, and its wrapper panics then.
+    /// The regular expressions of a `tokenizer.json` may take exponential time. Oniguruma, which runs them, gives up
+    /// after ten million backtracking steps in one match, and its wrapper then panics.
     fn encoding(&self, text: &str) -> Result<Encoding> {
         let failed = |reason: String| ClipError::Text { reason };
         match catch_unwind(AssertUnwindSafe(|| self.tokenizer.encode_fast(text, true))) {
             Ok(encoding) => encoding.map_err(|error| failed(error.to_string())),
             Err(panic) => {
-                let words = panic.downcast_ref::<String>().map(String::as_str);
-                let words =
-                    words.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("for no stated reason");
-                Err(failed(format!("{} fails on it: {words}", self.path.display())))
+                let message = panic.downcast_ref::<String>().map(String::as_str);
+                let message = message
+                    .or_else(|| panic.downcast_ref::<&str>().copied())
+                    .unwrap_or("for no stated reason");
+                Err(failed(format!("{} fails on it: {message}", self.path.display())))
             }
         }
     }

@@ -1,8 +1,6 @@
 //! SuS: from category names to zeroshot weights and a support set.
 
 mod cupl;
-#[cfg(feature = "inference")]
-pub mod diffusion;
 mod generation;
 mod prompts;
 mod retrieve;

@@ -1,6 +1,8 @@
 //! Model directories: which names are allowed, which files are taken, what the files say.
 
 use susx_core::clip::*;
+use susx_core::onnx::OnnxError;
+use susx_core::onnx::model_dir::check_model_name;
 
 use crate::TempDir;
 
@@ -30,7 +32,7 @@ fn names_cannot_lead_anywhere_else() {
     }
     for name in ["", ".", "..", ".hidden", "a/b", "/etc", "a\\b", "a..b", "a\0b"] {
         let error = check_model_name(name).unwrap_err();
-        assert!(matches!(&error, ClipError::ModelName { name: found, .. } if found == name), "{error}");
+        assert!(matches!(&error, OnnxError::ModelName { name: found, .. } if found == name), "{error}");
     }
     let dir = model("names", &[("config.json", "{}")]);
     let outside = TempDir::new("names-outside");
@@ -41,11 +43,14 @@ fn names_cannot_lead_anywhere_else() {
     {
         let error = ModelConfig::read(&dir.0, name).unwrap_err();
         assert!(
-            matches!(&error, ClipError::ModelName { reason: found, .. } if found.contains(reason)),
+            matches!(&error, ClipError::Onnx(OnnxError::ModelName { reason: found, .. }) if found.contains(reason)),
             "{error}"
         );
     }
-    assert!(matches!(ModelConfig::read(&dir.0.join("absent"), "m"), Err(ClipError::ModelFile { .. })));
+    assert!(matches!(
+        ModelConfig::read(&dir.0.join("absent"), "m"),
+        Err(ClipError::Onnx(OnnxError::ModelFile { .. }))
+    ));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use ndarray::{Array2, Array4, Axis, concatenate};
 use serde_json::Value;
 use susx_core::clip::*;
+use susx_core::onnx::{ExecutionProvider, OnnxError, SessionOptions};
 
 use crate::{TempDir, models, onnx_runtime};
 
@@ -193,7 +194,10 @@ fn one_tower_is_enough() {
     );
     assert!(model.tokenizer().is_none() && model.preprocessor().is_some());
     let tokens = TokenBatch { input_ids: Array2::zeros((1, 2)), attention_mask: Array2::zeros((1, 2)) };
-    assert_eq!(model.text_features(&tokens), Err(ClipError::NoTower { model: "m".into(), tower: "text" }));
+    assert_eq!(
+        model.text_features(&tokens),
+        Err(ClipError::NoEncoder { model: "m".into(), encoder: "text" })
+    );
 
     let dir = copy("split", "text");
     std::fs::remove_file(dir.0.join("m/onnx/vision_model.onnx")).unwrap();
@@ -201,7 +205,7 @@ fn one_tower_is_enough() {
     assert_eq!(model.kind(), ModelKind::Text);
     assert!(model.preprocessor().is_none());
     let error = model.image_features(Array4::zeros((1, 3, 96, 96)).view());
-    assert_eq!(error, Err(ClipError::NoTower { model: "m".into(), tower: "image" }));
+    assert_eq!(error, Err(ClipError::NoEncoder { model: "m".into(), encoder: "image" }));
 }
 
 #[test]
@@ -303,7 +307,7 @@ fn a_gpu_that_is_missing_is_told_or_an_error() {
     ] {
         let options = SessionOptions { provider, require_gpu: true, ..SessionOptions::default() };
         match ClipModel::load(&runtime, config.clone(), &options) {
-            Err(ClipError::Provider { reason, .. }) => assert!(!reason.is_empty()),
+            Err(ClipError::Onnx(OnnxError::Provider { reason, .. })) => assert!(!reason.is_empty()),
             Err(other) => panic!("{provider}: {other}"),
             Ok(_) => panic!("{provider}: loaded without a GPU"),
         }

@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use susx_core::clip::{ClipError, OnnxRuntime};
+use susx_core::onnx::{OnnxError, OnnxRuntime};
 
 use crate::{TempDir, onnx_runtime};
 
 fn reason(path: &Path) -> String {
     match OnnxRuntime::load(path) {
-        Err(ClipError::Runtime { path: reported, reason }) => {
+        Err(OnnxError::Runtime { path: reported, reason }) => {
             assert_eq!(reported, path);
             reason
         }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use susx_core::clip::OnnxRuntime;
+use susx_core::onnx::OnnxRuntime;
 
 /// The repository's root.
 pub fn root() -> PathBuf {

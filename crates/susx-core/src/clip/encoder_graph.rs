@@ -1,0 +1,134 @@
+//! One ONNX graph of a CLIP: what its inputs and outputs mean, and how to run it.
+
+use std::borrow::Cow;
+use std::path::Path;
+
+use ndarray::{Array2, ArrayView4};
+use ort::session::SessionInputValue;
+use ort::session::builder::SessionBuilder;
+use ort::value::TensorElementType;
+
+use super::error::{ClipError, Result};
+use super::tokenizer::TokenBatch;
+use crate::onnx::{Concurrency, Graph, Port, Values, floats, integers, read_floats};
+
+/// What an input of the graph means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    PixelValues,
+    InputIds,
+    AttentionMask,
+    PositionIds,
+    TokenTypeIds,
+}
+
+/// The values for one run. A fused graph takes both; the graph of one encoder ignores the other.
+pub(super) struct Feed<'a> {
+    pub pixel_values: Option<ArrayView4<'a, f32>>,
+    pub tokens: Option<&'a TokenBatch>,
+}
+
+/// The loaded graph of one encoder, or of both.
+pub(super) struct EncoderGraph {
+    pub onnx: Graph,
+    /// The role and element type of each of the graph's inputs.
+    roles: Vec<(Role, TensorElementType)>,
+}
+
+impl EncoderGraph {
+    /// Loads the graph at `path`, with one session for each of `builders`, and finds the role of each input.
+    pub fn open(builders: Vec<SessionBuilder>, path: &Path) -> Result<EncoderGraph> {
+        let graph = Graph::open(builders, path)?;
+        let roles = graph.inputs.iter().map(|port| role(path, port, &graph.inputs)).collect::<Result<_>>()?;
+        Ok(EncoderGraph { onnx: graph, roles })
+    }
+
+    /// The input of this role, if the graph has one.
+    pub fn input(&self, role: Role) -> Option<&Port> {
+        let place = self.roles.iter().position(|&(other, _)| other == role)?;
+        self.onnx.inputs.get(place)
+    }
+
+    /// Name of the output that holds the embeddings: the first of `preferred` that exists, else
+    /// `pooler_output`, else the only floating-point output of two axes.
+    pub fn embedding_output(&self, preferred: &[&str]) -> Result<String> {
+        let outputs = &self.onnx.outputs;
+        let exists = |name: &&&str| outputs.iter().any(|output| output.name == **name);
+        if let Some(name) = preferred.iter().chain(&["pooler_output"]).find(exists) {
+            return Ok((*name).to_owned());
+        }
+        let mut matrices = outputs.iter().filter(|output| output.is_float() && output.shape.len() == 2);
+        match (matrices.next(), matrices.next()) {
+            (Some(output), None) => Ok(output.name.clone()),
+            _ => {
+                let found: Vec<&str> = outputs.iter().map(|output| output.name.as_str()).collect();
+                Err(ClipError::file(
+                    self.onnx.path(),
+                    format!(
+                        "no output is known to hold embeddings: expected one of {preferred:?}, found {found:?}"
+                    ),
+                ))
+            }
+        }
+    }
+
+    /// Runs the graph and returns `output` as rows × dimensions.
+    pub fn run(&self, feed: &Feed, output: &str, concurrency: Concurrency) -> Result<Array2<f32>> {
+        let pixels = feed.pixel_values.as_ref().map(|pixels| pixels.as_standard_layout());
+        let mut values: Values = Vec::with_capacity(self.roles.len());
+        for (input, &(role, element)) in self.onnx.inputs.iter().zip(&self.roles) {
+            let missing = || ClipError::inference(format!("the graph needs a value for {:?}", input.name));
+            let value = match role {
+                Role::PixelValues => floats(Some(element), pixels.as_ref().ok_or_else(missing)?.view())?,
+                role => tokens_for(role, element, feed.tokens.ok_or_else(missing)?)?,
+            };
+            values.push((Cow::Borrowed(&input.name), value));
+        }
+        let read = |value: &_| read_floats(value, output, "rows and dimensions");
+        Ok(self.onnx.run(concurrency, values, output, read)?)
+    }
+}
+
+/// Finds the role of an input by the names that exports use, and for images and token ids also by its type.
+fn role(path: &Path, port: &Port, all: &[Port]) -> Result<(Role, TensorElementType)> {
+    let (is_float, is_integer) = (port.is_float(), port.is_integer());
+    let role = match port.name.as_str() {
+        "pixel_values" | "image" | "images" if is_float => Some(Role::PixelValues),
+        "input_ids" | "text" | "texts" if is_integer => Some(Role::InputIds),
+        "attention_mask" => Some(Role::AttentionMask),
+        "position_ids" => Some(Role::PositionIds),
+        "token_type_ids" => Some(Role::TokenTypeIds),
+        _ if is_float && port.shape.len() == 4 => Some(Role::PixelValues),
+        _ if is_integer && port.shape.len() == 2 && all.len() == 1 => Some(Role::InputIds),
+        _ => None,
+    };
+    match (role, port.element) {
+        (Some(role), Some(element)) if is_integer || is_float || element == TensorElementType::Bool => {
+            Ok((role, element))
+        }
+        _ => Err(ClipError::file(
+            path,
+            format!(
+                "the graph wants an input {:?} of type {}, which no CLIP encoder has",
+                port.name, port.dtype
+            ),
+        )),
+    }
+}
+
+/// The token ids, or one of the arrays that accompany them, in the element type that the graph expects.
+fn tokens_for<'a>(
+    role: Role,
+    element: TensorElementType,
+    tokens: &'a TokenBatch,
+) -> Result<SessionInputValue<'a>> {
+    let values = match role {
+        Role::AttentionMask => Cow::Borrowed(&tokens.attention_mask),
+        Role::PositionIds => {
+            Cow::Owned(Array2::from_shape_fn(tokens.input_ids.dim(), |(_, position)| position as i64))
+        }
+        Role::TokenTypeIds => Cow::Owned(Array2::zeros(tokens.input_ids.dim())),
+        Role::InputIds | Role::PixelValues => Cow::Borrowed(&tokens.input_ids),
+    };
+    Ok(integers(element, values)?)
+}

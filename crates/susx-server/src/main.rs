@@ -14,7 +14,7 @@ fn main() -> ExitCode {
     log_to_the_supervisor();
     be_the_first_victim();
     let_the_database_go_first();
-    match susx_server::listen::run(Settings::parse()) {
+    match susx_server::socket::listen::run(Settings::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             log::error!("{error}");

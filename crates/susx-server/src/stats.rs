@@ -25,7 +25,7 @@ const BATCH_BUCKETS: usize = 14;
 
 /// What a batch is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum InputKind {
     Images,
     Texts,
 }
@@ -107,7 +107,7 @@ impl Stats {
     }
 
     /// Counts a batch by its answers.
-    pub fn batch<T>(&self, kind: Kind, answers: &[Result<T, Failure>]) {
+    pub fn batch<T>(&self, kind: InputKind, answers: &[Result<T, Failure>]) {
         let failed = answers.iter().filter(|answer| answer.is_err()).count() as u64;
         let embedded = answers.len() as u64 - failed;
         let mut counts = self.lock();
@@ -115,12 +115,12 @@ impl Stats {
         counts.failed += failed;
         let second = counts.second(self.began.elapsed());
         match kind {
-            Kind::Images => second.images += embedded,
-            Kind::Texts => second.texts += embedded,
+            InputKind::Images => second.images += embedded,
+            InputKind::Texts => second.texts += embedded,
         }
         match kind {
-            Kind::Images => counts.images += embedded,
-            Kind::Texts => counts.texts += embedded,
+            InputKind::Images => counts.images += embedded,
+            InputKind::Texts => counts.texts += embedded,
         }
         counts.note(answers);
     }
@@ -289,8 +289,8 @@ mod tests {
     #[test]
     fn everything_is_counted_once() {
         let stats = Stats::new();
-        stats.batch(Kind::Images, &answers(3, 1));
-        stats.batch(Kind::Texts, &answers(1, 0));
+        stats.batch(InputKind::Images, &answers(3, 1));
+        stats.batch(InputKind::Texts, &answers(1, 0));
         // An image that was generated was not embedded, and is part of no batch.
         stats.generated(&answers(2, 1));
         stats.lost_batch(9, "panic");

@@ -11,23 +11,23 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
 
-use crate::budget::{Budget, Share};
 use crate::protocol::{self, Failure, FailureKind, Reply};
+use crate::socket::budget::{Budget, Reservation};
 
 /// Where the replies of a connection go.
 #[derive(Clone, Debug)]
-pub struct Replies(Sender<Sent>);
+pub struct ReplySender(Sender<Sent>);
 
 /// A reply, and what it takes of the budget.
 #[derive(Debug)]
 struct Sent {
     reply: Reply,
-    share: Option<Share>,
+    share: Option<Reservation>,
 }
 
 /// Writes replies.
 #[derive(Debug)]
-pub struct Writer {
+pub struct ReplyWriter {
     stream: UnixStream,
     replies: Receiver<Sent>,
     budget: Arc<Budget>,
@@ -36,14 +36,14 @@ pub struct Writer {
 }
 
 /// The replies of a connection, and who writes them.
-pub fn replies(stream: UnixStream, budget: Arc<Budget>, pause: Duration) -> (Replies, Writer) {
+pub fn replies(stream: UnixStream, budget: Arc<Budget>, pause: Duration) -> (ReplySender, ReplyWriter) {
     let (sender, replies) = mpsc::channel();
-    (Replies(sender), Writer { stream, replies, budget, pause })
+    (ReplySender(sender), ReplyWriter { stream, replies, budget, pause })
 }
 
-impl Replies {
+impl ReplySender {
     /// Sends a reply in the place of the request that it answers.
-    pub fn send(&self, reply: Reply, mut share: Option<Share>) {
+    pub fn send(&self, reply: Reply, mut share: Option<Reservation>) {
         if let Some(share) = &mut share {
             share.resize(reply.bytes());
         }
@@ -52,7 +52,7 @@ impl Replies {
     }
 }
 
-impl Writer {
+impl ReplyWriter {
     /// Writes until the connection ends.
     pub fn work(mut self) {
         while let Ok(Sent { reply, share }) = self.replies.recv() {
@@ -84,7 +84,7 @@ impl Writer {
                 Ok(written) => rest = &rest[written..],
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                    if self.budget.is_wanted() {
+                    if self.budget.has_waiters() {
                         log::warn!("a session does not read its replies, and others wait for their memory");
                         return false;
                     }
@@ -102,7 +102,7 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::budget::Holder;
+    use crate::socket::budget::Holdings;
 
     const PAUSE: Duration = Duration::from_millis(50);
 
@@ -111,7 +111,7 @@ mod tests {
         Reply::Embedded { id: 1, embeddings: vec![Ok(vec![1.0; 512]); 2000] }
     }
 
-    fn start(budget: &Arc<Budget>) -> (Replies, UnixStream, thread::JoinHandle<()>) {
+    fn start(budget: &Arc<Budget>) -> (ReplySender, UnixStream, thread::JoinHandle<()>) {
         let (ours, theirs) = UnixStream::pair().unwrap_or_else(|error| panic!("{error}"));
         let (replies, writer) = replies(ours, Arc::clone(budget), PAUSE);
         (replies, theirs, thread::spawn(move || writer.work()))
@@ -121,7 +121,7 @@ mod tests {
     fn what_waits_for_a_reader_counts() {
         let budget = Arc::new(Budget::new(1000));
         let (replies, mut theirs, writer) = start(&budget);
-        replies.send(long(), budget.take(10, &Holder::default(), || false));
+        replies.send(long(), budget.take(10, &Holdings::default(), || false));
         assert!(budget.used() >= 4 * 512 * 2000);
         // Nobody wants its room: it may wait.
         thread::sleep(4 * PAUSE);
@@ -137,14 +137,14 @@ mod tests {
     fn who_does_not_read_loses_the_room_only_to_others() {
         let budget = Arc::new(Budget::new(1000));
         let (replies, theirs, writer) = start(&budget);
-        let shares: Vec<_> = (0..3).map(|_| budget.take(10, &Holder::default(), || false)).collect();
+        let shares: Vec<_> = (0..3).map(|_| budget.take(10, &Holdings::default(), || false)).collect();
         for share in shares {
             replies.send(long(), share);
         }
         thread::sleep(2 * PAUSE);
         assert!(!writer.is_finished());
         // It waits for all three, and gets in.
-        assert!(budget.take(700, &Holder::default(), || false).is_some());
+        assert!(budget.take(700, &Holdings::default(), || false).is_some());
         assert!(writer.join().is_ok());
         drop((replies, theirs));
     }

@@ -6,26 +6,26 @@ use std::sync::Arc;
 use susx_core::clip::{ClipModel, ModelConfig};
 use susx_core::onnx;
 
-use crate::described::Described;
+use crate::batching::embedding_service::EmbeddingService;
+use crate::batching::fair_queue::ConnectionId;
+use crate::batching::generation_service::GenerationService;
+use crate::batching::service::{RunningService, Service};
 use crate::diffusion::GeneratorConfig;
-use crate::embedder::Embedder;
-use crate::loader::Loader;
 use crate::memory;
-use crate::names::{Kind, Names};
-use crate::painter::Painter;
+use crate::models::descriptions::DescriptionCache;
+use crate::models::loader::Loader;
+use crate::models::model_cache::{ModelCache, ModelState};
+use crate::models::model_names::{ModelNames, Purpose};
 use crate::protocol::{Defaults, Failure, FailureKind, Model};
-use crate::queue::ConnectionId;
-use crate::running::{Loaded, Running};
 use crate::settings::Settings;
-use crate::slots::{Look, Slots};
 
 /// Loads models when they are asked for.
 pub struct Registry {
     loader: Arc<Loader>,
-    embedders: Arc<Slots<Embedder>>,
-    painters: Arc<Slots<Painter>>,
-    names: Names,
-    described: Described,
+    embedders: Arc<ModelCache<EmbeddingService>>,
+    generators: Arc<ModelCache<GenerationService>>,
+    names: ModelNames,
+    described: DescriptionCache,
 }
 
 /// The kind of models that make images.
@@ -39,10 +39,10 @@ impl Registry {
     pub fn new(settings: Settings) -> Self {
         Registry {
             loader: Arc::new(Loader::new(settings)),
-            embedders: Slots::new(),
-            painters: Slots::new(),
-            names: Names::default(),
-            described: Described::default(),
+            embedders: ModelCache::new(),
+            generators: ModelCache::new(),
+            names: ModelNames::default(),
+            described: DescriptionCache::default(),
         }
     }
 
@@ -52,9 +52,9 @@ impl Registry {
         &self,
         name: Option<&str>,
         has_left: impl Fn() -> bool,
-    ) -> Result<Arc<Running<Embedder>>, Failure> {
+    ) -> Result<Arc<RunningService<EmbeddingService>>, Failure> {
         let dir = self.model_dir()?;
-        let name = self.names.resolve(dir, name, Kind::Embedder)?;
+        let name = self.names.resolve(dir, name, Purpose::Embedding)?;
         let load = {
             let (loader, dir, name) = (Arc::clone(&self.loader), dir.to_owned(), name.clone());
             move || loader.embedder(&dir, &name)
@@ -63,54 +63,54 @@ impl Registry {
     }
 
     /// The generator of that name, in the same way.
-    pub fn painter(
+    pub fn generator(
         &self,
         name: Option<&str>,
         has_left: impl Fn() -> bool,
-    ) -> Result<Arc<Running<Painter>>, Failure> {
+    ) -> Result<Arc<RunningService<GenerationService>>, Failure> {
         #[cfg(not(feature = "diffusion"))]
         GeneratorConfig::read(self.model_dir()?, name.unwrap_or_default())?;
         let dir = self.model_dir()?;
-        let name = self.names.resolve(dir, name, Kind::Generator)?;
+        let name = self.names.resolve(dir, name, Purpose::Generation)?;
         let load = {
             let (loader, dir, name) = (Arc::clone(&self.loader), dir.to_owned(), name.clone());
-            move || loader.painter(&dir, &name)
+            move || loader.generator(&dir, &name)
         };
-        self.painters.get(&name, || stamp_of(dir, &name), load, has_left)
+        self.generators.get(&name, || stamp_of(dir, &name), load, has_left)
     }
 
     /// Every model of the directory, in the order of their names. Waits for none of them.
     pub fn list(&self) -> Result<Vec<Model>, Failure> {
         let dir = self.model_dir()?;
-        let unloaded = |name: &str, kind: Kind, state: Option<String>| {
+        let unloaded = |name: &str, purpose: Purpose, state: Option<String>| {
             let stamp = onnx::stamp(dir, name);
             let stuck = self.loader.stuck(name, stamp).map(|failure| failure.message);
-            let model = self.described.get(dir, name, kind, stamp);
+            let model = self.described.get(dir, name, purpose, stamp);
             Model { error: stuck.or(state).or(model.error), ..model }
         };
         let mut models: Vec<Model> = Vec::new();
-        for name in self.names.of(dir, Kind::Embedder)? {
+        for name in self.names.of(dir, Purpose::Embedding)? {
             models.push(match self.embedders.look(&name) {
-                Look::Ready(running) => self.describe(&running.model),
-                other => unloaded(&name, Kind::Embedder, other.remark()),
+                ModelState::Ready(running) => self.describe(&running.model),
+                other => unloaded(&name, Purpose::Embedding, other.remark()),
             });
         }
-        for name in self.names.of(dir, Kind::Generator)? {
-            models.push(match self.painters.look(&name) {
-                Look::Ready(running) => self.describe_generator(&running),
-                other => unloaded(&name, Kind::Generator, other.remark()),
+        for name in self.names.of(dir, Purpose::Generation)? {
+            models.push(match self.generators.look(&name) {
+                ModelState::Ready(running) => self.describe_generator(&running),
+                other => unloaded(&name, Purpose::Generation, other.remark()),
             });
         }
         models.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(models)
     }
 
-    /// Looks for a model that the process is stuck in, and tells those who wait for it. Whether there is one.
+    /// Whether an activity has exceeded its limit; if so, fails the requests that wait for its model.
     pub fn find_stuck(&self) -> bool {
-        let Some(overdue) = self.loader.watch.look() else { return false };
+        let Some(overdue) = self.loader.watchdog.overdue() else { return false };
         let failure = self.loader.give_up(&overdue);
         self.embedders.give_up(&overdue.model, &failure);
-        self.painters.give_up(&overdue.model, &failure);
+        self.generators.give_up(&overdue.model, &failure);
         true
     }
 
@@ -118,7 +118,7 @@ impl Registry {
     /// loaded. Waits for none of them.
     pub fn loaded(&self) -> Vec<String> {
         let mut models = self.embedders.names();
-        models.extend(self.painters.names());
+        models.extend(self.generators.names());
         models.sort();
         models
     }
@@ -126,13 +126,13 @@ impl Registry {
     /// Drops what a connection has waiting in any model's queue.
     pub fn forget(&self, connection: ConnectionId) {
         self.embedders.forget(connection);
-        self.painters.forget(connection);
+        self.generators.forget(connection);
     }
 
     /// Unloads the models that were not used for the time that the settings say.
     pub fn unload_idle(&self) {
         let timeout = self.loader.settings.model_idle_timeout();
-        let unloaded = unload(self.embedders.take_idle(timeout)) + unload(self.painters.take_idle(timeout));
+        let unloaded = unload(self.embedders.take_idle(timeout)) + unload(self.generators.take_idle(timeout));
         if unloaded > 0 {
             memory::give_back();
         }
@@ -163,7 +163,7 @@ impl Registry {
     }
 
     /// What a loaded generator says of itself.
-    pub fn describe_generator(&self, painter: &Painter) -> Model {
+    pub fn describe_generator(&self, painter: &GenerationService) -> Model {
         let generator = &painter.generator;
         Model {
             provider: Some(generator.provider().to_owned()),
@@ -223,7 +223,7 @@ pub(crate) fn describe_generator_config(config: &GeneratorConfig) -> Model {
 }
 
 /// Drops models, with all that they have in memory; returns how many.
-fn unload<M: Loaded>(models: Vec<(String, Arc<Running<M>>)>) -> usize {
+fn unload<M: Service>(models: Vec<(String, Arc<RunningService<M>>)>) -> usize {
     let count = models.len();
     for (name, model) in models {
         drop(model);

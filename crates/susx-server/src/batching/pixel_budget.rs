@@ -8,7 +8,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Room for so many pixels.
 #[derive(Debug)]
-pub struct PixelRoom {
+pub struct PixelBudget {
     limit: u64,
     used: Mutex<u64>,
     changed: Condvar,
@@ -16,24 +16,24 @@ pub struct PixelRoom {
 
 /// Pixels that are being decoded, as long as it lives.
 #[derive(Debug)]
-pub struct Pixels<'a> {
-    room: &'a PixelRoom,
+pub struct PixelPermit<'a> {
+    room: &'a PixelBudget,
     count: u64,
 }
 
-impl PixelRoom {
+impl PixelBudget {
     pub fn new(limit: u64) -> Self {
-        PixelRoom { limit, used: Mutex::new(0), changed: Condvar::new() }
+        PixelBudget { limit, used: Mutex::new(0), changed: Condvar::new() }
     }
 
     /// Waits until there is room for so many.
-    pub fn take(&self, count: u64) -> Pixels<'_> {
+    pub fn take(&self, count: u64) -> PixelPermit<'_> {
         let mut used = self.lock();
         while *used > 0 && *used + count > self.limit {
             used = self.changed.wait(used).unwrap_or_else(PoisonError::into_inner);
         }
         *used += count;
-        Pixels { room: self, count }
+        PixelPermit { room: self, count }
     }
 
     fn lock(&self) -> MutexGuard<'_, u64> {
@@ -41,7 +41,7 @@ impl PixelRoom {
     }
 }
 
-impl Drop for Pixels<'_> {
+impl Drop for PixelPermit<'_> {
     fn drop(&mut self) {
         *self.room.lock() -= self.count;
         self.room.changed.notify_all();
@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn together_they_are_no_more_than_one_may_be() {
-        let room = PixelRoom::new(100);
+        let room = PixelBudget::new(100);
         let most = Mutex::new(0);
         thread::scope(|scope| {
             for count in [60, 30, 100, 10, 50, 50, 1, 99].repeat(4) {

@@ -7,28 +7,28 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::loading::Loading;
+use crate::batching::fair_queue::ConnectionId;
+use crate::batching::service::{RunningService, Service, cannot_start};
+use crate::models::pending_load::PendingLoad;
 use crate::protocol::{Failure, FailureKind};
-use crate::queue::ConnectionId;
-use crate::running::{Loaded, Running, cannot_start};
 
 /// The models of one kind.
 #[derive(Debug)]
-pub struct Slots<M: Loaded> {
+pub struct ModelCache<M: Service> {
     /// Locked for a look-up, and never while a model is loaded.
-    slots: Mutex<HashMap<String, Slot<M>>>,
+    entries: Mutex<HashMap<String, Entry<M>>>,
 }
 
 #[derive(Debug)]
-enum Slot<M: Loaded> {
+enum Entry<M: Service> {
     /// By a thread of its own.
-    Loading(Arc<Loading<M>>),
+    Loading(Arc<PendingLoad<M>>),
     Ready {
-        model: Arc<Running<M>>,
+        model: Arc<RunningService<M>>,
         /// When it was last asked for or seen at work.
         used: Instant,
     },
-    Refused {
+    Failed {
         failure: Failure,
         at: Instant,
         /// Of the files that were tried.
@@ -38,35 +38,35 @@ enum Slot<M: Loaded> {
 
 /// A model that cannot be loaded.
 #[derive(Clone, Debug)]
-pub struct Refusal {
+pub struct LoadError {
     pub failure: Failure,
     /// Whether it is the fault of its files: then they need not be tried again so soon.
     pub is_of_files: bool,
 }
 
-impl From<Failure> for Refusal {
+impl From<Failure> for LoadError {
     fn from(failure: Failure) -> Self {
-        Refusal { failure, is_of_files: false }
+        LoadError { failure, is_of_files: false }
     }
 }
 
 /// A model as it is now.
 #[derive(Debug)]
-pub enum Look<M: Loaded> {
+pub enum ModelState<M: Service> {
     Absent,
     /// For so long.
     Loading(Duration),
-    Ready(Arc<Running<M>>),
-    Refused(Failure),
+    Ready(Arc<RunningService<M>>),
+    Failed(Failure),
 }
 
-impl<M: Loaded> Look<M> {
+impl<M: Service> ModelState<M> {
     /// What is to be said of a model that is not loaded.
     pub fn remark(&self) -> Option<String> {
         match self {
-            Look::Loading(time) => Some(format!("it has been loading for {} s", time.as_secs())),
-            Look::Refused(failure) => Some(failure.message.clone()),
-            Look::Absent | Look::Ready(_) => None,
+            ModelState::Loading(time) => Some(format!("it has been loading for {} s", time.as_secs())),
+            ModelState::Failed(failure) => Some(failure.message.clone()),
+            ModelState::Absent | ModelState::Ready(_) => None,
         }
     }
 }
@@ -74,9 +74,9 @@ impl<M: Loaded> Look<M> {
 /// How long the failure of files that have not changed is told without trying them again. What else may be to
 /// blame, memory that was short for instance, may have changed.
 const REFUSED_FOR: Duration = Duration::from_secs(10);
-impl<M: Loaded> Slots<M> {
+impl<M: Service> ModelCache<M> {
     pub fn new() -> Arc<Self> {
-        Arc::new(Slots { slots: Mutex::new(HashMap::new()) })
+        Arc::new(ModelCache { entries: Mutex::new(HashMap::new()) })
     }
 
     /// The model of that name; loads it where it is not. All who ask meanwhile wait for the same end of it, or until
@@ -87,35 +87,35 @@ impl<M: Loaded> Slots<M> {
         self: &Arc<Self>,
         name: &str,
         stamp: impl FnOnce() -> Option<[u8; 32]>,
-        load: impl FnOnce() -> Result<Running<M>, Refusal> + Send + 'static,
+        load: impl FnOnce() -> Result<RunningService<M>, LoadError> + Send + 'static,
         has_left: impl Fn() -> bool,
-    ) -> Result<Arc<Running<M>>, Failure> {
-        match lock(&self.slots).get_mut(name) {
-            Some(Slot::Ready { model, used }) => {
+    ) -> Result<Arc<RunningService<M>>, Failure> {
+        match lock(&self.entries).get_mut(name) {
+            Some(Entry::Ready { model, used }) => {
                 *used = Instant::now();
                 return Ok(Arc::clone(model));
             }
-            Some(Slot::Loading(_) | Slot::Refused { .. }) | None => {}
+            Some(Entry::Loading(_) | Entry::Failed { .. }) | None => {}
         }
         // Looking at the files takes a while, if only a short one.
         let stamp = stamp();
         let loading = {
-            let mut slots = lock(&self.slots);
-            match slots.get_mut(name) {
-                Some(Slot::Ready { model, used }) => {
+            let mut entries = lock(&self.entries);
+            match entries.get_mut(name) {
+                Some(Entry::Ready { model, used }) => {
                     *used = Instant::now();
                     return Ok(Arc::clone(model));
                 }
-                Some(Slot::Loading(loading)) => Arc::clone(loading),
-                Some(Slot::Refused { failure, at, stamp: tried })
+                Some(Entry::Loading(loading)) => Arc::clone(loading),
+                Some(Entry::Failed { failure, at, stamp: tried })
                     if stamp == Some(*tried) && at.elapsed() < REFUSED_FOR =>
                 {
                     return Err(failure.clone());
                 }
-                Some(Slot::Refused { .. }) | None => {
-                    let loading = Loading::new();
-                    slots.insert(name.to_owned(), Slot::Loading(Arc::clone(&loading)));
-                    self.begin(name, stamp, load, &loading, &mut slots)?;
+                Some(Entry::Failed { .. }) | None => {
+                    let loading = PendingLoad::new();
+                    entries.insert(name.to_owned(), Entry::Loading(Arc::clone(&loading)));
+                    self.begin(name, stamp, load, &loading, &mut entries)?;
                     loading
                 }
             }
@@ -128,9 +128,9 @@ impl<M: Loaded> Slots<M> {
         self: &Arc<Self>,
         name: &str,
         stamp: Option<[u8; 32]>,
-        load: impl FnOnce() -> Result<Running<M>, Refusal> + Send + 'static,
-        loading: &Arc<Loading<M>>,
-        slots: &mut HashMap<String, Slot<M>>,
+        load: impl FnOnce() -> Result<RunningService<M>, LoadError> + Send + 'static,
+        loading: &Arc<PendingLoad<M>>,
+        entries: &mut HashMap<String, Entry<M>>,
     ) -> Result<(), Failure> {
         let (all, loading, name) = (Arc::clone(self), Arc::clone(loading), name.to_owned());
         let work = {
@@ -149,7 +149,7 @@ impl<M: Loaded> Slots<M> {
         match thread::Builder::new().name("load".to_owned()).spawn(work) {
             Ok(_) => Ok(()),
             Err(error) => {
-                slots.remove(&name);
+                entries.remove(&name);
                 Err(cannot_start(&error))
             }
         }
@@ -159,67 +159,67 @@ impl<M: Loaded> Slots<M> {
         &self,
         name: &str,
         stamp: Option<[u8; 32]>,
-        result: Result<Running<M>, Refusal>,
-        loading: &Arc<Loading<M>>,
+        result: Result<RunningService<M>, LoadError>,
+        loading: &Arc<PendingLoad<M>>,
     ) {
-        let mut slots = lock(&self.slots);
+        let mut entries = lock(&self.entries);
         // It may have been given up meanwhile.
-        if !matches!(slots.get(name), Some(Slot::Loading(current)) if Arc::ptr_eq(current, loading)) {
+        if !matches!(entries.get(name), Some(Entry::Loading(current)) if Arc::ptr_eq(current, loading)) {
             return;
         }
         let result = match result {
             Ok(model) => {
                 let model = Arc::new(model);
-                let slot = Slot::Ready { model: Arc::clone(&model), used: Instant::now() };
-                slots.insert(name.to_owned(), slot);
+                let entry = Entry::Ready { model: Arc::clone(&model), used: Instant::now() };
+                entries.insert(name.to_owned(), entry);
                 Ok(model)
             }
-            Err(Refusal { failure, is_of_files }) => {
+            Err(LoadError { failure, is_of_files }) => {
                 // Whoever asks for names that are no model's leaves nothing behind.
                 match stamp.filter(|_| is_of_files) {
                     Some(stamp) => {
-                        let slot = Slot::Refused { failure: failure.clone(), at: Instant::now(), stamp };
-                        slots.insert(name.to_owned(), slot);
+                        let entry = Entry::Failed { failure: failure.clone(), at: Instant::now(), stamp };
+                        entries.insert(name.to_owned(), entry);
                     }
-                    None => drop(slots.remove(name)),
+                    None => drop(entries.remove(name)),
                 }
                 Err(failure)
             }
         };
-        drop(slots);
+        drop(entries);
         loading.tell(result);
     }
 
     /// Tells those who wait for a model that it is not to be had; whether any may have waited.
     pub fn give_up(&self, name: &str, failure: &Failure) -> bool {
-        let mut slots = lock(&self.slots);
-        let Some(Slot::Loading(loading)) = slots.get(name) else { return false };
+        let mut entries = lock(&self.entries);
+        let Some(Entry::Loading(loading)) = entries.get(name) else { return false };
         let loading = Arc::clone(loading);
-        slots.remove(name);
-        drop(slots);
+        entries.remove(name);
+        drop(entries);
         loading.tell(Err(failure.clone()));
         true
     }
 
     /// What there is of a model. Waits for nothing, and is no use of it.
-    pub fn look(&self, name: &str) -> Look<M> {
-        match lock(&self.slots).get(name) {
-            None => Look::Absent,
-            Some(Slot::Loading(loading)) => Look::Loading(loading.time()),
-            Some(Slot::Ready { model, .. }) => Look::Ready(Arc::clone(model)),
-            Some(Slot::Refused { failure, .. }) => Look::Refused(failure.clone()),
+    pub fn look(&self, name: &str) -> ModelState<M> {
+        match lock(&self.entries).get(name) {
+            None => ModelState::Absent,
+            Some(Entry::Loading(loading)) => ModelState::Loading(loading.time()),
+            Some(Entry::Ready { model, .. }) => ModelState::Ready(Arc::clone(model)),
+            Some(Entry::Failed { failure, .. }) => ModelState::Failed(failure.clone()),
         }
     }
 
     /// The models that are loaded, with the provider that each really runs on, and those that are being
     /// loaded. Waits for none of them.
     pub fn names(&self) -> Vec<String> {
-        let name = |(name, slot): (&String, &Slot<M>)| match slot {
-            Slot::Ready { model, .. } => Some(format!("{name} ({})", model.provider())),
-            Slot::Loading(_) => Some(format!("{name} (loading)")),
-            Slot::Refused { .. } => None,
+        let name = |(name, entry): (&String, &Entry<M>)| match entry {
+            Entry::Ready { model, .. } => Some(format!("{name} ({})", model.provider())),
+            Entry::Loading(_) => Some(format!("{name} (loading)")),
+            Entry::Failed { .. } => None,
         };
-        lock(&self.slots).iter().filter_map(name).collect()
+        lock(&self.entries).iter().filter_map(name).collect()
     }
 
     /// Drops what a connection has waiting.
@@ -231,28 +231,28 @@ impl<M: Loaded> Slots<M> {
 
     /// Takes out the models that were idle for so long, by their names. They are unloaded as they are dropped,
     /// or when the last of those who have asked for them a moment ago has what it wanted.
-    pub fn take_idle(&self, timeout: Duration) -> Vec<(String, Arc<Running<M>>)> {
+    pub fn take_idle(&self, timeout: Duration) -> Vec<(String, Arc<RunningService<M>>)> {
         let mut idle = Vec::new();
         for (name, seen) in self.ready() {
             let is_idle = seen.is_idle();
-            let mut slots = lock(&self.slots);
-            let Some(Slot::Ready { model, used }) = slots.get_mut(&name) else { continue };
+            let mut entries = lock(&self.entries);
+            let Some(Entry::Ready { model, used }) = entries.get_mut(&name) else { continue };
             if !is_idle {
                 *used = Instant::now();
             } else if used.elapsed() >= timeout && Arc::ptr_eq(model, &seen) {
-                slots.remove(&name);
+                entries.remove(&name);
                 idle.push((name, seen));
             }
         }
         idle
     }
 
-    fn ready(&self) -> Vec<(String, Arc<Running<M>>)> {
-        let ready = |(name, slot): (&String, &Slot<M>)| match slot {
-            Slot::Ready { model, .. } => Some((name.clone(), Arc::clone(model))),
+    fn ready(&self) -> Vec<(String, Arc<RunningService<M>>)> {
+        let ready = |(name, entry): (&String, &Entry<M>)| match entry {
+            Entry::Ready { model, .. } => Some((name.clone(), Arc::clone(model))),
             _ => None,
         };
-        lock(&self.slots).iter().filter_map(ready).collect()
+        lock(&self.entries).iter().filter_map(ready).collect()
     }
 }
 
@@ -264,17 +264,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::queue::{Batching, FairQueue};
-    use crate::running::Lane;
+    use crate::batching::fair_queue::{Batching, FairQueue};
+    use crate::batching::service::BatchingTask;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     struct Model {
         queue: FairQueue<u32>,
-        /// What its lane has done.
+        /// What its task has done.
         sum: Arc<AtomicUsize>,
     }
 
-    impl Loaded for Model {
+    impl Service for Model {
         fn provider(&self) -> &str {
             "test"
         }
@@ -292,52 +292,52 @@ mod tests {
         }
     }
 
-    /// A model whose lane adds up numbers once the gate is open.
-    fn model(sum: &Arc<AtomicUsize>, gate: &Arc<Mutex<()>>) -> Result<Running<Model>, Refusal> {
+    /// A model whose task adds up numbers once the gate is open.
+    fn model(sum: &Arc<AtomicUsize>, gate: &Arc<Mutex<()>>) -> Result<RunningService<Model>, LoadError> {
         let queue = FairQueue::new(Batching { size: 1, delay: Duration::ZERO });
         let gate = Arc::clone(gate);
-        let lane = move |model: &Model| {
+        let task = move |model: &Model| {
             while let Some(batch) = model.queue.take(1) {
                 drop(lock(&gate));
-                for taken in &batch {
-                    model.sum.fetch_add(taken.content as usize, Ordering::SeqCst);
+                for dequeued in &batch {
+                    model.sum.fetch_add(dequeued.item as usize, Ordering::SeqCst);
                 }
-                model.queue.done(batch.iter().map(|taken| taken.connection));
+                model.queue.done(batch.iter().map(|dequeued| dequeued.connection));
             }
         };
-        let lanes: [Lane<Model>; 1] = [("lane".to_owned(), Box::new(lane))];
-        Ok(Running::start(Model { queue, sum: Arc::clone(sum) }, lanes)?)
+        let tasks: [BatchingTask<Model>; 1] = [("task".to_owned(), Box::new(task))];
+        Ok(RunningService::start(Model { queue, sum: Arc::clone(sum) }, tasks)?)
     }
 
     #[test]
     fn idle_models_are_unloaded_and_busy_ones_are_not() {
-        let (slots, sum, gate) = (Slots::new(), Arc::default(), Arc::default());
+        let (entries, sum, gate) = (ModelCache::new(), Arc::default(), Arc::default());
         let load = || {
             let (sum, gate) = (Arc::clone(&sum), Arc::clone(&gate));
-            slots.get("m", || None, move || model(&sum, &gate), || false)
+            entries.get("m", || None, move || model(&sum, &gate), || false)
         };
         let running = load();
         let first = running.as_ref().map(Arc::as_ptr).ok();
         assert_eq!(load().as_ref().map(Arc::as_ptr).ok(), first, "loaded once");
-        assert_eq!(slots.names(), ["m (test)"]);
-        assert!(slots.take_idle(Duration::from_secs(60)).is_empty());
+        assert_eq!(entries.names(), ["m (test)"]);
+        assert!(entries.take_idle(Duration::from_secs(60)).is_empty());
         let closed = lock(&gate);
         if let Ok(running) = &running {
             running.queue.push(1, [5, 6]);
         }
-        assert!(slots.take_idle(Duration::ZERO).is_empty(), "it is at work");
+        assert!(entries.take_idle(Duration::ZERO).is_empty(), "it is at work");
         drop(closed);
         // Somebody has just asked for it: what it sends is answered.
         let mut idle = Vec::new();
         while idle.is_empty() {
-            idle = slots.take_idle(Duration::ZERO);
+            idle = entries.take_idle(Duration::ZERO);
         }
-        assert!(slots.names().is_empty() && matches!(slots.look("m"), Look::Absent));
+        assert!(entries.names().is_empty() && matches!(entries.look("m"), ModelState::Absent));
         drop(idle);
         if let Ok(running) = &running {
             running.queue.push(1, [100]);
         }
-        // Waits for the lane.
+        // Waits for the task.
         drop(running);
         assert_eq!(sum.load(Ordering::SeqCst), 111);
         assert!(load().is_ok_and(|again| again.is_idle()), "loaded again");
@@ -345,51 +345,54 @@ mod tests {
 
     /// A load that waits for the gate, counts, and fails.
     fn failing(
-        slots: &Arc<Slots<Model>>,
+        entries: &Arc<ModelCache<Model>>,
         stamp: u8,
         loads: &Arc<AtomicUsize>,
         gate: &Arc<Mutex<()>>,
-    ) -> Result<Arc<Running<Model>>, Failure> {
+    ) -> Result<Arc<RunningService<Model>>, Failure> {
         let (loads, gate) = (Arc::clone(loads), Arc::clone(gate));
         let load = move || {
             drop(lock(&gate));
             loads.fetch_add(1, Ordering::SeqCst);
             let failure = Failure::new(FailureKind::Configuration, "broken");
-            Err(Refusal { failure, is_of_files: true })
+            Err(LoadError { failure, is_of_files: true })
         };
-        slots.get("m", || Some([stamp; 32]), load, || false)
+        entries.get("m", || Some([stamp; 32]), load, || false)
     }
 
     #[test]
     fn who_waits_for_a_model_that_fails_gets_that_failure() {
-        let (slots, loads, gate) = (Slots::new(), Arc::default(), Arc::default());
+        let (entries, loads, gate) = (ModelCache::new(), Arc::default(), Arc::default());
         let closed = lock(&gate);
         thread::scope(|scope| {
             let waiters: Vec<_> =
-                (0..50).map(|_| scope.spawn(|| failing(&slots, 1, &loads, &gate).is_err())).collect();
-            while !matches!(slots.look("m"), Look::Loading(_)) {
+                (0..50).map(|_| scope.spawn(|| failing(&entries, 1, &loads, &gate).is_err())).collect();
+            while !matches!(entries.look("m"), ModelState::Loading(_)) {
                 thread::yield_now();
             }
-            assert_eq!(slots.names(), ["m (loading)"]);
+            assert_eq!(entries.names(), ["m (loading)"]);
             drop(closed);
             assert!(waiters.into_iter().all(|waiter| waiter.join().is_ok_and(|failed| failed)));
         });
         assert_eq!(loads.load(Ordering::SeqCst), 1);
         // The same files are not tried again so soon, other ones are.
-        assert!(failing(&slots, 1, &loads, &gate).is_err() && matches!(slots.look("m"), Look::Refused(_)));
+        assert!(
+            failing(&entries, 1, &loads, &gate).is_err()
+                && matches!(entries.look("m"), ModelState::Failed(_))
+        );
         assert_eq!(loads.load(Ordering::SeqCst), 1);
-        assert!(failing(&slots, 2, &loads, &gate).is_err());
+        assert!(failing(&entries, 2, &loads, &gate).is_err());
         assert_eq!(loads.load(Ordering::SeqCst), 2);
     }
 
     #[test]
     fn a_model_can_be_given_up() {
-        let (slots, loads, gate) = (Slots::new(), Arc::default(), Arc::default());
+        let (entries, loads, gate) = (ModelCache::new(), Arc::default(), Arc::default());
         let closed = lock(&gate);
         let stuck = Failure::new(FailureKind::Configuration, "stuck");
         thread::scope(|scope| {
-            let waiter = scope.spawn(|| failing(&slots, 1, &loads, &gate).err());
-            while !slots.give_up("m", &stuck) {
+            let waiter = scope.spawn(|| failing(&entries, 1, &loads, &gate).err());
+            while !entries.give_up("m", &stuck) {
                 thread::yield_now();
             }
             assert_eq!(waiter.join().ok().flatten().map(|failure| failure.message), Some("stuck".to_owned()));
@@ -399,12 +402,12 @@ mod tests {
         while loads.load(Ordering::SeqCst) == 0 {
             thread::yield_now();
         }
-        assert!(matches!(slots.look("m"), Look::Absent));
+        assert!(matches!(entries.look("m"), ModelState::Absent));
     }
 
     #[test]
     fn who_leaves_waits_no_longer() {
-        let (slots, gate) = (Slots::<Model>::new(), Arc::new(Mutex::new(())));
+        let (entries, gate) = (ModelCache::<Model>::new(), Arc::new(Mutex::new(())));
         let closed = lock(&gate);
         let load = {
             let gate = Arc::clone(&gate);
@@ -414,7 +417,7 @@ mod tests {
             }
         };
         assert!(
-            slots.get("m", || None, load, || true).is_err_and(|failure| failure.message.contains("nobody"))
+            entries.get("m", || None, load, || true).is_err_and(|failure| failure.message.contains("nobody"))
         );
         drop(closed);
     }

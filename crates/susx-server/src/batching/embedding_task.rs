@@ -1,7 +1,7 @@
-//! A lane of an embedding model takes batches from its queue, encodes them and answers.
+//! A task of an embedding model takes batches from its queue, encodes them and answers.
 //!
-//! A model has two lanes for images and two for texts: while one runs the model, the other decodes or
-//! tokenizes the next batch. So two batches are in flight, and only the lanes' order of arrival at the
+//! A model has two tasks for images and two for texts: while one runs the model, the other decodes or
+//! tokenizes the next batch. So two batches are in flight, and only the tasks' order of arrival at the
 //! model decides which comes first.
 
 use std::cell::{Cell, RefCell};
@@ -18,15 +18,15 @@ use susx_core::clip::{
 };
 use susx_core::onnx::OnnxError;
 
-use crate::pixels::PixelRoom;
+use crate::batching::fair_queue::{Dequeued, FairQueue};
+use crate::batching::pixel_budget::PixelBudget;
+use crate::batching::request::{EmbeddingResult, PendingInput, abandoned};
 use crate::protocol::{Failure, FailureKind, too_large};
-use crate::queue::{FairQueue, Taken};
-use crate::request::{Embedding, Input, abandoned};
-use crate::stats::{self, Kind};
-use crate::watch::{Watch, Watched, Work};
+use crate::stats::{self, InputKind};
+use crate::watchdog::{Activity, WatchGuard, Watchdog};
 
 /// Lanes for images, and for texts: one prepares while the other runs the model.
-pub const LANES: usize = 2;
+pub const TASKS_PER_QUEUE: usize = 2;
 
 /// Texts that are taken together, in batches: among them, those of about the same length share runs. More
 /// would waste less on padding, and let a single text wait longer behind a bulk job.
@@ -37,7 +37,7 @@ thread_local! {
     static SCRATCH: RefCell<PreprocessScratch> = RefCell::default();
 }
 
-/// Bytes of texts that are taken together, unless one is longer: what makes a lane work for seconds, where all of them
+/// Bytes of texts that are taken together, unless one is longer: what makes a task work for seconds, where all of them
 /// have to be read.
 const TEXT_BYTES: usize = 512 << 10;
 
@@ -65,9 +65,9 @@ pub fn check_text(text: &str, most: usize) -> Result<(), Failure> {
     }
 }
 
-/// What the lanes of a model go by.
+/// What the tasks of a model go by.
 #[derive(Clone)]
-pub struct LaneLimits {
+pub struct EmbeddingLimits {
     /// Inputs of a full batch.
     pub batch_size: usize,
     pub image: ImageLimits,
@@ -77,60 +77,60 @@ pub struct LaneLimits {
     pub tokenizing: Duration,
     /// How long the model may run for so many inputs.
     pub running: Duration,
-    pub watch: Arc<Watch>,
-    pub room: Arc<PixelRoom>,
+    pub watchdog: Arc<Watchdog>,
+    pub room: Arc<PixelBudget>,
 }
 
 /// Inputs that have the time of one run; more have more.
 const TIMED_INPUTS: usize = 32;
 
-impl LaneLimits {
-    fn run(&self, model: &ClipModel, inputs: usize) -> Watched<'_> {
+impl EmbeddingLimits {
+    fn run(&self, model: &ClipModel, inputs: usize) -> WatchGuard<'_> {
         let times = inputs.div_ceil(TIMED_INPUTS).max(1);
         let limit = self.running.saturating_mul(u32::try_from(times).unwrap_or(u32::MAX));
-        self.watch.begin(model.name(), Work::Running, limit)
+        self.watchdog.begin(model.name(), Activity::Batch, limit)
     }
 }
 
 /// Embeds images until the queue is closed.
-pub fn images(model: &ClipModel, queue: &FairQueue<Input<Bytes>>, limits: &LaneLimits) {
+pub fn images(model: &ClipModel, queue: &FairQueue<PendingInput<Bytes>>, limits: &EmbeddingLimits) {
     // The batch's tensor, which grows to the largest batch there was.
     let mut pixel_values = Vec::new();
     let take = || queue.take(limits.batch_size);
     run(queue, take, |files| {
         let embeddings = embed_images(model, limits, files, &mut pixel_values);
-        stats::server().batch(Kind::Images, &embeddings);
+        stats::server().batch(InputKind::Images, &embeddings);
         embeddings
     });
 }
 
 /// Embeds texts until the queue is closed.
-pub fn texts(model: &ClipModel, queue: &FairQueue<Input<Text>>, limits: &LaneLimits) {
+pub fn texts(model: &ClipModel, queue: &FairQueue<PendingInput<Text>>, limits: &EmbeddingLimits) {
     let most = TEXT_BATCHES * limits.batch_size;
-    let take = || queue.take_weighing(most, TEXT_BYTES, |text| text.content.0.len());
+    let take = || queue.take_weighing(most, TEXT_BYTES, |text| text.payload.0.len());
     run(queue, take, |texts| {
         let embeddings = embed_texts(model, limits, texts);
-        stats::server().batch(Kind::Texts, &embeddings);
+        stats::server().batch(InputKind::Texts, &embeddings);
         embeddings
     });
 }
 
 /// `embed` answers every content of a batch, in order.
 fn run<T>(
-    queue: &FairQueue<Input<T>>,
-    take: impl Fn() -> Option<Vec<Taken<Input<T>>>>,
-    mut embed: impl FnMut(&[&Input<T>]) -> Vec<Embedding>,
+    queue: &FairQueue<PendingInput<T>>,
+    take: impl Fn() -> Option<Vec<Dequeued<PendingInput<T>>>>,
+    mut embed: impl FnMut(&[&PendingInput<T>]) -> Vec<EmbeddingResult>,
 ) {
     while let Some(batch) = take() {
-        let contents: Vec<&Input<T>> = batch.iter().map(|taken| &taken.content).collect();
-        // A panic costs the batch, not the lane: the inputs are dropped, which fails their requests.
+        let contents: Vec<&PendingInput<T>> = batch.iter().map(|dequeued| &dequeued.item).collect();
+        // A panic costs the batch, not the task: the inputs are dropped, which fails their requests.
         let embeddings = catch_unwind(AssertUnwindSafe(|| embed(&contents)));
         // Before the answers: who gets one may send the next input at once.
-        queue.done(batch.iter().map(|taken| taken.connection));
+        queue.done(batch.iter().map(|dequeued| dequeued.connection));
         match embeddings {
             Ok(embeddings) => {
-                for (taken, embedding) in batch.into_iter().zip(embeddings) {
-                    taken.content.answer(embedding);
+                for (dequeued, embedding) in batch.into_iter().zip(embeddings) {
+                    dequeued.item.answer(embedding);
                 }
             }
             Err(_) => stats::server().lost_batch(batch.len(), "encoding a batch panicked"),
@@ -140,10 +140,10 @@ fn run<T>(
 
 fn embed_images(
     model: &ClipModel,
-    limits: &LaneLimits,
-    files: &[&Input<Bytes>],
+    limits: &EmbeddingLimits,
+    files: &[&PendingInput<Bytes>],
     pixel_values: &mut Vec<f32>,
-) -> Vec<Embedding> {
+) -> Vec<EmbeddingResult> {
     let Some(preprocessor) = model.preprocessor() else {
         return no_tower(model, "image", files.len());
     };
@@ -156,7 +156,7 @@ fn embed_images(
         .zip(files)
         .map(|(out, file)| match file.is_abandoned() {
             true => Err(abandoned()),
-            false => decode(preprocessor, limits, &file.content, out),
+            false => decode(preprocessor, limits, &file.payload, out),
         })
         .collect();
     let good: Vec<usize> = (0..files.len()).filter(|&i| decoded[i].is_ok()).collect();
@@ -174,12 +174,12 @@ fn embed_images(
             .map_err(|error| ClipError::from(OnnxError::inference(error)))?;
         model.image_features(view)
     };
-    let _watched = limits.run(model, good.len());
+    let _guard = limits.run(model, good.len());
     in_place(decoded, rows(good.len(), &features))
 }
 
 /// The embeddings of what could be prepared, in the places of those inputs.
-fn in_place(prepared: Vec<Result<(), Failure>>, embeddings: Vec<Embedding>) -> Vec<Embedding> {
+fn in_place(prepared: Vec<Result<(), Failure>>, embeddings: Vec<EmbeddingResult>) -> Vec<EmbeddingResult> {
     let mut embeddings = embeddings.into_iter();
     let fewer =
         || Failure::new(FailureKind::Inference, "the model gave fewer embeddings than it was given inputs");
@@ -192,7 +192,7 @@ fn in_place(prepared: Vec<Result<(), Failure>>, embeddings: Vec<Embedding>) -> V
 /// Decodes one file to its place in the batch.
 fn decode(
     preprocessor: &Preprocessor,
-    limits: &LaneLimits,
+    limits: &EmbeddingLimits,
     file: &[u8],
     out: &mut [f32],
 ) -> Result<(), Failure> {
@@ -210,17 +210,21 @@ fn decode(
     }
 }
 
-fn embed_texts(model: &ClipModel, limits: &LaneLimits, inputs: &[&Input<Text>]) -> Vec<Embedding> {
+fn embed_texts(
+    model: &ClipModel,
+    limits: &EmbeddingLimits,
+    inputs: &[&PendingInput<Text>],
+) -> Vec<EmbeddingResult> {
     let Some(tokenizer) = model.tokenizer() else {
         return no_tower(model, "text", inputs.len());
     };
     let checks: Vec<_> =
-        inputs.iter().map(|input| check_text(input.content.as_str(), limits.max_text_bytes)).collect();
-    let texts: Vec<&str> = inputs.iter().map(|input| input.content.as_str()).collect();
+        inputs.iter().map(|input| check_text(input.payload.as_str(), limits.max_text_bytes)).collect();
+    let texts: Vec<&str> = inputs.iter().map(|input| input.payload.as_str()).collect();
     // What is too long is not tokenized.
     let wanted = |place: usize| checks[place].is_ok() && !inputs[place].is_abandoned();
     let tokenized = {
-        let _watched = limits.watch.begin(model.name(), Work::Tokenizing, limits.tokenizing);
+        let _guard = limits.watchdog.begin(model.name(), Activity::Tokenizing, limits.tokenizing);
         tokenizer.encode_each(&texts, wanted)
     };
     let mut tokens: Vec<TokenIds> = Vec::new();
@@ -238,7 +242,7 @@ fn embed_texts(model: &ClipModel, limits: &LaneLimits, inputs: &[&Input<Text>]) 
     if tokens.is_empty() {
         return in_place(prepared, Vec::new());
     }
-    let _watched = limits.run(model, tokens.len());
+    let _guard = limits.run(model, tokens.len());
     let embeddings = rows(tokens.len(), &|rows| model.text_features(&tokenizer.batch(&tokens[rows])));
     in_place(prepared, embeddings)
 }
@@ -248,7 +252,7 @@ type Features<'a> = &'a dyn Fn(Range<usize>) -> Result<Array2<f32>, ClipError>;
 
 /// One embedding per input. An input of which the model makes no vector costs only itself: then the
 /// inputs are run one by one. Any other failure is everybody's.
-fn rows(inputs: usize, features: Features) -> Vec<Embedding> {
+fn rows(inputs: usize, features: Features) -> Vec<EmbeddingResult> {
     match features(0..inputs) {
         Ok(features) => features.rows().into_iter().map(|row| Ok(row.to_vec())).collect(),
         Err(ClipError::Embedding { .. } | ClipError::Text { .. }) if inputs > 1 => {
@@ -258,7 +262,7 @@ fn rows(inputs: usize, features: Features) -> Vec<Embedding> {
     }
 }
 
-fn no_tower(model: &ClipModel, tower: &'static str, inputs: usize) -> Vec<Embedding> {
+fn no_tower(model: &ClipModel, tower: &'static str, inputs: usize) -> Vec<EmbeddingResult> {
     let error = ClipError::NoEncoder { model: model.config().name.clone(), encoder: tower };
     vec![Err(error.into()); inputs]
 }

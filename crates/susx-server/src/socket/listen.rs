@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use crate::connection::{self, Shared};
 use crate::memory;
 use crate::settings::Settings;
-use crate::watch;
+use crate::socket::connection::{self, Shared};
+use crate::watchdog;
 
 /// Listens until the process is told to end.
 pub fn run(settings: Settings) -> io::Result<()> {
@@ -69,7 +69,7 @@ fn end_when_stuck(shared: &Arc<Shared>) -> io::Result<()> {
     let shared = Arc::clone(shared);
     thread::Builder::new().name("watch".to_owned()).spawn(move || {
         while !shared.registry.find_stuck() {
-            thread::sleep(watch::LOOK);
+            thread::sleep(watchdog::INTERVAL);
         }
         thread::sleep(LAST_WORDS);
         end();
@@ -119,7 +119,7 @@ fn end_with_standard_input(socket: std::path::PathBuf) -> io::Result<()> {
 }
 
 /// Ends this process where it stands. `exit` would run the destructors of ONNX Runtime's statics while
-/// the lanes are still at work, and sessions would get errors that mean nothing, such as "GetElementType
+/// the tasks are still at work, and sessions would get errors that mean nothing, such as "GetElementType
 /// is not implemented", instead of the end of their connection.
 fn end() -> ! {
     let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);

@@ -1,7 +1,7 @@
 //! A generator at work: it takes prompts from its queue, a few at a time, and answers with images.
 //!
-//! An image takes seconds to minutes, so there is one lane, which does one batch after the other; embedding
-//! has lanes of its own, and goes on. After every denoising step those who wait are told, and where nobody
+//! An image takes seconds to minutes, so there is one task, which does one batch after the other; embedding
+//! has tasks of its own, and goes on. After every denoising step those who wait are told, and where nobody
 //! is left who waits, the rest is not done.
 
 use std::ops::ControlFlow;
@@ -11,35 +11,35 @@ use std::time::Duration;
 
 use serde_bytes::ByteBuf;
 
+use crate::batching::fair_queue::{Batching, ConnectionId, Dequeued, FairQueue};
+use crate::batching::request::{ImageResult, PendingInput, abandoned};
+use crate::batching::service::{BatchingTask, RunningService, Service};
 use crate::diffusion::{self, GenerateError, Generator, ImageInput, Progress};
 use crate::protocol::{Failure, Picture};
-use crate::queue::{Batching, ConnectionId, FairQueue, Taken};
-use crate::request::{Image, Input, abandoned};
-use crate::running::{Lane, Loaded, Running};
 use crate::settings::Settings;
 use crate::stats;
-use crate::watch::{Watch, Work};
+use crate::watchdog::{Activity, Watchdog};
 
 /// A loaded generator and its queue.
-pub struct Painter {
+pub struct GenerationService {
     pub generator: Generator,
-    pub pictures: FairQueue<Input<Job, ByteBuf>>,
-    watch: Arc<Watch>,
+    pub pictures: FairQueue<PendingInput<GenerationJob, ByteBuf>>,
+    watchdog: Arc<Watchdog>,
     /// How long the tokenizer and the text encoder may take.
     preparing: Duration,
 }
 
 /// What to paint and how.
 #[derive(Clone, Debug)]
-pub struct Job {
-    painting: ImageInput,
+pub struct GenerationJob {
+    input: ImageInput,
     settings: diffusion::Settings,
 }
 
-impl From<Picture<'_>> for Job {
+impl From<Picture<'_>> for GenerationJob {
     fn from(picture: Picture) -> Self {
-        Job {
-            painting: ImageInput {
+        GenerationJob {
+            input: ImageInput {
                 prompt: picture.prompt.into_owned(),
                 negative_prompt: picture.negative_prompt.into_owned(),
                 seed: picture.seed,
@@ -54,22 +54,22 @@ impl From<Picture<'_>> for Job {
     }
 }
 
-/// Starts the lane of a generator.
+/// Starts the task of a generator.
 pub fn start(
     generator: Generator,
     settings: &Settings,
-    watch: &Arc<Watch>,
-) -> Result<Running<Painter>, Failure> {
+    watchdog: &Arc<Watchdog>,
+) -> Result<RunningService<GenerationService>, Failure> {
     let size = settings.generator_batch_size;
     let pictures = FairQueue::new(Batching { size, delay: settings.batch_delay() });
     let name = format!("paints {}", generator.name());
-    let lane: Lane<Painter> = (name, Box::new(move |painter| painter.work(size)));
-    let watch = Arc::clone(watch);
+    let task: BatchingTask<GenerationService> = (name, Box::new(move |service| service.work(size)));
+    let watchdog = Arc::clone(watchdog);
     let preparing = settings.load_timeout();
-    Running::start(Painter { generator, pictures, watch, preparing }, [lane])
+    RunningService::start(GenerationService { generator, pictures, watchdog, preparing }, [task])
 }
 
-impl Loaded for Painter {
+impl Service for GenerationService {
     fn provider(&self) -> &str {
         self.generator.provider()
     }
@@ -87,17 +87,17 @@ impl Loaded for Painter {
     }
 }
 
-type Batch = Vec<Taken<Input<Job, ByteBuf>>>;
+type Batch = Vec<Dequeued<PendingInput<GenerationJob, ByteBuf>>>;
 
-impl Painter {
+impl GenerationService {
     /// Paints until the queue is closed.
     fn work(&self, most: usize) {
         while let Some(mut batch) = self.pictures.take(most) {
             // What differs in its settings cannot be painted together.
             while let Some(first) = batch.first() {
-                let settings = first.content.content.settings;
+                let settings = first.item.payload.settings;
                 let (alike, others): (Batch, Batch) =
-                    batch.into_iter().partition(|taken| taken.content.content.settings == settings);
+                    batch.into_iter().partition(|dequeued| dequeued.item.payload.settings == settings);
                 self.answer(&settings, alike);
                 batch = others;
             }
@@ -105,15 +105,16 @@ impl Painter {
     }
 
     fn answer(&self, settings: &diffusion::Settings, batch: Batch) {
-        let inputs: Vec<&Input<Job, ByteBuf>> = batch.iter().map(|taken| &taken.content).collect();
-        // A panic costs the batch, not the lane: the inputs are dropped, which fails their requests.
+        let inputs: Vec<&PendingInput<GenerationJob, ByteBuf>> =
+            batch.iter().map(|dequeued| &dequeued.item).collect();
+        // A panic costs the batch, not the task: the inputs are dropped, which fails their requests.
         let images = catch_unwind(AssertUnwindSafe(|| self.paint(settings, &inputs)));
-        self.pictures.done(batch.iter().map(|taken| taken.connection));
+        self.pictures.done(batch.iter().map(|dequeued| dequeued.connection));
         match images {
             Ok(Some(images)) => {
                 stats::server().generated(&images);
-                for (taken, image) in batch.into_iter().zip(images) {
-                    taken.content.answer(image);
+                for (dequeued, image) in batch.into_iter().zip(images) {
+                    dequeued.item.answer(image);
                 }
             }
             // Nobody wants them any more.
@@ -123,14 +124,20 @@ impl Painter {
     }
 
     /// One answer per input; `None` if nobody is left to read any.
-    fn paint(&self, settings: &diffusion::Settings, inputs: &[&Input<Job, ByteBuf>]) -> Option<Vec<Image>> {
-        let paintings: Vec<ImageInput> = inputs.iter().map(|input| input.content.painting.clone()).collect();
+    fn paint(
+        &self,
+        settings: &diffusion::Settings,
+        inputs: &[&PendingInput<GenerationJob, ByteBuf>],
+    ) -> Option<Vec<ImageResult>> {
+        let inputs_to_generate: Vec<ImageInput> =
+            inputs.iter().map(|input| input.payload.input.clone()).collect();
         // Some schedulers run the U-Net more often than there are steps.
         let mut told = 0;
         // Until the first step; how long that and the others take depends on the size of the images.
-        let mut watched = Some(self.watch.begin(self.generator.name(), Work::Tokenizing, self.preparing));
+        let mut guard =
+            Some(self.watchdog.begin(self.generator.name(), Activity::Tokenizing, self.preparing));
         let mut step = |Progress { done, total }| {
-            drop(watched.take());
+            drop(guard.take());
             if inputs.iter().all(|input| input.is_abandoned()) {
                 return ControlFlow::Break(());
             }
@@ -142,7 +149,7 @@ impl Painter {
             }
             ControlFlow::Continue(())
         };
-        match self.generator.generate(&paintings, settings, &mut step) {
+        match self.generator.generate(&inputs_to_generate, settings, &mut step) {
             Ok(pictures) => Some(pictures.into_iter().map(png).collect()),
             Err(GenerateError::Cancelled) => None,
             Err(error @ GenerateError::Setting { .. }) => Some(vec![Err(error.into()); inputs.len()]),
@@ -160,6 +167,6 @@ impl Painter {
     }
 }
 
-fn png(picture: Result<diffusion::RgbImage, GenerateError>) -> Image {
+fn png(picture: Result<diffusion::RgbImage, GenerateError>) -> ImageResult {
     Ok(ByteBuf::from(diffusion::png(&picture?)?))
 }

@@ -1,6 +1,6 @@
 //! One backend's connection: a thread that reads its requests and one that writes its replies.
 //!
-//! The writer is apart so that no lane ever waits for a backend that does not read.
+//! The writer is apart so that no task ever waits for a backend that does not read.
 
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::net::UnixStream;
@@ -11,19 +11,19 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::budget::{Budget, Holder, Share};
-use crate::lane::{Text, check_text};
+use crate::batching::embedding_task::{Text, check_text};
+use crate::batching::fair_queue::ConnectionId;
+use crate::batching::generation_service::GenerationJob;
+use crate::batching::request::{self, Sent};
 use crate::limits;
-use crate::painter::Job;
+use crate::models::registry::Registry;
 use crate::protocol::{
     self, Failure, FailureKind, Inputs, LENGTH_BYTES, PROTOCOL_VERSION, Picture, ProtocolError, Reply,
     Request,
 };
-use crate::queue::ConnectionId;
-use crate::registry::Registry;
-use crate::replies::{self, Replies};
-use crate::request::{self, Sent};
 use crate::settings::Settings;
+use crate::socket::budget::{Budget, Holdings, Reservation};
+use crate::socket::replies::{self, ReplySender};
 use crate::stats;
 
 /// Why a connection ends before the backend closes it.
@@ -82,7 +82,7 @@ fn converse(id: ConnectionId, stream: &UnixStream, shared: &Shared) -> Result<()
     let (replies, writer) = replies::replies(stream.try_clone()?, Arc::clone(&shared.budget), PAUSE);
     thread::Builder::new().name("replies".to_owned()).spawn(move || writer.work())?;
 
-    let holder = Holder::default();
+    let holder = Holdings::default();
     // While there is no room for its next message, this connection reads no further: that is the
     // back-pressure.
     let next = || {
@@ -157,9 +157,9 @@ fn answer(
         },
         Request::Generate { id, generator, pictures } => {
             let checked = pictures.iter().try_for_each(|picture| check(picture, shared));
-            match checked.and_then(|()| registry.painter(generator, has_left)) {
+            match checked.and_then(|()| registry.generator(generator, has_left)) {
                 Ok(running) => {
-                    let pictures = pictures.into_iter().map(Job::from).collect();
+                    let pictures = pictures.into_iter().map(GenerationJob::from).collect();
                     running.pictures.push(connection, request::split(id, pictures, bytes, sent));
                     return Ok(());
                 }
@@ -170,7 +170,7 @@ fn answer(
             Ok(running) => Reply::Model { id, model: Box::new(registry.describe(&running.model)) },
             Err(failure) => failed(id, 0, failure),
         },
-        Request::DescribeGenerator { id, generator } => match registry.painter(generator, has_left) {
+        Request::DescribeGenerator { id, generator } => match registry.generator(generator, has_left) {
             Ok(running) => Reply::Model { id, model: Box::new(registry.describe_generator(&running)) },
             Err(failure) => failed(id, 0, failure),
         },
@@ -197,7 +197,7 @@ fn too_many(what: &str, count: usize, most: usize) -> Failure {
     Failure::new(FailureKind::Protocol, format!("a message has {count} {what}, the limit is {most}"))
 }
 
-fn greet(message: &[u8], replies: &Replies) -> Result<(), ConnectionError> {
+fn greet(message: &[u8], replies: &ReplySender) -> Result<(), ConnectionError> {
     let Ok(Request::Hello { protocol, .. }) = protocol::decode(message) else {
         return Err(ConnectionError::NoGreeting);
     };
@@ -236,7 +236,7 @@ fn read_length(mut stream: &UnixStream) -> Result<Option<usize>, ConnectionError
 ///
 /// Its memory is reserved, but used only as the bytes arrive. A sender may take its time between two of
 /// them (a backend may be waiting for a lock), but not for longer than [`PAUSE`] while others wait.
-fn read_message(stream: &UnixStream, length: usize, share: &Share) -> Result<Bytes, ConnectionError> {
+fn read_message(stream: &UnixStream, length: usize, share: &Reservation) -> Result<Bytes, ConnectionError> {
     let mut message = Vec::with_capacity(length);
     stream.set_read_timeout(Some(PAUSE))?;
     loop {
@@ -245,7 +245,7 @@ fn read_message(stream: &UnixStream, length: usize, share: &Share) -> Result<Byt
             Ok(_) if message.len() < length => return Err(io::Error::from(ErrorKind::UnexpectedEof).into()),
             Ok(_) => break,
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                if message.len() == arrived && share.is_wanted() {
+                if message.len() == arrived && share.has_waiters() {
                     return Err(ConnectionError::Stalled { length, arrived });
                 }
             }
@@ -272,8 +272,8 @@ mod tests {
         UnixStream::pair().unwrap_or_else(|error| panic!("{error}"))
     }
 
-    fn share(budget: &Budget, bytes: usize) -> Share {
-        budget.take(bytes, &Holder::default(), || false).unwrap_or_else(|| panic!("nobody has left"))
+    fn share(budget: &Budget, bytes: usize) -> Reservation {
+        budget.take(bytes, &Holdings::default(), || false).unwrap_or_else(|| panic!("nobody has left"))
     }
 
     #[test]
@@ -306,7 +306,7 @@ mod tests {
             // Nobody else is there: it may stop for as long as it likes.
             thread::sleep(PAUSE + Duration::from_millis(500));
             assert!(!reader.is_finished());
-            let other = scope.spawn(|| budget.take(700, &Holder::default(), || false).is_some());
+            let other = scope.spawn(|| budget.take(700, &Holdings::default(), || false).is_some());
             assert_eq!(other.join().ok(), Some(true));
             let end = reader.join();
             assert!(matches!(end, Ok(Err(ConnectionError::Stalled { length: 700, arrived: 13 }))), "{end:?}");

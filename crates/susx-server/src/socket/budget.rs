@@ -26,14 +26,14 @@ pub struct Budget {
 
 /// One connection's shares, by their number.
 #[derive(Clone, Debug, Default)]
-pub struct Holder(Arc<AtomicUsize>);
+pub struct Holdings(Arc<AtomicUsize>);
 
 /// Bytes taken from the budget, given back when dropped.
 #[derive(Debug)]
-pub struct Share {
+pub struct Reservation {
     pool: Arc<Pool>,
     bytes: usize,
-    holder: Holder,
+    holder: Holdings,
 }
 
 #[derive(Debug)]
@@ -65,40 +65,40 @@ impl Budget {
     }
 
     /// A share for a message of so many bytes, which waits for nothing if it is a short one.
-    pub fn admit(&self, bytes: usize, holder: &Holder, has_left: impl Fn() -> bool) -> Option<Share> {
+    pub fn admit(&self, bytes: usize, holder: &Holdings, has_left: impl Fn() -> bool) -> Option<Reservation> {
         if bytes > FREE_BYTES || holder.0.load(Ordering::Acquire) > 0 {
             return self.take(bytes, holder, has_left);
         }
         holder.0.fetch_add(1, Ordering::AcqRel);
-        Some(Share { pool: Arc::clone(&self.quick), bytes: 0, holder: holder.clone() })
+        Some(Reservation { pool: Arc::clone(&self.quick), bytes: 0, holder: holder.clone() })
     }
 
     /// Waits until there is room for `bytes`, or until the one who asked `has_left`. A request larger
     /// than the whole budget is let in when no other large one is there.
-    pub fn take(&self, bytes: usize, holder: &Holder, has_left: impl Fn() -> bool) -> Option<Share> {
+    pub fn take(&self, bytes: usize, holder: &Holdings, has_left: impl Fn() -> bool) -> Option<Reservation> {
         let is_quick = bytes <= self.quick.limit / QUICK_REQUESTS && holder.0.load(Ordering::Acquire) == 0;
         let pool = if is_quick { &self.quick } else { &self.bulk };
         pool.take(bytes, has_left).then(|| {
             holder.0.fetch_add(1, Ordering::AcqRel);
-            Share { pool: Arc::clone(pool), bytes, holder: holder.clone() }
+            Reservation { pool: Arc::clone(pool), bytes, holder: holder.clone() }
         })
     }
 
     /// Whether somebody waits for room.
-    pub fn is_wanted(&self) -> bool {
-        self.bulk.is_wanted() || self.quick.is_wanted()
+    pub fn has_waiters(&self) -> bool {
+        self.bulk.has_waiters() || self.quick.has_waiters()
     }
 
-    /// Bytes that are taken.
+    /// Bytes that are dequeued.
     pub fn used(&self) -> usize {
         self.bulk.lock().used + self.quick.lock().used
     }
 }
 
-impl Share {
+impl Reservation {
     /// Whether somebody waits for the room that this share takes.
-    pub fn is_wanted(&self) -> bool {
-        self.pool.is_wanted()
+    pub fn has_waiters(&self) -> bool {
+        self.pool.has_waiters()
     }
 
     /// What was read has become something of another size. It is there already, so that nothing waits for room; but
@@ -112,7 +112,7 @@ impl Share {
     }
 }
 
-impl Drop for Share {
+impl Drop for Reservation {
     fn drop(&mut self) {
         self.holder.0.fetch_sub(1, Ordering::AcqRel);
         self.pool.lock().used -= self.bytes;
@@ -150,7 +150,7 @@ impl Pool {
         has_room
     }
 
-    fn is_wanted(&self) -> bool {
+    fn has_waiters(&self) -> bool {
         !self.lock().line.is_empty()
     }
 
@@ -173,7 +173,7 @@ mod tests {
     #[test]
     fn room_comes_back() {
         let budget = Budget::new(1000);
-        let holder = Holder::default();
+        let holder = Holdings::default();
         let first = budget.take(700, &holder, || false);
         assert!(budget.take(100, &holder, || true).is_none());
         drop(first);
@@ -185,16 +185,16 @@ mod tests {
     #[test]
     fn a_full_budget_lets_a_small_request_of_another_connection_in() {
         let budget = Budget::new(1000);
-        let (bulk, single) = (Holder::default(), Holder::default());
+        let (bulk, single) = (Holdings::default(), Holdings::default());
         let _shares = [budget.take(700, &bulk, || false), budget.take(7, &single, || true)];
         assert_eq!(bulk.0.load(Ordering::Acquire), 1);
         assert_eq!(single.0.load(Ordering::Acquire), 1);
         // But not a second one, nor a large one, nor one of the connection that fills the budget.
-        for (bytes, holder) in [(51, &single), (100, &Holder::default()), (51, &bulk)] {
+        for (bytes, holder) in [(51, &single), (100, &Holdings::default()), (51, &bulk)] {
             assert!(budget.take(bytes, holder, || true).is_none(), "{bytes}");
         }
         // And what is kept for small requests is bounded too.
-        let many: Vec<_> = (0..40).map(|_| budget.take(7, &Holder::default(), || true)).collect();
+        let many: Vec<_> = (0..40).map(|_| budget.take(7, &Holdings::default(), || true)).collect();
         assert_eq!(many.iter().flatten().count(), 250 / 7 - 1);
     }
 
@@ -202,16 +202,16 @@ mod tests {
     fn a_greeting_waits_for_nothing() {
         let budget = Budget::new(10_000);
         // Full to the last byte, and somebody else waits.
-        let bulk = budget.take(7_500, &Holder::default(), || false);
-        let quick: Vec<_> = (0..100).map(|_| budget.take(78, &Holder::default(), || true)).collect();
-        assert!(bulk.is_some() && budget.take(78, &Holder::default(), || true).is_none());
-        let holder = Holder::default();
+        let bulk = budget.take(7_500, &Holdings::default(), || false);
+        let quick: Vec<_> = (0..100).map(|_| budget.take(78, &Holdings::default(), || true)).collect();
+        assert!(bulk.is_some() && budget.take(78, &Holdings::default(), || true).is_none());
+        let holder = Holdings::default();
         let greeting = budget.admit(FREE_BYTES, &holder, || true);
         assert!(greeting.is_some());
         assert_eq!(budget.used(), 7_500 + 78 * quick.iter().flatten().count());
         // One at a time, and nothing longer.
         assert!(budget.admit(1, &holder, || true).is_none());
-        assert!(budget.admit(FREE_BYTES + 1, &Holder::default(), || true).is_none());
+        assert!(budget.admit(FREE_BYTES + 1, &Holdings::default(), || true).is_none());
         drop(greeting);
         assert!(budget.admit(1, &holder, || true).is_some());
     }
@@ -219,13 +219,13 @@ mod tests {
     #[test]
     fn a_reply_takes_the_place_of_its_request() {
         let budget = Budget::new(1000);
-        let mut share = budget.take(700, &Holder::default(), || false);
+        let mut share = budget.take(700, &Holdings::default(), || false);
         share.iter_mut().for_each(|share| share.resize(10));
         assert_eq!(budget.used(), 10);
         // One that is longer than its request, and than what there is, is counted in full.
         share.iter_mut().for_each(|share| share.resize(5000));
         assert_eq!(budget.used(), 5000);
-        assert!(budget.take(600, &Holder::default(), || true).is_none());
+        assert!(budget.take(600, &Holdings::default(), || true).is_none());
         drop(share);
         assert_eq!(budget.used(), 0);
     }
@@ -233,30 +233,30 @@ mod tests {
     #[test]
     fn who_came_first_goes_first() {
         let budget = Budget::new(1000);
-        let half = budget.take(400, &Holder::default(), || false);
+        let half = budget.take(400, &Holdings::default(), || false);
         thread::scope(|scope| {
-            let large = scope.spawn(|| budget.take(750, &Holder::default(), || false).is_some());
-            wait_until(|| half.as_ref().is_some_and(Share::is_wanted));
+            let large = scope.spawn(|| budget.take(750, &Holdings::default(), || false).is_some());
+            wait_until(|| half.as_ref().is_some_and(Reservation::has_waiters));
             // There is room for this one, but not its turn.
-            assert!(budget.take(300, &Holder::default(), || true).is_none());
+            assert!(budget.take(300, &Holdings::default(), || true).is_none());
             drop(half);
             assert_eq!(large.join().ok(), Some(true));
         });
-        assert!(budget.take(300, &Holder::default(), || true).is_some());
+        assert!(budget.take(300, &Holdings::default(), || true).is_some());
     }
 
     #[test]
     fn who_leaves_the_line_holds_nobody_up() {
         let budget = Budget::new(1000);
-        let half = budget.take(400, &Holder::default(), || false);
+        let half = budget.take(400, &Holdings::default(), || false);
         let gone = std::sync::atomic::AtomicBool::new(false);
         thread::scope(|scope| {
             let large = scope
-                .spawn(|| budget.take(750, &Holder::default(), || gone.load(Ordering::Acquire)).is_none());
-            wait_until(|| half.as_ref().is_some_and(Share::is_wanted));
+                .spawn(|| budget.take(750, &Holdings::default(), || gone.load(Ordering::Acquire)).is_none());
+            wait_until(|| half.as_ref().is_some_and(Reservation::has_waiters));
             gone.store(true, Ordering::Release);
             assert_eq!(large.join().ok(), Some(true));
-            assert!(budget.take(300, &Holder::default(), || true).is_some());
+            assert!(budget.take(300, &Holdings::default(), || true).is_some());
         });
     }
 }

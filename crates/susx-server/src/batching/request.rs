@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use serde_bytes::ByteBuf;
 
-use crate::budget::Share;
 use crate::protocol::{Failure, FailureKind, Reply};
-use crate::replies::Replies;
+use crate::socket::budget::Reservation;
+use crate::socket::replies::ReplySender;
 use crate::stats;
 
 /// What is made of one input.
-pub trait Product: Sized {
+pub trait Output: Sized {
     /// The reply to a request with one answer per input.
     fn reply(id: u64, answers: Vec<Result<Self, Failure>>) -> Reply;
     /// A request was answered so long after its arrival.
@@ -19,8 +19,8 @@ pub trait Product: Sized {
 }
 
 /// A unit vector.
-impl Product for Vec<f32> {
-    fn reply(id: u64, embeddings: Vec<Embedding>) -> Reply {
+impl Output for Vec<f32> {
+    fn reply(id: u64, embeddings: Vec<EmbeddingResult>) -> Reply {
         Reply::Embedded { id, embeddings }
     }
 
@@ -30,8 +30,8 @@ impl Product for Vec<f32> {
 }
 
 /// A PNG file.
-impl Product for ByteBuf {
-    fn reply(id: u64, images: Vec<Image>) -> Reply {
+impl Output for ByteBuf {
+    fn reply(id: u64, images: Vec<ImageResult>) -> Reply {
         Reply::Generated { id, images }
     }
 
@@ -40,8 +40,8 @@ impl Product for ByteBuf {
 }
 
 /// The answers to one input.
-pub type Embedding = Result<Vec<f32>, Failure>;
-pub type Image = Result<ByteBuf, Failure>;
+pub type EmbeddingResult = Result<Vec<f32>, Failure>;
+pub type ImageResult = Result<ByteBuf, Failure>;
 
 /// What there is in place of an answer that nobody reads.
 pub fn abandoned() -> Failure {
@@ -52,33 +52,33 @@ pub fn abandoned() -> Failure {
 #[derive(Debug)]
 pub struct Sent {
     /// Where replies go.
-    pub replies: Replies,
+    pub replies: ReplySender,
     /// Gone with the connection.
     pub presence: Weak<()>,
     /// Its bytes, and then those of its reply until that is sent.
-    pub share: Share,
+    pub share: Reservation,
     pub arrived: Instant,
 }
 
 /// A request whose inputs may be answered in any order, by several batches.
 #[derive(Debug)]
-struct Pending<P: Product> {
+struct PendingRequest<P: Output> {
     id: u64,
-    replies: Replies,
+    replies: ReplySender,
     presence: Weak<()>,
     arrived: Instant,
     /// `None` once there is a reply.
-    share: Mutex<Option<Share>>,
+    share: Mutex<Option<Reservation>>,
     /// `None` until answered.
     answers: Mutex<Vec<Option<Result<P, Failure>>>>,
 }
 
 /// One input of a request, waiting for what is made of it.
 #[derive(Debug)]
-pub struct Input<T, P: Product = Vec<f32>> {
-    pub content: T,
+pub struct PendingInput<T, P: Output = Vec<f32>> {
+    pub payload: T,
     place: usize,
-    request: Arc<Pending<P>>,
+    request: Arc<PendingRequest<P>>,
     _waits: stats::Present,
 }
 
@@ -86,7 +86,7 @@ pub struct Input<T, P: Product = Vec<f32>> {
 pub const INPUT_BYTES: usize = 256;
 
 /// Splits a request into its inputs. One without any is answered.
-pub fn split<T, P: Product>(id: u64, contents: Vec<T>, bytes: usize, sent: Sent) -> Vec<Input<T, P>> {
+pub fn split<T, P: Output>(id: u64, contents: Vec<T>, bytes: usize, sent: Sent) -> Vec<PendingInput<T, P>> {
     let Sent { replies, presence, mut share, arrived } = sent;
     if contents.is_empty() {
         replies.send(P::reply(id, Vec::new()), Some(share));
@@ -95,13 +95,17 @@ pub fn split<T, P: Product>(id: u64, contents: Vec<T>, bytes: usize, sent: Sent)
     share.resize(bytes + INPUT_BYTES * contents.len());
     let answers = Mutex::new(contents.iter().map(|_| None).collect());
     let share = Mutex::new(Some(share));
-    let request = Arc::new(Pending { id, replies, presence, arrived, share, answers });
-    let input =
-        |(place, content)| Input { content, place, request: Arc::clone(&request), _waits: stats::input() };
+    let request = Arc::new(PendingRequest { id, replies, presence, arrived, share, answers });
+    let input = |(place, payload)| PendingInput {
+        payload,
+        place,
+        request: Arc::clone(&request),
+        _waits: stats::input(),
+    };
     contents.into_iter().enumerate().map(input).collect()
 }
 
-impl<T, P: Product> Input<T, P> {
+impl<T, P: Output> PendingInput<T, P> {
     /// Takes the answer; the last one of a request sends its reply.
     pub fn answer(self, answer: Result<P, Failure>) {
         let mut answers = self.request.lock();
@@ -124,7 +128,7 @@ impl<T, P: Product> Input<T, P> {
     }
 }
 
-impl<P: Product> Pending<P> {
+impl<P: Output> PendingRequest<P> {
     fn lock(&self) -> MutexGuard<'_, Vec<Option<Result<P, Failure>>>> {
         self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -135,7 +139,7 @@ impl<P: Product> Pending<P> {
     }
 }
 
-impl<P: Product> Drop for Pending<P> {
+impl<P: Output> Drop for PendingRequest<P> {
     /// No backend waits for ever: inputs that were dropped, by a panic say, fail the request.
     fn drop(&mut self) {
         if !self.lock().is_empty() {
@@ -156,16 +160,16 @@ mod tests {
     use std::os::unix::net::UnixStream;
     use std::thread;
 
-    use crate::budget::{Budget, Holder};
     use crate::protocol::take_reply;
-    use crate::replies::replies;
+    use crate::socket::budget::{Budget, Holdings};
+    use crate::socket::replies::replies;
 
     /// The replies to a request, with whose inputs something is done.
-    fn replies_to(contents: Vec<&str>, act: impl FnOnce(Vec<Input<&str>>)) -> Vec<Reply> {
+    fn replies_to(contents: Vec<&str>, act: impl FnOnce(Vec<PendingInput<&str>>)) -> Vec<Reply> {
         let (ours, mut theirs) = UnixStream::pair().unwrap_or_else(|error| panic!("{error}"));
         let budget = Arc::new(Budget::new(10_000));
         let (replies, writer) = replies(ours, Arc::clone(&budget), Duration::from_secs(1));
-        let share = budget.take(100, &Holder::default(), || false);
+        let share = budget.take(100, &Holdings::default(), || false);
         let share = share.unwrap_or_else(|| panic!("there is room"));
         let count = contents.len();
         let sent = Sent { replies, presence: Weak::new(), share, arrived: Instant::now() };
@@ -185,7 +189,7 @@ mod tests {
     fn the_reply_has_the_order_of_the_request() {
         let replies = replies_to(vec!["a", "b"], |inputs| {
             for input in inputs.into_iter().rev() {
-                let first_letter = f32::from(input.content.as_bytes()[0]);
+                let first_letter = f32::from(input.payload.as_bytes()[0]);
                 input.answer(Ok(vec![first_letter]));
             }
         });

@@ -3,23 +3,23 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::batching::service::{RunningService, Service};
 use crate::protocol::{Failure, FailureKind};
-use crate::running::{Loaded, Running};
 
 /// Between two looks whether somebody still waits for a model.
 const LOOK_UP: Duration = Duration::from_millis(100);
 
 /// What all who wait for a model are told.
 #[derive(Debug)]
-pub struct Loading<M: Loaded> {
+pub struct PendingLoad<M: Service> {
     since: Instant,
-    result: Mutex<Option<Result<Arc<Running<M>>, Failure>>>,
+    result: Mutex<Option<Result<Arc<RunningService<M>>, Failure>>>,
     done: Condvar,
 }
 
-impl<M: Loaded> Loading<M> {
+impl<M: Service> PendingLoad<M> {
     pub fn new() -> Arc<Self> {
-        Arc::new(Loading { since: Instant::now(), result: Mutex::new(None), done: Condvar::new() })
+        Arc::new(PendingLoad { since: Instant::now(), result: Mutex::new(None), done: Condvar::new() })
     }
 
     /// How long it has been loading.
@@ -28,13 +28,13 @@ impl<M: Loaded> Loading<M> {
     }
 
     /// Ends the waiting.
-    pub fn tell(&self, result: Result<Arc<Running<M>>, Failure>) {
+    pub fn tell(&self, result: Result<Arc<RunningService<M>>, Failure>) {
         *self.lock() = Some(result);
         self.done.notify_all();
     }
 
     /// What comes of it; an error once the one who waits `has_left`.
-    pub fn wait(&self, has_left: impl Fn() -> bool) -> Result<Arc<Running<M>>, Failure> {
+    pub fn wait(&self, has_left: impl Fn() -> bool) -> Result<Arc<RunningService<M>>, Failure> {
         let mut result = self.lock();
         loop {
             if let Some(result) = result.as_ref() {
@@ -47,7 +47,7 @@ impl<M: Loaded> Loading<M> {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Result<Arc<Running<M>>, Failure>>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Result<Arc<RunningService<M>>, Failure>>> {
         // The state is valid after every statement.
         self.result.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -13,7 +13,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Names a connection.
+/// ModelNames a connection.
 pub type ConnectionId = u64;
 
 /// When a batch is closed.
@@ -36,9 +36,9 @@ pub struct FairQueue<T> {
 
 /// An input that was taken from the queue, and who sent it.
 #[derive(Debug)]
-pub struct Taken<T> {
+pub struct Dequeued<T> {
     pub connection: ConnectionId,
-    pub content: T,
+    pub item: T,
 }
 
 #[derive(Debug)]
@@ -76,7 +76,7 @@ impl<T> FairQueue<T> {
     /// Waits until a batch is closed and takes it: up to `most` inputs, one from each connection in
     /// turn. `most` may be more than a full batch: then what waits is taken too. `None` once the queue has
     /// been closed and is empty.
-    pub fn take(&self, most: usize) -> Option<Vec<Taken<T>>> {
+    pub fn take(&self, most: usize) -> Option<Vec<Dequeued<T>>> {
         self.take_weighing(most, 0, |_| 0)
     }
 
@@ -86,7 +86,7 @@ impl<T> FairQueue<T> {
         most: usize,
         heaviest: usize,
         weigh: impl Fn(&T) -> usize,
-    ) -> Option<Vec<Taken<T>>> {
+    ) -> Option<Vec<Dequeued<T>>> {
         let mut state = self.lock();
         loop {
             if state.is_closed && state.waiting == 0 {
@@ -118,7 +118,7 @@ impl<T> FairQueue<T> {
         self.lock().connections.values().all(Connection::is_idle)
     }
 
-    /// Inputs that were taken, by their connections, are about to be answered.
+    /// Inputs that were dequeued, by their connections, are about to be answered.
     pub fn done(&self, connections: impl IntoIterator<Item = ConnectionId>) {
         self.lock().done(connections, Instant::now());
     }
@@ -175,7 +175,7 @@ impl<T> State<T> {
         Some(last.min(oldest.unwrap_or(last)) + batching.delay)
     }
 
-    fn take(&mut self, most: usize, heaviest: usize, weigh: impl Fn(&T) -> usize) -> Vec<Taken<T>> {
+    fn take(&mut self, most: usize, heaviest: usize, weigh: impl Fn(&T) -> usize) -> Vec<Dequeued<T>> {
         let mut batch = Vec::with_capacity(most.min(self.waiting));
         let mut weight = 0usize;
         while batch.len() < most {
@@ -188,10 +188,10 @@ impl<T> State<T> {
                 self.turns.push_front(id);
                 break;
             }
-            let Some((_, content)) = connection.waiting.pop_front() else { continue };
+            let Some((_, item)) = connection.waiting.pop_front() else { continue };
             connection.in_flight += 1;
             self.waiting -= 1;
-            batch.push(Taken { connection: id, content });
+            batch.push(Dequeued { connection: id, item });
             if !connection.waiting.is_empty() {
                 self.turns.push_back(id);
             }
@@ -230,11 +230,11 @@ mod tests {
     const DELAY: Duration = Duration::from_millis(2);
     const BATCHING: Batching = Batching { size: 4, delay: DELAY };
 
-    fn contents<T>(batch: Vec<Taken<T>>) -> Vec<T> {
-        batch.into_iter().map(|taken| taken.content).collect()
+    fn contents<T>(batch: Vec<Dequeued<T>>) -> Vec<T> {
+        batch.into_iter().map(|dequeued| dequeued.item).collect()
     }
 
-    fn contents_of<T>(batch: Option<Vec<Taken<T>>>) -> Vec<T> {
+    fn contents_of<T>(batch: Option<Vec<Dequeued<T>>>) -> Vec<T> {
         contents(batch.unwrap_or_default())
     }
 

@@ -1,4 +1,4 @@
-//! Loading a model, from the settings to its lanes.
+//! Loading a model, from the settings to its tasks.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,24 +8,24 @@ use susx_core::onnx::{
     self, ExecutionProvider, OnnxError, OnnxRuntime, PartialFallback, SessionOptions, Stamp, WrapsOnnxError,
 };
 
+use crate::batching::embedding_service::{self, EmbeddingService};
+use crate::batching::generation_service::{self, GenerationService};
+use crate::batching::pixel_budget::PixelBudget;
+use crate::batching::service::RunningService;
 use crate::diffusion::{GenerateError, Generator, GeneratorConfig};
-use crate::embedder::{self, Embedder};
-use crate::names::{self, Kind};
-use crate::painter::{self, Painter};
-use crate::pixels::PixelRoom;
+use crate::models::model_cache::LoadError;
+use crate::models::model_names::{self, Purpose};
+use crate::models::stuck_models::StuckModels;
 use crate::protocol::{Failure, FailureKind};
-use crate::running::Running;
 use crate::settings::Settings;
-use crate::slots::Refusal;
-use crate::stuck::StuckModels;
-use crate::watch::{Overdue, Watch, Work};
+use crate::watchdog::{Activity, Overdue, Watchdog};
 
 /// What the threads that load models share.
 pub struct Loader {
     pub settings: Settings,
-    pub watch: Arc<Watch>,
+    pub watchdog: Arc<Watchdog>,
     /// For the pictures of all models.
-    room: Arc<PixelRoom>,
+    room: Arc<PixelBudget>,
     stuck: StuckModels,
     runtime: Mutex<Option<Arc<OnnxRuntime>>>,
 }
@@ -36,26 +36,27 @@ const SYSTEM_LIBRARY: &str = "libonnxruntime.so";
 impl Loader {
     pub fn new(settings: Settings) -> Self {
         let stuck = StuckModels::beside(&settings.socket);
-        let room = Arc::new(PixelRoom::new(settings.max_image_pixels));
-        Loader { settings, watch: Arc::default(), room, stuck, runtime: Mutex::new(None) }
+        let room = Arc::new(PixelBudget::new(settings.max_image_pixels));
+        Loader { settings, watchdog: Arc::default(), room, stuck, runtime: Mutex::new(None) }
     }
 
-    pub fn embedder(&self, dir: &Path, name: &str) -> Result<Running<Embedder>, Refusal> {
+    pub fn embedder(&self, dir: &Path, name: &str) -> Result<RunningService<EmbeddingService>, LoadError> {
         self.stuck(name, onnx::stamp(dir, name)).map_or(Ok(()), Err)?;
-        let _watched = self.watch.begin(name, Work::Loading, self.settings.load_timeout());
-        let refused = |error: ClipError| refused(is_of_files(&error), error.into(), dir, Kind::Embedder);
+        let _guard = self.watchdog.begin(name, Activity::Loading, self.settings.load_timeout());
+        let refused = |error: ClipError| refused(is_of_files(&error), error.into(), dir, Purpose::Embedding);
         let config = ModelConfig::read(dir, name).map_err(refused)?;
         log::debug!("loading model \"{name}\"");
         let runtime = self.runtime()?;
         let model = ClipModel::load(&runtime, config, &self.session_options()).map_err(refused)?;
         self.log_loaded(name, model.provider(), model.fallback_reason(), model.partial_fallback());
-        Ok(embedder::start(model, &self.settings, &self.watch, &self.room)?)
+        Ok(embedding_service::start(model, &self.settings, &self.watchdog, &self.room)?)
     }
 
-    pub fn painter(&self, dir: &Path, name: &str) -> Result<Running<Painter>, Refusal> {
+    pub fn generator(&self, dir: &Path, name: &str) -> Result<RunningService<GenerationService>, LoadError> {
         self.stuck(name, onnx::stamp(dir, name)).map_or(Ok(()), Err)?;
-        let _watched = self.watch.begin(name, Work::Loading, self.settings.load_timeout());
-        let refused = |error: GenerateError| refused(is_of_files(&error), error.into(), dir, Kind::Generator);
+        let _guard = self.watchdog.begin(name, Activity::Loading, self.settings.load_timeout());
+        let refused =
+            |error: GenerateError| refused(is_of_files(&error), error.into(), dir, Purpose::Generation);
         let config = GeneratorConfig::read(dir, name).map_err(refused)?;
         log::debug!("loading generator \"{name}\"");
         let runtime = self.runtime()?;
@@ -66,7 +67,7 @@ impl Loader {
             generator.fallback_reason(),
             generator.partial_fallback(),
         );
-        Ok(painter::start(generator, &self.settings, &self.watch)?)
+        Ok(generation_service::start(generator, &self.settings, &self.watchdog)?)
     }
 
     /// Why a model is not to be loaded: an earlier process was stuck in it.
@@ -77,15 +78,15 @@ impl Loader {
 
     /// Remembers what a process is stuck in, for the next one; what those who wait for it are told.
     pub fn give_up(&self, overdue: &Overdue) -> Failure {
-        let Overdue { model, work, limit } = overdue;
-        let message = match work {
-            Work::Loading => {
+        let Overdue { model, activity, limit } = overdue;
+        let message = match activity {
+            Activity::Loading => {
                 format!("the model \"{model}\" has not been loaded within {limit:?} (susx.load_timeout)")
             }
-            Work::Running => {
+            Activity::Batch => {
                 format!("the model \"{model}\" has not ended one batch within {limit:?} (susx.load_timeout)")
             }
-            Work::Tokenizing => {
+            Activity::Tokenizing => {
                 format!("the tokenizer of the model \"{model}\" has not ended within {limit:?}")
             }
         };
@@ -162,8 +163,8 @@ impl Loader {
 const STUCK_HINT: &str =
     "It is tried again when its files have changed, or after the configuration of PostgreSQL is reloaded.";
 
-fn refused(is_of_files: bool, failure: Failure, dir: &Path, kind: Kind) -> Refusal {
-    Refusal { failure: names::with_known(failure, dir, kind), is_of_files }
+fn refused(is_of_files: bool, failure: Failure, dir: &Path, purpose: Purpose) -> LoadError {
+    LoadError { failure: model_names::with_known(failure, dir, purpose), is_of_files }
 }
 
 /// Whether another try with the same files would end in the same way.

@@ -6,9 +6,9 @@ use std::sync::LazyLock;
 use std::thread;
 
 use susx_core::onnx::ExecutionProvider;
-use susx_server::socket::connection::{self, Shared};
 use susx_server::protocol::{self, PROTOCOL_VERSION, Request};
 use susx_server::settings::Settings;
+use susx_server::socket::connection::{self, Shared};
 
 use crate::pieces;
 

@@ -71,6 +71,7 @@ pub extern "C-unwind" fn _PG_init() {
     pg::guc::define();
     early.restore();
     susx_core::interrupt::register(pg::wait::check);
+    fitted::register();
     pg::relcache::register();
     pg::statement::register();
     pg::at_commit::register();

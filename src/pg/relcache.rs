@@ -4,9 +4,9 @@
 //! entry. PostgreSQL brings that to every session when the change commits, and to the session itself
 //! at once, also when it is rolled back. Until then whoever changes either has the table locked.
 
-use pgrx::prelude::*;
+use std::sync::OnceLock;
 
-use crate::fitted;
+use pgrx::prelude::*;
 
 use super::catalog;
 use super::regclass::RegClass;
@@ -14,6 +14,14 @@ use super::version;
 
 const TYPES: std::ffi::c_int = pg_sys::SysCacheIdentifier::TYPEOID as std::ffi::c_int;
 const FUNCTIONS: std::ffi::c_int = pg_sys::SysCacheIdentifier::PROCOID as std::ffi::c_int;
+
+/// What is called when a relation has changed.
+static ON_CHANGE: OnceLock<fn(Option<RegClass>)> = OnceLock::new();
+
+/// Has `call` called with every relation that changes; with `None` if any may have changed. Once per process.
+pub fn on_change(call: fn(Option<RegClass>)) {
+    let _ = ON_CHANGE.set(call);
+}
 
 /// Asks PostgreSQL for the messages. Once per process.
 pub fn register() {
@@ -33,8 +41,8 @@ pub fn invalidate(classifier: RegClass) {
     }
 }
 
-/// Takes in what other sessions have announced.
-pub fn take_in() {
+/// Processes the announcements of other sessions.
+pub fn accept_announcements() {
     // SAFETY: may be called at any time outside of a callback.
     unsafe { pg_sys::AcceptInvalidationMessages() };
 }
@@ -63,10 +71,11 @@ fn is_locked_for_writing(table: pg_sys::Oid) -> bool {
 
 #[pg_guard]
 unsafe extern "C-unwind" fn on_invalidation(_arg: pg_sys::Datum, relation: pg_sys::Oid) {
+    let Some(on_change) = ON_CHANGE.get() else { return };
     match relation {
-        // Messages were lost: anything may have changed.
-        pg_sys::Oid::INVALID => fitted::announce(None),
-        relation => fitted::announce(Some(RegClass(relation))),
+        // PostgreSQL has lost messages.
+        pg_sys::Oid::INVALID => on_change(None),
+        relation => on_change(Some(RegClass(relation))),
     }
 }
 

@@ -9,8 +9,6 @@ use std::sync::OnceLock;
 
 use pgrx::prelude::*;
 
-use crate::fitted;
-
 /// One run of the executor in this process. Each FETCH from a cursor is a run of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct StatementId(u64);
@@ -26,8 +24,16 @@ thread_local! {
     static LAST: Cell<u64> = const { Cell::new(0) };
 }
 
+/// What is called when a statement ends.
+static ON_END: OnceLock<fn(StatementId)> = OnceLock::new();
+
 /// The hook that was there before ours.
 static PREVIOUS: OnceLock<pg_sys::ExecutorRun_hook_type> = OnceLock::new();
+
+/// Has `call` called with every statement that ends, also after an error. Once per process.
+pub fn on_end(call: fn(StatementId)) {
+    let _ = ON_END.set(call);
+}
 
 /// Installs the hook. Once per process.
 pub fn register() {
@@ -82,7 +88,9 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         RUNS.with_borrow_mut(|runs| runs.retain(|run| run.id != self.0));
-        fitted::end_statement(self.0);
+        if let Some(on_end) = ON_END.get() {
+            on_end(self.0);
+        }
     }
 }
 

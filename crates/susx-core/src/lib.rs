@@ -3,6 +3,7 @@
 //! * [`classifier`]: a support set ready to answer, by whatever method.
 //! * [`clip`]: from image bytes and text to CLIP embeddings (feature `inference`).
 //! * [`evaluate`]: from answers and labels to precision and recall.
+//! * [`fit_cache`]: fits that are kept, and when they may answer.
 //! * [`gda`]: a Gaussian discriminant on the support set.
 //! * [`interrupt`]: how a caller leaves a long computation.
 //! * [`onnx`]: ONNX Runtime, its execution providers and the files of models (feature `inference`).
@@ -14,6 +15,7 @@ pub mod classifier;
 #[cfg(feature = "inference")]
 pub mod clip;
 pub mod evaluate;
+pub mod fit_cache;
 pub mod gda;
 pub mod interrupt;
 mod linalg;

@@ -1,18 +1,11 @@
-//! The classifiers that a session has fitted.
+//! The classifiers that a session has fitted, for the statements that use them.
 //!
-//! A fit takes long, so it is kept; and whoever uses it must get what a fit of the rows that the statement
-//! sees would give. What a statement has used it uses to its end. For the next one there are two ways to know
-//! that a fit is still right:
+//! [`susx_core::fit_cache`] draws the states of a kept fit and decides when it may answer. This file supplies what
+//! PostgreSQL knows, in the order that those decisions rely on:
 //!
-//! * Nobody has announced a change of the table or its settings ([`crate::pg::relcache`]), and nobody is just
-//!   making one. That costs next to nothing, and what happens to other tables does not matter.
-//! * The statement's snapshot shows the same versions of the rows ([`crate::pg::versions`]). That costs a look at
-//!   every row's header, and shows whether the first way is open from then on.
-//!
-//! Where rows depend on more than a snapshot, as with row-level security or in a view, a fit is good for one
-//! statement.
-
-mod cache;
+//! 1. Which statement is running, and with which snapshot ([`crate::pg::statement`], [`crate::pg::snapshot`]).
+//! 2. Whether anybody is changing the classifier, and which changes were announced ([`crate::pg::relcache`]).
+//! 3. Which versions of the rows the snapshot shows ([`crate::pg::versions`]).
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -20,6 +13,7 @@ use std::rc::Rc;
 use ndarray::Array2;
 use pgrx::pg_sys;
 use susx_core::classifier::{Classifier, Method};
+use susx_core::fit_cache::{Fit, FitCache, Snapshot, Validity};
 use susx_core::sus::{SupportError, SupportSet, SupportSetBuilder, unit};
 
 use crate::inference::client::{self, OwnModel};
@@ -28,11 +22,11 @@ use crate::pg::error::{Error, Result};
 use crate::pg::guc;
 use crate::pg::regclass::RegClass;
 use crate::pg::relcache;
+use crate::pg::snapshot::SnapshotId;
 use crate::pg::spi::Access;
-use crate::pg::statement::StatementId;
+use crate::pg::statement::{self, StatementId};
 use crate::pg::vector::Vector;
 use crate::pg::versions::{self, Kind, Versions};
-use cache::{Cache, Key, Reader, Source};
 
 /// A classifier as a statement sees it.
 #[derive(Debug)]
@@ -73,88 +67,110 @@ impl Fitted {
     }
 }
 
+impl Fit for Fitted {
+    fn size(&self) -> u64 {
+        self.classifier.size() as u64
+    }
+}
+
+impl Snapshot for SnapshotId {
+    fn is_older_than(self, other: Self) -> bool {
+        SnapshotId::is_older_than(self, other)
+    }
+}
+
+/// A classifier, and the user whose rights its rows were read with.
+type Key = (RegClass, pg_sys::Oid);
+type Reader = susx_core::fit_cache::Reader<SnapshotId, StatementId>;
+type Cache = FitCache<RegClass, pg_sys::Oid, SnapshotId, StatementId, Versions, Fitted>;
+
 thread_local! {
     static CACHE: RefCell<Cache> = RefCell::default();
 }
 
-/// Takes note that a classifier has changed; without one, that any may have.
-pub fn announce(changed: Option<RegClass>) {
-    CACHE.with_borrow_mut(|cache| cache.announce(changed));
-}
-
-/// Drops what a statement has fitted for itself alone.
-pub fn end_statement(statement: StatementId) {
-    CACHE.with_borrow_mut(|cache| cache.end_statement(statement));
+/// Has the cache told of announced changes and of statements that end. Once per process.
+pub fn register() {
+    relcache::on_change(|changed| CACHE.with_borrow_mut(|cache| cache.announce(changed)));
+    statement::on_end(|statement| CACHE.with_borrow_mut(|cache| cache.end_statement(statement)));
 }
 
 /// The classifier as the running statement sees it.
 pub fn get(classifier: RegClass) -> Result<Rc<Fitted>> {
-    let reader = Reader::running()
+    let reader = running_reader()
         .ok_or_else(|| Error::Internal("a classifier was used outside of a statement".to_owned()))?;
     // SAFETY: reads a variable of this process.
     let key = (classifier, unsafe { pg_sys::GetUserId() });
-    if let Some(fitted) = CACHE.with_borrow(|cache| cache.used_by(&key, reader)) {
+    if let Some(fitted) = CACHE.with_borrow(|cache| cache.used_by(key, reader)) {
         return Ok(fitted);
     }
-    // First of all: what follows locks the table, which is not for everybody.
+    // Check the caller's privileges before anything locks the table.
     classifier.open_for_reading()?;
     match versions::kind(classifier)? {
-        Kind::Table { announces } => of_table(key, reader, announces),
-        Kind::Other => of_one_statement(key, reader),
+        Kind::Table { announces } => fit_of_table(key, reader, announces),
+        Kind::Other => fit_for_one_statement(key, reader),
     }
 }
 
-/// A fit of what the caller sees now, which is kept for the rest of the statement.
-fn of_one_statement(key: Key, reader: Reader) -> Result<Rc<Fitted>> {
+/// The running statement; `None` outside of one.
+fn running_reader() -> Option<Reader> {
+    let snapshot = SnapshotId::active()?;
+    Some(Reader { snapshot, statement: statement::current(), within: statement::innermost() })
+}
+
+/// A fit of a relation whose rows depend on more than a snapshot.
+fn fit_for_one_statement(key: Key, reader: Reader) -> Result<Rc<Fitted>> {
     let fitted = Rc::new(fit(key.0)?);
     if reader.statement.is_some() {
-        insert(key, &fitted, Source::OneStatement, reader);
+        keep(key, &fitted, Validity::OneStatement, reader);
     }
     Ok(fitted)
 }
 
-/// A fit of a table in which everybody sees the same rows.
-fn of_table(key: Key, reader: Reader, announces: bool) -> Result<Rc<Fitted>> {
+/// A fit of a table whose rows are the same for everybody. `announces`: the table has the trigger that announces
+/// changes.
+fn fit_of_table(key: Key, reader: Reader, announces: bool) -> Result<Rc<Fitted>> {
     let classifier = key.0;
-    // In this order: what was being changed before the look has been announced after it.
+    // In this order: a writer that releases its lock before the first call has announced its change before the second.
     let is_being_changed = !announces || relcache::is_being_changed(classifier);
-    relcache::take_in();
-    let current = || CACHE.with_borrow_mut(|cache| cache.current(&key, reader));
-    if let Some(fitted) = (!is_being_changed).then(current).flatten() {
+    relcache::accept_announcements();
+    let followed = || CACHE.with_borrow_mut(|cache| cache.followed(key, reader));
+    if let Some(fitted) = (!is_being_changed).then(followed).flatten() {
         return Ok(fitted);
     }
     let versions = Versions::active(classifier)?;
-    let fitted = match CACHE.with_borrow_mut(|cache| cache.of_versions(&key, versions, reader)) {
+    let fitted = match CACHE.with_borrow_mut(|cache| cache.of_versions(key, versions, reader)) {
         Some(fitted) => fitted,
         None => {
             let fitted = Rc::new(fit(classifier)?);
-            insert(key, &fitted, Source::Versions(versions), reader);
+            keep(key, &fitted, Validity::Versions(versions), reader);
             fitted
         }
     };
-    follow_changes(key, versions)?;
+    follow(key, versions)?;
     Ok(fitted)
 }
 
-/// From now on the announcements tell whether the fit is right, if it is right at present.
-fn follow_changes(key: Key, versions: Versions) -> Result<()> {
-    // In this order: what the latest snapshot does not show is announced after it was taken.
-    let Some(changes) = CACHE.with_borrow(|cache| cache.changes(&key)) else { return Ok(()) };
+/// Follows the announced changes of a kept fit from now on, if the latest snapshot still shows its versions.
+fn follow(key: Key, versions: Versions) -> Result<()> {
+    // In this order: a change that the latest snapshot does not show is announced after these were counted.
+    let Some(announcements) = CACHE.with_borrow(|cache| cache.announcements(key)) else { return Ok(()) };
     if let Some(latest) = versions.latest_that_shows(key.0)? {
-        CACHE.with_borrow_mut(|cache| cache.set_current(&key, latest, changes));
+        CACHE.with_borrow_mut(|cache| cache.follow(key, latest, announcements));
     }
     Ok(())
 }
 
-fn insert(key: Key, fitted: &Rc<Fitted>, source: Source, reader: Reader) {
-    // Nobody asks for a table again that was dropped.
-    for relation in CACHE.with_borrow(Cache::unsure) {
+fn keep(key: Key, fitted: &Rc<Fitted>, validity: Validity<SnapshotId, Versions>, reader: Reader) {
+    // Nobody will ask for a dropped table again.
+    for relation in CACHE.with_borrow(Cache::unfollowed) {
         if !relation.exists() {
             CACHE.with_borrow_mut(|cache| cache.forget(relation));
         }
     }
     let limit = guc::classifier_cache();
-    CACHE.with_borrow_mut(|cache| cache.insert(key, Rc::clone(fitted), source, reader, limit));
+    CACHE.with_borrow_mut(|cache| {
+        cache.insert(key, Rc::clone(fitted), validity, reader, limit, statement::is_running)
+    });
 }
 
 fn fit(classifier: RegClass) -> Result<Fitted> {

@@ -30,7 +30,7 @@ static SERVER: LazyLock<Shared> = LazyLock::new(|| {
         load_timeout: 60_000,
         batch_size: 8,
         batch_delay: 0,
-        queue_bytes: 64 << 20,
+        queue_megabytes: 64,
         threads: 1,
         generator_batch_size: 1,
         model_idle_timeout: 0,

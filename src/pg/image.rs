@@ -46,7 +46,7 @@ pub fn refusal(size: usize) -> Option<Failure> {
 }
 
 fn limit() -> usize {
-    guc::max_image_bytes().unsigned_abs() as usize
+    guc::max_image_bytes()
 }
 
 fn too_large(found: usize) -> Failure {

@@ -47,9 +47,9 @@ pub struct Settings {
     /// Milliseconds that an input waits for others to share its run (susx.batch_delay).
     #[arg(long, default_value_t = 2)]
     pub batch_delay: u64,
-    /// Bytes of requests that wait before senders wait (susx.queue_memory).
+    /// Megabytes of requests that wait before senders wait (susx.queue_memory).
     #[arg(long)]
-    pub queue_bytes: usize,
+    pub queue_megabytes: usize,
     /// Threads that decode and that compute; 0 is one per core (susx.threads).
     #[arg(long, default_value_t = 0)]
     pub threads: usize,

@@ -123,7 +123,7 @@ impl Connection {
         self.send(&Request::Describe { id, model: Some(model) })?;
         match self.receive()? {
             Reply::Model { model: found, .. } => {
-                if let Some(digest) = found.sha256.filter(|_| guc::model_idle_timeout() == 0) {
+                if let Some(digest) = found.sha256.filter(|_| guc::model_idle_timeout().is_zero()) {
                     self.digests.insert(model.to_owned(), digest);
                 }
                 Ok(found.sha256)

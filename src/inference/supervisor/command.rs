@@ -20,38 +20,14 @@ pub const LOOK: Duration = Duration::from_secs(2);
 
 /// The program and its arguments.
 pub fn command() -> Vec<OsString> {
-    let mut command: Vec<OsString> = vec![program().into()];
-    let mut option = |name: &str, value: &OsStr| {
-        command.push(name.into());
-        command.push(value.to_owned());
-    };
-    option("--socket", OsStr::new(SOCKET));
+    let mut command: Vec<OsString> = vec![program().into(), "--socket".into(), SOCKET.into()];
     if let Some(dir) = guc::model_dir() {
-        option("--model-dir", dir.as_os_str());
+        command.extend(["--model-dir".into(), dir.into()]);
     }
     if let Some(library) = guc::onnxruntime_library().or_else(library_beside_the_extension) {
-        option("--onnxruntime", library.as_os_str());
+        command.extend(["--onnxruntime".into(), library.into()]);
     }
-    for (name, value) in [
-        ("--provider", guc::execution_provider().to_owned()),
-        ("--gpu-device", guc::gpu_device().to_string()),
-        ("--gpu-memory-limit", guc::gpu_memory_limit().to_string()),
-        ("--max-image-bytes", guc::max_image_bytes().to_string()),
-        ("--max-image-pixels", guc::max_image_pixels().to_string()),
-        ("--max-text-bytes", guc::max_text_bytes().to_string()),
-        ("--load-timeout", guc::load_timeout().to_string()),
-        ("--batch-size", guc::batch_size().to_string()),
-        ("--batch-delay", guc::batch_delay().to_string()),
-        ("--generator-batch-size", guc::generator_batch_size().to_string()),
-        ("--model-idle-timeout", guc::model_idle_timeout().to_string()),
-        ("--queue-bytes", guc::queue_memory().to_string()),
-        ("--threads", guc::threads().to_string()),
-    ] {
-        option(name, OsStr::new(&value));
-    }
-    if guc::require_gpu() {
-        command.push("--require-gpu".into());
-    }
+    command.extend(guc::server_options().into_iter().map(OsString::from));
     command
 }
 

@@ -58,7 +58,7 @@ impl Shared {
     /// Without any model yet.
     pub fn new(settings: Settings) -> Self {
         Shared {
-            budget: Arc::new(Budget::new(settings.queue_bytes)),
+            budget: Arc::new(Budget::new(settings.queue_megabytes << 20)),
             max_text_bytes: settings.max_text_bytes,
             restarts: settings.restarts,
             registry: Registry::new(settings),

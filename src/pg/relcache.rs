@@ -8,7 +8,7 @@ use pgrx::prelude::*;
 
 use crate::fitted;
 
-use super::catalog;
+use super::extensions;
 use super::regclass::RegClass;
 use super::version;
 
@@ -76,7 +76,7 @@ unsafe extern "C-unwind" fn on_new_types(
     _cache: std::ffi::c_int,
     _hash: pg_sys::uint32,
 ) {
-    catalog::forget_types();
+    extensions::forget_types();
 }
 
 #[pg_guard]

@@ -59,11 +59,11 @@ fn build_support_set(
     let exclusive = Error::required(exclusive, "exclusive")?;
     let per_class = limits::count(Error::required(per_class, "per_class")?, "per_class", limits::PER_CLASS)?;
     classifier.open_for_reading()?;
-    let progress = Progress::start(Command::BuildSupportSet, classifier);
+    let mut progress = Progress::start(Command::BuildSupportSet, classifier);
     let settings = catalog::settings(classifier)?;
     let pool = Pool::open(relation, embedding_column, image_column, key_column)?;
     provenance::check_pool(relation, embedding_column, classifier, &settings)?;
-    let copied = replace_support(classifier, &pool, prompting, per_class, exclusive, progress)?;
+    let copied = replace_support(classifier, &pool, prompting, per_class, exclusive, &mut progress)?;
     let support_set = fitted::changed_support_set(classifier)?;
     let reliability = gda::reliability(&support_set, settings.params.logit_scale, settings.gda);
     let rows: Vec<SupportRow> = summary(&support_set, copied)
@@ -82,14 +82,14 @@ fn replace_support(
     prompting: Prompting,
     per_class: usize,
     exclusive: bool,
-    mut progress: Progress,
+    progress: &mut Progress,
 ) -> Result<Vec<(String, f32)>> {
     let support_set = fitted::support_set(classifier)?;
     let prompts = RetrievalPrompts::read(classifier, &support_set, prompting)?;
     let candidates = prompts.text.len().saturating_mul(per_class);
     limits::check("the number of prompts, times per_class,", limits::CANDIDATES, candidates)?;
     let retrieval = || prompts.retrieval(&support_set, per_class, exclusive);
-    let chosen = search(pool, retrieval, support_set.dimensions(), per_class, &mut progress)?.select();
+    let chosen = search(pool, retrieval, support_set.dimensions(), per_class, progress)?.select();
     progress.phase(Phase::Writing, Some(chosen.len() as u64));
     let chosen = chosen.into_iter().map(|image| RetrievedImage {
         category: support_set.categories()[image.category].clone(),

@@ -51,7 +51,7 @@ fn embed(trigger: &PgTrigger) -> Result<()> {
         [image, embedding, others @ ..] if others.len() <= 2 => (image, embedding, others),
         _ => {
             return Err(misdeclared(
-                "takes the columns of images and of embeddings, and maybe model and on_error",
+                "takes the columns of images and of embeddings, and optionally a model and on_error",
             )?);
         }
     };

@@ -26,7 +26,7 @@ use crate::pg::progress::{Command, Phase, Progress};
 use crate::pg::regclass::RegClass;
 use crate::pg::version::SameVersion;
 
-/// How often a call goes through the table at most, to try rows again that others changed meanwhile.
+/// How often a call goes through the table at most, to try rows again that others changed in the meantime.
 const MAX_PASSES: usize = 3;
 
 /// Fills the NULL embeddings of a table of images, with a COMMIT per batch.
@@ -59,13 +59,13 @@ fn embed_table(
     let on_error = OnError::named(Error::required(on_error, "on_error")?, &OnError::ALL)?;
     prevent_command_in_read_only(c"susx.embed_table");
     let procedure = Procedure::enter(call, "susx.embed_table")?;
-    let call = Call { procedure, relation, image_column, embedding_column, batch_size, on_error };
+    let call = EmbedCall { procedure, relation, image_column, embedding_column, batch_size, on_error };
     Ok(call.embed(model)?)
 }
 
 /// A call and its arguments.
 #[derive(Debug)]
-struct Call {
+struct EmbedCall {
     procedure: Procedure,
     relation: RegClass,
     image_column: String,
@@ -106,7 +106,7 @@ struct Pass {
     retry_after: Option<Option<Key>>,
 }
 
-impl Call {
+impl EmbedCall {
     fn embed(&self, model: Option<&str>) -> Result<()> {
         let mut progress = Progress::start(Command::EmbedTable, self.relation);
         let start = self.procedure.transaction(|| self.start(model))?;
@@ -230,6 +230,8 @@ fn report(name: &str, total: Counts, skipped: u64) {
         ));
     }
     if changed > 0 {
-        note(format!("{changed} rows of \"{name}\" were changed by others meanwhile: call again for them"));
+        note(format!(
+            "{changed} rows of \"{name}\" were changed by others in the meantime: call again to embed them"
+        ));
     }
 }

@@ -73,13 +73,13 @@ fn generate_support_set(
     let generator = generator.map(str::to_owned);
     prevent_command_in_read_only(c"susx.generate_support_set");
     let procedure = Procedure::enter(call, "susx.generate_support_set")?;
-    let call = Call { procedure, classifier, per_class, prompting, params, seed, keep_images };
+    let call = GenerateCall { procedure, classifier, per_class, prompting, params, seed, keep_images };
     Ok(call.generate(generator.as_deref())?)
 }
 
 /// A call and its arguments.
 #[derive(Debug)]
-struct Call {
+struct GenerateCall {
     procedure: Procedure,
     classifier: RegClass,
     per_class: usize,
@@ -98,7 +98,7 @@ struct UnwrittenImages {
     since: Instant,
 }
 
-impl Call {
+impl GenerateCall {
     fn generate(&self, generator: Option<&str>) -> Result<()> {
         let mut progress = Progress::start(Command::GenerateSupportSet, self.classifier);
         let embedder = self.procedure.transaction(|| {

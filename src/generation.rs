@@ -29,7 +29,8 @@ impl GenerationParams {
         let steps = limits::count(Error::required(steps, "steps")?, "steps", limits::STEPS)?;
         let guidance_scale = Error::required(guidance_scale, "guidance_scale")?;
         if !guidance_scale.is_finite() || guidance_scale < 0.0 {
-            let message = format!("guidance_scale must be a number from 0 on, not {guidance_scale}");
+            let message =
+                format!("guidance_scale must be a finite number of at least 0, not {guidance_scale}");
             return Err(Error::Argument(message));
         }
         let negative_prompt = negative_prompt.unwrap_or_default();

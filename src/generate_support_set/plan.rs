@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use pgrx::check_for_interrupts;
 use susx_core::sus::{Recipe, fill_templates, image_seed, in_random_order};
 
-use super::Call;
+use super::GenerateCall;
 use crate::embedder::Embedder;
 use crate::generation::GenerationParams;
 use crate::limits;
@@ -70,7 +70,7 @@ struct ExistingImages {
 type Prompt = (String, Option<Vec<f32>>);
 
 impl Plan {
-    pub fn make(call: &Call, embedder: Embedder, generator: String) -> Result<Plan> {
+    pub fn make(call: &GenerateCall, embedder: Embedder, generator: String) -> Result<Plan> {
         let classifier = call.classifier;
         classifier.open_for_replacing()?;
         let mut prompts = prompts(call)?;
@@ -124,7 +124,7 @@ impl Plan {
 
 impl Category {
     fn new(
-        call: &Call,
+        call: &GenerateCall,
         common: &CommonParams,
         name: String,
         prompts: Vec<Prompt>,
@@ -174,7 +174,7 @@ impl Category {
 }
 
 /// The prompts of every category that has any, in the order in which they are used.
-fn prompts(call: &Call) -> Result<HashMap<String, Vec<Prompt>>> {
+fn prompts(call: &GenerateCall) -> Result<HashMap<String, Vec<Prompt>>> {
     let mut prompts: HashMap<String, Vec<Prompt>> = HashMap::new();
     catalog::read_prompts(call.classifier, call.prompting.origins(), |category, text, embedding| {
         let text = text.filter(|text| !text.trim().is_empty());

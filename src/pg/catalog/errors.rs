@@ -24,34 +24,15 @@ impl ImageTable {
     /// Returns how many it recorded. A row that another transaction is deleting is skipped rather than waited for.
     pub fn record(&self, failed: &[(&RowId, &Failure)]) -> Result<usize> {
         let ids: Vec<&RowId> = failed.iter().map(|(row, _)| *row).collect();
-        // The lock makes the policies for UPDATE apply, and not only those for SELECT.
-        let sql = format!(
-            "SELECT u.ord, {WRITER} FROM {} JOIN {} t ON {} WHERE {VERSION} {EQ} u.version \
-             FOR KEY SHARE OF t SKIP LOCKED",
-            self.unnest(&["version"]),
-            self.table,
-            self.joined("t", "u"),
-        );
         let (mut names, mut columns) = (HashSet::new(), <[Vec<String>; 4]>::default());
-        freeing_arguments(|| {
-            let args = self.row_args(&ids);
-            self.finding_rows(|| {
-                Ok(Spi::connect_mut(|client| {
-                    for row in client.update(&sql, None, &args)? {
-                        let index = row.get::<i64>(1)?.and_then(|ord| usize::try_from(ord - 1).ok());
-                        let Some((id, failure)) = index.and_then(|index| failed.get(index)) else { continue };
-                        // A table with children may have the same key twice.
-                        if names.insert(&id.name) {
-                            let writer = row.get::<String>(2)?.unwrap_or_default();
-                            let values =
-                                [id.name.clone(), writer, sqlstate(failure), failure.message.clone()];
-                            columns.iter_mut().zip(values).for_each(|(column, value)| column.push(value));
-                        }
-                    }
-                    Ok::<_, pgrx::spi::Error>(())
-                })?)
-            })
-        })?;
+        for (index, writer) in self.unchanged(&ids)? {
+            let Some((id, failure)) = failed.get(index) else { continue };
+            // A table with children may have the same key twice.
+            if names.insert(&id.name) {
+                let values = [id.name.clone(), writer, sqlstate(failure), failure.message.clone()];
+                columns.iter_mut().zip(values).for_each(|(column, value)| column.push(value));
+            }
+        }
         let sql = "INSERT INTO susx.errors (relation, embedding_column, key, row_version, sqlstate, message) \
              SELECT $1, $2::pg_catalog.name, u.key, u.version, u.sqlstate, u.message \
              FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4), pg_catalog.unnest($5), \
@@ -63,6 +44,34 @@ impl ImageTable {
             args.extend(columns.map(arg));
             as_owner(ERRORS, || write(sql, &args))
         })
+    }
+
+    /// The indices and writers of those rows that have not changed since they were read, and that the caller may
+    /// update. They are locked.
+    fn unchanged(&self, rows: &[&RowId]) -> Result<Vec<(usize, String)>> {
+        // The lock makes the policies for UPDATE apply, and not only those for SELECT.
+        let sql = format!(
+            "SELECT u.ord, {WRITER} FROM {} JOIN {} t ON {} WHERE {VERSION} {EQ} u.version \
+             FOR KEY SHARE OF t SKIP LOCKED",
+            self.unnest(&["version"]),
+            self.table,
+            self.joined("t", "u"),
+        );
+        let mut found = Vec::new();
+        freeing_arguments(|| {
+            let args = self.row_args(rows);
+            self.finding_rows(|| {
+                Ok(Spi::connect_mut(|client| {
+                    for row in client.update(&sql, None, &args)? {
+                        let index = row.get::<i64>(1)?.and_then(|ord| usize::try_from(ord - 1).ok());
+                        let writer = row.get::<String>(2)?.unwrap_or_default();
+                        found.extend(index.map(|index| (index, writer)));
+                    }
+                    Ok::<_, pgrx::spi::Error>(())
+                })?)
+            })
+        })?;
+        Ok(found)
     }
 
     /// Deletes the records of rows that have an embedding now.

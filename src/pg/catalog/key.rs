@@ -65,6 +65,7 @@ fn primary_index(relation: RegClass) -> Result<Option<Open>> {
     }
 }
 
+/// A key column of an index: its number in the table, and its operators, qualified.
 struct IndexColumn {
     number: i16,
     equal: String,
@@ -82,8 +83,8 @@ fn index_columns(index: &Open) -> Option<Vec<IndexColumn>> {
         let form = &*index.rd_index;
         let count = usize::try_from(form.indnkeyatts).unwrap_or(0);
         let numbers = form.indkey.values.as_slice(count);
-        let column = |(place, &number): (usize, &i16)| {
-            let (family, input) = (*index.rd_opfamily.add(place), *index.rd_opcintype.add(place));
+        let column = |(i, &number): (usize, &i16)| {
+            let (family, input) = (*index.rd_opfamily.add(i), *index.rd_opcintype.add(i));
             let operator =
                 |strategy: u32| operator(pg_sys::get_opfamily_member(family, input, input, strategy as i16));
             Some(IndexColumn {

@@ -72,7 +72,7 @@ fn check(columns: &Columns, key_type: pg_sys::Oid) -> Result<InputKind> {
         let (found, expected) = (type_name(found), type_name(key_type));
         return Err(Error::KeyedColumns {
             message: format!("the key is of type {found} in the query, but of type {expected} in the call"),
-            hint: format!("Say the key's type in the call: key => NULL::{found}."),
+            hint: format!("Name the key's type in the call: key => NULL::{found}."),
         });
     }
     InputKind::of_type(columns.type_oid(2)).ok_or_else(|| Error::KeyedColumns {

@@ -1,4 +1,5 @@
-//! What susx reads and writes in the database: the only SQL in this library.
+//! What susx reads and writes in the database: the only SQL in this library, except for the look-ups of
+//! [`extensions`](super::extensions).
 //!
 //! Everything runs as the caller, with the caller's rights. Names are qualified, and so are operators
 //! ([`operators`](super::spi::operators)), so that nothing depends on the caller's search_path.

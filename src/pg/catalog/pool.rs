@@ -135,9 +135,9 @@ impl Pool {
         let rows = with_settings(settings, insert)?;
         let Pool { table, key, .. } = self;
         match rows.len() {
-            found if found > expected => {
-                Err(Error::argument(format!("column {key} of {table} is not unique, so it is no key")))
-            }
+            found if found > expected => Err(Error::argument(format!(
+                "column {key} of {table} is not unique, so it cannot be the key"
+            ))),
             found if found < expected => Err(Error::PoolChanged { pool: table.clone(), expected, found }),
             _ => Ok(rows),
         }

@@ -1,7 +1,7 @@
 //! `susx.embedding_column`: which model made the embeddings of a table of images.
 //!
-//! A vector does not tell which model made it, and vectors of different models cannot be compared. So whoever first
-//! embeds a table records the model and the digest of its files. As long as the column has embeddings, it is an error
+//! A vector does not tell which model made it, and vectors of different models cannot be compared. So the
+//! first call that embeds a table records the model and the digest of its files. As long as the column has embeddings, it is an error
 //! to add those of another model, or to retrieve a support set from them for a classifier of another model.
 
 mod assign;
@@ -106,8 +106,8 @@ pub fn check_pool(pool: RegClass, column: &str, classifier: RegClass, settings: 
     };
     Err(Error::OtherModel {
         message,
-        hint: "To embed the images anew, set their embeddings to NULL and call susx.embed_table; to embed the \
-               classifier anew, call susx.alter_classifier(classifier, model => '...') and set its embeddings to NULL."
+        hint: "To embed the images again, set their embeddings to NULL and call susx.embed_table; to embed the \
+               classifier again, call susx.alter_classifier(classifier, model => '...') and set its embeddings to NULL."
             .to_owned(),
     })
 }

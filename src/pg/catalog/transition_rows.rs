@@ -106,8 +106,8 @@ impl<'a> TransitionRows<'a> {
 }
 
 /// Whether a row needs another embedding after an UPDATE: `None` if not, else whether it has the embedding of another
-/// image. The columns are those of [`TransitionRows::open`], from the image on. `is_old` tells whether the table had an
-/// embedding before the UPDATE.
+/// image. The columns are those of [`TransitionRows::open`], from the image on. `is_old` returns whether any row
+/// had an embedding before the UPDATE.
 fn needs_embedding(
     row: &Row,
     image: i32,
@@ -116,7 +116,7 @@ fn needs_embedding(
     let [old_image, embedding, old_embedding, is_matched] = [1, 2, 3, 4].map(|i| image + i);
     let is_matched = row.required(is_matched)?;
     if is_matched && row.has_same_bytes(image, old_image)? {
-        // Who sets an embedding to NULL asks for a new one. A row that never had one is left alone.
+        // Setting an embedding to NULL asks for a new one. A row that never had one is left alone.
         let is_asked = row.is_null(embedding) && !row.is_null(old_embedding) && !row.is_null(image);
         return Ok(is_asked.then_some(false));
     }

@@ -97,10 +97,10 @@ impl ImageTable {
         let (old, new) = (&recorded.model, &used.model);
         let start = format!("column \"{column}\" of relation \"{name}\" has embeddings of");
         let reembed = match self.relation.has_row_security() {
-            false => format!("To embed all of it anew: UPDATE {table} SET {embedding} = NULL, and call again."),
+            false => format!("To embed all of it again: UPDATE {table} SET {embedding} = NULL, then repeat the call."),
             true => {
                 "Row-level security applies to you: only somebody who sees all rows can find out whether any still has \
-                 such an embedding, and embed them anew."
+                 such an embedding, and embed them again."
                     .to_owned()
             }
         };

@@ -8,7 +8,7 @@ ALTER TABLE susx.classifier ENABLE ALWAYS TRIGGER settings_changed;
 REVOKE EXECUTE ON FUNCTION susx.settings_changed() FROM PUBLIC;
 
 -- Deletes a classifier's settings, and the records about a table of images, when the table is dropped in any way.
--- SECURITY DEFINER, because a role that drops a schema may have no rights to the tables in it. This is safe: PostgreSQL
+-- SECURITY DEFINER, for a role that drops a schema may have no rights to the tables in it. This is safe: PostgreSQL
 -- itself tells which tables were dropped, only their rows are deleted, and only the event trigger can call the function.
 CREATE FUNCTION susx.forget_dropped() RETURNS event_trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp

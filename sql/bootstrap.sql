@@ -1,8 +1,7 @@
--- This script runs as a superuser, with the schema of pgvector in the search_path. Others may have put
--- operators there that fit better than those of pg_catalog, so operators are qualified; see
--- tests/test_install.py.
+-- This script runs as a superuser, with pgvector's schema in the search_path. Other users may have created operators
+-- there that fit better than those of pg_catalog, so operators are qualified; see tests/test_install.py.
 
--- Whoever owns the schema, or may create in it, could put functions there that take the place of ours.
+-- A role that owns the schema, or may create in it, could replace susx's functions by its own.
 DO $$
 BEGIN
     IF EXISTS (
@@ -19,8 +18,8 @@ BEGIN
 END
 $$;
 
--- The settings of every classifier, one row each. A classifier's prompts and support images are in its
--- own table, which belongs to whoever created it.
+-- The settings of every classifier, one row each. A classifier's prompts and support images are in a table of its own,
+-- owned by the role that created it.
 CREATE TABLE susx.classifier (
     classifier   regclass PRIMARY KEY,
     model        text,
@@ -38,14 +37,14 @@ CREATE TABLE susx.classifier (
     ridge        real NOT NULL DEFAULT 3
         CHECK (ridge OPERATOR(pg_catalog.>) 0 AND ridge OPERATOR(pg_catalog.<) 'Infinity')
 );
--- A row whose table is gone, because event triggers were off, would be dumped as a number.
+-- If event triggers were off when a table was dropped, its row is still here, and would be dumped as a mere number.
 SELECT pg_catalog.pg_extension_config_dump(
     'susx.classifier', 'WHERE EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = classifier)');
 
--- Whoever may read a classifier's table sees its settings, and whoever may update it changes them: unless row-level
--- security applies to them, for the settings count for all rows.
--- Column by column: a right to the whole table, but to read it, would be the right to lock it against
--- everybody. So nobody deletes from it but forget_dropped().
+-- A role that may read a classifier's table sees its settings. A role that may update the table changes them, unless
+-- row-level security applies to the role, because the settings affect all rows.
+-- Rights to write are granted by column: a right to the whole table would include the right to lock it against
+-- everybody. For the same reason nobody has the right to delete; forget_dropped() does that.
 GRANT SELECT ON susx.classifier TO PUBLIC;
 GRANT INSERT (classifier, model, model_sha256, method, alpha, beta, gamma, temperature, logit_scale,
               lambda, ridge),
@@ -62,8 +61,8 @@ CREATE POLICY change_settings ON susx.classifier FOR UPDATE
     USING (pg_catalog.has_table_privilege(classifier, 'UPDATE')
            AND NOT pg_catalog.row_security_active(classifier));
 
--- Images that could not be embedded. They are not tried again as long as their row stays what it was:
--- row_version is its xmin. Not dumped, for in another cluster that means nothing: they fail there again.
+-- Images that could not be embedded. They are not tried again until their row changes: row_version is its xmin. The
+-- table is not dumped, since an xmin means nothing in another cluster: these images fail there again.
 CREATE TABLE susx.errors (
     relation         regclass,
     embedding_column name,
@@ -75,10 +74,11 @@ CREATE TABLE susx.errors (
     PRIMARY KEY (relation, embedding_column, key)
 );
 
--- Whoever may read the table of images sees its errors, and whoever may update the column changes them: column by
--- column, as above. susx.forget_errors() deletes them. Where row-level security of the table applies to the caller, the
--- records of all of its rows are none of the caller's business. To ask the table which rows these are would run its
--- policies, and what they call, as whoever reads susx.errors; susx's functions ask it, and deal with those rows.
+-- A role that may read the table of images sees its errors, and a role that may update the column changes them. Rights
+-- are granted by column, as above; susx.forget_errors() deletes rows. If the table's row-level security applies to a
+-- role, that role sees no errors of the table here. To find out which ones it may see, a policy would have to query the
+-- table, and so run the table's policies, and the functions in them, as the reader of susx.errors. susx's own functions
+-- query the table instead, and show or change only the errors of rows that the caller may see or update.
 GRANT SELECT ON susx.errors TO PUBLIC;
 GRANT INSERT (relation, embedding_column, key, message, sqlstate, row_version, "time"),
       UPDATE (relation, embedding_column, key, message, sqlstate, row_version, "time")
@@ -102,7 +102,7 @@ CREATE POLICY change_errors ON susx.errors FOR UPDATE
                           AND pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'UPDATE')))
            AND NOT pg_catalog.row_security_active(relation));
 
--- Which model made the embeddings of a table of images, for a vector does not tell.
+-- Which model made the embeddings of a table of images: a vector does not tell.
 CREATE TABLE susx.embedding_column (
     relation         regclass,
     embedding_column name,
@@ -113,7 +113,7 @@ CREATE TABLE susx.embedding_column (
 SELECT pg_catalog.pg_extension_config_dump(
     'susx.embedding_column', 'WHERE EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = relation)');
 
--- As with the errors.
+-- As for susx.errors.
 GRANT SELECT ON susx.embedding_column TO PUBLIC;
 GRANT INSERT (relation, embedding_column, model, model_sha256),
       UPDATE (relation, embedding_column, model, model_sha256)

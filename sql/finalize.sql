@@ -1,15 +1,15 @@
--- What a session has fitted of a classifier is out of date when its settings change.
+-- When a classifier's settings change, what sessions have fitted of it is out of date.
 CREATE TRIGGER settings_changed
     AFTER INSERT OR UPDATE OR DELETE ON susx.classifier
     FOR EACH ROW EXECUTE FUNCTION susx.settings_changed();
--- Also when logical replication brings them.
+-- Also when logical replication changes them.
 ALTER TABLE susx.classifier ENABLE ALWAYS TRIGGER settings_changed;
--- On another table it would lock and invalidate whatever relation that table names.
+-- As a trigger of another table, the function would lock and invalidate any relation that the table names.
 REVOKE EXECUTE ON FUNCTION susx.settings_changed() FROM PUBLIC;
 
--- A classifier's settings go with its table, whatever drops it, and so does what is known of a table of images.
--- SECURITY DEFINER, for whoever drops a table by its schema need not have any right to it. What was dropped
--- is PostgreSQL's word, nothing else is deleted, and nobody can call the function but the event.
+-- Deletes a classifier's settings, and the records about a table of images, when the table is dropped in any way.
+-- SECURITY DEFINER, for a role that drops a schema may have no rights to the tables in it. This is safe: PostgreSQL
+-- itself tells which tables were dropped, only their rows are deleted, and only the event trigger can call the function.
 CREATE FUNCTION susx.forget_dropped() RETURNS event_trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -186,7 +186,7 @@ ALTER FUNCTION susx.generate_images(
     text[], text, double precision, integer, bigint, text, integer, integer) ROWS 10;
 ALTER FUNCTION susx.stat_get_progress() ROWS 10;
 
--- How far the long calls of all sessions have come.
+-- The progress of long calls in all sessions.
 CREATE VIEW susx.stat_progress AS
     SELECT p.pid, d.datname AS database, pg_catalog.pg_get_userbyid(p.usesysid) AS usename, p.relation,
            p.command, p.phase, p.done, p.total, p.failed, p.started, p.rate, p.estimated_end

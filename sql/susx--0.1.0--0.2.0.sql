@@ -1,13 +1,13 @@
 -- From version 0.1.0 to 0.2.0: ALTER EXTENSION susx UPDATE.
 --
--- What this leaves must be what CREATE EXTENSION makes, down to the order of columns: new columns come last
--- there, too. tests/test_upgrade.py compares the two. pgrx writes the statements of functions: copy those
--- that are new or different from the file susx--0.2.0.sql that `make install` makes. A function whose arguments or
--- columns change is dropped first, and loses its grants, which belong to this database: so rather add a
--- function beside it. Operators are qualified, as in bootstrap.sql.
+-- The result must equal what CREATE EXTENSION makes, down to the order of columns: so new columns come last there, too.
+-- tests/test_upgrade.py compares the two. pgrx writes the statements that create functions: copy those that are new or
+-- different from the file susx--0.2.0.sql that `make install` makes. A function whose arguments or columns change must be
+-- dropped first, and loses the grants that this database has given on it: so add a function beside it if possible.
+-- Operators are qualified, as in bootstrap.sql.
 
--- First of all the library: an older one, or one that this session loaded before it was replaced, does not
--- have the functions below. As a statement of every upgrade script this also makes all sessions compare the
+-- Checks the library first: an older one, or one that this session loaded before it was replaced, does not have the
+-- functions below. Replacing susx.library_version, as every upgrade script does, also makes all sessions compare the
 -- versions again.
 DO $$
 DECLARE
@@ -37,7 +37,7 @@ $$;
 COMMENT ON FUNCTION susx.library_version() IS
     'Version of the library that this session has loaded; \dx shows the version of the extension in the database';
 
--- The right to write to a whole table is the right to lock it against everybody.
+-- A right to write to a whole table includes the right to lock it against everybody.
 REVOKE INSERT, UPDATE, DELETE ON susx.classifier FROM PUBLIC;
 GRANT INSERT (classifier, model, model_sha256, method, alpha, beta, gamma, temperature, logit_scale),
       UPDATE (classifier, model, model_sha256, method, alpha, beta, gamma, temperature, logit_scale)
@@ -64,7 +64,7 @@ AS 'MODULE_PATHNAME', 'forget_errors_wrapper';
 COMMENT ON FUNCTION susx.forget_errors(regclass, name, text) IS
     'Delete records of images that could not be embedded, so that they are tried again; returns how many';
 
--- Which model made the embeddings of a table of images, for a vector does not tell.
+-- Which model made the embeddings of a table of images: a vector does not tell.
 CREATE TABLE susx.embedding_column (
     relation         regclass,
     embedding_column name,
@@ -75,7 +75,7 @@ CREATE TABLE susx.embedding_column (
 SELECT pg_catalog.pg_extension_config_dump(
     'susx.embedding_column', 'WHERE EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = relation)');
 
--- As with the errors.
+-- As for susx.errors.
 GRANT SELECT ON susx.embedding_column TO PUBLIC;
 GRANT INSERT (relation, embedding_column, model, model_sha256),
       UPDATE (relation, embedding_column, model, model_sha256)
@@ -111,7 +111,7 @@ BEGIN
 END
 $$;
 
--- Changes that logical replication brings count, too. For that the tables of classifiers have another trigger.
+-- Changes by logical replication count, too. The tables of classifiers get another trigger for them.
 ALTER TABLE susx.classifier ENABLE ALWAYS TRIGGER settings_changed;
 DO $$
 DECLARE
@@ -132,7 +132,7 @@ BEGIN
 END
 $$;
 
--- The discriminant (method gda), and its settings.
+-- The settings of the discriminant (method gda).
 ALTER TABLE susx.classifier
     DROP CONSTRAINT classifier_method_check,
     ADD CONSTRAINT classifier_method_check
@@ -149,7 +149,7 @@ COMMENT ON COLUMN susx.classifier.lambda IS 'Weight of the discriminant beside t
 COMMENT ON COLUMN susx.classifier.ridge IS
     'What is added to the diagonal of the discriminant''s covariance, as a multiple of its mean';
 
--- They take or return more than they did; what their callers wrote goes on to work.
+-- These functions take or return more than before; existing calls still work.
 DROP FUNCTION susx.alter_classifier(
     regclass, double precision, double precision, double precision, double precision, double precision, text, text);
 CREATE FUNCTION susx."alter_classifier"(

@@ -1,7 +1,7 @@
--- From version 0.2.0 to 0.3.0: ALTER EXTENSION susx UPDATE. What susx--0.1.0--0.2.0.sql says of itself goes for this
+-- From version 0.2.0 to 0.3.0: ALTER EXTENSION susx UPDATE. The first comments of susx--0.1.0--0.2.0.sql apply to this
 -- script, too.
 
--- First of all the library, for the same reasons as there.
+-- Checks the library first, for the same reasons as there.
 DO $$
 DECLARE
     wanted CONSTANT text := '0.3.0';
@@ -28,7 +28,7 @@ BEGIN
 END
 $$;
 
--- A table's row-level security also decides who sees and changes what is known of the table.
+-- A table's row-level security now also decides who sees and changes the records about the table.
 DROP POLICY add_settings ON susx.classifier;
 DROP POLICY change_settings ON susx.classifier;
 DROP POLICY read_errors ON susx.errors;

@@ -1,7 +1,7 @@
 //! Arrays that a caller passes.
 //!
-//! They are taken as PostgreSQL's own and read element by element: an array of a hundred million NULLs is small until
-//! somebody makes a list of it.
+//! They stay in PostgreSQL's form until their length is checked: an array of a hundred million NULLs is small, but a
+//! list of its elements is not.
 
 use pgrx::datum::UnboxDatum;
 use pgrx::prelude::*;
@@ -9,7 +9,7 @@ use pgrx::prelude::*;
 use crate::limits;
 use crate::pg::error::{Error, Result};
 
-/// The elements of an array argument, whatever its dimensions; none of NULL. An error if there are too many.
+/// The elements of an array argument, whatever its dimensions; none for NULL. An error if there are too many.
 pub fn elements<'a, T: UnboxDatum>(
     array: Option<&'a Array<'_, T>>,
     name: &str,
@@ -23,7 +23,7 @@ pub fn elements<'a, T: UnboxDatum>(
     Ok(array.iter().map(interruptible).collect())
 }
 
-/// The elements of an array argument that must have some, and no NULL among them.
+/// The elements of an array argument; an error if there are none, or if one is NULL.
 pub fn required<'a, T: UnboxDatum>(
     array: Option<&'a Array<'_, T>>,
     name: &'static str,

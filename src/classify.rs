@@ -4,6 +4,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use susx_core::classifier::{Ranked, top_k};
 
+use crate::classifiable::Classifiable;
 use crate::fitted::{self, Fitted};
 use crate::limits;
 use crate::pg::error::Result;
@@ -13,91 +14,77 @@ use crate::pg::vector::Vector;
 use crate::pg::version::SameVersion;
 
 /// Rank, category, score and probability.
-type Row = (i32, String, f32, f32);
+type RankedRow = (i32, String, f32, f32);
 
-/// The `k` best categories of an image's embedding; no row for NULL.
-#[pg_extern(name = "classify", stable, parallel_safe, cost = 1000)]
-#[allow(clippy::type_complexity)]
-fn classify_vector(
-    _version: SameVersion,
-    classifier: Option<RegClass>,
-    embedding: Option<Vector>,
-    k: default!(Option<i32>, "1"),
-    method: default!(Option<&str>, "NULL"),
-) -> Result<
-    TableIterator<
-        'static,
-        (name!(rank, i32), name!(category, String), name!(score, f32), name!(probability, f32)),
-    >,
-    ErrorReport,
-> {
-    let (Some(classifier), Some(embedding)) = (classifier, embedding) else {
-        return Ok(TableIterator::new([]));
+/// The function `susx.classify` for one type of argument: the `k` best categories; no row for NULL.
+macro_rules! classify {
+    ($function:ident, $argument:ident: $type:ident, cost: $cost:tt) => {
+        #[pg_extern(name = "classify", stable, parallel_safe, cost = $cost)]
+        #[allow(clippy::type_complexity)]
+        fn $function(
+            _version: SameVersion,
+            classifier: Option<RegClass>,
+            $argument: Option<$type>,
+            k: default!(Option<i32>, "1"),
+            method: default!(Option<&str>, "NULL"),
+        ) -> Result<
+            TableIterator<
+                'static,
+                (name!(rank, i32), name!(category, String), name!(score, f32), name!(probability, f32)),
+            >,
+            ErrorReport,
+        > {
+            Ok(TableIterator::new(ranking(classifier, $argument, k, method)?))
+        }
     };
-    let fitted = fitted::get(classifier)?;
-    Ok(TableIterator::new(ranking(&fitted, &embedding, k, method)?))
 }
 
-/// The `k` best categories of an image file; no row for NULL.
-#[pg_extern(name = "classify", stable, parallel_safe, cost = 100000)]
-#[allow(clippy::type_complexity)]
-fn classify_image(
-    _version: SameVersion,
+classify!(classify_vector, embedding: Vector, cost: 1000);
+classify!(classify_image, image: Image, cost: 100000);
+
+/// The function `susx.label` for one type of argument: the best category; NULL for NULL.
+macro_rules! label {
+    ($function:ident, $argument:ident: $type:ident, cost: $cost:tt) => {
+        #[pg_extern(name = "label", stable, parallel_safe, cost = $cost)]
+        fn $function(
+            _version: SameVersion,
+            classifier: Option<RegClass>,
+            $argument: Option<$type>,
+            method: default!(Option<&str>, "NULL"),
+        ) -> Result<Option<String>, ErrorReport> {
+            Ok(best(classifier, $argument, method)?)
+        }
+    };
+}
+
+label!(label_vector, embedding: Vector, cost: 1000);
+label!(label_image, image: Image, cost: 100000);
+
+fn ranking(
     classifier: Option<RegClass>,
-    image: Option<Image>,
-    k: default!(Option<i32>, "1"),
-    method: default!(Option<&str>, "NULL"),
-) -> Result<
-    TableIterator<
-        'static,
-        (name!(rank, i32), name!(category, String), name!(score, f32), name!(probability, f32)),
-    >,
-    ErrorReport,
-> {
-    let (Some(classifier), Some(image)) = (classifier, image) else { return Ok(TableIterator::new([])) };
+    input: Option<impl Classifiable>,
+    k: Option<i32>,
+    method: Option<&str>,
+) -> Result<Vec<RankedRow>> {
+    let (Some(classifier), Some(input)) = (classifier, input) else { return Ok(Vec::new()) };
     let fitted = fitted::get(classifier)?;
-    let embedding = fitted.embed(image.file()?)?;
-    Ok(TableIterator::new(ranking(&fitted, &embedding, k, method)?))
-}
-
-/// The best category of an image's embedding; NULL for NULL.
-#[pg_extern(name = "label", stable, parallel_safe, cost = 1000)]
-fn label_vector(
-    _version: SameVersion,
-    classifier: Option<RegClass>,
-    embedding: Option<Vector>,
-    method: default!(Option<&str>, "NULL"),
-) -> Result<Option<String>, ErrorReport> {
-    let (Some(classifier), Some(embedding)) = (classifier, embedding) else { return Ok(None) };
-    let fitted = fitted::get(classifier)?;
-    Ok(best(&fitted, &embedding, method)?)
-}
-
-/// The best category of an image file; NULL for NULL.
-#[pg_extern(name = "label", stable, parallel_safe, cost = 100000)]
-fn label_image(
-    _version: SameVersion,
-    classifier: Option<RegClass>,
-    image: Option<Image>,
-    method: default!(Option<&str>, "NULL"),
-) -> Result<Option<String>, ErrorReport> {
-    let (Some(classifier), Some(image)) = (classifier, image) else { return Ok(None) };
-    let fitted = fitted::get(classifier)?;
-    let embedding = fitted.embed(image.file()?)?;
-    Ok(best(&fitted, &embedding, method)?)
-}
-
-fn ranking(fitted: &Fitted, embedding: &Vector, k: Option<i32>, method: Option<&str>) -> Result<Vec<Row>> {
+    let embedding = input.embedding(&fitted)?;
     let k = limits::count(k.unwrap_or(1), "k", limits::BEST)?;
     let categories = fitted.classifier.categories();
     let rows = (1..)
-        .zip(rank(fitted, embedding, k, method)?)
+        .zip(rank(&fitted, &embedding, k, method)?)
         .map(|(rank, r)| (rank, categories[r.category].clone(), r.score, r.probability));
     Ok(rows.collect())
 }
 
-fn best(fitted: &Fitted, embedding: &Vector, method: Option<&str>) -> Result<Option<String>> {
-    let best = rank(fitted, embedding, 1, method)?;
+fn best(
+    classifier: Option<RegClass>,
+    input: Option<impl Classifiable>,
+    method: Option<&str>,
+) -> Result<Option<String>> {
+    let (Some(classifier), Some(input)) = (classifier, input) else { return Ok(None) };
+    let fitted = fitted::get(classifier)?;
+    let best = rank(&fitted, &input.embedding(&fitted)?, 1, method)?;
     Ok(best.first().map(|r| fitted.classifier.categories()[r.category].clone()))
 }
 

@@ -1,10 +1,10 @@
 //! Labels of the rows of a query, however many there are.
 //!
-//! The query is read through a cursor, a batch at a time, and its rows are answered one per call, so
-//! memory is constant, and whoever wants no more rows ends the reading. While the rows of one batch are
-//! taken away, the images of the next ones are being embedded.
+//! A cursor reads the query in batches, and each call of the set-returning function returns one row: so memory is
+//! bounded, and reading ends as soon as the caller wants no more rows. While the rows of one batch are returned, the
+//! images of the following batches are embedded.
 
-mod answers;
+mod stream;
 
 use pgrx::datum::AnyElement;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -13,18 +13,18 @@ use pgrx::prelude::*;
 use crate::fitted;
 use crate::limits;
 use crate::pg::any::{AnyValue, argument_type};
-use crate::pg::catalog::keyed::KeyedQuery;
+use crate::pg::catalog::keyed_query::KeyedQuery;
 use crate::pg::error::Result;
 use crate::pg::progress::{Command, Phase, Progress};
 use crate::pg::regclass::RegClass;
 use crate::pg::version::SameVersion;
-use answers::Answers;
+use stream::ClassificationStream;
 
-/// The `k` best categories of every row of a query: its key, and its image or embedding. `key` only says
-/// of what type the keys are. No row for NULL. Parallel unsafe: the query may be anything.
+/// The `k` best categories of every row of a query: its key, and its image or embedding. `key` gives the type of the
+/// keys; its value is not used. No row for NULL. Parallel unsafe, because the query may do anything.
 ///
-/// `key` has no default: PostgreSQL, asking for the columns of a call in FROM, looks for the type at this
-/// argument's place in the call as it is written. Hence the other function of this name.
+/// `key` can have no default: when PostgreSQL determines the columns of a call in FROM, it looks for the type among the
+/// arguments as they are written. Hence the other function of this name.
 #[pg_extern(stable, parallel_unsafe, cost = 1000000)]
 #[allow(clippy::type_complexity)]
 fn classify_rows(
@@ -50,9 +50,9 @@ fn classify_rows(
     ErrorReport,
 > {
     let _ = key;
-    // SAFETY: it is this call's.
+    // SAFETY: `fcinfo` is that of this call.
     let key_type = unsafe { argument_type(fcinfo, 2) };
-    let rows = answers(classifier, query, key_type, k, method)?;
+    let rows = classified(classifier, query, key_type, k, method)?;
     Ok(TableIterator::new(rows.into_iter().flatten()))
 }
 
@@ -79,23 +79,23 @@ fn classify_bigint_rows(
     >,
     ErrorReport,
 > {
-    let rows = answers(classifier, query, pg_sys::INT8OID, k, method)?;
+    let rows = classified(classifier, query, pg_sys::INT8OID, k, method)?;
     Ok(TableIterator::new(rows.into_iter().flatten().map(
         |(key, rank, category, score, probability, error)| {
-            // SAFETY: the query's keys pass for bigint, as was checked.
+            // SAFETY: the query's keys were found to be binary coercible to bigint.
             let key = key.and_then(|key| unsafe { key.into_value() });
             (key, rank, category, score, probability, error)
         },
     )))
 }
 
-fn answers(
+fn classified(
     classifier: Option<RegClass>,
     query: Option<&str>,
     key_type: pg_sys::Oid,
     k: Option<i32>,
     method: Option<&str>,
-) -> Result<Option<Answers>> {
+) -> Result<Option<ClassificationStream>> {
     let (Some(classifier), Some(query)) = (classifier, query) else { return Ok(None) };
     let k = limits::count(k.unwrap_or(1), "k", limits::BEST)?;
     let mut progress = Progress::start(Command::ClassifyRows, classifier);
@@ -103,5 +103,5 @@ fn answers(
     let method = fitted.method(method)?;
     let query = KeyedQuery::open(query, key_type)?;
     progress.phase(Phase::Classifying, query.expected_rows());
-    Ok(Some(Answers::new(fitted, method, k, query, progress)?))
+    Ok(Some(ClassificationStream::new(fitted, method, k, query, progress)?))
 }

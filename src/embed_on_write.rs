@@ -1,26 +1,24 @@
-//! `susx.embed_on_write(...)`: the trigger of a table of images whose new rows embed themselves.
+//! `susx.embed_on_write(...)`: the trigger of a table of images that embeds the rows a statement has written.
 //!
-//! It is fired once per statement and embeds all its rows together. What it writes fires the trigger for
-//! UPDATE again, which finds nothing to do: the images are what they were.
+//! It is fired once per statement and embeds all its rows together. Its own UPDATE fires the trigger again, which then
+//! finds nothing to do, because no image has changed.
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use crate::image_stream::{BATCH_BYTES, Counts, ImageStream, OnError, Target, clear};
+use crate::batches::{EMBEDDED_BYTES, EMBEDDED_ROWS};
+use crate::embedding_stream::{Counts, EmbeddingStream, Target, clear};
 use crate::inference::client;
-use crate::pg::catalog::images::Images;
-use crate::pg::catalog::written::{Transition, WrittenRows};
+use crate::on_error::OnError;
+use crate::pg::catalog::image_table::ImageTable;
+use crate::pg::catalog::transition_rows::{TransitionRows, TransitionTables};
 use crate::pg::error::{Error, Result};
 use crate::pg::message::warn;
 use crate::pg::regclass::RegClass;
 use crate::pg::trigger::{Fired, NewRow};
 use crate::pg::version::SameVersion;
 
-/// Rows that are written together.
-const BATCH: usize = 256;
-
-/// The trigger of a table of images: embeds the rows that a statement has written without an embedding,
-/// or with that of an image that is not there any more.
+/// Embeds the rows that a statement has written without an embedding, or with that of a former image.
 #[pg_extern(sql = r#"
 CREATE FUNCTION susx.embed_on_write() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';
 "#)]
@@ -32,28 +30,28 @@ fn embed_on_write(_version: SameVersion, fired: Fired) -> Result<NewRow, ErrorRe
 fn embed(trigger: &PgTrigger) -> Result<()> {
     let relation = RegClass(trigger.relid().map_err(Error::internal)?);
     let arguments = trigger.extra_args().map_err(Error::internal)?;
-    let declared = |message: &str| declaration(relation, trigger, &arguments, message);
+    let misdeclared = |message: &str| declaration_error(relation, trigger, &arguments, message);
     let event = trigger.event();
     let is_update = event.fired_by_update();
     if event.fired_for_row() || !event.fired_after() {
-        return Err(declared("must be fired AFTER the statement, FOR EACH STATEMENT")?);
+        return Err(misdeclared("must be fired AFTER the statement, FOR EACH STATEMENT")?);
     }
     if !event.fired_by_insert() && !is_update {
-        return Err(declared("must be fired by INSERT or UPDATE")?);
+        return Err(misdeclared("must be fired by INSERT or UPDATE")?);
     }
     let new = trigger.new_transition_table_name().map_err(Error::internal)?;
     let old = trigger.old_transition_table_name().map_err(Error::internal)?;
-    let transition = match (new, old) {
-        (Some(new), None) if !is_update => Transition { new, old: None },
-        (Some(new), Some(old)) => Transition { new, old: Some(old) },
-        _ if is_update => return Err(declared("needs the rows before and after the UPDATE")?),
-        _ => return Err(declared("needs the rows of the INSERT")?),
+    let tables = match (new, old) {
+        (Some(new), None) if !is_update => TransitionTables { new, old: None },
+        (Some(new), Some(old)) => TransitionTables { new, old: Some(old) },
+        _ if is_update => return Err(misdeclared("needs the rows before and after the UPDATE")?),
+        _ => return Err(misdeclared("needs the rows of the INSERT")?),
     };
     let (image, embedding, others) = match &arguments[..] {
         [image, embedding, others @ ..] if others.len() <= 2 => (image, embedding, others),
         _ => {
-            return Err(declared(
-                "takes the columns of images and of embeddings, and maybe model and on_error",
+            return Err(misdeclared(
+                "takes the columns of images and of embeddings, and optionally a model and on_error",
             )?);
         }
     };
@@ -62,8 +60,8 @@ fn embed(trigger: &PgTrigger) -> Result<()> {
         .get(1)
         .map_or(Ok(OnError::Stop), |name| OnError::named(name, &[OnError::Stop, OnError::Record]))?;
 
-    let images = Images::open(relation, image, embedding)?;
-    let counts = embed_written(&images, trigger, transition, model, on_error)?;
+    let images = ImageTable::open(relation, image, embedding)?;
+    let counts = embed_rows(&images, TransitionRows::open(&images, trigger, tables)?, model, on_error)?;
     if counts.failed > 0 {
         warn(format!(
             "{} of {} images of \"{}\" could not be embedded: see susx.errors",
@@ -75,21 +73,19 @@ fn embed(trigger: &PgTrigger) -> Result<()> {
     Ok(())
 }
 
-fn embed_written(
-    images: &Images,
-    trigger: &PgTrigger,
-    transition: Transition,
+fn embed_rows(
+    images: &ImageTable,
+    mut rows: TransitionRows,
     model: Option<&str>,
     on_error: OnError,
 ) -> Result<Counts> {
-    let mut rows = WrittenRows::open(images, trigger, transition)?;
-    // The statement may have written nothing that there is to embed.
-    let mut stream: Option<ImageStream> = None;
+    // Opened for the first image: most statements leave nothing to embed.
+    let mut stream: Option<EmbeddingStream> = None;
     let mut counts = Counts::default();
     let mut has_read_all = false;
     loop {
-        while !has_read_all && stream.as_ref().is_none_or(ImageStream::wants_more) {
-            let read = rows.next(BATCH, BATCH_BYTES)?;
+        while !has_read_all && stream.as_ref().is_none_or(EmbeddingStream::wants_more) {
+            let read = rows.next(EMBEDDED_ROWS, EMBEDDED_BYTES)?;
             has_read_all = read.is_empty();
             let (mut batch, mut cleared) = (Vec::new(), Vec::new());
             for row in read {
@@ -102,20 +98,20 @@ fn embed_written(
             if !batch.is_empty() {
                 let stream = match &mut stream {
                     Some(stream) => stream,
-                    none => none.insert(ImageStream::new(&images.embedded_by(&client::describe(model)?)?)),
+                    none => none.insert(EmbeddingStream::new(&images.claim_for(&client::describe(model)?)?)),
                 };
                 stream.submit(batch)?;
             }
         }
-        match stream.as_mut().map_or(Ok(None), ImageStream::next)? {
-            Some(answered) => counts.add(answered.write(images, on_error)?),
+        match stream.as_mut().map_or(Ok(None), EmbeddingStream::next)? {
+            Some(batch) => counts.add(batch.write(images, on_error)?),
             None => return Ok(counts),
         }
     }
 }
 
-/// The error that the trigger is declared in the wrong way, which shows the right one.
-fn declaration(
+/// The error that the trigger is declared wrongly. Its hint shows a right declaration.
+fn declaration_error(
     relation: RegClass,
     trigger: &PgTrigger,
     arguments: &[String],
@@ -125,7 +121,7 @@ fn declaration(
         true => ("UPDATE", "OLD TABLE AS old NEW TABLE AS new"),
         false => ("INSERT", "NEW TABLE AS new"),
     };
-    let column = |place: usize, usual: &str| match arguments.get(place) {
+    let column = |index: usize, usual: &str| match arguments.get(index) {
         Some(name) => pgrx::spi::quote_literal(name),
         None => format!("'{usual}'"),
     };

@@ -1,4 +1,4 @@
-//! Rows that are written without an embedding.
+//! `susx.embed_row()`: the trigger of a classifier's table that embeds rows written without an embedding.
 
 use pgrx::datum::{TryFromDatumError, UnboxDatum};
 use pgrx::pg_sys::panic::ErrorReport;
@@ -7,19 +7,18 @@ use pgrx::{FromDatum, IntoDatum};
 
 use crate::embedder::Embedder;
 use crate::limits;
-use crate::pg::catalog::type_name;
 use crate::pg::error::{Error, Result};
 use crate::pg::image::Image;
 use crate::pg::regclass::RegClass;
 use crate::pg::trigger::{Fired, NewRow};
+use crate::pg::types::type_name;
 use crate::pg::vector::Vector;
 use crate::pg::version::SameVersion;
 
-/// The kind of rows whose prompt is embedded; of all others it is the image.
+/// The kind of rows whose prompt is embedded. In rows of any other kind it is the image.
 const PROMPT: &str = "prompt";
 
-/// The trigger of every classifier's table for rows without an embedding: embeds the prompt of a
-/// prompt, and the picture of an image, with the classifier's model.
+/// Embeds the text of a prompt, or the file of an image, with the classifier's model.
 #[pg_extern(sql = r#"
 CREATE FUNCTION susx.embed_row() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';
 "#)]
@@ -33,7 +32,7 @@ fn with_embedding<'a>(trigger: &'a PgTrigger<'a>) -> Result<PgHeapTuple<'a, Allo
     let row = trigger.new().filter(|_| trigger.event().fired_before());
     let mut row = row.ok_or(Error::NotThisTrigger)?.into_owned();
     let classifier = RegClass(trigger.relid().map_err(Error::internal)?);
-    // First of all: another table need not have these columns.
+    // Checked first, because a table that is no classifier need not have these columns.
     classifier.open_for_reading()?;
     let embedder = Embedder::of(classifier)?;
     if column::<Vector>(&row, classifier, "embedding")?.is_none() {
@@ -53,7 +52,7 @@ fn column<'a, T: FromDatum + IntoDatum + UnboxDatum<As<'a> = T> + 'a>(
     row.get_by_name(name).map_err(|error| bad_column(classifier, name, error))
 }
 
-/// The error of a column that somebody has changed.
+/// The error if somebody has dropped or changed such a column.
 fn bad_column(classifier: RegClass, name: &str, error: TryFromDatumError) -> Error {
     let column = name.to_owned();
     match error {

@@ -1,9 +1,8 @@
 //! `CALL susx.embed_table(...)`: fills the NULL embeddings of a table of images.
 //!
-//! Rows are read in the order of their keys and written a batch at a time, each in a transaction of its
-//! own, while the inference process works on the batches after it. Between the transactions, where the
-//! time goes, the call holds no lock and no snapshot. What is committed stays, so that another call goes on
-//! where one was interrupted.
+//! Rows are read in the order of their keys and written in batches, each in a transaction of its own, while the
+//! inference process works on the following batches. Between the transactions, where most of the time goes, the call
+//! holds no lock and no snapshot. What is committed stays: after an interruption, the same call continues.
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
@@ -11,10 +10,12 @@ use std::ops::ControlFlow;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use crate::image_stream::{Answered, BATCH_BYTES, Counts, ImageStream, OnError, Target};
+use crate::batches::{EMBEDDED_BYTES, EMBEDDED_ROWS};
+use crate::embedding_stream::{Counts, EmbeddedBatch, EmbeddingStream, Target};
 use crate::inference::client::{self, OwnModel};
 use crate::limits;
-use crate::pg::catalog::images::{Images, Retry};
+use crate::on_error::OnError;
+use crate::pg::catalog::image_table::{ImageTable, Retry};
 use crate::pg::catalog::{errors, prevent_command_in_read_only};
 use crate::pg::error::{Error, Result};
 use crate::pg::image::Image;
@@ -25,10 +26,8 @@ use crate::pg::progress::{Command, Phase, Progress};
 use crate::pg::regclass::RegClass;
 use crate::pg::version::SameVersion;
 
-/// Rows of a batch.
-const BATCH: usize = 256;
-/// So often the table is gone through, if some rows were changed meanwhile.
-const PASSES: usize = 3;
+/// How often a call goes through the table at most, to try rows again that others changed in the meantime.
+const MAX_PASSES: usize = 3;
 
 /// Fills the NULL embeddings of a table of images, with a COMMIT per batch.
 #[pg_extern(sql = r#"
@@ -56,17 +55,17 @@ fn embed_table(
     let Name(image_column) = Error::required(image_column, "image_column")?;
     let Name(embedding_column) = Error::required(embedding_column, "embedding_column")?;
     let batch_size =
-        batch_size.map_or(Ok(BATCH), |size| limits::count(size, "batch_size", limits::BATCH_SIZE))?;
+        batch_size.map_or(Ok(EMBEDDED_ROWS), |size| limits::count(size, "batch_size", limits::BATCH_SIZE))?;
     let on_error = OnError::named(Error::required(on_error, "on_error")?, &OnError::ALL)?;
     prevent_command_in_read_only(c"susx.embed_table");
     let procedure = Procedure::enter(call, "susx.embed_table")?;
-    let table = Table { procedure, relation, image_column, embedding_column, batch_size, on_error };
-    Ok(table.embed(model)?)
+    let call = EmbedCall { procedure, relation, image_column, embedding_column, batch_size, on_error };
+    Ok(call.embed(model)?)
 }
 
-/// What a call is to do.
+/// A call and its arguments.
 #[derive(Debug)]
-struct Table {
+struct EmbedCall {
     procedure: Procedure,
     relation: RegClass,
     image_column: String,
@@ -75,76 +74,76 @@ struct Table {
     on_error: OnError,
 }
 
-/// What a call has found out at its beginning.
+/// The state when the call began.
 #[derive(Debug)]
 struct Start {
-    images: Images,
+    images: ImageTable,
     model: OwnModel,
+    /// The number of images to embed.
     total: u64,
     /// A timestamptz.
     time: String,
 }
 
 /// Rows with their images.
-type Batch = Vec<(Target, Image)>;
+type ImageBatch = Vec<(Target, Image)>;
 
-/// Values of the key's columns.
+/// The values of a row's key columns.
 type Key = Vec<String>;
 
-/// Where a pass has come.
+/// One pass through the table.
 #[derive(Debug, Default)]
 struct Pass {
-    /// The key that the next batch follows.
+    /// The key after which the next batch begins; `None` for the first row.
     after: Option<Key>,
-    /// The same of the batches on their way.
-    began: VecDeque<Option<Key>>,
+    /// The same for every batch that has been submitted.
+    submitted_after: VecDeque<Option<Key>>,
     has_read_all: bool,
     counts: Counts,
     /// Rows that failed before and are not tried again.
-    passed_over: u64,
-    /// The key that the first batch with a changed row follows.
-    again: Option<Option<Key>>,
+    skipped: u64,
+    /// The key after which the first batch with a changed row begins: the next pass begins there.
+    retry_after: Option<Option<Key>>,
 }
 
-impl Table {
+impl EmbedCall {
     fn embed(&self, model: Option<&str>) -> Result<()> {
         let mut progress = Progress::start(Command::EmbedTable, self.relation);
         let start = self.procedure.transaction(|| self.start(model))?;
         progress.phase(Phase::Embedding, Some(start.total));
-        let mut stream = ImageStream::new(&start.model);
+        let mut stream = EmbeddingStream::new(&start.model);
         let mut total = Counts::default();
-        let mut passed_over = None;
+        let mut skipped = None;
         let mut after = None;
-        for _ in 0..PASSES {
+        for _ in 0..MAX_PASSES {
             let mut pass = Pass { after, ..Pass::default() };
             self.read_ahead(&start, &mut stream, &mut pass)?;
-            while let Some(answered) = stream.next()? {
-                // First, so that the inference process has its next work before this is written.
+            while let Some(batch) = stream.next()? {
+                // Submits more before it writes, so that the inference process has work meanwhile.
                 self.read_ahead(&start, &mut stream, &mut pass)?;
-                self.write(&start, answered, &mut pass, &mut progress)?;
+                self.write(&start, batch, &mut pass, &mut progress)?;
             }
             total.embedded += pass.counts.embedded;
             total.failed += pass.counts.failed;
             total.changed = pass.counts.changed;
-            // Later passes see again what the first one saw, and what it recorded itself.
-            passed_over.get_or_insert(pass.passed_over);
-            let Some(again) = pass.again.filter(|_| pass.counts.embedded + pass.counts.failed > 0) else {
-                break;
-            };
-            after = again;
+            // Only the first pass counts: later ones skip the same rows again, and those that this call recorded.
+            skipped.get_or_insert(pass.skipped);
+            let has_progress = pass.counts.embedded + pass.counts.failed > 0;
+            let Some(retry_after) = pass.retry_after.filter(|_| has_progress) else { break };
+            after = retry_after;
         }
-        let passed_over = passed_over.filter(|_| self.on_error == OnError::Record).unwrap_or(0);
-        report(&start.images.name, total, passed_over);
+        let skipped = skipped.filter(|_| self.on_error == OnError::Record).unwrap_or(0);
+        report(&start.images.name, total, skipped);
         Ok(())
     }
 
     fn start(&self, model: Option<&str>) -> Result<Start> {
-        let images = Images::open(self.relation, &self.image_column, &self.embedding_column)?;
+        let images = ImageTable::open(self.relation, &self.image_column, &self.embedding_column)?;
         let model = client::describe(model)?;
         if let Some(dimensions) = model.dimensions {
             images.check_dimensions(dimensions as usize)?;
         }
-        let model = images.embedded_by(&model)?;
+        let model = images.claim_for(&model)?;
         let time = errors::now()?;
         let total = images.count(&self.retry(&time))?;
         Ok(Start { images, model, total, time })
@@ -157,60 +156,59 @@ impl Table {
         }
     }
 
-    /// The table as it is now, which may have got another name since.
-    fn images(&self, start: &Start) -> Result<Images> {
+    /// The table as it is now: another transaction may have renamed it. An error if it was dropped, or has another key.
+    fn images(&self, start: &Start) -> Result<ImageTable> {
         let changed = || Error::TableChanged(start.images.name.clone());
-        match Images::open(self.relation, &self.image_column, &self.embedding_column) {
+        match ImageTable::open(self.relation, &self.image_column, &self.embedding_column) {
             Ok(images) if images.has_the_key_of(&start.images) => Ok(images),
             Ok(_) | Err(Error::NoRelation(_)) => Err(changed()),
             Err(error) => Err(error),
         }
     }
 
-    /// Puts batches on their way, as many as there should be.
-    fn read_ahead(&self, start: &Start, stream: &mut ImageStream, pass: &mut Pass) -> Result<()> {
+    /// Submits batches until enough are ahead.
+    fn read_ahead(&self, start: &Start, stream: &mut EmbeddingStream, pass: &mut Pass) -> Result<()> {
         while !pass.has_read_all && stream.wants_more() {
-            let (batch, passed_over) =
-                self.procedure.transaction(|| self.read(start, pass.after.as_deref()))?;
-            pass.passed_over += passed_over;
+            let (batch, skipped) = self.procedure.transaction(|| self.read(start, pass.after.as_deref()))?;
+            pass.skipped += skipped;
             let Some((last, _)) = batch.last() else {
                 pass.has_read_all = true;
                 return Ok(());
             };
             let last = last.id.key.clone();
-            pass.began.push_back(pass.after.replace(last));
+            pass.submitted_after.push_back(pass.after.replace(last));
             stream.submit(batch)?;
         }
         Ok(())
     }
 
-    /// The next rows with their images, and how many rows before them have failed earlier.
-    fn read(&self, start: &Start, after: Option<&[String]>) -> Result<(Batch, u64)> {
+    /// The next rows with their images, and how many rows were skipped because they failed before.
+    fn read(&self, start: &Start, after: Option<&[String]>) -> Result<(ImageBatch, u64)> {
         let (mut batch, mut bytes) = (Vec::new(), 0);
-        let passed_over =
+        let skipped =
             self.images(start)?.read(after, &self.retry(&start.time), self.batch_size, |id, image| {
                 bytes += image.size();
                 batch.push((Target { id, is_stale: false }, image));
-                Ok(if bytes < BATCH_BYTES { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+                Ok(if bytes < EMBEDDED_BYTES { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
             })?;
-        Ok((batch, passed_over))
+        Ok((batch, skipped))
     }
 
     fn write(
         &self,
         start: &Start,
-        answered: Answered,
+        batch: EmbeddedBatch,
         pass: &mut Pass,
         progress: &mut Progress,
     ) -> Result<()> {
         let counts = self.procedure.transaction(|| {
             let images = self.images(start)?;
-            images.are_embedded_by(&start.model)?;
-            answered.write(&images, self.on_error)
+            images.claim_again_for(&start.model)?;
+            batch.write(&images, self.on_error)
         })?;
-        let began = pass.began.pop_front().flatten();
+        let after = pass.submitted_after.pop_front().flatten();
         if counts.changed > 0 {
-            pass.again.get_or_insert(began);
+            pass.retry_after.get_or_insert(after);
         }
         pass.counts.add(counts);
         progress.advance(counts.embedded + counts.failed, counts.failed);
@@ -218,20 +216,22 @@ impl Table {
     }
 }
 
-/// Says what is left without an embedding, if anything is.
-fn report(name: &str, total: Counts, passed_over: u64) {
+/// Reports which images have no embedding yet, if there are any.
+fn report(name: &str, total: Counts, skipped: u64) {
     let Counts { embedded, failed, changed } = total;
     if failed > 0 {
         let tried = embedded + failed;
         warn(format!("{failed} of {tried} images of \"{name}\" could not be embedded: see susx.errors"));
     }
-    if passed_over > 0 {
+    if skipped > 0 {
         note(format!(
-            "{passed_over} images of \"{name}\" failed in earlier calls and were not tried again: \
+            "{skipped} images of \"{name}\" failed in earlier calls and were not tried again: \
              on_error => 'retry' does that"
         ));
     }
     if changed > 0 {
-        note(format!("{changed} rows of \"{name}\" were changed by others meanwhile: call again for them"));
+        note(format!(
+            "{changed} rows of \"{name}\" were changed by others in the meantime: call again to embed them"
+        ));
     }
 }

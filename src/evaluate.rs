@@ -9,7 +9,7 @@ use susx_core::classifier::top_k;
 use susx_core::evaluate::{Evaluation, Figures};
 
 use crate::fitted::{self, Fitted};
-use crate::labelled::{self, Space};
+use crate::labelled_images::{self as labelled, Space};
 use crate::pg::error::Result;
 use crate::pg::progress::{Command, Phase, Progress};
 use crate::pg::regclass::RegClass;

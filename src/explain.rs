@@ -4,6 +4,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use susx_core::classifier::{Explanation, Weight};
 
+use crate::classifiable::Classifiable;
 use crate::fitted::{self, Fitted};
 use crate::limits;
 use crate::pg::error::Result;
@@ -14,7 +15,7 @@ use crate::pg::version::SameVersion;
 
 /// Rank, category, TIP-X's three terms and the sum of all; of a support row its id, its category, its
 /// affinity and what it adds to the sum; the discriminant's term and how far the support was trusted.
-type Row = (
+type ExplanationRow = (
     i32,
     String,
     f32,
@@ -29,99 +30,71 @@ type Row = (
     Option<f32>,
 );
 
-/// The terms of the `k` best categories of an image's embedding, each with the support rows that speak
-/// most for it: one row per category and support row; no row for NULL.
-#[pg_extern(name = "explain", stable, parallel_safe, cost = 10000)]
-#[allow(clippy::type_complexity)]
-fn explain_vector(
-    _version: SameVersion,
-    classifier: Option<RegClass>,
-    embedding: Option<Vector>,
-    k: default!(Option<i32>, "3"),
-    method: default!(Option<&str>, "NULL"),
-    support_rows: default!(Option<i32>, "3"),
-) -> Result<
-    TableIterator<
-        'static,
-        (
-            name!(rank, i32),
-            name!(category, String),
-            name!(zero_shot, f32),
-            name!(cache, f32),
-            name!(kl, f32),
-            name!(total, f32),
-            name!(support_id, Option<i64>),
-            name!(support_category, Option<String>),
-            name!(affinity, Option<f32>),
-            name!(contribution, Option<f32>),
-            name!(discriminant, f32),
-            name!(reliability, Option<f32>),
-        ),
-    >,
-    ErrorReport,
-> {
-    let (Some(classifier), Some(embedding)) = (classifier, embedding) else {
-        return Ok(TableIterator::new([]));
+/// The function `susx.explain` for one type of argument: the terms of the `k` best categories, each with the support
+/// rows that contribute most to it. One row per category and support row; no row for NULL.
+macro_rules! explain {
+    ($function:ident, $argument:ident: $type:ident, cost: $cost:tt) => {
+        #[pg_extern(name = "explain", stable, parallel_safe, cost = $cost)]
+        #[allow(clippy::type_complexity)]
+        fn $function(
+            _version: SameVersion,
+            classifier: Option<RegClass>,
+            $argument: Option<$type>,
+            k: default!(Option<i32>, "3"),
+            method: default!(Option<&str>, "NULL"),
+            support_rows: default!(Option<i32>, "3"),
+        ) -> Result<
+            TableIterator<
+                'static,
+                (
+                    name!(rank, i32),
+                    name!(category, String),
+                    name!(zero_shot, f32),
+                    name!(cache, f32),
+                    name!(kl, f32),
+                    name!(total, f32),
+                    name!(support_id, Option<i64>),
+                    name!(support_category, Option<String>),
+                    name!(affinity, Option<f32>),
+                    name!(contribution, Option<f32>),
+                    name!(discriminant, f32),
+                    name!(reliability, Option<f32>),
+                ),
+            >,
+            ErrorReport,
+        > {
+            let (Some(classifier), Some(input)) = (classifier, $argument) else {
+                return Ok(TableIterator::new([]));
+            };
+            Ok(TableIterator::new(rows(classifier, input, k, method, support_rows)?))
+        }
     };
-    let fitted = fitted::get(classifier)?;
-    Ok(TableIterator::new(rows(&fitted, &embedding, k, method, support_rows)?))
 }
 
-/// As for an embedding, of an image file.
-#[pg_extern(name = "explain", stable, parallel_safe, cost = 100000)]
-#[allow(clippy::type_complexity)]
-fn explain_image(
-    _version: SameVersion,
-    classifier: Option<RegClass>,
-    image: Option<Image>,
-    k: default!(Option<i32>, "3"),
-    method: default!(Option<&str>, "NULL"),
-    support_rows: default!(Option<i32>, "3"),
-) -> Result<
-    TableIterator<
-        'static,
-        (
-            name!(rank, i32),
-            name!(category, String),
-            name!(zero_shot, f32),
-            name!(cache, f32),
-            name!(kl, f32),
-            name!(total, f32),
-            name!(support_id, Option<i64>),
-            name!(support_category, Option<String>),
-            name!(affinity, Option<f32>),
-            name!(contribution, Option<f32>),
-            name!(discriminant, f32),
-            name!(reliability, Option<f32>),
-        ),
-    >,
-    ErrorReport,
-> {
-    let (Some(classifier), Some(image)) = (classifier, image) else { return Ok(TableIterator::new([])) };
-    let fitted = fitted::get(classifier)?;
-    let embedding = fitted.embed(image.file()?)?;
-    Ok(TableIterator::new(rows(&fitted, &embedding, k, method, support_rows)?))
-}
+explain!(explain_vector, embedding: Vector, cost: 10000);
+explain!(explain_image, image: Image, cost: 100000);
 
 fn rows(
-    fitted: &Fitted,
-    embedding: &Vector,
+    classifier: RegClass,
+    input: impl Classifiable,
     k: Option<i32>,
     method: Option<&str>,
     support_rows: Option<i32>,
-) -> Result<Vec<Row>> {
+) -> Result<Vec<ExplanationRow>> {
+    let fitted = fitted::get(classifier)?;
+    let embedding = input.embedding(&fitted)?;
     let k = limits::count(k.unwrap_or(3), "k", limits::BEST)?;
     let support_rows = limits::count(support_rows.unwrap_or(3), "support_rows", limits::BEST)?;
     let method = fitted.method(method)?;
     let support_set = fitted.classifier.support_set();
     let rows = k.min(support_set.categories().len()).saturating_mul(support_rows.min(support_set.len()));
     limits::check("k times support_rows", limits::EXPLAINED, rows)?;
-    let explanations = fitted.classifier.explain(fitted.query(embedding)?.view(), method, k, support_rows);
-    Ok((1..).zip(&explanations).flat_map(|(rank, category)| rows_of(fitted, rank, category)).collect())
+    let explanations = fitted.classifier.explain(fitted.query(&embedding)?.view(), method, k, support_rows);
+    Ok((1..).zip(&explanations).flat_map(|(rank, category)| rows_of(&fitted, rank, category)).collect())
 }
 
 /// One row per support row; a category without any has one too.
-fn rows_of(fitted: &Fitted, rank: i32, explanation: &Explanation) -> Vec<Row> {
+fn rows_of(fitted: &Fitted, rank: i32, explanation: &Explanation) -> Vec<ExplanationRow> {
     let support_set = fitted.classifier.support_set();
     let name = |category: usize| support_set.categories()[category].clone();
     let &Explanation { category, zero_shot, cache, kl, discriminant, reliability, total, ref support } =

@@ -1,9 +1,10 @@
-//! Labelled images: support images that somebody has chosen.
+//! Labelled images as support (few-shot learning).
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use crate::arrays;
+use crate::batches::{SUPPORT_BYTES, SUPPORT_ROWS};
 use crate::classifier::check_vectors;
 use crate::embedder::Embedder;
 use crate::inference::client::batch_length;
@@ -14,12 +15,7 @@ use crate::pg::regclass::RegClass;
 use crate::pg::vector::Vector;
 use crate::pg::version::SameVersion;
 
-/// Images that are embedded and inserted together.
-const BATCH: usize = 256;
-/// Bytes of them, unless a single image is larger.
-const BATCH_BYTES: usize = 16 << 20;
-
-/// Adds labelled images by their embeddings; returns how many.
+/// Adds labelled images by their embeddings. Returns how many.
 #[pg_extern(name = "add_support", volatile, parallel_unsafe)]
 fn add_support_vectors(
     _version: SameVersion,
@@ -37,8 +33,8 @@ fn add_support_vectors(
     check_vectors(&embedding, dimensions)?;
     let (mut embedding, mut added) = (embedding.into_iter(), 0);
     while embedding.len() > 0 {
-        // A long name a hundred thousand times is much.
-        let embedding: Vec<Vector> = embedding.by_ref().take(BATCH).collect();
+        // In batches, because the category's name, which may be long, is copied for every row.
+        let embedding: Vec<Vector> = embedding.by_ref().take(SUPPORT_ROWS).collect();
         let rows = NewRows {
             kind: "image",
             origin: "labelled",
@@ -51,7 +47,7 @@ fn add_support_vectors(
     Ok(i64::try_from(added).unwrap_or(i64::MAX))
 }
 
-/// Adds labelled image files, which stay in the classifier's table; returns how many.
+/// Adds labelled image files, which are kept in the classifier's table. Returns how many.
 #[pg_extern(name = "add_support", volatile, parallel_unsafe)]
 fn add_support_images(
     _version: SameVersion,
@@ -68,9 +64,9 @@ fn add_support_images(
     let mut added = 0;
     while added < images.len() {
         let rest = &images[added..];
-        let batch = &rest[..batch_length(rest, BATCH, BATCH_BYTES, |image| image.len())];
+        let batch = &rest[..batch_length(rest, SUPPORT_ROWS, SUPPORT_BYTES, |image| image.len())];
         let embeddings =
-            embedder.images(batch, |place, failure| Error::Element { ord: added + place + 1, failure })?;
+            embedder.images(batch, |index, failure| Error::Element { ord: added + index + 1, failure })?;
         catalog::insert_images(classifier, category, batch, embeddings)?;
         added += batch.len();
     }

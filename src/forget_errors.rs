@@ -1,4 +1,4 @@
-//! `susx.forget_errors(...)`: images that could not be embedded are to be tried again.
+//! `susx.forget_errors(...)`: has images that could not be embedded tried again.
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -9,8 +9,8 @@ use crate::pg::name::Name;
 use crate::pg::regclass::RegClass;
 use crate::pg::version::SameVersion;
 
-/// Deletes the records of a table of images from `susx.errors`, or those of one column, or of one key; returns how many
-/// there were. The next call of `embed_table` tries these images again.
+/// Deletes a table's records from `susx.errors`: all, or those of one column, or of one key. Returns how many. The next
+/// call of `embed_table` tries these images again.
 #[pg_extern(volatile, parallel_unsafe)]
 fn forget_errors(
     _version: SameVersion,

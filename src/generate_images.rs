@@ -1,4 +1,4 @@
-//! Images from any text.
+//! Images generated from any texts.
 
 use std::collections::VecDeque;
 
@@ -7,21 +7,21 @@ use pgrx::prelude::*;
 use susx_server::protocol::Picture;
 
 use crate::arrays::elements;
+use crate::batches::GENERATE_AHEAD;
 use crate::blame::is_of_the_input;
+use crate::generation::GenerationParams;
 use crate::inference::client::{self, Stream};
 use crate::limits;
 use crate::pg::error::{Error, Result};
 use crate::pg::progress::{Command, Phase, Progress};
 use crate::pg::regclass::RegClass;
 use crate::pg::version::SameVersion;
-use crate::pictures::{AHEAD, Manner};
 
 /// Number, PNG file and error of one element of an array.
-type Row = (i32, Option<Vec<u8>>, Option<String>);
+type GeneratedRow = (i32, Option<Vec<u8>>, Option<String>);
 
-/// Images that a generator makes of texts, as PNG files: a prompt of which it makes none costs one error, not
-/// the call. The image of element `ord` begins with the noise of the seed `seed` + `ord` - 1. Rows come as
-/// they are made.
+/// Images that a generator makes of texts, as PNG files. A prompt that fails costs its own row, not the call. The
+/// initial noise of element `ord` is that of the seed `seed` + `ord` - 1. Rows are returned as they are made.
 #[pg_extern(stable, parallel_restricted, cost = 100000000)]
 #[allow(clippy::too_many_arguments, clippy::type_complexity)]
 fn generate_images(
@@ -43,71 +43,77 @@ fn generate_images(
         let side = side.map(|side| limits::count(side, name, limits::SIDE)).transpose()?;
         Ok::<_, Error>(side.and_then(|side| u32::try_from(side).ok()))
     };
-    let manner = Manner {
+    let params = GenerationParams {
         width: pixels(width, "width")?,
         height: pixels(height, "height")?,
-        ..Manner::new(guidance_scale, steps, negative_prompt)?
+        ..GenerationParams::new(guidance_scale, steps, negative_prompt)?
     };
     let prompts = elements(prompts.as_ref(), "prompts")?;
-    Ok(TableIterator::new(Images::new(&prompts, generator, manner, seed)?))
+    Ok(TableIterator::new(GeneratedImages::new(&prompts, generator, params, seed)?))
 }
 
-/// The images that are being made, in the order of their prompts.
-struct Images {
-    /// Those that are left.
+/// The images of a call, in the order of their prompts.
+struct GeneratedImages {
+    /// Prompts whose row has not been returned.
     prompts: VecDeque<Option<String>>,
-    manner: Manner,
-    /// Of the first that is left.
+    params: GenerationParams,
+    /// The seed of the first of them.
     seed: i64,
-    /// How many of those that are left are on their way, or NULL before one that is.
+    /// How many of them have been submitted, or skipped as NULL.
     submitted: usize,
     ord: i32,
     stream: Stream<Picture<'static>>,
+    /// Denoising steps of one image.
     steps: u64,
     /// Images that were returned.
     done: u64,
     progress: Progress,
 }
 
-impl Images {
-    fn new(prompts: &[Option<&str>], generator: Option<&str>, manner: Manner, seed: i64) -> Result<Self> {
+impl GeneratedImages {
+    fn new(
+        prompts: &[Option<&str>],
+        generator: Option<&str>,
+        params: GenerationParams,
+        seed: i64,
+    ) -> Result<Self> {
         let mut bytes = 0;
-        for (place, prompt) in prompts.iter().enumerate() {
-            limits::check_element("prompts", place, prompt.unwrap_or_default())?;
+        for (index, prompt) in prompts.iter().enumerate() {
+            limits::check_element("prompts", index, prompt.unwrap_or_default())?;
             bytes += prompt.map_or(0, str::len);
         }
         limits::check_bytes("all prompts together", limits::PROMPT_BYTES, bytes)?;
         let mut progress = Progress::start(Command::GenerateImages, RegClass(pg_sys::Oid::INVALID));
         let count = prompts.iter().flatten().count() as u64;
-        let steps = u64::from(manner.steps);
+        let steps = u64::from(params.steps);
         let stream = Stream::new(generator);
         if count > 0 {
-            // Loads it: that is not a part of the time that an image takes.
+            // Loads the generator, so that the progress of images does not include it.
             client::describe_generator(generator)?;
         }
         progress.phase(Phase::Generating, Some(count * steps));
         let prompts = prompts.iter().map(|prompt| prompt.map(str::to_owned)).collect();
         let mut images =
-            Images { prompts, manner, seed, submitted: 0, ord: 0, stream, steps, done: 0, progress };
+            GeneratedImages { prompts, params, seed, submitted: 0, ord: 0, stream, steps, done: 0, progress };
         images.read_ahead()?;
         images.progress.pause();
         Ok(images)
     }
 
-    /// Puts prompts on their way, as many as there should be.
+    /// Submits prompts until enough are ahead.
     fn read_ahead(&mut self) -> Result<()> {
-        while self.stream.pending() < AHEAD {
+        while self.stream.pending() < GENERATE_AHEAD {
             let Some(prompt) = self.prompts.get(self.submitted) else { break };
             if let Some(prompt) = prompt {
                 let seed = self.seed.wrapping_add_unsigned(self.submitted as u64);
-                self.stream.submit(vec![self.manner.picture(prompt, seed)])?;
+                self.stream.submit(vec![self.params.request(prompt, seed)])?;
             }
             self.submitted += 1;
         }
         Ok(())
     }
 
-    fn next_row(&mut self) -> Result<Option<Row>> {
+    fn next_row(&mut self) -> Result<Option<GeneratedRow>> {
         self.read_ahead()?;
         let Some(prompt) = self.prompts.pop_front() else { return Ok(None) };
         self.submitted -= 1;
@@ -135,10 +141,10 @@ impl Images {
     }
 }
 
-impl Iterator for Images {
-    type Item = Row;
+impl Iterator for GeneratedImages {
+    type Item = GeneratedRow;
 
-    fn next(&mut self) -> Option<Row> {
+    fn next(&mut self) -> Option<GeneratedRow> {
         self.progress.resume();
         let row = self.next_row();
         self.progress.pause();

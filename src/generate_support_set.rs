@@ -1,46 +1,41 @@
-//! `CALL susx.generate_support_set(...)`: support images that a generator makes of the prompts (SuS-SD).
+//! `CALL susx.generate_support_set(...)`: support images that a generator makes from the prompts (SuS-SD).
 //!
-//! A call says which images there are to be: of every category, which prompts, with which seeds, made how.
-//! Those that are there it leaves, the missing ones it makes, and other generated ones it deletes. So a call
-//! that was interrupted is continued by the same call, and one that asks for something else replaces what an
-//! earlier one has made.
+//! A call's arguments determine which images the classifier should have: from which prompts, with which seeds and
+//! parameters. The call keeps the images that exist, generates those that are missing, and deletes other generated
+//! ones. So the same call continues after an interruption, and a call with other arguments replaces the images of an
+//! earlier one.
 //!
-//! It is a procedure because that takes hours on some machines: what is made is committed, at least with
-//! every category, and between the commits, where the time goes, the call holds no lock and no snapshot.
+//! It is a procedure because generating takes hours on some machines: images are committed at least once per category.
+//! Between the commits, where most of the time goes, the call holds no lock and no snapshot.
 
 mod plan;
-mod tally;
+mod report;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use susx_core::sus::unit;
-use susx_server::protocol::Picture;
+use susx_server::protocol::{Failure, Picture};
 
 use self::plan::{Category, Plan};
-use self::tally::Tally;
+use self::report::Report;
+use crate::batches::{GENERATE_AHEAD, GENERATED_BYTES, GENERATED_ROWS, GENERATED_TIME};
 use crate::blame::is_of_the_input;
 use crate::embedder::Embedder;
+use crate::generation::GenerationParams;
 use crate::inference::client::{self, Stream};
 use crate::limits;
-use crate::pg::catalog::generated::{self, Made, NewImage};
+use crate::pg::catalog::generated::{self, GeneratedImage, GenerationKey};
 use crate::pg::catalog::{classifier as catalog, prevent_command_in_read_only};
 use crate::pg::error::{Error, Result};
 use crate::pg::procedure::Procedure;
 use crate::pg::progress::{Command, Phase, Progress};
 use crate::pg::regclass::RegClass;
 use crate::pg::version::SameVersion;
-use crate::pictures::{AHEAD, Manner};
 use crate::prompting::Prompting;
 
-/// What is made is written when there are so many images, or so many bytes, or after such a time, and when a
-/// category is complete.
-const MOST_IMAGES: usize = 64;
-const MOST_BYTES: usize = 16 << 20;
-const LONGEST: Duration = Duration::from_secs(10);
-
-/// Makes the classifier's support set out of its prompts by a generator, with a COMMIT per category at least.
+/// Generates the classifier's support set from its prompts, with at least one COMMIT per category.
 #[pg_extern(sql = r#"
 CREATE PROCEDURE susx.generate_support_set(
     classifier regclass,
@@ -71,116 +66,131 @@ fn generate_support_set(
     let classifier = Error::required(classifier, "classifier")?;
     let per_class = limits::count(Error::required(per_class, "per_class")?, "per_class", limits::PER_CLASS)?;
     let prompting = Prompting::named(Error::required(prompting, "prompting")?)?;
-    let manner = Manner::new(guidance_scale, steps, negative_prompt)?;
+    let params = GenerationParams::new(guidance_scale, steps, negative_prompt)?;
     let seed = Error::required(seed, "seed")?;
     let keep_images = Error::required(keep_images, "keep_images")?;
-    // Arguments are PostgreSQL's, and need not outlive a transaction.
+    // Copied, because PostgreSQL may free an argument with the first transaction.
     let generator = generator.map(str::to_owned);
     prevent_command_in_read_only(c"susx.generate_support_set");
     let procedure = Procedure::enter(call, "susx.generate_support_set")?;
-    let call = Call { procedure, classifier, per_class, prompting, manner, seed, keep_images };
+    let call = GenerateCall { procedure, classifier, per_class, prompting, params, seed, keep_images };
     Ok(call.generate(generator.as_deref())?)
 }
 
-/// What a call is to do.
+/// A call and its arguments.
 #[derive(Debug)]
-struct Call {
+struct GenerateCall {
     procedure: Procedure,
     classifier: RegClass,
     per_class: usize,
     prompting: Prompting,
-    manner: Manner,
+    params: GenerationParams,
     seed: i64,
     keep_images: bool,
 }
 
 /// Images of one category that are not written yet.
 #[derive(Debug)]
-struct Unwritten {
-    /// By their places.
+struct UnwrittenImages {
+    /// PNG files with the images' indices in the category.
     images: Vec<(usize, Vec<u8>)>,
     bytes: usize,
     since: Instant,
 }
 
-impl Call {
+impl GenerateCall {
     fn generate(&self, generator: Option<&str>) -> Result<()> {
         let mut progress = Progress::start(Command::GenerateSupportSet, self.classifier);
         let embedder = self.procedure.transaction(|| {
             self.classifier.open_for_replacing()?;
             Embedder::of(self.classifier)
         })?;
-        // Loads it, which may take a while.
+        // Loads the generator, which may take a while.
         let generator = client::describe_generator(generator)?.name;
         let plan = self.procedure.transaction(|| Plan::make(self, embedder, generator))?;
-        let steps = u64::from(self.manner.steps);
+        let steps = u64::from(self.params.steps);
         progress.phase(Phase::Generating, Some(plan.missing() as u64 * steps));
-        let mut stream = Stream::<Picture>::new(Some(plan.generator()));
-        let mut ahead = plan
-            .categories
-            .iter()
-            .flat_map(|category| category.missing().map(move |place| (category, place)));
-        let mut tally = Tally::default();
-        for category in &plan.categories {
-            let mut unwritten = Unwritten::new();
-            for place in category.missing() {
-                while stream.pending() < AHEAD
-                    && let Some((category, place)) = ahead.next()
-                {
-                    let wanted = plan.image(category, place)?;
-                    stream.submit(vec![self.manner.picture(&wanted.made.prompt, wanted.seed)])?;
-                }
-                while !stream.is_ready() {
-                    stream.wait()?;
-                    let (answered, under_way) = stream.progress();
-                    progress.reach((tally.answered() + answered as u64) * steps + under_way, 0);
-                }
-                match stream.next()?.and_then(|answers| answers.into_iter().next()) {
-                    Some(Ok(image)) => {
-                        tally.made += 1;
-                        unwritten.push(place, image.into_vec());
-                    }
-                    Some(Err(failure)) if is_of_the_input(&failure) => {
-                        tally.fail(&category.name, failure);
-                        progress.advance(0, 1);
-                    }
-                    Some(Err(failure)) => return Err(Error::Server(failure)),
-                    None => return Err(Error::Internal("the inference process gave no answer".to_owned())),
-                }
-                if unwritten.is_due() {
-                    self.write(&plan, category, unwritten, false)?;
-                    unwritten = Unwritten::new();
-                }
-            }
-            self.write(&plan, category, unwritten, true)?;
-        }
+        let report = self.generate_missing(&plan, &mut progress)?;
         self.procedure.transaction(|| {
             let names: Vec<&str> = plan.categories.iter().map(|category| category.name.as_str()).collect();
             self.open(&plan)?;
             generated::delete_other_categories(self.classifier, &names)?;
-            tally.report(&self.classifier.name()?, &plan);
+            report.send(&self.classifier.name()?, &plan);
             Ok(())
         })
     }
 
-    /// Embeds images and writes them. With the last ones of a category those go that are not wanted any more.
-    fn write(&self, plan: &Plan, category: &Category, unwritten: Unwritten, is_complete: bool) -> Result<()> {
+    /// Generates and writes all missing images, category by category.
+    fn generate_missing(&self, plan: &Plan, progress: &mut Progress) -> Result<Report> {
+        let mut stream = Stream::<Picture>::new(Some(plan.generator()));
+        let mut ahead = plan
+            .categories
+            .iter()
+            .flat_map(|category| category.missing().map(move |index| (category, index)));
+        let mut report = Report::default();
+        for category in &plan.categories {
+            let mut unwritten = UnwrittenImages::new();
+            for index in category.missing() {
+                while stream.pending() < GENERATE_AHEAD
+                    && let Some((category, index)) = ahead.next()
+                {
+                    let wanted = plan.image(category, index)?;
+                    stream.submit(vec![self.params.request(&wanted.key.prompt, wanted.seed)])?;
+                }
+                match self.next_image(&mut stream, &report, progress)? {
+                    Ok(image) => {
+                        report.generated += 1;
+                        unwritten.push(index, image);
+                    }
+                    Err(failure) => {
+                        report.fail(&category.name, failure);
+                        progress.advance(0, 1);
+                    }
+                }
+                if unwritten.should_be_written() {
+                    self.write(plan, category, unwritten, false)?;
+                    unwritten = UnwrittenImages::new();
+                }
+            }
+            self.write(plan, category, unwritten, true)?;
+        }
+        Ok(report)
+    }
+
+    /// Waits for the next image, and shows the progress meanwhile. `Err` is a failure of this image alone.
+    fn next_image(
+        &self,
+        stream: &mut Stream<Picture<'static>>,
+        report: &Report,
+        progress: &mut Progress,
+    ) -> Result<Result<Vec<u8>, Failure>> {
+        let steps = u64::from(self.params.steps);
+        while !stream.is_ready() {
+            stream.wait()?;
+            let (answered, steps_done) = stream.progress();
+            progress.reach((report.answered() + answered as u64) * steps + steps_done, 0);
+        }
+        match stream.next()?.and_then(|answers| answers.into_iter().next()) {
+            Some(Ok(image)) => Ok(Ok(image.into_vec())),
+            Some(Err(failure)) if is_of_the_input(&failure) => Ok(Err(failure)),
+            Some(Err(failure)) => Err(Error::Server(failure)),
+            None => Err(Error::Internal("the inference process gave no answer".to_owned())),
+        }
+    }
+
+    /// Embeds images and writes them. Once a category is complete, also deletes those of its generated images that the
+    /// plan does not have.
+    fn write(
+        &self,
+        plan: &Plan,
+        category: &Category,
+        unwritten: UnwrittenImages,
+        is_complete: bool,
+    ) -> Result<()> {
         if unwritten.images.is_empty() && !(is_complete && category.has_others) {
             return Ok(());
         }
-        let files: Vec<&[u8]> = unwritten.images.iter().map(|(_, image)| image.as_slice()).collect();
-        let embeddings = if files.is_empty() {
-            Vec::new()
-        } else {
-            plan.embedder.images(&files, |_, failure| Error::Server(failure))?
-        };
-        let mut images = Vec::with_capacity(files.len());
-        for ((place, image), embedding) in unwritten.images.into_iter().zip(embeddings) {
-            let wanted = plan.image(category, place)?;
-            let similarity = wanted.embedding.map(|prompt| similarity(prompt, &embedding.0)).transpose()?;
-            let image = Some(image).filter(|_| self.keep_images);
-            images.push(NewImage { made: wanted.made, image, similarity, embedding });
-        }
+        let images = self.embed(plan, category, unwritten)?;
         self.procedure.transaction(|| {
             self.open(plan)?;
             if !catalog::has_category(self.classifier, &category.name)? {
@@ -190,15 +200,37 @@ impl Call {
                 generated::insert(self.classifier, &category.name, images)?;
             }
             if is_complete {
-                let wanted = |place| plan.image(category, place).map(|wanted| wanted.made);
-                let wanted = category.places().map(wanted).collect::<Result<Vec<Made>>>()?;
-                generated::delete_others(self.classifier, &category.name, wanted, self.keep_images)?;
+                let key = |index| plan.image(category, index).map(|wanted| wanted.key);
+                let kept = category.indices().map(key).collect::<Result<Vec<GenerationKey>>>()?;
+                generated::delete_others(self.classifier, &category.name, kept, self.keep_images)?;
             }
             Ok(())
         })
     }
 
-    /// The classifier as it is now: an error if it is not the same any more.
+    fn embed(
+        &self,
+        plan: &Plan,
+        category: &Category,
+        unwritten: UnwrittenImages,
+    ) -> Result<Vec<GeneratedImage>> {
+        let files: Vec<&[u8]> = unwritten.images.iter().map(|(_, image)| image.as_slice()).collect();
+        let embeddings = if files.is_empty() {
+            Vec::new()
+        } else {
+            plan.embedder.images(&files, |_, failure| Error::Server(failure))?
+        };
+        let mut images = Vec::with_capacity(files.len());
+        for ((index, image), embedding) in unwritten.images.into_iter().zip(embeddings) {
+            let wanted = plan.image(category, index)?;
+            let similarity = wanted.embedding.map(|prompt| similarity(prompt, &embedding.0)).transpose()?;
+            let image = Some(image).filter(|_| self.keep_images);
+            images.push(GeneratedImage { key: wanted.key, image, similarity, embedding });
+        }
+        Ok(images)
+    }
+
+    /// Checks the classifier in a new transaction. An error if it was dropped or has another model now.
     fn open(&self, plan: &Plan) -> Result<()> {
         let changed = || Error::ClassifierChanged(plan.classifier.clone());
         match self.classifier.open_for_replacing() {
@@ -212,23 +244,23 @@ impl Call {
     }
 }
 
-impl Unwritten {
+impl UnwrittenImages {
     fn new() -> Self {
-        Unwritten { images: Vec::new(), bytes: 0, since: Instant::now() }
+        UnwrittenImages { images: Vec::new(), bytes: 0, since: Instant::now() }
     }
 
-    fn push(&mut self, place: usize, image: Vec<u8>) {
+    fn push(&mut self, index: usize, image: Vec<u8>) {
         self.bytes += image.len();
-        self.images.push((place, image));
+        self.images.push((index, image));
     }
 
-    fn is_due(&self) -> bool {
-        let is_due = self.images.len() >= MOST_IMAGES || self.bytes >= MOST_BYTES;
-        !self.images.is_empty() && (is_due || self.since.elapsed() >= LONGEST)
+    fn should_be_written(&self) -> bool {
+        let is_full = self.images.len() >= GENERATED_ROWS || self.bytes >= GENERATED_BYTES;
+        !self.images.is_empty() && (is_full || self.since.elapsed() >= GENERATED_TIME)
     }
 }
 
-/// The cosine of an image to its prompt.
+/// The cosine of a prompt's and an image's embedding.
 fn similarity(prompt: &[f32], image: &[f32]) -> Result<f32> {
     let unit = |vector: &[f32], what: &str| {
         unit(vector).map_err(|source| Error::Vector { what: what.to_owned(), source })

@@ -10,7 +10,7 @@
 //! * [`classifier`] - classifiers and their settings;
 //! * [`prompts`] - sentences that describe the categories;
 //! * [`few_shot`] - labelled images;
-//! * [`support_set`] - support images retrieved from a pool;
+//! * [`build_support_set`] - support images retrieved from a pool;
 //! * [`generate_support_set`] - support images generated from the prompts;
 //! * [`generate_images`] - images generated from any text;
 //! * [`embed_row`] - the rows that are written by hand;
@@ -28,7 +28,10 @@
 //! Inference runs in the process `susx-server`.
 
 mod arrays;
+mod batches;
 mod blame;
+mod build_support_set;
+mod classifiable;
 mod classifier;
 mod classify;
 mod classify_rows;
@@ -37,6 +40,7 @@ mod embed_on_write;
 mod embed_row;
 mod embed_table;
 mod embedder;
+mod embedding_stream;
 mod evaluate;
 mod explain;
 mod few_shot;
@@ -44,19 +48,18 @@ mod fitted;
 mod forget_errors;
 mod generate_images;
 mod generate_support_set;
-mod image_stream;
+mod generation;
 mod inference;
-mod labelled;
+mod labelled_images;
 mod library;
 mod limits;
 mod model;
+mod on_error;
 mod pg;
-mod pictures;
 mod prompting;
 mod prompts;
 mod stat_progress;
 mod stat_server;
-mod support_set;
 mod tune;
 
 pgrx::pg_module_magic!(name, version);

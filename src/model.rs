@@ -5,7 +5,7 @@ use pgrx::prelude::*;
 use susx_server::protocol::Model;
 
 use crate::inference::client;
-use crate::pg::catalog::made_by::Made;
+use crate::pg::catalog::provenance::ModelUse;
 use crate::pg::version::SameVersion;
 
 /// Every model below `susx.model_dir`. What only loading tells is NULL until a model is used.
@@ -29,7 +29,7 @@ fn models(
     >,
     ErrorReport,
 > {
-    let (classifiers, columns) = (Made::classifiers()?, Made::columns()?);
+    let (classifiers, columns) = (ModelUse::classifiers()?, ModelUse::columns()?);
     let row = |model: Model| {
         let error = remarks(&model, &classifiers, &columns);
         (
@@ -47,10 +47,10 @@ fn models(
 }
 
 /// What is wrong with a model; also which classifiers and embeddings were made with other files of it.
-fn remarks(model: &Model, classifiers: &[Made], columns: &[Made]) -> Option<String> {
-    let others = |what: &str, made: &[Made]| {
+fn remarks(model: &Model, classifiers: &[ModelUse], columns: &[ModelUse]) -> Option<String> {
+    let others = |what: &str, uses: &[ModelUse]| {
         let names: Vec<&str> =
-            made.iter().filter(|it| it.by_other_files(model)).map(|it| it.names.as_str()).collect();
+            uses.iter().filter(|it| it.is_of_other_files(model)).map(|it| it.names.as_str()).collect();
         (!names.is_empty())
             .then(|| format!("these {what} were made with other files of it: {}", names.join(", ")))
     };

@@ -1,13 +1,13 @@
-//! Which of a classifier's prompts ask for support images.
+//! Which of a classifier's prompts are used to retrieve or generate support images.
 
 use crate::pg::error::{Error, Result};
 
 /// The paper's prompting strategies (section 3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Prompting {
-    /// The prompts that the classifier was created with.
+    /// The prompts with which the classifier was created.
     Photo,
-    /// The sentences that were added to it.
+    /// The sentences that were added to the classifier.
     Cupl,
 }
 
@@ -29,7 +29,7 @@ impl Prompting {
         })
     }
 
-    /// The origins of its prompts.
+    /// The origins of the prompts that it uses.
     pub fn origins(self) -> &'static [&'static str] {
         match self {
             Prompting::Photo => &["template", "given"],
@@ -37,8 +37,8 @@ impl Prompting {
         }
     }
 
-    /// The error of a classifier without such prompts.
-    pub fn none(self) -> Error {
+    /// The error that a classifier has no such prompts.
+    pub fn no_prompts(self) -> Error {
         let message = format!("the classifier has no prompts for prompting \"{}\"", self.name());
         match self {
             Prompting::Photo => Error::Argument(message),

@@ -1,4 +1,4 @@
-//! Sentences that describe the categories (CuPL), beside the prompts that templates make.
+//! Sentences that describe the categories (CuPL), in addition to the prompts made from templates.
 
 use std::collections::HashSet;
 
@@ -6,6 +6,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use susx_core::sus::parse_cupl;
 
+use crate::batches::PROMPT_ROWS;
 use crate::embedder::Embedder;
 use crate::limits;
 use crate::pg::catalog::classifier::{self as catalog, NewRows};
@@ -14,12 +15,10 @@ use crate::pg::jsonb::Jsonb;
 use crate::pg::regclass::RegClass;
 use crate::pg::version::SameVersion;
 
-/// Sentences that are embedded and inserted together.
-const BATCH: usize = 1_024;
-/// Unknown categories that an error names.
+/// The number of unknown categories that an error names.
 const NAMED: usize = 10;
 
-/// A sentence of a file, with its place among those of its category, from 1.
+/// A sentence of a file. `ord` counts those of its category from 1.
 #[derive(Clone, Copy, Debug)]
 struct Sentence<'a> {
     category: &'a str,
@@ -27,8 +26,8 @@ struct Sentence<'a> {
     text: &'a str,
 }
 
-/// Adds sentences that describe the categories, `{"category": ["sentence", ...], ...}`; returns how
-/// many. A category's prototype is the normalised mean of all its prompts (CuPL+e).
+/// Adds sentences that describe the categories, `{"category": ["sentence", ...], ...}`. Returns how many. A category's
+/// prototype is the normalised mean of all its prompts (CuPL+e).
 #[pg_extern(volatile, parallel_unsafe)]
 fn add_prompts(
     _version: SameVersion,
@@ -56,11 +55,11 @@ fn add_prompts(
         }
     }
     let mut added = 0;
-    for batch in sentences.chunks(BATCH) {
+    for batch in sentences.chunks(PROMPT_ROWS) {
         let texts: Vec<&str> = batch.iter().map(|sentence| sentence.text).collect();
-        let embedding = embedder.texts(&texts, |place, failure| Error::Sentence {
-            category: batch[place].category.to_owned(),
-            ord: batch[place].ord,
+        let embedding = embedder.texts(&texts, |index, failure| Error::Sentence {
+            category: batch[index].category.to_owned(),
+            ord: batch[index].ord,
             failure,
         })?;
         let rows = NewRows {
@@ -75,7 +74,7 @@ fn add_prompts(
     Ok(i64::try_from(added).unwrap_or(i64::MAX))
 }
 
-/// An error that names the categories that the classifier does not have.
+/// An error if the classifier does not have all of these categories. It names those that are missing.
 fn check_categories<'a>(classifier: RegClass, named: impl Iterator<Item = &'a String>) -> Result<()> {
     let known = catalog::categories(classifier)?;
     let set: HashSet<&String> = known.iter().collect();
@@ -91,7 +90,7 @@ fn check_categories<'a>(classifier: RegClass, named: impl Iterator<Item = &'a St
     }
 }
 
-/// At least two names, quoted; of many the first ones.
+/// A quoted list of at least two names, cut short if there are many.
 fn enumerate(names: &[&String]) -> String {
     let quoted: Vec<String> = names.iter().take(NAMED).map(|name| format!("\"{name}\"")).collect();
     match (&quoted[..], names.len() - quoted.len()) {

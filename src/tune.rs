@@ -11,7 +11,7 @@ use susx_core::tip_x::{LeaveOneOut, Params, TipX};
 use susx_core::tune::{Grid, Search, Tuned};
 
 use crate::fitted;
-use crate::labelled::{self, Space};
+use crate::labelled_images::{self as labelled, Space};
 use crate::limits;
 use crate::pg::catalog::classifier::{self as catalog, Settings};
 use crate::pg::catalog::prevent_in_read_only;

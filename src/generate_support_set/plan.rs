@@ -1,179 +1,186 @@
-//! Which images there are to be, and which of them are missing.
+//! Which images the classifier should have, and which of them are missing.
 
 use std::collections::{HashMap, HashSet};
 
 use pgrx::check_for_interrupts;
 use susx_core::sus::{Recipe, fill_templates, image_seed, in_random_order};
 
-use super::Call;
+use super::GenerateCall;
 use crate::embedder::Embedder;
+use crate::generation::GenerationParams;
 use crate::limits;
 use crate::pg::catalog::classifier as catalog;
-use crate::pg::catalog::generated::{self, Made};
+use crate::pg::catalog::generated::{self, GenerationKey};
 use crate::pg::error::{Error, Result};
-use crate::pictures::Manner;
 use crate::prompting::Prompting;
 
-/// The prompt of a category whose own prompts have no text: the paper's.
+/// The paper's prompt, for categories whose prompts have no text.
 const TEMPLATE: &str = "a photo of a {}.";
 
-/// What a call has found out at its beginning.
+/// The images of all categories, as the call found them when it began.
 #[derive(Debug)]
 pub struct Plan {
-    /// Name of the classifier.
+    /// The name of the classifier.
     pub classifier: String,
     pub embedder: Embedder,
     pub categories: Vec<Category>,
-    how: How,
-    /// Categories for which there are no prompts.
-    pub without: Vec<String>,
+    common: CommonParams,
+    /// Categories that have no prompts for the call's prompting.
+    pub without_prompts: Vec<String>,
 }
 
-/// How all images are made.
+/// What all images have in common.
 #[derive(Debug)]
-struct How {
+struct CommonParams {
     generator: String,
     seed: i64,
-    manner: Manner,
+    params: GenerationParams,
 }
 
-/// The images of one category. They are many and follow from little: each is worked out when it is needed.
+/// The images of one category. Each image's key is computed when it is needed, since there may be many.
 #[derive(Debug)]
 pub struct Category {
     pub name: String,
-    /// They take turns.
+    /// The images use these in turn.
     prompts: Vec<Prompt>,
-    /// Of every image that there is to be.
-    is_there: Vec<bool>,
-    /// Whether it has generated images that are not wanted.
+    /// Whether each of the images exists.
+    exists: Vec<bool>,
+    /// Whether the category has generated images that the plan does not have.
     pub has_others: bool,
 }
 
-/// An image that there is to be.
+/// An image that the classifier should have.
 #[derive(Debug)]
-pub struct Wanted<'a> {
-    pub made: Made,
+pub struct PlannedImage<'a> {
+    pub key: GenerationKey,
     pub seed: i64,
-    /// That of the prompt, where the classifier has it.
+    /// The prompt's embedding, if the classifier has one.
     pub embedding: Option<&'a [f32]>,
 }
 
 /// The generated images that a category has.
 #[derive(Debug, Default)]
-struct There {
+struct ExistingImages {
     rows: usize,
-    /// How those were made that are as they should be.
-    made: HashSet<Made>,
+    /// Keys of the images that can be kept.
+    keys: HashSet<GenerationKey>,
 }
 
 /// A prompt's text and its embedding.
 type Prompt = (String, Option<Vec<f32>>);
 
 impl Plan {
-    pub fn make(call: &Call, embedder: Embedder, generator: String) -> Result<Plan> {
+    pub fn make(call: &GenerateCall, embedder: Embedder, generator: String) -> Result<Plan> {
         let classifier = call.classifier;
         classifier.open_for_replacing()?;
         let mut prompts = prompts(call)?;
-        let mut there: HashMap<String, There> = HashMap::new();
-        generated::read(classifier, |category, made, has_picture| {
-            let there = there.entry(category).or_default();
-            there.rows += 1;
-            if has_picture || !call.keep_images {
-                there.made.insert(made);
+        let mut existing: HashMap<String, ExistingImages> = HashMap::new();
+        generated::read(classifier, |category, key, has_file| {
+            let existing = existing.entry(category).or_default();
+            existing.rows += 1;
+            if has_file || !call.keep_images {
+                existing.keys.insert(key);
             }
             Ok(())
         })?;
-        let how = How { generator, seed: call.seed, manner: call.manner.clone() };
-        let (mut categories, mut without) = (Vec::new(), Vec::new());
+        let common = CommonParams { generator, seed: call.seed, params: call.params.clone() };
+        let (mut categories, mut without_prompts) = (Vec::new(), Vec::new());
         for name in catalog::categories(classifier)? {
             match prompts.remove(&name) {
                 Some(prompts) => {
-                    let there = there.remove(&name).unwrap_or_default();
-                    categories.push(Category::new(call, &how, name, prompts, &there)?);
+                    let existing = existing.remove(&name).unwrap_or_default();
+                    categories.push(Category::new(call, &common, name, prompts, &existing)?);
                 }
-                None => without.push(name),
+                None => without_prompts.push(name),
             }
         }
         if categories.is_empty() {
-            return Err(call.prompting.none());
+            return Err(call.prompting.no_prompts());
         }
         let wanted = categories.len().saturating_mul(call.per_class);
         limits::check("the number of categories, times per_class,", limits::GENERATED, wanted)?;
-        Ok(Plan { classifier: classifier.name()?, embedder, categories, how, without })
+        Ok(Plan { classifier: classifier.name()?, embedder, categories, common, without_prompts })
     }
 
     pub fn generator(&self) -> &str {
-        &self.how.generator
+        &self.common.generator
     }
 
-    /// How many images there are to be.
-    pub fn wanted(&self) -> usize {
-        self.categories.iter().map(|category| category.is_there.len()).sum()
+    /// The number of images that the classifier should have.
+    pub fn planned(&self) -> usize {
+        self.categories.iter().map(|category| category.exists.len()).sum()
     }
 
-    /// How many images are missing.
+    /// The number of images that are missing.
     pub fn missing(&self) -> usize {
         self.categories.iter().map(|category| category.missing().count()).sum()
     }
 
-    /// An image of a category.
-    pub fn image<'a>(&self, category: &'a Category, place: usize) -> Result<Wanted<'a>> {
-        category.image(&self.how, place)
+    /// The image of a category with that index.
+    pub fn image<'a>(&self, category: &'a Category, index: usize) -> Result<PlannedImage<'a>> {
+        category.image(&self.common, index)
     }
 }
 
 impl Category {
-    fn new(call: &Call, how: &How, name: String, prompts: Vec<Prompt>, there: &There) -> Result<Category> {
+    fn new(
+        call: &GenerateCall,
+        common: &CommonParams,
+        name: String,
+        prompts: Vec<Prompt>,
+        existing: &ExistingImages,
+    ) -> Result<Category> {
         let longest = prompts.iter().map(|(text, _)| text.len()).max().unwrap_or(0);
-        let bytes = call.per_class.saturating_mul(longest + how.manner.negative_prompt.len());
+        let bytes = call.per_class.saturating_mul(longest + common.params.negative_prompt.len());
         limits::check_bytes("the prompts of a category's images together", limits::PROMPT_BYTES, bytes)?;
-        let mut category = Category { name, prompts, is_there: Vec::new(), has_others: false };
+        let mut category = Category { name, prompts, exists: Vec::new(), has_others: false };
         let mut kept = 0;
-        for place in 0..call.per_class {
+        for index in 0..call.per_class {
             check_for_interrupts!();
-            // Where there is none, none of these is.
-            let is_there = there.rows > 0 && there.made.contains(&category.image(how, place)?.made);
-            category.is_there.push(is_there);
-            kept += usize::from(is_there);
+            // No key is computed for a category without any image.
+            let exists = existing.rows > 0 && existing.keys.contains(&category.image(common, index)?.key);
+            category.exists.push(exists);
+            kept += usize::from(exists);
         }
-        category.has_others = kept < there.rows;
+        category.has_others = kept < existing.rows;
         Ok(category)
     }
 
-    /// The places of the images that are missing, from 0.
+    /// The indices of the images that are missing, from 0.
     pub fn missing(&self) -> impl Iterator<Item = usize> {
-        (0..self.is_there.len()).filter(|&place| !self.is_there[place])
+        self.indices().filter(|&index| !self.exists[index])
     }
 
-    /// The places of all images.
-    pub fn places(&self) -> std::ops::Range<usize> {
-        0..self.is_there.len()
+    /// The indices of all images, from 0.
+    pub fn indices(&self) -> std::ops::Range<usize> {
+        0..self.exists.len()
     }
 
-    fn image(&self, how: &How, place: usize) -> Result<Wanted<'_>> {
-        let seed = image_seed(how.seed, &self.name, place as u64);
+    fn image(&self, common: &CommonParams, index: usize) -> Result<PlannedImage<'_>> {
+        let seed = image_seed(common.seed, &self.name, index as u64);
         let recipe = Recipe {
-            generator: &how.generator,
+            generator: &common.generator,
             seed,
-            steps: how.manner.steps,
-            guidance_scale: how.manner.guidance_scale,
-            negative_prompt: &how.manner.negative_prompt,
+            steps: common.params.steps,
+            guidance_scale: common.params.guidance_scale,
+            negative_prompt: &common.params.negative_prompt,
         };
         let recipe = recipe.to_json().map_err(Error::internal)?;
-        // A category has some.
-        let (prompt, embedding) = &self.prompts[place % self.prompts.len()];
-        Ok(Wanted { made: Made { prompt: prompt.clone(), recipe }, seed, embedding: embedding.as_deref() })
+        // Every category of a plan has at least one prompt.
+        let (prompt, embedding) = &self.prompts[index % self.prompts.len()];
+        let key = GenerationKey { prompt: prompt.clone(), recipe };
+        Ok(PlannedImage { key, seed, embedding: embedding.as_deref() })
     }
 }
 
-/// The prompts of every category that has some, in the order in which they are used.
-fn prompts(call: &Call) -> Result<HashMap<String, Vec<Prompt>>> {
+/// The prompts of every category that has any, in the order in which they are used.
+fn prompts(call: &GenerateCall) -> Result<HashMap<String, Vec<Prompt>>> {
     let mut prompts: HashMap<String, Vec<Prompt>> = HashMap::new();
     catalog::read_prompts(call.classifier, call.prompting.origins(), |category, text, embedding| {
         let text = text.filter(|text| !text.trim().is_empty());
         let text = match (text, call.prompting) {
             (Some(text), _) => text,
-            // A classifier that was made of vectors.
+            // The classifier was created from vectors.
             (None, Prompting::Photo) => photo(category)?,
             (None, Prompting::Cupl) => return Ok(()),
         };
@@ -194,9 +201,9 @@ fn prompts(call: &Call) -> Result<HashMap<String, Vec<Prompt>>> {
                 let texts = sentences.iter().map(|(text, _)| text.clone()).collect();
                 let mut order: Vec<String> = in_random_order(call.seed, category, texts);
                 order.dedup();
-                let place: HashMap<&str, usize> =
-                    order.iter().enumerate().map(|(place, text)| (text.as_str(), place)).collect();
-                sentences.sort_by_cached_key(|(text, _)| place.get(text.as_str()).copied());
+                let index: HashMap<&str, usize> =
+                    order.iter().enumerate().map(|(index, text)| (text.as_str(), index)).collect();
+                sentences.sort_by_cached_key(|(text, _)| index.get(text.as_str()).copied());
                 sentences.dedup_by(|(one, _), (two, _)| one == two);
             }
         }

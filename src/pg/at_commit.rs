@@ -5,7 +5,7 @@
 use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
 use pgrx::prelude::*;
 
-use super::catalog::made_by;
+use super::catalog::provenance;
 
 /// Asks PostgreSQL to be told. Once per process.
 pub fn register() {
@@ -19,9 +19,9 @@ unsafe extern "C-unwind" fn on_event(event: pg_sys::XactEvent::Type, _arg: *mut 
     match event {
         XACT_EVENT_PRE_COMMIT | XACT_EVENT_PRE_PREPARE => {
             // The transaction is rolled back if it cannot be written.
-            made_by::write_what_is_due().map_err(ErrorReport::from).unwrap_or_report();
+            provenance::write_pending().map_err(ErrorReport::from).unwrap_or_report();
         }
-        XACT_EVENT_COMMIT | XACT_EVENT_PREPARE | XACT_EVENT_ABORT => made_by::forget_what_is_due(),
+        XACT_EVENT_COMMIT | XACT_EVENT_PREPARE | XACT_EVENT_ABORT => provenance::forget_pending(),
         _ => {}
     }
 }

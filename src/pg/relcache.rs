@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use pgrx::prelude::*;
 
-use super::catalog;
+use super::extensions;
 use super::regclass::RegClass;
 use super::version;
 
@@ -85,7 +85,7 @@ unsafe extern "C-unwind" fn on_new_types(
     _cache: std::ffi::c_int,
     _hash: pg_sys::uint32,
 ) {
-    catalog::forget_types();
+    extensions::forget_types();
 }
 
 #[pg_guard]

@@ -7,8 +7,8 @@ use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
 use pgrx::datum::{Datum, UnboxDatum};
 use pgrx::{FromDatum, IntoDatum, impl_sql_translatable, pg_sys};
 
-use super::catalog;
 use super::error::{Error, Result};
+use super::extensions::vector_type;
 use super::varlena::with_detoasted;
 
 /// pgvector's limit.
@@ -70,7 +70,7 @@ impl IntoDatum for Vector {
     }
 
     fn type_oid() -> pg_sys::Oid {
-        catalog::vector_type()
+        vector_type()
     }
 
     fn is_compatible_with(other: pg_sys::Oid) -> bool {

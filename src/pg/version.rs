@@ -13,8 +13,8 @@ use pgrx::pgrx_sql_entity_graph::metadata::{
     ArgumentError, ReturnsError, ReturnsRef, SqlMappingRef, SqlTranslatable, TypeOrigin,
 };
 
-use super::catalog::version::installed;
 use super::error::{Error, Result};
+use super::extensions::installed_version;
 
 /// The version of this library.
 pub const LIBRARY: &str = env!("CARGO_PKG_VERSION");
@@ -34,7 +34,7 @@ pub fn check() -> Result<()> {
     if IS_SAME.get() {
         return Ok(());
     }
-    match installed()? {
+    match installed_version()? {
         Some(schema) if schema != LIBRARY => Err(Error::SchemaVersion { schema, library: LIBRARY }),
         // Without a row the function was declared by hand, and whoever did that is a superuser.
         _ => {

@@ -2,22 +2,29 @@
 
 use std::ffi::CStr;
 
+use pgrx::PgTupleDesc;
 use pgrx::pg_sys;
+use pgrx::pg_sys::SysCacheIdentifier::TYPEOID;
 use pgrx::spi::quote_identifier;
 
-use super::{arg, vector_type};
+use super::syscache;
 use crate::pg::error::{Error, Result};
+use crate::pg::extensions::vector_type;
+use crate::pg::open::Open;
 use crate::pg::regclass::RegClass;
-use crate::pg::spi;
+use crate::pg::types::qualified_type_name;
 
 /// A column of a table, quoted for SQL text.
+///
+/// It is taken from PostgreSQL's cache of relations, which costs no query: `embed_table` looks its columns up in every
+/// transaction.
 #[derive(Debug)]
 pub struct Column {
     pub quoted: String,
     pub type_name: String,
     /// Whether the type is one of pg_catalog's.
     pub is_built_in: bool,
-    /// Below all domains, the type and its modifier: for a vector the dimensions, or -1.
+    /// The type under all domains, and its modifier.
     base: pg_sys::Oid,
     modifier: i32,
     /// Whether the caller may update it.
@@ -27,46 +34,57 @@ pub struct Column {
 }
 
 impl Column {
+    /// The column of that name. The relation is locked.
     pub fn open(relation: RegClass, name: &str) -> Result<Self> {
-        let mut found = None;
-        spi::read(
-            "SELECT a.atttypid, a.atttypmod, pg_catalog.format_type(a.atttypid, a.atttypmod), \
-             t.typnamespace OPERATOR(pg_catalog.=) 'pg_catalog'::pg_catalog.regnamespace, \
-             pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'UPDATE'), \
-             a.attgenerated OPERATOR(pg_catalog.<>) '' OR a.attidentity OPERATOR(pg_catalog.=) 'a' \
-             FROM pg_catalog.pg_attribute a \
-             JOIN pg_catalog.pg_type t ON t.oid OPERATOR(pg_catalog.=) a.atttypid \
-             WHERE a.attrelid OPERATOR(pg_catalog.=) $1 AND a.attname OPERATOR(pg_catalog.=) $2 \
-             AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped",
-            &[arg(relation.0), arg(name.to_owned())],
-            |row| {
-                let mut modifier = row.required(2)?;
-                // SAFETY: the OID is of a type that exists.
-                let base = unsafe { pg_sys::getBaseTypeAndTypmod(row.required(1)?, &mut modifier) };
-                found = Some(Column {
-                    quoted: quote_identifier(name),
-                    type_name: row.required(3)?,
-                    is_built_in: row.required(4)?,
-                    base,
-                    modifier,
-                    is_writable: row.required(5)?,
-                    is_generated: row.required(6)?,
-                });
-                Ok(false)
-            },
-        )?;
-        match found {
+        match Self::find(relation, |column| attribute_name(column).to_bytes() == name.as_bytes())? {
             Some(column) => Ok(column),
             None => Err(Error::NoColumn { relation: relation.name()?, column: name.to_owned() }),
         }
     }
 
-    /// A column of embeddings.
+    /// The column of that number. The relation is locked.
+    pub fn numbered(relation: RegClass, number: i16) -> Result<Self> {
+        Self::find(relation, |column| column.attnum == number)?
+            .ok_or_else(|| Error::Internal(format!("a relation has no column {number}")))
+    }
+
+    fn find(
+        relation: RegClass,
+        is_wanted: impl Fn(&pg_sys::FormData_pg_attribute) -> bool,
+    ) -> Result<Option<Self>> {
+        let open = Open::locked(relation)?;
+        // SAFETY: the relation is open, so its descriptor is valid.
+        let columns = unsafe { PgTupleDesc::from_pg_unchecked((*open.0).rd_att) };
+        let found = columns.iter().find(|column| !column.attisdropped && is_wanted(column));
+        Ok(found.map(|column| Self::of(relation, column)))
+    }
+
+    fn of(relation: RegClass, column: &pg_sys::FormData_pg_attribute) -> Self {
+        let mut modifier = column.atttypmod;
+        // SAFETY: the OID is of a type that exists. The results are palloc'd C strings.
+        let (base, type_name) = unsafe {
+            let name = pg_sys::format_type_with_typemod(column.atttypid, modifier);
+            let base = pg_sys::getBaseTypeAndTypmod(column.atttypid, &mut modifier);
+            (base, CStr::from_ptr(name).to_string_lossy().into_owned())
+        };
+        Column {
+            quoted: quote_identifier(attribute_name(column).to_string_lossy()),
+            type_name,
+            is_built_in: is_built_in(column.atttypid),
+            base,
+            modifier,
+            is_writable: is_writable(relation, column.attnum),
+            is_generated: column.attgenerated != 0
+                || column.attidentity as u8 == pg_sys::ATTRIBUTE_IDENTITY_ALWAYS,
+        }
+    }
+
+    /// A column of embeddings; an error if it is of another type than vector.
     pub fn of_vectors(relation: RegClass, name: &str) -> Result<Self> {
         Self::of_type(relation, name, vector_type(), "vector")
     }
 
-    /// A column of image files.
+    /// A column of image files; an error if it is of another type than bytea.
     pub fn of_images(relation: RegClass, name: &str) -> Result<Self> {
         Self::of_type(relation, name, pg_sys::BYTEAOID, "bytea")
     }
@@ -83,17 +101,39 @@ impl Column {
         Ok(column)
     }
 
-    /// The dimensions of a column of embeddings; `None` where they are left open.
+    /// The dimensions of a column of embeddings; `None` if its type does not fix them.
     pub fn dimensions(&self) -> Option<usize> {
-        // pgvector's type modifier is the number of dimensions.
+        // pgvector's type modifier is the number of dimensions, or -1.
         usize::try_from(self.modifier).ok()
     }
 
-    /// The name of the type below all domains, that means the same whatever the search_path is.
+    /// The qualified name of the type under all domains.
     pub fn base_type(&self) -> String {
-        let flags = pg_sys::FORMAT_TYPE_TYPEMOD_GIVEN | pg_sys::FORMAT_TYPE_FORCE_QUALIFY;
-        // SAFETY: the OID is of a type that exists; the result is a palloc'd C string.
-        let name = unsafe { CStr::from_ptr(pg_sys::format_type_extended(self.base, -1, flags as u16)) };
-        name.to_string_lossy().into_owned()
+        qualified_type_name(self.base)
+    }
+}
+
+fn attribute_name(column: &pg_sys::FormData_pg_attribute) -> &CStr {
+    // SAFETY: a name ends with a NUL.
+    unsafe { CStr::from_ptr(column.attname.data.as_ptr()) }
+}
+
+fn is_built_in(type_oid: pg_sys::Oid) -> bool {
+    let is_in_pg_catalog = |form: &pg_sys::FormData_pg_type| {
+        form.typnamespace == pg_sys::Oid::from(pg_sys::PG_CATALOG_NAMESPACE)
+    };
+    // SAFETY: the cache's key is the OID of a type, and its rows are those of pg_type.
+    unsafe { syscache::read(TYPEOID, type_oid, is_in_pg_catalog) }.unwrap_or(false)
+}
+
+/// Whether the caller may update a column: by a right to it, or to the whole relation.
+fn is_writable(relation: RegClass, column: i16) -> bool {
+    let update = pg_sys::ACL_UPDATE as pg_sys::AclMode;
+    // SAFETY: looks up rights to a relation that exists.
+    unsafe {
+        let user = pg_sys::GetUserId();
+        pg_sys::pg_class_aclcheck(relation.0, user, update) == pg_sys::AclResult::ACLCHECK_OK
+            || pg_sys::pg_attribute_aclcheck(relation.0, column, user, update)
+                == pg_sys::AclResult::ACLCHECK_OK
     }
 }

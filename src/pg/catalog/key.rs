@@ -1,12 +1,16 @@
 //! The primary key of a table, by which its rows are found again and put in order.
 
-use pgrx::pg_sys;
+use std::ffi::CStr;
 
-use super::arg;
+use pgrx::pg_sys;
+use pgrx::pg_sys::SysCacheIdentifier::{INDEXRELID, OPEROID};
+use pgrx::spi::quote_identifier;
+
 use super::column::Column;
+use super::syscache;
 use crate::pg::error::{Error, Result};
+use crate::pg::open::Open;
 use crate::pg::regclass::RegClass;
-use crate::pg::spi;
 
 /// A column of the primary key.
 #[derive(Debug, PartialEq)]
@@ -18,10 +22,10 @@ pub struct KeyColumn {
     pub greater: String,
 }
 
-/// A type whose text is read in the currency of the session.
+/// The type whose text is read in the currency of the session.
 pub(super) const MONEY: &str = "pg_catalog.money";
 
-/// The text of the key of a row, which people see and susx.errors knows the row by.
+/// The SQL expression of a row's key as text: what people see, and how susx.errors identifies the row.
 pub(super) fn text(row: &str, key: &[KeyColumn]) -> String {
     let columns: Vec<String> = key.iter().map(|key| format!("{row}.{}", key.quoted)).collect();
     match &columns[..] {
@@ -30,49 +34,86 @@ pub(super) fn text(row: &str, key: &[KeyColumn]) -> String {
     }
 }
 
-/// The columns of a table's primary key, in its order; an error if there is none, or none with an order.
+/// The columns of a table's primary key, in its order; an error if there is none, or one whose index has no order. The
+/// table is locked. Everything comes from PostgreSQL's caches and costs no query.
 pub fn of(relation: RegClass) -> Result<Vec<KeyColumn>> {
-    let operator = |name: &str| {
-        format!(
-            "'OPERATOR(' OPERATOR(pg_catalog.||) pg_catalog.quote_ident({name}n.nspname) \
-             OPERATOR(pg_catalog.||) '.' OPERATOR(pg_catalog.||) {name}o.oprname::pg_catalog.text OPERATOR(pg_catalog.||) ')'"
-        )
-    };
-    let joined = |name: &str, strategy: u32| {
-        format!(
-            "JOIN pg_catalog.pg_amop {name} ON {name}.amopfamily OPERATOR(pg_catalog.=) c.opcfamily \
-             AND {name}.amoplefttype OPERATOR(pg_catalog.=) c.opcintype \
-             AND {name}.amoprighttype OPERATOR(pg_catalog.=) c.opcintype \
-             AND {name}.amopstrategy OPERATOR(pg_catalog.=) {strategy} \
-             JOIN pg_catalog.pg_operator {name}o ON {name}o.oid OPERATOR(pg_catalog.=) {name}.amopopr \
-             JOIN pg_catalog.pg_namespace {name}n ON {name}n.oid OPERATOR(pg_catalog.=) {name}o.oprnamespace "
-        )
-    };
-    let sql = format!(
-        "SELECT a.attname::pg_catalog.text, {}, {} FROM pg_catalog.pg_index i \
-         CROSS JOIN LATERAL pg_catalog.generate_series(0, i.indnkeyatts::int OPERATOR(pg_catalog.-) 1) p (place) \
-         JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) i.indrelid \
-         AND a.attnum OPERATOR(pg_catalog.=) i.indkey[p.place] \
-         JOIN pg_catalog.pg_opclass c ON c.oid OPERATOR(pg_catalog.=) i.indclass[p.place] \
-         JOIN pg_catalog.pg_am m ON m.oid OPERATOR(pg_catalog.=) c.opcmethod \
-         AND m.amname OPERATOR(pg_catalog.=) 'btree' \
-         {}{}WHERE i.indrelid OPERATOR(pg_catalog.=) $1 AND i.indisprimary AND i.indisvalid ORDER BY p.place",
-        operator("e"),
-        operator("g"),
-        joined("e", pg_sys::BTEqualStrategyNumber),
-        joined("g", pg_sys::BTGreaterStrategyNumber),
-    );
-    let mut columns = Vec::new();
-    spi::read(&sql, &[arg(relation.0)], |row| {
-        columns.push((row.required::<String>(1)?, row.required(2)?, row.required(3)?));
-        Ok(true)
-    })?;
-    if columns.is_empty() {
+    let Some(columns) = primary_index(relation)?.as_ref().and_then(index_columns) else {
         return Err(Error::NoPrimaryKey(relation.name()?));
-    }
-    let column = |(name, equal, greater): (String, String, String)| {
-        let column = Column::open(relation, &name)?;
+    };
+    let key_column = |IndexColumn { number, equal, greater }| {
+        let column = Column::numbered(relation, number)?;
         Ok(KeyColumn { base_type: column.base_type(), quoted: column.quoted, equal, greater })
     };
-    columns.into_iter().map(column).collect()
+    columns.into_iter().map(key_column).collect()
+}
+
+/// The index of the primary key; `None` if there is no valid one.
+fn primary_index(relation: RegClass) -> Result<Option<Open>> {
+    let table = Open::locked(relation)?;
+    let is_primary = |index: &pg_sys::FormData_pg_index| index.indisprimary && index.indisvalid;
+    // SAFETY: the table is open, and so its list is one of OIDs. The cache's key is the OID of an index, and its rows
+    // are those of pg_index. Where an index is found, it is opened under a lock of its own.
+    unsafe {
+        let list = pg_sys::RelationGetIndexList(table.0);
+        let Some(indexes) = list.as_ref() else { return Ok(None) };
+        let primary = (0..usize::try_from(indexes.length).unwrap_or(0))
+            .map(|i| (*indexes.elements.add(i)).oid_value)
+            .find(|&index| syscache::read(INDEXRELID, index, is_primary).unwrap_or(false));
+        pg_sys::list_free(list);
+        let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
+        Ok(primary.map(|index| Open(pg_sys::index_open(index, lock))))
+    }
+}
+
+/// A key column of an index: its number in the table, and its operators, qualified.
+struct IndexColumn {
+    number: i16,
+    equal: String,
+    greater: String,
+}
+
+/// The key columns of an index; `None` if it is not a B-tree, which alone has an order.
+fn index_columns(index: &Open) -> Option<Vec<IndexColumn>> {
+    // SAFETY: the index is open. Its arrays have an element for each column of the key.
+    unsafe {
+        let index = &*index.0;
+        if (*index.rd_rel).relam != pg_sys::BTREE_AM_OID {
+            return None;
+        }
+        let form = &*index.rd_index;
+        let count = usize::try_from(form.indnkeyatts).unwrap_or(0);
+        let numbers = form.indkey.values.as_slice(count);
+        let column = |(i, &number): (usize, &i16)| {
+            let (family, input) = (*index.rd_opfamily.add(i), *index.rd_opcintype.add(i));
+            let operator =
+                |strategy: u32| operator(pg_sys::get_opfamily_member(family, input, input, strategy as i16));
+            Some(IndexColumn {
+                number,
+                equal: operator(pg_sys::BTEqualStrategyNumber)?,
+                greater: operator(pg_sys::BTGreaterStrategyNumber)?,
+            })
+        };
+        numbers.iter().enumerate().map(column).collect()
+    }
+}
+
+/// An operator by its qualified name, for SQL text; `None` if it does not exist.
+fn operator(oid: pg_sys::Oid) -> Option<String> {
+    let qualified = |form: &pg_sys::FormData_pg_operator| {
+        // SAFETY: a name ends with a NUL; the namespace's is NULL or a palloc'd C string.
+        unsafe {
+            let schema = pg_sys::get_namespace_name(form.oprnamespace);
+            if schema.is_null() {
+                return None;
+            }
+            let (schema, name) = (CStr::from_ptr(schema), CStr::from_ptr(form.oprname.data.as_ptr()));
+            Some(format!(
+                "OPERATOR({}.{})",
+                quote_identifier(schema.to_string_lossy()),
+                name.to_string_lossy()
+            ))
+        }
+    };
+    // SAFETY: the cache's key is the OID of an operator, and its rows are those of pg_operator.
+    unsafe { syscache::read(OPEROID, oid, qualified) }.flatten()
 }

@@ -1,4 +1,4 @@
-//! The values of a row, as PostgreSQL has them and as Rust takes them.
+//! A row of a query's result, and how its values become Rust's.
 
 use std::ffi::CStr;
 
@@ -6,12 +6,12 @@ use pgrx::{FromDatum, IntoDatum, pg_sys};
 
 use crate::limits;
 use crate::pg::any::AnyValue;
-use crate::pg::catalog::type_name;
 use crate::pg::error::{Error, Result};
 use crate::pg::image::refusal;
+use crate::pg::types::{base_type, type_name};
 use crate::pg::varlena::size;
 
-/// One row of a query's result, valid while it is looked at.
+/// One row of a query's result. It is valid as long as the result is open.
 #[derive(Debug)]
 pub struct Row {
     tuple: pg_sys::HeapTuple,
@@ -19,7 +19,7 @@ pub struct Row {
 }
 
 impl Row {
-    /// Both belong to the same result, which stays open as long as the row is looked at.
+    /// Both belong to the same result, which stays open as long as the row is used.
     pub(super) fn new(tuple: pg_sys::HeapTuple, descriptor: pg_sys::TupleDesc) -> Self {
         Row { tuple, descriptor }
     }
@@ -27,10 +27,10 @@ impl Row {
     /// The value of a column, counted from 1.
     pub fn get<T: FromDatum + IntoDatum>(&self, column: i32) -> Result<Option<T>> {
         // SAFETY: tuple and descriptor belong to the same result, which is still open; the type is
-        // checked against the column's, a domain counting as what it is made of.
+        // checked against the column's, a domain counting as its base type.
         unsafe {
             let found = pg_sys::SPI_gettypeid(self.descriptor, column);
-            if !T::is_compatible_with(found) && !T::is_compatible_with(pg_sys::getBaseType(found)) {
+            if !T::is_compatible_with(found) && !T::is_compatible_with(base_type(found)) {
                 return Err(Error::ColumnType {
                     column: self.name(column),
                     found: type_name(found),
@@ -66,7 +66,7 @@ impl Row {
         self.datum(column).is_none()
     }
 
-    /// Bytes of a column's value, of which nothing is read for that; 0 for NULL.
+    /// Bytes of a column's value, found without reading the value; 0 for NULL.
     pub fn size(&self, column: i32) -> usize {
         let Some(datum) = self.datum(column) else { return 0 };
         // SAFETY: a column of the descriptor; only a value of variable length has a header.
@@ -78,8 +78,8 @@ impl Row {
         }
     }
 
-    /// The value of a column of type text, or an error if it is longer than names and sentences may be. `what` is how
-    /// the error calls it.
+    /// The value of a column of type text, or an error if it is longer than [`limits::TEXT_BYTES`]. `what` names it in
+    /// the error.
     pub fn short_text(&self, column: i32, what: &str) -> Result<Option<String>> {
         limits::check_bytes(what, limits::TEXT_BYTES, self.size(column))?;
         self.get(column)
@@ -90,8 +90,8 @@ impl Row {
         self.short_text(column, what)?.ok_or_else(|| Error::ColumnNull(self.name(column)))
     }
 
-    /// Whether two columns of type bytea hold the same, or both NULL. A large value that was not changed
-    /// is not read for that: both columns then point to the same place.
+    /// Whether two columns of type bytea hold the same bytes, or both NULL. A large value that was not changed is not
+    /// read: both columns then point to the same place. Values above the limit of images count as different.
     pub fn has_same_bytes(&self, column: i32, other: i32) -> Result<bool> {
         let (one, two) = match (self.datum(column), self.datum(other)) {
             (Some(one), Some(two)) => (one, two),
@@ -106,7 +106,6 @@ impl Row {
                     return Ok(true);
                 }
             }
-            // Too large ones are not read at all: they count as changed.
             if size(one.into()) != size(two.into()) || refusal(size(one.into())).is_some() {
                 return Ok(false);
             }
@@ -122,7 +121,7 @@ impl Row {
         (!is_null).then_some(datum)
     }
 
-    /// The value of a column of whatever type, which is the column's own.
+    /// The value of a column, whose type is `type_oid`.
     pub fn any(&self, column: i32, type_oid: pg_sys::Oid) -> Option<AnyValue> {
         let mut is_null = false;
         // SAFETY: as above.

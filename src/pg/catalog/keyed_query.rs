@@ -2,33 +2,32 @@
 
 use pgrx::pg_sys;
 
-use super::labelled::{Input, Kind, kind_of};
-use super::type_name;
+use super::input::{InputKind, InputValue};
 use crate::pg::any::AnyValue;
-use crate::pg::cursor::Cursor;
 use crate::pg::error::{Error, Result};
-use crate::pg::spi::Columns;
+use crate::pg::spi::{Columns, Cursor};
+use crate::pg::types::type_name;
 
-/// A row.
+/// A row of a keyed query.
 #[derive(Debug)]
-pub struct Keyed {
+pub struct KeyedRow {
     /// `None` for NULL, as below.
     pub key: Option<AnyValue>,
-    pub input: Option<Input>,
+    pub input: Option<InputValue>,
 }
 
-/// An open query.
+/// A keyed query that is open.
 #[derive(Debug)]
 pub struct KeyedQuery {
     cursor: Cursor,
     key_type: pg_sys::Oid,
-    kind: Kind,
+    kind: InputKind,
     expected_rows: Option<u64>,
 }
 
 impl KeyedQuery {
-    /// Opens a query with the snapshot of the running statement and the caller's rights. An error if its
-    /// columns are not a key that passes for one of type `key_type` and an image or an embedding.
+    /// Opens a query with the snapshot of the running statement and the caller's rights. An error unless its columns
+    /// are a key, binary coercible to `key_type`, and an image or an embedding.
     pub fn open(query: &str, key_type: pg_sys::Oid) -> Result<Self> {
         let (cursor, (kind, key_type, expected_rows)) = Cursor::open(query, |columns| {
             let kind = check(columns, key_type)?;
@@ -38,35 +37,33 @@ impl KeyedQuery {
     }
 
     /// What the second column holds.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> InputKind {
         self.kind
     }
 
-    /// How many rows the planner expects.
+    /// The number of rows that the planner expects; `None` for a statement without a plan.
     pub fn expected_rows(&self) -> Option<u64> {
         self.expected_rows
     }
 
-    /// Shows the next rows to `each`, `most` of them unless there are fewer; how many there were.
-    pub fn fetch(&self, most: usize, mut each: impl FnMut(Keyed) -> Result<()>) -> Result<usize> {
+    /// Passes up to `most` of the next rows to `each`. Returns how many there were.
+    pub fn fetch(&self, most: usize, mut each: impl FnMut(KeyedRow) -> Result<()>) -> Result<usize> {
         self.cursor.fetch(most, |row| {
-            let input = match self.kind {
-                Kind::Embedding => row.get(2)?.map(Input::Embedding),
-                Kind::Image => row.get(2)?.map(Input::Image),
-            };
-            each(Keyed { key: row.any(1, self.key_type), input })
+            let input = InputValue::read(row, 2, self.kind)?;
+            each(KeyedRow { key: row.any(1, self.key_type), input })
         })
     }
 }
 
-fn check(columns: &Columns, key_type: pg_sys::Oid) -> Result<Kind> {
+fn check(columns: &Columns, key_type: pg_sys::Oid) -> Result<InputKind> {
+    let example = || "A query is such as 'SELECT id, embedding FROM images'.".to_owned();
     if columns.count() != 2 {
         return Err(Error::KeyedColumns {
             message: format!(
                 "the query must have two columns, a key and an image or embedding, not {}",
                 columns.count()
             ),
-            hint: "A query is such as 'SELECT id, embedding FROM images'.".to_owned(),
+            hint: example(),
         });
     }
     let found = columns.type_oid(1);
@@ -75,15 +72,14 @@ fn check(columns: &Columns, key_type: pg_sys::Oid) -> Result<Kind> {
         let (found, expected) = (type_name(found), type_name(key_type));
         return Err(Error::KeyedColumns {
             message: format!("the key is of type {found} in the query, but of type {expected} in the call"),
-            hint: format!("Say the key's type in the call: key => NULL::{found}."),
+            hint: format!("Name the key's type in the call: key => NULL::{found}."),
         });
     }
-    let kind = kind_of(columns.type_oid(2));
-    kind.ok_or_else(|| Error::KeyedColumns {
+    InputKind::of_type(columns.type_oid(2)).ok_or_else(|| Error::KeyedColumns {
         message: format!(
             "the second column of the query must be of type bytea or vector, not {}",
             type_name(columns.type_oid(2))
         ),
-        hint: "A query is such as 'SELECT id, embedding FROM images'.".to_owned(),
+        hint: example(),
     })
 }

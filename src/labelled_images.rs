@@ -1,29 +1,26 @@
-//! Labelled queries, as unit features with the indices of their categories.
+//! Labelled images, read from a caller's query: unit features with the indices of their categories.
 
 use std::collections::HashMap;
 
 use ndarray::ArrayView2;
 use susx_core::sus::{SupportSet, unit};
 
+use crate::batches::{LABELLED_BYTES, LABELLED_ROWS};
 use crate::blame::is_of_the_input;
 use crate::inference::client::OwnModel;
 use crate::pg::catalog::classifier::{Settings, known};
-use crate::pg::catalog::labelled::{self, Input, Kind, Labelled};
+use crate::pg::catalog::input::{InputKind, InputValue};
+use crate::pg::catalog::labelled_query::{self, LabelledRow};
 use crate::pg::error::{Error, Result};
 use crate::pg::image::Image;
 use crate::pg::message::warn;
 
-/// Rows that are looked at together.
-const BATCH: usize = 256;
-/// Bytes of images that are embedded together, unless a single one is larger.
-const BATCH_BYTES: usize = 32 << 20;
-
-/// What a labelled query is read for.
+/// The classifier that the images are for.
 #[derive(Clone, Debug)]
 pub struct Space<'a> {
     /// The classifier's name, for messages.
     pub classifier: &'a str,
-    /// What embeds images; without one only embeddings can be read.
+    /// The model that embeds images; without one, the query can only give embeddings.
     pub model: Option<OwnModel>,
     pub categories: &'a [String],
     pub dimensions: usize,
@@ -43,9 +40,9 @@ impl<'a> Space<'a> {
 /// Rows that could not be used: an image that cannot be read, NULL, an embedding without a direction.
 #[derive(Clone, Debug, Default)]
 pub struct Unreadable {
-    /// How many, by category.
+    /// How many there are, by category.
     pub per_category: Vec<u64>,
-    /// Which was the first, and why: `row 17: ...`.
+    /// The first one and the reason: `row 17: ...`.
     pub first: Option<String>,
 }
 
@@ -55,28 +52,27 @@ impl Unreadable {
     }
 }
 
-/// Shows the rows of a query in batches: unit features (n x d), their categories' indices (n), and how many
-/// rows since the last batch could not be used. Before the first, `begin` gets the number of rows that the
-/// planner expects. Memory is bounded, however many rows there are. A WARNING says how many could not be
-/// used.
+/// Passes the rows of a query to `each` in batches: unit features (n x d), the indices of their categories (n), and how
+/// many rows since the last batch could not be used. Before the first batch, `begin` gets the number of rows that the
+/// planner expects. Memory is bounded, however many rows there are. A WARNING tells how many rows could not be used.
 ///
-/// Errors for what PostgreSQL says to the query, for rows without a category or with one that the
-/// classifier does not have, and for embeddings of other dimensions.
+/// Errors of the query itself are passed on. It is also an error if a row has no category or one that the classifier
+/// does not have, or if an embedding has other dimensions than the classifier.
 pub fn read(
     space: &Space,
     query: &str,
     begin: impl FnOnce(Option<u64>),
     each: impl FnMut(ArrayView2<f32>, &[usize], u64) -> Result<()>,
 ) -> Result<Unreadable> {
-    let mut batch = Batch::new(space, each);
+    let mut batch = FeatureBatch::new(space, each);
     let open = |kind, expected| match (kind, &space.model) {
-        (Kind::Image, None) => Err(Error::NoModel(space.classifier.to_owned())),
+        (InputKind::Image, None) => Err(Error::NoModel(space.classifier.to_owned())),
         _ => {
             begin(expected);
             Ok(())
         }
     };
-    labelled::read(query, open, |row| batch.push(row))?;
+    labelled_query::read(query, open, |row| batch.push(row))?;
     batch.flush()?;
     let unreadable = batch.unreadable();
     if let Some(first) = &unreadable.first {
@@ -87,42 +83,45 @@ pub fn read(
     Ok(unreadable)
 }
 
-/// Rows until there are enough to look at together.
-struct Batch<'a, F> {
+/// Rows collected until there are enough for a batch.
+struct FeatureBatch<'a, F> {
     space: &'a Space<'a>,
-    place: HashMap<&'a str, usize>,
+    /// The index of each category.
+    index: HashMap<&'a str, usize>,
     each: F,
-    /// Unit rows, and what they are of.
+    /// Unit features, row by row.
     features: Vec<f32>,
+    /// The category's index of each feature.
     category: Vec<usize>,
-    /// Images that are not embedded yet: row, category, file.
+    /// Images that are not embedded yet: row number, category, file.
     images: Vec<(u64, usize, Image)>,
     image_bytes: usize,
+    /// The number of rows that could not be used, by category.
     unreadable: Vec<u64>,
-    /// How many of them `each` has been told of.
-    told: u64,
-    /// Row and reason.
+    /// How many of them have been reported to `each`.
+    reported: u64,
+    /// The first of them: row number and reason.
     first: Option<(u64, String)>,
 }
 
-impl<'a, F: FnMut(ArrayView2<f32>, &[usize], u64) -> Result<()>> Batch<'a, F> {
+impl<'a, F: FnMut(ArrayView2<f32>, &[usize], u64) -> Result<()>> FeatureBatch<'a, F> {
     fn new(space: &'a Space<'a>, each: F) -> Self {
-        Batch {
+        FeatureBatch {
             space,
-            place: (0..).zip(space.categories).map(|(i, name)| (name.as_str(), i)).collect(),
+            index: (0..).zip(space.categories).map(|(i, name)| (name.as_str(), i)).collect(),
             each,
             features: Vec::new(),
             category: Vec::new(),
             images: Vec::new(),
             image_bytes: 0,
             unreadable: vec![0; space.categories.len()],
-            told: 0,
+            reported: 0,
             first: None,
         }
     }
 
-    fn push(&mut self, row: Labelled) -> Result<()> {
-        let Some(&category) = self.place.get(row.category.as_str()) else {
+    fn push(&mut self, row: LabelledRow) -> Result<()> {
+        let Some(&category) = self.index.get(row.category.as_str()) else {
             let source = Error::NoCategory {
                 classifier: self.space.classifier.to_owned(),
                 category: row.category,
@@ -132,13 +131,13 @@ impl<'a, F: FnMut(ArrayView2<f32>, &[usize], u64) -> Result<()>> Batch<'a, F> {
         };
         match row.input {
             None => self.refuse(row.number, category, "it is NULL".to_owned()),
-            Some(Input::Embedding(embedding)) => self.add(row.number, category, &embedding.0)?,
-            Some(Input::Image(image)) => {
+            Some(InputValue::Embedding(embedding)) => self.add(row.number, category, &embedding.0)?,
+            Some(InputValue::Image(image)) => {
                 self.image_bytes += image.size();
                 self.images.push((row.number, category, image));
             }
         }
-        if self.category.len() + self.images.len() >= BATCH || self.image_bytes >= BATCH_BYTES {
+        if self.category.len() + self.images.len() >= LABELLED_ROWS || self.image_bytes >= LABELLED_BYTES {
             self.flush()?;
         }
         Ok(())
@@ -164,42 +163,47 @@ impl<'a, F: FnMut(ArrayView2<f32>, &[usize], u64) -> Result<()>> Batch<'a, F> {
     /// Counts a row that cannot be used.
     fn refuse(&mut self, row: u64, category: usize, reason: String) {
         self.unreadable[category] += 1;
-        // An image is refused after the rows that came while it waited.
+        // Rows are not refused in their order: images are embedded later than embeddings are checked.
         if self.first.as_ref().is_none_or(|(first, _)| row < *first) {
             self.first = Some((row, reason));
         }
     }
 
+    /// Passes what has been collected to `each`.
     fn flush(&mut self) -> Result<()> {
-        if !self.images.is_empty() {
-            let images = std::mem::take(&mut self.images);
-            self.image_bytes = 0;
-            let (rows, files): (Vec<_>, Vec<_>) =
-                images.into_iter().map(|(row, category, file)| ((row, category), file)).unzip();
-            let no_model = || Error::NoModel(self.space.classifier.to_owned());
-            let answers = self.space.model.as_ref().ok_or_else(no_model)?.embed_files(files)?;
-            for ((row, category), answer) in rows.into_iter().zip(answers) {
-                match answer {
-                    Ok(embedding) => self.add(row, category, &embedding)?,
-                    Err(failure) if is_of_the_input(&failure) => {
-                        self.refuse(row, category, failure.message);
-                    }
-                    // Not the image's fault.
-                    Err(failure) => {
-                        return Err(Error::Row { row, source: Box::new(Error::Server(failure)) });
-                    }
-                }
-            }
-        }
+        self.embed_images()?;
         let refused: u64 = self.unreadable.iter().sum();
-        if !self.category.is_empty() || refused > self.told {
+        if !self.category.is_empty() || refused > self.reported {
             let features =
                 ArrayView2::from_shape((self.category.len(), self.space.dimensions), &self.features)
                     .map_err(Error::internal)?;
-            (self.each)(features, &self.category, refused - self.told)?;
-            self.told = refused;
+            (self.each)(features, &self.category, refused - self.reported)?;
+            self.reported = refused;
             self.features.clear();
             self.category.clear();
+        }
+        Ok(())
+    }
+
+    fn embed_images(&mut self) -> Result<()> {
+        if self.images.is_empty() {
+            return Ok(());
+        }
+        let images = std::mem::take(&mut self.images);
+        self.image_bytes = 0;
+        let (rows, files): (Vec<_>, Vec<_>) =
+            images.into_iter().map(|(row, category, file)| ((row, category), file)).unzip();
+        let no_model = || Error::NoModel(self.space.classifier.to_owned());
+        let answers = self.space.model.as_ref().ok_or_else(no_model)?.embed_files(files)?;
+        for ((row, category), answer) in rows.into_iter().zip(answers) {
+            match answer {
+                Ok(embedding) => self.add(row, category, &embedding)?,
+                Err(failure) if is_of_the_input(&failure) => self.refuse(row, category, failure.message),
+                // A failure of the model or the process, and not of this image.
+                Err(failure) => {
+                    return Err(Error::Row { row, source: Box::new(Error::Server(failure)) });
+                }
+            }
         }
         Ok(())
     }

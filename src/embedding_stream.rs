@@ -1,65 +1,23 @@
-//! Images of a table on their way to the inference process, and what becomes of their rows.
+//! Rows of a table of images whose embeddings are being made.
 
 use std::collections::VecDeque;
 
 use susx_server::protocol::Failure;
 
+use crate::batches::{EMBED_AHEAD_BATCHES, EMBED_AHEAD_BYTES, EMBED_AHEAD_IMAGES};
 use crate::blame::is_of_the_input;
 use crate::inference::client::{Embedding, OwnModel, Stream};
-use crate::pg::catalog::images::{Images, RowId};
+use crate::on_error::OnError;
+use crate::pg::catalog::image_table::{ImageTable, RowId};
 use crate::pg::error::{Error, Result};
 use crate::pg::image::Image;
 use crate::pg::vector::Vector;
 
-/// Bytes of images in one batch, unless by its last image.
-pub const BATCH_BYTES: usize = 16 << 20;
-/// Batches on their way: while one is written, the inference process has the others.
-const AHEAD_BATCHES: usize = 3;
-/// More batches, if they are small, until there are so many images.
-const AHEAD_IMAGES: usize = 256;
-/// No more than two batches beyond so many bytes.
-const AHEAD_BYTES: usize = 3 * BATCH_BYTES;
-
-/// What becomes of images that cannot be embedded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnError {
-    /// They are recorded in `susx.errors`.
-    Record,
-    /// The same, and those that were recorded before are tried again.
-    Retry,
-    /// The first is an error.
-    Stop,
-}
-
-impl OnError {
-    pub const ALL: [OnError; 3] = [OnError::Record, OnError::Retry, OnError::Stop];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            OnError::Record => "record",
-            OnError::Retry => "retry",
-            OnError::Stop => "stop",
-        }
-    }
-
-    /// The one of this name out of those that make sense.
-    pub fn named(name: &str, known: &[OnError]) -> Result<Self> {
-        let found = known.iter().copied().find(|on_error| on_error.name() == name);
-        found.ok_or_else(|| Error::ArgumentWithHint {
-            message: format!("unknown on_error \"{name}\""),
-            hint: format!(
-                "It is one of: {}.",
-                known.iter().map(|it| it.name()).collect::<Vec<_>>().join(", ")
-            ),
-        })
-    }
-}
-
-/// A row that waits for its embedding.
+/// A row that needs an embedding.
 #[derive(Debug)]
 pub struct Target {
     pub id: RowId,
-    /// Whether it has the embedding of another image, which must not stay.
+    /// Whether the row has the embedding of another image, which must be removed.
     pub is_stale: bool,
 }
 
@@ -68,7 +26,7 @@ pub struct Target {
 pub struct Counts {
     pub embedded: u64,
     pub failed: u64,
-    /// Rows that were changed meanwhile, or that somebody is changing.
+    /// Rows that others changed meanwhile, or are changing.
     pub changed: u64,
 }
 
@@ -80,58 +38,58 @@ impl Counts {
     }
 }
 
-/// Batches on their way, and the rows that their images are of.
+/// Batches of images that have been submitted to the inference process, and the rows they belong to.
 #[derive(Debug)]
-pub struct ImageStream {
+pub struct EmbeddingStream {
     stream: Stream<Image>,
-    batches: VecDeque<Sent>,
+    batches: VecDeque<SubmittedBatch>,
 }
 
 #[derive(Debug)]
-struct Sent {
+struct SubmittedBatch {
     rows: Vec<Target>,
     bytes: usize,
 }
 
-impl ImageStream {
+impl EmbeddingStream {
     pub fn new(model: &OwnModel) -> Self {
-        ImageStream { stream: Stream::of(model), batches: VecDeque::new() }
+        EmbeddingStream { stream: Stream::of(model), batches: VecDeque::new() }
     }
 
-    /// Whether another batch should be on its way.
+    /// Whether another batch should be submitted.
     pub fn wants_more(&self) -> bool {
         let images: usize = self.batches.iter().map(|batch| batch.rows.len()).sum();
         let bytes: usize = self.batches.iter().map(|batch| batch.bytes).sum();
         let count = self.stream.pending();
-        count < 2 || bytes < AHEAD_BYTES && (count < AHEAD_BATCHES || images < AHEAD_IMAGES)
+        count < 2 || bytes < EMBED_AHEAD_BYTES && (count < EMBED_AHEAD_BATCHES || images < EMBED_AHEAD_IMAGES)
     }
 
-    /// Puts a batch on its way. Waits for no answer.
+    /// Submits a batch. Waits for no answer.
     pub fn submit(&mut self, batch: Vec<(Target, Image)>) -> Result<()> {
         let bytes = batch.iter().map(|(_, image)| image.size()).sum();
         let (rows, images) = batch.into_iter().unzip();
-        self.batches.push_back(Sent { rows, bytes });
+        self.batches.push_back(SubmittedBatch { rows, bytes });
         self.stream.submit(images)
     }
 
     /// Waits for the oldest batch; `None` if there is none.
-    pub fn next(&mut self) -> Result<Option<Answered>> {
+    pub fn next(&mut self) -> Result<Option<EmbeddedBatch>> {
         let Some(answers) = self.stream.next()? else { return Ok(None) };
         let rows = self.batches.pop_front().map_or(Vec::new(), |batch| batch.rows);
-        Ok(Some(Answered { rows, answers }))
+        Ok(Some(EmbeddedBatch { rows, answers }))
     }
 }
 
-/// A batch and its answers, one per row.
+/// A batch of rows with an answer for each.
 #[derive(Debug)]
-pub struct Answered {
+pub struct EmbeddedBatch {
     rows: Vec<Target>,
     answers: Vec<Embedding>,
 }
 
-impl Answered {
-    /// Writes the embeddings, and what became of the others.
-    pub fn write(self, images: &Images, on_error: OnError) -> Result<Counts> {
+impl EmbeddedBatch {
+    /// Writes the embeddings and, unless the first failure is an error, records the failures.
+    pub fn write(self, images: &ImageTable, on_error: OnError) -> Result<Counts> {
         let (mut rows, mut embeddings) = (Vec::new(), Vec::new());
         let mut failed: Vec<(&Target, Failure)> = Vec::new();
         for (row, answer) in self.rows.iter().zip(self.answers) {
@@ -154,7 +112,7 @@ impl Answered {
             let written = images.write(&rows, embeddings)?;
             counts.embedded = written.len() as u64;
             let written: Vec<&RowId> = written.iter().filter_map(|&i| rows.get(i).copied()).collect();
-            images.forget(&written)?;
+            images.forget_embedded(&written)?;
         }
         if !failed.is_empty() {
             let records: Vec<_> = failed.iter().map(|(row, failure)| (&row.id, failure)).collect();
@@ -168,8 +126,8 @@ impl Answered {
     }
 }
 
-/// Takes the embedding away from rows that are still as they were read.
-pub fn clear(images: &Images, rows: &[&RowId]) -> Result<()> {
+/// Sets the embedding of rows to NULL that have not changed since they were read.
+pub fn clear(images: &ImageTable, rows: &[&RowId]) -> Result<()> {
     if !rows.is_empty() {
         images.write(rows, vec![None; rows.len()])?;
     }

@@ -1,4 +1,4 @@
-//! The rows of a query, read, embedded where need be, and classified in batches.
+//! The rows of a query, which are read, embedded where they are images, and classified in batches.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -8,66 +8,63 @@ use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
 use susx_core::classifier::{Method, Ranked};
 use susx_core::sus::unit;
 
+use crate::batches::{
+    CLASSIFIED_BYTES, CLASSIFIED_EMBEDDINGS, CLASSIFIED_IMAGES, CLASSIFIED_ROWS_AT_FIRST,
+    CLASSIFY_AHEAD_BATCHES,
+};
 use crate::blame::is_of_the_input;
 use crate::fitted::Fitted;
 use crate::inference::client::{Embedding, Stream};
 use crate::pg::any::AnyValue;
-use crate::pg::catalog::keyed::KeyedQuery;
-use crate::pg::catalog::labelled::{Input, Kind};
+use crate::pg::catalog::input::{InputKind, InputValue};
+use crate::pg::catalog::keyed_query::KeyedQuery;
 use crate::pg::error::{Error, Result};
 use crate::pg::image::Image;
 use crate::pg::progress::Progress;
 
-/// Rows of the first batch, so that the first answers come soon; each batch has twice as many as the
-/// last, up to the most that pay.
-const FIRST_BATCH: usize = 32;
-const MOST_EMBEDDINGS: usize = 256;
-const MOST_IMAGES: usize = 128;
-/// Bytes of images and keys of one batch, unless a single row has more.
-const BATCH_BYTES: usize = 8 << 20;
-/// Batches of images that are on their way.
-const AHEAD: usize = 3;
-
 /// Key, rank, category, score, probability and error.
-pub type Row = (Option<AnyValue>, Option<i32>, Option<String>, Option<f32>, Option<f32>, Option<String>);
+pub type ClassifiedRow =
+    (Option<AnyValue>, Option<i32>, Option<String>, Option<f32>, Option<f32>, Option<String>);
 
-/// The answers to all rows, worked out batch by batch.
-pub struct Answers {
+/// The categories of all rows of a query, as an iterator that works batch by batch.
+pub struct ClassificationStream {
     fitted: Rc<Fitted>,
     method: Method,
     k: usize,
     query: KeyedQuery,
     has_more: bool,
     rows_read: u64,
-    /// Rows of the next batch.
+    /// The size of the next batch, in rows.
     next_batch: usize,
-    /// Read, but not classified.
-    batches: VecDeque<Batch>,
-    /// What embeds the images of these batches.
-    stream: Option<Stream<Image>>,
-    /// Classified, but not returned.
+    /// Batches that have been read, but not classified.
+    batches: VecDeque<RowBatch>,
+    /// Embeds the images of these batches; `None` if the query gives embeddings.
+    embeddings: Option<Stream<Image>>,
+    /// Rows that have been classified, but not returned.
     ready: VecDeque<(Option<AnyValue>, Outcome)>,
-    /// What is left of the answer that is being returned.
-    current: std::vec::IntoIter<Row>,
+    /// Categories of the current row that have not been returned.
+    current: std::vec::IntoIter<ClassifiedRow>,
     progress: Progress,
 }
 
-/// Consecutive rows of the query.
+/// Consecutive rows of the query, with their keys.
 #[derive(Debug)]
-struct Batch {
-    /// Number of the first, counted from 1.
+struct RowBatch {
+    /// The number of the first row, counted from 1.
     first: u64,
-    rows: Vec<(Option<AnyValue>, Content)>,
+    rows: Vec<(Option<AnyValue>, PendingInput)>,
 }
 
+/// The input of a row that has not been classified.
 #[derive(Debug)]
-enum Content {
+enum PendingInput {
     Null,
-    /// It is with the stream.
+    /// The next image of the embedding stream.
     Image,
     Embedding(Vec<f32>),
 }
 
+/// What became of a row.
 #[derive(Debug)]
 enum Outcome {
     Null,
@@ -75,10 +72,10 @@ enum Outcome {
     Failed(String),
 }
 
-impl Iterator for Answers {
-    type Item = Row;
+impl Iterator for ClassificationStream {
+    type Item = ClassifiedRow;
 
-    fn next(&mut self) -> Option<Row> {
+    fn next(&mut self) -> Option<ClassifiedRow> {
         match self.next_row() {
             Ok(row) => row,
             Err(error) => Err(ErrorReport::from(error)).unwrap_or_report(),
@@ -86,8 +83,8 @@ impl Iterator for Answers {
     }
 }
 
-impl Answers {
-    /// Errors if the query gives images and the classifier has no model.
+impl ClassificationStream {
+    /// An error if the query gives images and the classifier has no model.
     pub fn new(
         fitted: Rc<Fitted>,
         method: Method,
@@ -95,80 +92,80 @@ impl Answers {
         query: KeyedQuery,
         progress: Progress,
     ) -> Result<Self> {
-        let stream = match query.kind() {
-            Kind::Embedding => None,
-            Kind::Image => Some(Stream::of(&fitted.model()?)),
+        let embeddings = match query.kind() {
+            InputKind::Embedding => None,
+            InputKind::Image => Some(Stream::of(&fitted.model()?)),
         };
-        Ok(Answers {
+        Ok(ClassificationStream {
             fitted,
             method,
             k,
             query,
             has_more: true,
             rows_read: 0,
-            next_batch: FIRST_BATCH,
+            next_batch: CLASSIFIED_ROWS_AT_FIRST,
             batches: VecDeque::new(),
-            stream,
+            embeddings,
             ready: VecDeque::new(),
             current: Vec::new().into_iter(),
             progress,
         })
     }
 
-    fn next_row(&mut self) -> Result<Option<Row>> {
+    fn next_row(&mut self) -> Result<Option<ClassifiedRow>> {
         loop {
             if let Some(row) = self.current.next() {
                 return Ok(Some(row));
             }
-            if self.ready.is_empty() && !self.work()? {
+            if self.ready.is_empty() && !self.classify_next_batch()? {
                 return Ok(None);
             }
             if let Some((key, outcome)) = self.ready.pop_front() {
                 self.current = self.rows(key, outcome).into_iter();
-                // The caller takes the rows away at its own pace.
+                // The caller may take rows slowly, and the inference process should not wait for it.
                 self.poll()?;
             }
         }
     }
 
     /// Classifies the next batch; false if there is none.
-    fn work(&mut self) -> Result<bool> {
+    fn classify_next_batch(&mut self) -> Result<bool> {
         self.progress.resume();
-        let ahead = if self.stream.is_some() { AHEAD } else { 1 };
+        let ahead = if self.embeddings.is_some() { CLASSIFY_AHEAD_BATCHES } else { 1 };
         while self.has_more && self.batches.len() < ahead {
             self.read_batch()?;
         }
         let Some(batch) = self.batches.pop_front() else { return Ok(false) };
-        let answers = match &mut self.stream {
+        let embeddings = match &mut self.embeddings {
             Some(stream) => stream.next().map_err(|error| at_row(batch.first, error))?.unwrap_or_default(),
             None => Vec::new(),
         };
-        self.classify(batch, answers)?;
+        self.classify(batch, embeddings)?;
         self.progress.pause();
         Ok(true)
     }
 
-    /// Reads a batch and puts its images on their way.
+    /// Reads a batch and submits its images.
     fn read_batch(&mut self) -> Result<()> {
-        let most = if self.stream.is_some() { MOST_IMAGES } else { MOST_EMBEDDINGS };
+        let most = if self.embeddings.is_some() { CLASSIFIED_IMAGES } else { CLASSIFIED_EMBEDDINGS };
         let wanted = self.next_batch.min(most);
         self.next_batch = wanted * 2;
         let (mut rows, mut images, mut bytes) = (Vec::with_capacity(wanted), Vec::new(), 0);
-        while rows.len() < wanted && bytes < BATCH_BYTES {
-            // Images, which may be large, come one by one.
-            let portion = if self.stream.is_some() { 1 } else { wanted };
+        while rows.len() < wanted && bytes < CLASSIFIED_BYTES {
+            // Images, which may be large, are fetched one by one.
+            let portion = if self.embeddings.is_some() { 1 } else { wanted };
             let found = self.query.fetch(portion, |row| {
                 bytes += row.key.as_ref().map_or(0, AnyValue::size);
-                let content = match row.input {
-                    None => Content::Null,
-                    Some(Input::Embedding(embedding)) => Content::Embedding(embedding.0),
-                    Some(Input::Image(image)) => {
+                let input = match row.input {
+                    None => PendingInput::Null,
+                    Some(InputValue::Embedding(embedding)) => PendingInput::Embedding(embedding.0),
+                    Some(InputValue::Image(image)) => {
                         bytes += image.size();
                         images.push(image);
-                        Content::Image
+                        PendingInput::Image
                     }
                 };
-                rows.push((row.key, content));
+                rows.push((row.key, input));
                 Ok(())
             })?;
             if found < portion {
@@ -180,34 +177,34 @@ impl Answers {
         let first = self.rows_read + 1;
         self.rows_read += rows.len() as u64;
         if !rows.is_empty() {
-            if let Some(stream) = &mut self.stream {
+            if let Some(stream) = &mut self.embeddings {
                 stream.submit(images).map_err(|error| at_row(first, error))?;
             }
-            self.batches.push_back(Batch { first, rows });
+            self.batches.push_back(RowBatch { first, rows });
         }
         Ok(())
     }
 
-    /// Lets the server have what it can take.
+    /// Sends and receives what needs no waiting.
     fn poll(&mut self) -> Result<()> {
         let first = self.batches.front().map_or(self.rows_read + 1, |batch| batch.first);
-        match &mut self.stream {
+        match &mut self.embeddings {
             Some(stream) => stream.poll().map_err(|error| at_row(first, error)),
             None => Ok(()),
         }
     }
 
-    /// Makes the answers to a batch ready, by one matrix product. `embeddings` are those of its images.
-    fn classify(&mut self, batch: Batch, embeddings: Vec<Embedding>) -> Result<()> {
+    /// Classifies a batch by one matrix product. `embeddings` are those of its images.
+    fn classify(&mut self, batch: RowBatch, embeddings: Vec<Embedding>) -> Result<()> {
         let total = batch.rows.len();
         let mut embeddings = embeddings.into_iter();
         let mut features = Vec::new();
         let mut outcomes = Vec::with_capacity(total);
-        for (number, (key, content)) in (batch.first..).zip(batch.rows) {
-            let outcome = match content {
-                Content::Null => Some(Outcome::Null),
-                Content::Embedding(embedding) => self.feature(&embedding, &mut features),
-                Content::Image => match embeddings.next() {
+        for (number, (key, input)) in (batch.first..).zip(batch.rows) {
+            let outcome = match input {
+                PendingInput::Null => Some(Outcome::Null),
+                PendingInput::Embedding(embedding) => self.feature(&embedding, &mut features),
+                PendingInput::Image => match embeddings.next() {
                     Some(Ok(embedding)) => {
                         self.check_dimensions(&embedding).map_err(|error| at_row(number, error))?;
                         self.feature(&embedding, &mut features)
@@ -221,10 +218,8 @@ impl Answers {
             };
             outcomes.push((key, outcome));
         }
-        let shape = (
-            features.len() / self.fitted.classifier.dimensions().max(1),
-            self.fitted.classifier.dimensions(),
-        );
+        let dimensions = self.fitted.classifier.dimensions();
+        let shape = (features.len() / dimensions.max(1), dimensions);
         let features = ArrayView2::from_shape(shape, &features).map_err(Error::internal)?;
         let mut ranked = self.fitted.classifier.rank(features, self.method, self.k).into_iter();
         let mut failed = 0;
@@ -237,7 +232,7 @@ impl Answers {
         Ok(())
     }
 
-    /// Appends an embedding to unit features; the outcome if there is no more to do about it.
+    /// Appends an embedding to the unit features. Returns the outcome if it cannot be classified.
     fn feature(&self, embedding: &[f32], features: &mut Vec<f32>) -> Option<Outcome> {
         let feature = match self.check_dimensions(embedding) {
             Ok(()) => unit(embedding).map_err(|error| error.to_string()),
@@ -260,7 +255,7 @@ impl Answers {
         Err(Error::Dimensions { classifier: self.fitted.name.clone(), expected, found })
     }
 
-    fn rows(&self, key: Option<AnyValue>, outcome: Outcome) -> Vec<Row> {
+    fn rows(&self, key: Option<AnyValue>, outcome: Outcome) -> Vec<ClassifiedRow> {
         match outcome {
             Outcome::Null => vec![(key, None, None, None, None, None)],
             Outcome::Failed(reason) => vec![(key, None, None, None, None, Some(reason))],

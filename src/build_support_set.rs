@@ -1,0 +1,139 @@
+//! Support images, retrieved from a pool by the category names alone.
+
+mod retrieval_prompts;
+mod search;
+
+use std::collections::HashMap;
+
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+use susx_core::gda;
+use susx_core::sus::SupportSet;
+
+use crate::fitted;
+use crate::limits;
+use crate::pg::catalog::classifier as catalog;
+use crate::pg::catalog::pool::{Pool, RetrievedImage};
+use crate::pg::catalog::provenance;
+use crate::pg::error::{Error, Result};
+use crate::pg::message::warn;
+use crate::pg::progress::{Command, Phase, Progress};
+use crate::pg::regclass::RegClass;
+use crate::pg::version::SameVersion;
+use crate::prompting::Prompting;
+use retrieval_prompts::RetrievalPrompts;
+use search::search;
+
+/// Category, images, their mean similarity, and how far the category's support can be trusted.
+type SupportRow = (String, i32, Option<f32>, f32);
+
+/// Retrieves the classifier's support set from a pool of unlabelled images (SuS-LC).
+#[pg_extern(volatile, parallel_unsafe)]
+#[allow(clippy::too_many_arguments, clippy::type_complexity)]
+fn build_support_set(
+    _version: SameVersion,
+    classifier: Option<RegClass>,
+    pool: Option<RegClass>,
+    per_class: default!(Option<i32>, "32"),
+    prompting: default!(Option<&str>, "'photo'"),
+    embedding_column: default!(Option<&str>, "'embedding'"),
+    image_column: default!(Option<&str>, "NULL"),
+    key_column: default!(Option<&str>, "NULL"),
+    exclusive: default!(Option<bool>, "true"),
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(category, String),
+            name!(images, i32),
+            name!(similarity, Option<f32>),
+            name!(reliability, f32),
+        ),
+    >,
+    ErrorReport,
+> {
+    let classifier = Error::required(classifier, "classifier")?;
+    let relation = Error::required(pool, "pool")?;
+    let prompting = Prompting::named(Error::required(prompting, "prompting")?)?;
+    let embedding_column = Error::required(embedding_column, "embedding_column")?;
+    let exclusive = Error::required(exclusive, "exclusive")?;
+    let per_class = limits::count(Error::required(per_class, "per_class")?, "per_class", limits::PER_CLASS)?;
+    classifier.open_for_reading()?;
+    let mut progress = Progress::start(Command::BuildSupportSet, classifier);
+    let settings = catalog::settings(classifier)?;
+    let pool = Pool::open(relation, embedding_column, image_column, key_column)?;
+    provenance::check_pool(relation, embedding_column, classifier, &settings)?;
+    let copied = replace_support(classifier, &pool, prompting, per_class, exclusive, &mut progress)?;
+    let support_set = fitted::changed_support_set(classifier)?;
+    let reliability = gda::reliability(&support_set, settings.params.logit_scale, settings.gda);
+    let rows: Vec<SupportRow> = summary(&support_set, copied)
+        .into_iter()
+        .zip(reliability)
+        .map(|((category, images, similarity), reliability)| (category, images, similarity, reliability))
+        .collect();
+    warn_of_absent(&support_set, &rows);
+    Ok(TableIterator::new(rows))
+}
+
+/// Replaces the retrieved images of a classifier. Returns each new one's category and similarity.
+fn replace_support(
+    classifier: RegClass,
+    pool: &Pool,
+    prompting: Prompting,
+    per_class: usize,
+    exclusive: bool,
+    progress: &mut Progress,
+) -> Result<Vec<(String, f32)>> {
+    let support_set = fitted::support_set(classifier)?;
+    let prompts = RetrievalPrompts::read(classifier, &support_set, prompting)?;
+    let candidates = prompts.text.len().saturating_mul(per_class);
+    limits::check("the number of prompts, times per_class,", limits::CANDIDATES, candidates)?;
+    let retrieval = || prompts.retrieval(&support_set, per_class, exclusive);
+    let chosen = search(pool, retrieval, support_set.dimensions(), per_class, progress)?.select();
+    progress.phase(Phase::Writing, Some(chosen.len() as u64));
+    let chosen = chosen.into_iter().map(|image| RetrievedImage {
+        category: support_set.categories()[image.category].clone(),
+        prompt: prompts.text[image.prompt].clone(),
+        key: image.key,
+        similarity: image.similarity,
+    });
+    catalog::delete_support(classifier, "retrieved")?;
+    pool.copy(classifier, chosen.collect())
+}
+
+/// Warns of categories that the pool seems to show nothing of.
+fn warn_of_absent(support_set: &SupportSet, rows: &[SupportRow]) {
+    let absent: Vec<String> = rows
+        .iter()
+        .enumerate()
+        .filter(|&(c, &(_, images, _, reliability))| {
+            images == 0 || gda::looks_absent(reliability, support_set.rows(c).len())
+        })
+        .map(|(_, (category, images, _, reliability))| match images {
+            0 => format!("{category} (no image)"),
+            images => format!("{category} ({images} images, reliability {reliability:.2})"),
+        })
+        .collect();
+    if !absent.is_empty() {
+        warn(format!(
+            "susx: the pool seems to show nothing of these categories, which compete by their names alone, or \
+             nearly so: {}",
+            absent.join(", ")
+        ));
+    }
+}
+
+/// Every category with the number of its images and their mean similarity.
+fn summary(support_set: &SupportSet, images: Vec<(String, f32)>) -> Vec<(String, i32, Option<f32>)> {
+    let mut sums: HashMap<String, (i32, f32)> = HashMap::new();
+    for (category, similarity) in images {
+        let sum = sums.entry(category).or_default();
+        sum.0 += 1;
+        sum.1 += similarity;
+    }
+    let row = |category: &String| match sums.get(category) {
+        Some(&(images, similarity)) => (category.clone(), images, Some(similarity / images as f32)),
+        None => (category.clone(), 0, None),
+    };
+    support_set.categories().iter().map(row).collect()
+}

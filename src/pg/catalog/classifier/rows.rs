@@ -1,0 +1,206 @@
+//! The rows of a classifier's table.
+
+use super::super::write;
+use crate::batches::INSERTED_ROWS;
+use crate::pg::error::{Error, Result};
+use crate::pg::regclass::RegClass;
+use crate::pg::spi::operators::{EQ, NE};
+use crate::pg::spi::{self, Access, arg, first, freeing_arguments};
+use crate::pg::vector::Vector;
+
+/// How errors call the name of a category.
+const CATEGORY: &str = "a category";
+/// The number of categories that a hint names.
+const NAMED: usize = 100;
+
+/// What a row of a classifier's table is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Prompt,
+    /// An image with a label that somebody has given.
+    LabelledImage,
+    /// An image that was retrieved or generated from its category's prompts.
+    UnlabelledImage,
+}
+
+/// Rows for a classifier's table, one element per row in every column.
+#[derive(Debug)]
+pub struct NewRows {
+    pub kind: &'static str,
+    pub origin: &'static str,
+    pub category: Vec<String>,
+    pub prompt: Vec<Option<String>>,
+    pub embedding: Vec<Vector>,
+}
+
+/// Passes every row of a classifier's table to `each`, in the order of the ids: id, category, role, embedding.
+pub fn read_rows(
+    classifier: RegClass,
+    access: Access,
+    mut each: impl FnMut(i64, &str, Role, Vector) -> Result<()>,
+) -> Result<()> {
+    let sql = format!(
+        "SELECT id, category, kind {EQ} 'prompt' AS kind, \
+         origin {EQ} 'labelled' AS origin, embedding FROM {} ORDER BY id",
+        classifier.quoted()?
+    );
+    spi::read_in(access, &sql, &[], |row| {
+        let category = row.required_text(2, CATEGORY)?;
+        let role = match (row.required(3)?, row.required(4)?) {
+            (true, _) => Role::Prompt,
+            (false, true) => Role::LabelledImage,
+            (false, false) => Role::UnlabelledImage,
+        };
+        each(row.required(1)?, &category, role, row.required(5)?)?;
+        Ok(true)
+    })
+}
+
+/// Whether any support image was not retrieved by its category's name.
+pub fn has_chosen_support(classifier: RegClass) -> Result<bool> {
+    let sql = format!(
+        "SELECT true FROM {} WHERE kind {EQ} 'image' \
+         AND origin {NE} 'retrieved' LIMIT 1",
+        classifier.quoted()?
+    );
+    Ok(first(&sql, &[])?.unwrap_or(false))
+}
+
+/// The dimensions of a classifier's column of embeddings; `None` if its type does not fix them.
+pub fn dimensions(classifier: RegClass) -> Result<Option<usize>> {
+    // pgvector's type modifier is the number of dimensions, or -1.
+    let sql = format!(
+        "SELECT atttypmod FROM pg_catalog.pg_attribute WHERE attrelid {EQ} $1 AND attname {EQ} 'embedding'"
+    );
+    let typmod: Option<i32> = first(&sql, &[arg(classifier.0)])?;
+    Ok(typmod.and_then(|typmod| usize::try_from(typmod).ok()))
+}
+
+/// Whether a category exists: it does as long as it has a prompt.
+pub fn has_category(classifier: RegClass, category: &str) -> Result<bool> {
+    let sql = format!(
+        "SELECT true FROM {} WHERE kind {EQ} 'prompt' AND category {EQ} $1 \
+         LIMIT 1",
+        classifier.quoted()?
+    );
+    Ok(first(&sql, &[arg(category.to_owned())])?.unwrap_or(false))
+}
+
+/// The names of all categories, in the order of their first prompts.
+pub fn categories(classifier: RegClass) -> Result<Vec<String>> {
+    let sql = format!(
+        "SELECT category FROM {} WHERE kind {EQ} 'prompt' \
+         GROUP BY category ORDER BY pg_catalog.min(id)",
+        classifier.quoted()?
+    );
+    let mut categories = Vec::new();
+    spi::read(&sql, &[], |row| {
+        categories.push(row.required_text(1, CATEGORY)?);
+        Ok(true)
+    })?;
+    Ok(categories)
+}
+
+/// The error that a category does not exist. It lists those that do.
+pub fn no_category(classifier: RegClass, category: &str) -> Result<Error> {
+    Ok(Error::NoCategory {
+        classifier: classifier.name()?,
+        category: category.to_owned(),
+        known: known(&categories(classifier)?),
+    })
+}
+
+/// A list of categories for a hint, cut short if there are many.
+pub fn known(categories: &[String]) -> String {
+    let named = categories.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match categories.len().saturating_sub(NAMED) {
+        0 => named,
+        more => format!("{named} and {more} more"),
+    }
+}
+
+/// Passes the prompts of some origins to `each`, in the order of their ids: category, text, embedding.
+pub fn read_prompts(
+    classifier: RegClass,
+    origins: &[&str],
+    mut each: impl FnMut(&str, Option<String>, Vector) -> Result<()>,
+) -> Result<()> {
+    let sql = format!(
+        "SELECT category, prompt, embedding FROM {} WHERE kind {EQ} 'prompt' \
+         AND origin {EQ} ANY ($1) ORDER BY id",
+        classifier.quoted()?
+    );
+    let origins: Vec<String> = origins.iter().map(|&origin| origin.to_owned()).collect();
+    spi::read(&sql, &[arg(origins)], |row| {
+        let category = row.required_text(1, CATEGORY)?;
+        each(&category, row.short_text(2, "a prompt")?, row.required(3)?)?;
+        Ok(true)
+    })
+}
+
+/// Adds rows to a classifier. Returns how many.
+pub fn insert_rows(classifier: RegClass, rows: NewRows) -> Result<usize> {
+    let sql = format!(
+        "INSERT INTO {} (category, kind, origin, prompt, embedding) \
+         SELECT u.category, $1, $2, u.prompt, u.embedding \
+         FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4), pg_catalog.unnest($5)) \
+         WITH ORDINALITY AS u (category, prompt, embedding, ord) ORDER BY u.ord",
+        classifier.quoted()?
+    );
+    let NewRows { kind, origin, category, prompt, embedding } = rows;
+    let (mut category, mut prompt) = (category.into_iter(), prompt.into_iter());
+    let (mut embedding, mut added) = (embedding.into_iter(), 0);
+    while embedding.len() > 0 {
+        added += freeing_arguments(|| {
+            let category: Vec<String> = category.by_ref().take(INSERTED_ROWS).collect();
+            let prompt: Vec<Option<String>> = prompt.by_ref().take(INSERTED_ROWS).collect();
+            let embedding: Vec<Vector> = embedding.by_ref().take(INSERTED_ROWS).collect();
+            let (kind, origin) = (arg(kind.to_owned()), arg(origin.to_owned()));
+            write(&sql, &[kind, origin, arg(category), arg(prompt), arg(embedding)])
+        })?;
+    }
+    Ok(added)
+}
+
+/// Adds labelled images of one category with their files. Returns how many.
+///
+/// The statement has a row of VALUES per image, since an array of them would copy every file twice more.
+pub fn insert_images(
+    classifier: RegClass,
+    category: &str,
+    images: &[&[u8]],
+    embeddings: Vec<Vector>,
+) -> Result<usize> {
+    let rows: Vec<String> = (0..images.len())
+        .map(|i| format!("($1, 'image', 'labelled', ${}, ${})", 2 * i + 2, 2 * i + 3))
+        .collect();
+    let sql = format!(
+        "INSERT INTO {} (category, kind, origin, image, embedding) VALUES {}",
+        classifier.quoted()?,
+        rows.join(", ")
+    );
+    freeing_arguments(|| {
+        let mut args = vec![arg(category.to_owned())];
+        for (&image, embedding) in images.iter().zip(embeddings) {
+            args.push(arg(image));
+            args.push(arg(embedding));
+        }
+        write(&sql, &args)
+    })
+}
+
+/// Locks the classifier against other changes until the transaction ends.
+pub(in crate::pg::catalog) fn lock(classifier: RegClass) -> Result<()> {
+    write(&format!("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE", classifier.quoted()?), &[])?;
+    Ok(())
+}
+
+/// Deletes the support images of one origin. Locks the classifier against other changes until the transaction ends, so
+/// that two calls which replace the images do so one after the other.
+pub fn delete_support(classifier: RegClass, origin: &str) -> Result<()> {
+    lock(classifier)?;
+    let table = classifier.quoted()?;
+    let sql = format!("DELETE FROM {table} WHERE kind {EQ} 'image' AND origin {EQ} $1");
+    write(&sql, &[arg(origin.to_owned())])?;
+    Ok(())
+}

@@ -1,0 +1,43 @@
+//! Writing embeddings.
+
+use pgrx::prelude::*;
+
+use super::{ImageTable, RowId, VERSION};
+use crate::pg::error::Result;
+use crate::pg::spi::operators::EQ;
+use crate::pg::spi::{arg, freeing_arguments};
+use crate::pg::vector::Vector;
+
+impl ImageTable {
+    /// Writes embeddings, or NULL, to those rows that have not changed since they were read. Returns the indices of
+    /// the rows that were written.
+    ///
+    /// A row that another transaction is changing is skipped rather than waited for: so there are no deadlocks, and a
+    /// transaction that changes many rows does not hold this one up.
+    pub fn write(&self, rows: &[&RowId], embeddings: Vec<Option<Vector>>) -> Result<Vec<usize>> {
+        let ImageTable { table, embedding, .. } = self;
+        let joined = self.joined("t", "u");
+        let sql = format!(
+            "WITH locked AS MATERIALIZED (SELECT u.* FROM {} JOIN {table} t ON {joined} \
+             WHERE {VERSION} {EQ} u.version FOR NO KEY UPDATE OF t SKIP LOCKED) \
+             UPDATE {table} t SET {embedding} = u.embedding FROM locked u \
+             WHERE {joined} AND {VERSION} {EQ} u.version RETURNING u.ord",
+            self.unnest(&["version", "embedding"]),
+        );
+        freeing_arguments(|| {
+            let mut args = self.row_args(rows);
+            args.push(arg(embeddings));
+            let mut written = Vec::with_capacity(rows.len());
+            self.finding_rows(|| {
+                Spi::connect_mut(|client| {
+                    for row in client.update(&sql, None, &args)? {
+                        written.extend(row.get::<i64>(1)?.and_then(|ord| usize::try_from(ord - 1).ok()));
+                    }
+                    Ok::<_, pgrx::spi::Error>(())
+                })?;
+                Ok(())
+            })?;
+            Ok(written)
+        })
+    }
+}

@@ -1,0 +1,49 @@
+//! A query of the caller's that a function reads in portions, returning to its caller in between.
+//!
+//! It is a portal, like that of DECLARE CURSOR. Between two reads the function knows it by name only, because anything
+//! may have closed it meanwhile. PostgreSQL closes it when the (sub)transaction that opened it fails, or when the
+//! transaction ends.
+
+use std::ffi::CString;
+
+use pgrx::pg_sys;
+
+use super::portal::Portal;
+use super::{Access, Columns, Connection, Row};
+use crate::pg::error::{Error, Result};
+
+/// An open query.
+#[derive(Debug)]
+pub struct Cursor {
+    name: CString,
+}
+
+impl Cursor {
+    /// Starts a query that the caller wrote, and returns what `check` made of its columns.
+    pub fn open<T>(sql: &str, check: impl FnOnce(&Columns) -> Result<T>) -> Result<(Self, T)> {
+        let _connection = Connection::open()?;
+        let portal = Portal::open(sql, &[], Access::UserQuery)?;
+        // Closes the portal if the check fails: the error may be caught.
+        let cursor = Cursor { name: portal.name() };
+        let checked = check(&portal.columns())?;
+        Ok((cursor, checked))
+    }
+
+    /// Passes up to `most` of the next rows to `each`. Returns how many there were.
+    pub fn fetch(&self, most: usize, mut each: impl FnMut(&Row) -> Result<()>) -> Result<usize> {
+        let _connection = Connection::open()?;
+        let portal = Portal::find(&self.name, Access::UserQuery).ok_or(Error::CursorClosed)?;
+        portal.fetch(i64::try_from(most).unwrap_or(i64::MAX), |row| each(row).map(|()| true))
+    }
+}
+
+impl Drop for Cursor {
+    fn drop(&mut self) {
+        // During an ERROR or an abort PostgreSQL closes the portal itself, when it can be closed.
+        // SAFETY: reads a variable of this process.
+        let is_ours = !std::thread::panicking() && unsafe { pg_sys::IsTransactionState() };
+        if let Some(portal) = is_ours.then(|| Portal::find(&self.name, Access::UserQuery)).flatten() {
+            portal.close();
+        }
+    }
+}

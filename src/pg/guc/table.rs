@@ -7,7 +7,7 @@ use susx_server::limits;
 
 use super::{ChangedBy, IntSetting, NO_UNIT, TextSetting};
 
-/// Declares settings, and the list of them that [`define`] goes through.
+/// Declares settings, and the list of them that [`define`](super::define) goes through.
 macro_rules! settings {
     ($list:ident: $type:ident of $content_type:ty; $($(#[$doc:meta])* $setting:ident { value: $value:expr, $($field:ident: $content:expr),+ $(,)? })+) => {
         $($(#[$doc])* pub(super) static $setting: $type = $type { value: GucSetting::<$content_type>::new($value), $($field: $content),+ };)+

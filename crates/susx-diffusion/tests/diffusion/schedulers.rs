@@ -115,7 +115,7 @@ fn steps_are_as_many_as_there_are_levels() {
     assert_eq!(steps(dpm, 1000).unwrap_err(), "expected 1 to 999, not 1000");
     let offset = r#"{"timestep_spacing": "leading", "steps_offset": 1}"#;
     let error = steps(offset, 1000).unwrap_err();
-    assert!(error.contains("begin at level 1000, and the last that the model knows is 999"), "{error}");
+    assert!(error.contains("begin at level 1000, but the last level of the model is 999"), "{error}");
     // No number that is taken makes latents that are no numbers.
     for class in ["PNDMScheduler", "DDIMScheduler", "EulerDiscreteScheduler", "DPMSolverMultistepScheduler"] {
         for spacing in ["leading", "trailing", "linspace"] {

@@ -12,8 +12,8 @@ mod helpers;
 
 mod config;
 mod generate;
+mod images;
 mod noise;
-mod pictures;
 mod schedulers;
 
 use std::path::PathBuf;

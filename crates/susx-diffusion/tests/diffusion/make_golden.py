@@ -10,7 +10,7 @@ noise is computed by the description in crates/susx-diffusion/src/noise.rs.
 
 * `schedulers.json`: of many configurations the timesteps, the sigmas, and some latents after every step.
 * `noise.json`: the first numbers of some seeds.
-* `pictures.json` and the PNG files: pictures of the pipelines of tests/models/tiny_diffusion.py.
+* `images.json` and the PNG files: images of the pipelines of tests/models/tiny_diffusion.py.
 """
 
 import itertools
@@ -160,7 +160,7 @@ def noise():
 
 
 # ---------------------------------------------------------------------------------------------------------
-# Pictures.
+# Images.
 
 class Graph(diffusers.OnnxRuntimeModel):
     """A graph as diffusers runs it, with the values in the types and shapes that the graph was exported for."""
@@ -213,7 +213,7 @@ CASES = [
     *({"variant": "checked", "prompt": "lemons on the table", "seed": seed, "steps": 3} for seed in range(8))]
 
 
-def pictures():
+def images():
     cases = []
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
@@ -229,16 +229,16 @@ def pictures():
                 case["negative_prompt"], latents=latents.reshape(1, 4, case["height"] // 8, case["width"] // 8))
             case["blocked"] = bool(checked and result.nsfw_content_detected[0])
             if not case["blocked"]:
-                case["picture"] = f"{case['variant']}-{case['seed']}.png"
-                result.images[0].save(HERE / case["picture"], optimize=True)
+                case["image"] = f"{case['variant']}-{case['seed']}.png"
+                result.images[0].save(HERE / case["image"], optimize=True)
             cases.append(case)
             pixels = np.asarray(result.images[0], np.float64)
             print(case["variant"], case["seed"], f"mean {pixels.mean():.1f}, deviation {pixels.std():.1f},",
                   f"at the ends {((pixels == 0) | (pixels == 255)).mean():.3f}", "blocked" if case["blocked"] else "")
-    (HERE / "pictures.json").write_text(json.dumps(cases, indent=1, ensure_ascii=False) + "\n")
+    (HERE / "images.json").write_text(json.dumps(cases, indent=1, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":
     schedulers()
     noise()
-    pictures()
+    images()

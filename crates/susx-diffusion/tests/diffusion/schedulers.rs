@@ -116,7 +116,7 @@ fn steps_are_as_many_as_there_are_levels() {
     let offset = r#"{"timestep_spacing": "leading", "steps_offset": 1}"#;
     let error = steps(offset, 1000).unwrap_err();
     assert!(error.contains("begin at level 1000, but the last level of the model is 999"), "{error}");
-    // No number that is taken makes latents that are no numbers.
+    // No accepted number of steps makes the latents infinite or NaN.
     for class in ["PNDMScheduler", "DDIMScheduler", "EulerDiscreteScheduler", "DPMSolverMultistepScheduler"] {
         for spacing in ["leading", "trailing", "linspace"] {
             for steps in [1, 2, 3, 499, 500, 501, 600, 998, 999, 1000] {

@@ -1,8 +1,8 @@
 //! Stable Diffusion alone, without PostgreSQL and without the server.
 //!
 //! Generates images and prints one line of JSON: `{"images":2,"seconds":9.5}`. With `--bare` it
-//! only runs the graphs, as often and with tensors of the same shapes, through `ort` and nothing of the
-//! library, which is a lower bound. Everything is loaded and has run once before the clock starts.
+//! only runs the graphs through `ort`, without the library, as often and with tensors of the same shapes, which is a
+//! lower bound. Everything is loaded and has run once before the clock starts.
 
 use std::error::Error;
 use std::ops::ControlFlow;
@@ -38,7 +38,7 @@ struct Arguments {
 }
 
 fn main() -> Result<()> {
-    // `cargo bench` adds an argument of its own, and by itself asks for nothing.
+    // `cargo bench` adds the argument --bench. Without others there is nothing to measure.
     let given: Vec<String> = std::env::args().filter(|argument| argument != "--bench").collect();
     if given.len() == 1 {
         return Ok(Arguments::command().print_help()?);
@@ -96,7 +96,7 @@ fn bare(arguments: &Arguments) -> Result<f64> {
     let scale = config.vae_scale_factor();
     let (rows, columns) = ((height / scale) as usize, (width / scale) as usize);
     let open = |name: &str| -> ort::Result<Session> {
-        // As the library's are.
+        // The options of the library's sessions.
         let mut builder = Session::builder(&environment)?
             .with_intra_threads(arguments.threads)?
             .with_intra_op_spinning(false)?
@@ -106,7 +106,7 @@ fn bare(arguments: &Arguments) -> Result<f64> {
     let (mut text_encoder, mut unet, mut vae_decoder) =
         (open("text_encoder")?, open("unet")?, open("vae_decoder")?);
     let images = arguments.images;
-    // Every prompt is another, and the negative ones are one.
+    // All prompts differ, and all negative prompts are equal.
     let ids = Tensor::from_array(([images + 1, 77], vec![5i64; (images + 1) * 77]))?;
     let states = text_encoder.run(ort::inputs!["input_ids" => &ids])?;
     let dimensions = states["last_hidden_state"].try_extract_array::<f32>()?.shape()[2];

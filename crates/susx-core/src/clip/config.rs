@@ -19,9 +19,9 @@ use crate::tip_x::{ParamError, scale, weight};
 pub enum ModelKind {
     /// Images and text, in one space.
     Clip,
-    /// Images alone.
+    /// Images only.
     Vision,
-    /// Text alone.
+    /// Text only.
     Text,
 }
 

@@ -293,7 +293,7 @@ fn the_digest_covers_what_images_depend_on() {
     }
     for part in ["text_encoder", "unet", "vae_decoder", "safety_checker"] {
         let path = dir.0.join("m").join(part).join("model.onnx");
-        // An ONNX file with one field more: a producer's name.
+        // An ONNX file with an additional field: a producer's name.
         fs::write(&path, [fs::read(&path).unwrap(), b"\x12\x01a".to_vec()].concat()).unwrap();
         assert_ne!(digest(), last, "{part}");
         last = digest();

@@ -30,7 +30,7 @@ def measure(program: Path, folder: Path, quick: bool) -> Section:
     steps, batches = (3, (1,)) if quick else (20, (1, 4))
     section = Section("Painting", TEXT)
     for pictures in batches:
-        arguments = ["--generator", generator, "--steps", steps, "--pictures", pictures]
+        arguments = ["--generator", generator, "--steps", steps, "--images", pictures]
 
         def side(*more: object) -> float:
             return seconds(program, pictures, *arguments, *more)
@@ -57,6 +57,6 @@ def seconds(program: Path, pictures: int, *arguments: object) -> float:
     if done.returncode:
         raise RuntimeError(f"the program that paints failed: {done.stderr}")
     answer = json.loads(done.stdout.splitlines()[-1])
-    if answer["pictures"] != pictures:
-        raise Disagreement(f"the program painted {answer['pictures']} of {pictures} pictures")
+    if answer["images"] != pictures:
+        raise Disagreement(f"the program generated {answer['images']} of {pictures} pictures")
     return answer["seconds"]

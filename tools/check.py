@@ -49,6 +49,9 @@ def _lint(env: dict[str, str]) -> list[str]:
 
     say("linting the library, the server and the fuzz targets")
     run(["cargo", "clippy", *CRATES, *warnings_are_errors], env)
+    say("linting the server without image generation")
+    without = ["-p", "susx-server", "--no-default-features", "--features", "server"]
+    run(["cargo", "clippy", *without, *warnings_are_errors], env)
     for pg in SUPPORTED_PG:
         # By itself, as it is shipped: together with the others it would share their features.
         say(f"linting the extension for PostgreSQL {pg}")

@@ -7,7 +7,7 @@ use susx_diffusion::GeneratorConfig;
 
 use crate::pieces;
 
-/// The files of a model directory that are read before ONNX Runtime is: of a CLIP and of a generator.
+/// The files of a CLIP and of a generator that are read before ONNX Runtime is loaded.
 const FILES: [&str; 9] = [
     "clip/preprocessor_config.json",
     "clip/config.json",
@@ -20,7 +20,7 @@ const FILES: [&str; 9] = [
     "sd/unet/model.onnx",
 ];
 
-/// A model directory of this process.
+/// The model directory of this process.
 static DIRECTORY: LazyLock<PathBuf> = LazyLock::new(|| {
     let memory = Path::new("/dev/shm");
     let parent = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
@@ -34,7 +34,7 @@ static DIRECTORY: LazyLock<PathBuf> = LazyLock::new(|| {
     directory
 });
 
-/// The [`pieces`] as the files of models: an error, or a configuration whose files are in the model's directory.
+/// Reads models whose files are the [`pieces`]. The result is an error, or a valid configuration.
 pub fn model_files(data: &[u8]) {
     let mut pieces = pieces(data);
     for file in FILES {
@@ -47,7 +47,7 @@ pub fn model_files(data: &[u8]) {
     }
     if let Ok(config) = ModelConfig::read(&DIRECTORY, "clip") {
         let (bytes, sha256) = (config.bytes(), config.sha256());
-        // Both follow the graph to its weights, or neither can.
+        // Both read the graph to find its weights, so both succeed or both fail.
         assert_eq!(bytes.is_ok(), sha256.is_ok(), "{bytes:?} {sha256:?}");
     }
     if let Ok(config) = GeneratorConfig::read(&DIRECTORY, "sd") {

@@ -4,7 +4,7 @@ use susx_core::clip::{
     ClipError, ImageLimits, PreprocessScratch, Preprocessor, PreprocessorConfig, decode_rgb,
 };
 
-/// Small, so that a run is short; the limits must hold whatever they are.
+/// Small limits keep a run short.
 const LIMITS: ImageLimits = ImageLimits { max_bytes: 1 << 20, max_pixels: 1 << 18 };
 
 static CLIP: LazyLock<Preprocessor> = LazyLock::new(|| {
@@ -12,7 +12,8 @@ static CLIP: LazyLock<Preprocessor> = LazyLock::new(|| {
     Preprocessor::new(&config).expect("the defaults of CLIP")
 });
 
-/// An image file to `pixel_values`: an error, or a picture within the limits and levels that a picture can have.
+/// Decodes and preprocesses an image file. The result is an error about the image, or values in the possible range of an
+/// image within the limits.
 pub fn pixel_values(data: &[u8]) {
     let image = match decode_rgb(data, &LIMITS) {
         Ok(image) => image,
@@ -22,7 +23,7 @@ pub fn pixel_values(data: &[u8]) {
     assert!(u64::from(image.width()) * u64::from(image.height()) <= LIMITS.max_pixels);
     let mut values = vec![f32::NAN; CLIP.len()];
     match CLIP.pixel_values_into(&image, &mut PreprocessScratch::default(), &mut values) {
-        // (0 - mean) / std and (1 - mean) / std of CLIP's three channels are within this.
+        // The range of (x - mean) / std for CLIP's three channels and x from 0 to 1.
         Ok(()) => assert!(values.iter().all(|value| (-1.8..=2.2).contains(value))),
         Err(ClipError::Image { .. } | ClipError::ImageTooLarge { .. }) => {}
         Err(other) => panic!("not an error about an image: {other}"),

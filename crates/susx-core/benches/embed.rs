@@ -1,8 +1,8 @@
-//! The encoders alone, as fast as a plain program gets them to run: no PostgreSQL, no server.
+//! The encoders alone, as fast as a plain program can run them: no PostgreSQL, no server.
 //!
 //! Embeds the images of a folder (all files below it), or the lines of a file, and prints one line of
-//! JSON: `{"images":1200,"seconds":9.5}`, or `texts`. Files are read before the clock starts, and the
-//! model has run once.
+//! JSON: `{"images":1200,"seconds":9.5}`, or `texts`. Before the clock starts, files are read and the
+//! model runs once.
 
 use std::error::Error;
 use std::fs;
@@ -43,7 +43,7 @@ struct Arguments {
 }
 
 fn main() -> Result<()> {
-    // `cargo bench` adds an argument of its own, and by itself asks for nothing.
+    // `cargo bench` adds the argument --bench. Without others there is nothing to measure.
     let given: Vec<String> = std::env::args().filter(|argument| argument != "--bench").collect();
     if given.len() == 1 {
         return Ok(Arguments::command().print_help()?);
@@ -55,7 +55,7 @@ fn main() -> Result<()> {
     if let Some(folder) = &arguments.images {
         let mut files = Vec::new();
         read_files(folder, &mut files)?;
-        // The first pages and the first look at the code.
+        // A warm-up run.
         images(&model, &files[..files.len().min(arguments.batch_size)], arguments.batch_size)?;
         let start = Instant::now();
         let count = images(&model, &files, arguments.batch_size)?;

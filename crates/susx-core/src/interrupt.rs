@@ -1,7 +1,7 @@
 //! Long computations that their caller can leave.
 //!
 //! A backend of PostgreSQL must act on a cancel, a timeout or its own end within moments, whatever it computes. So the
-//! loops of this crate whose length depends on the data call [`check`] every millisecond or so, and the caller says
+//! loops of this crate whose length depends on the data call `check` every millisecond or so, and the caller says
 //! once per process what that is to do. It may panic: nothing is half done that somebody could still see.
 
 use std::sync::OnceLock;

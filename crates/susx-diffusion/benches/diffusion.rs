@@ -1,8 +1,8 @@
 //! Stable Diffusion alone, without PostgreSQL and without the server.
 //!
-//! Paints pictures and prints one line of JSON: `{"pictures":2,"seconds":9.5}`. With `--bare` it
-//! only runs the graphs, as often and with tensors of the same shapes, through `ort` and nothing of the
-//! library: what the pictures cost at least. Everything is loaded and has run once before the clock starts.
+//! Generates images and prints one line of JSON: `{"images":2,"seconds":9.5}`. With `--bare` it
+//! only runs the graphs through `ort`, without the library, as often and with tensors of the same shapes, which is a
+//! lower bound. Everything is loaded and has run once before the clock starts.
 
 use std::error::Error;
 use std::ops::ControlFlow;
@@ -31,21 +31,21 @@ struct Arguments {
     #[arg(long, default_value_t = 20)]
     steps: usize,
     #[arg(long, default_value_t = 1)]
-    pictures: usize,
+    images: usize,
     /// Run the graphs and nothing else.
     #[arg(long)]
     bare: bool,
 }
 
 fn main() -> Result<()> {
-    // `cargo bench` adds an argument of its own, and by itself asks for nothing.
+    // `cargo bench` adds the argument --bench. Without others there is nothing to measure.
     let given: Vec<String> = std::env::args().filter(|argument| argument != "--bench").collect();
     if given.len() == 1 {
         return Ok(Arguments::command().print_help()?);
     }
     let arguments = Arguments::parse_from(given);
-    let seconds = if arguments.bare { bare(&arguments)? } else { painted(&arguments)? };
-    println!("{{\"pictures\":{},\"seconds\":{seconds:.6}}}", arguments.pictures);
+    let seconds = if arguments.bare { bare(&arguments)? } else { library(&arguments)? };
+    println!("{{\"images\":{},\"seconds\":{seconds:.6}}}", arguments.images);
     Ok(())
 }
 
@@ -57,8 +57,8 @@ fn config(arguments: &Arguments) -> Result<GeneratorConfig> {
     }
 }
 
-/// Seconds of the library for all pictures.
-fn painted(arguments: &Arguments) -> Result<f64> {
+/// Seconds that the library takes for all images.
+fn library(arguments: &Arguments) -> Result<f64> {
     let runtime = OnnxRuntime::load(&arguments.onnxruntime)?;
     let options = SessionOptions {
         provider: ExecutionProvider::Cpu,
@@ -66,29 +66,29 @@ fn painted(arguments: &Arguments) -> Result<f64> {
         ..SessionOptions::default()
     };
     let generator = Generator::load(&runtime, config(arguments)?, &options)?;
-    let painting = |i: usize| ImageInput {
+    let input = |i: usize| ImageInput {
         prompt: format!("a photo of {i} cats"),
         negative_prompt: String::new(),
         seed: i as u64,
     };
-    let paintings: Vec<ImageInput> = (0..arguments.pictures).map(painting).collect();
-    let paint = |steps: usize| -> Result<usize> {
+    let inputs: Vec<ImageInput> = (0..arguments.images).map(input).collect();
+    let generate = |steps: usize| -> Result<usize> {
         let settings = Settings { steps, ..Settings::default() };
-        let pictures = generator.generate(&paintings, &settings, &mut |_| ControlFlow::Continue(()))?;
-        Ok(pictures.into_iter().filter(|picture| picture.is_ok()).count())
+        let images = generator.generate(&inputs, &settings, &mut |_| ControlFlow::Continue(()))?;
+        Ok(images.into_iter().filter(|image| image.is_ok()).count())
     };
-    paint(1)?;
+    generate(1)?;
     let start = Instant::now();
-    let count = paint(arguments.steps)?;
+    let count = generate(arguments.steps)?;
     let seconds = start.elapsed().as_secs_f64();
-    match count == arguments.pictures {
+    match count == arguments.images {
         true => Ok(seconds),
-        false => Err(format!("{count} of {} pictures", arguments.pictures).into()),
+        false => Err(format!("{count} of {} images", arguments.images).into()),
     }
 }
 
 /// Seconds of the graphs' runs alone: the text encoder once, the U-Net for each step and once more (PNDM),
-/// and the VAE's decoder for each picture.
+/// and the VAE's decoder for each image.
 fn bare(arguments: &Arguments) -> Result<f64> {
     let environment = ort::init_from(&arguments.onnxruntime)?.with_telemetry(false).build()?;
     let config = config(arguments)?;
@@ -96,7 +96,7 @@ fn bare(arguments: &Arguments) -> Result<f64> {
     let scale = config.vae_scale_factor();
     let (rows, columns) = ((height / scale) as usize, (width / scale) as usize);
     let open = |name: &str| -> ort::Result<Session> {
-        // As the library's are.
+        // The options of the library's sessions.
         let mut builder = Session::builder(&environment)?
             .with_intra_threads(arguments.threads)?
             .with_intra_op_spinning(false)?
@@ -105,17 +105,16 @@ fn bare(arguments: &Arguments) -> Result<f64> {
     };
     let (mut text_encoder, mut unet, mut vae_decoder) =
         (open("text_encoder")?, open("unet")?, open("vae_decoder")?);
-    let pictures = arguments.pictures;
-    // Every prompt is another, and the negative ones are one.
-    let ids = Tensor::from_array(([pictures + 1, 77], vec![5i64; (pictures + 1) * 77]))?;
+    let images = arguments.images;
+    // All prompts differ, and all negative prompts are equal.
+    let ids = Tensor::from_array(([images + 1, 77], vec![5i64; (images + 1) * 77]))?;
     let states = text_encoder.run(ort::inputs!["input_ids" => &ids])?;
     let dimensions = states["last_hidden_state"].try_extract_array::<f32>()?.shape()[2];
     drop(states);
     let numbers = |count: usize| (0..count).map(|i| (i as f32).sin()).collect::<Vec<f32>>();
-    let states =
-        Tensor::from_array(([2 * pictures, 77, dimensions], numbers(2 * pictures * 77 * dimensions)))?;
+    let states = Tensor::from_array(([2 * images, 77, dimensions], numbers(2 * images * 77 * dimensions)))?;
     let latents =
-        Tensor::from_array(([2 * pictures, 4, rows, columns], numbers(2 * pictures * 4 * rows * columns)))?;
+        Tensor::from_array(([2 * images, 4, rows, columns], numbers(2 * images * 4 * rows * columns)))?;
     let latent = Tensor::from_array(([1, 4, rows, columns], numbers(4 * rows * columns)))?;
     let timestep = Tensor::from_array(([1], vec![500i64]))?;
     let mut run = |steps: usize| -> Result<()> {
@@ -125,7 +124,7 @@ fn bare(arguments: &Arguments) -> Result<f64> {
                 "sample" => &latents, "timestep" => &timestep, "encoder_hidden_states" => &states
             ])?;
         }
-        for _ in 0..pictures {
+        for _ in 0..images {
             vae_decoder.run(ort::inputs!["latent_sample" => &latent])?;
         }
         Ok(())

@@ -19,9 +19,9 @@ use crate::tip_x::{ParamError, scale, weight};
 pub enum ModelKind {
     /// Images and text, in one space.
     Clip,
-    /// Images alone.
+    /// Images only.
     Vision,
-    /// Text alone.
+    /// Text only.
     Text,
 }
 
@@ -103,7 +103,9 @@ const MAX_CONTEXT_LENGTH: u64 = 8192;
 const UNTRAINED_LOGIT_SCALE: f64 = 2.6592;
 
 impl ModelConfig {
-    /// Reads the model `name` of `model_dir`.
+    /// Reads and checks the configuration of the model `name` of `model_dir`. Loads nothing.
+    ///
+    /// Fails if there is no such model, or if a file is missing, unreadable or contradicts another.
     pub fn read(model_dir: &Path, name: &str) -> Result<ModelConfig> {
         let dir = model_dir::resolve(model_dir, name)?;
         if dir.join(GENERATOR_INDEX).is_file() {
@@ -136,18 +138,9 @@ impl ModelConfig {
         if needs_text && tokenizer.is_none() {
             return Err(ClipError::file(&dir, "there is no tokenizer.json"));
         }
-        if let (Some(preprocessor), Some(image_size)) =
-            (&preprocessor, config["vision_config"]["image_size"].as_u64())
-        {
-            let (_, height, width) = preprocessor.shape();
-            if (height as u64, width as u64) != (image_size, image_size) {
-                let reason = format!(
-                    "the preprocessed images have {height} × {width} pixels, but image_size of config.json is {image_size}"
-                );
-                return Err(ClipError::file(dir.join("preprocessor_config.json"), reason));
-            }
+        if let Some(preprocessor) = &preprocessor {
+            check_image_size(&dir, &config, preprocessor)?;
         }
-
         let model_type = config["model_type"].as_str().map(str::to_owned);
         let context_length =
             context_length(&susx, &susx_path, &config, &tokenizer_config, model_type.as_deref())?;
@@ -195,6 +188,19 @@ fn preprocessor(dir: &Path, needed: bool) -> Result<Option<Preprocessor>> {
     let text = read_text(&path)?;
     let preprocessor = PreprocessorConfig::from_json(&text).and_then(|config| Preprocessor::new(&config));
     preprocessor.map(Some).map_err(|reason| ClipError::file(&path, reason))
+}
+
+/// Checks that the preprocessing makes images of the size that `config.json` states, if it states one.
+fn check_image_size(dir: &Path, config: &Value, preprocessor: &Preprocessor) -> Result<()> {
+    let Some(image_size) = config["vision_config"]["image_size"].as_u64() else { return Ok(()) };
+    let (_, height, width) = preprocessor.shape();
+    if (height as u64, width as u64) == (image_size, image_size) {
+        return Ok(());
+    }
+    let reason = format!(
+        "the preprocessed images have {height} × {width} pixels, but image_size of config.json is {image_size}"
+    );
+    Err(ClipError::file(dir.join("preprocessor_config.json"), reason))
 }
 
 /// The `pad_token` of a tokenizer's configuration: a string, or an object that has the string as `content`.

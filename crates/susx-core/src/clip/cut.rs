@@ -1,28 +1,26 @@
-//! How much of a text has to be tokenized to know the tokens that a model sees.
+//! Finds how much of a text must be tokenized to know the tokens that a model sees.
 //!
-//! A model sees so many tokens and no more. Where a tokenizer works from left to right, the beginning of a text gives
-//! the first of its tokens, so the rest need not be read. Which beginnings do that depends on the tokenizer; this
-//! module knows a class of them for which it is certain.
+//! A model sees a limited number of tokens. If a tokenizer works from left to right, the beginning of a text gives the
+//! first of its tokens, so the rest need not be read. Where a text can be cut depends on the tokenizer. This module
+//! recognises a class of tokenizers for which it is certain.
 //!
 //! Let a text be `a b`, where `a` ends in a letter or a digit and `b` begins with a space. The tokens of `a` are
 //! the first tokens of `a b` if each step of the tokenizer leaves the two apart:
 //!
-//! * No added token is found across the border: none has a space in it that is not at its beginning.
-//! * The normalizer makes of `a b` what it makes of `a`, followed by a space. It does if each of its parts looks at
-//!   one character at a time, at a character and the combining marks on it, or at one run of spaces; if none removes
-//!   spaces between words; and if none removes the letter. What begins or ends a text may be changed, for both texts
-//!   begin alike, and only the other end of `b` is one.
-//! * The pre-tokenizer ends a piece at the border, because spaces separate words for it, and no rule of it looks
-//!   beyond that.
+//! * No added token spans the border: none has a space that is not at its beginning.
+//! * The normalizer turns `a b` into what it turns `a` into, followed by a space. This holds if each of its parts looks
+//!   at one character at a time, at a character with its combining marks, or at one run of spaces; if none removes
+//!   spaces between words; and if none removes the letter. Parts may change the beginning or end of a text: both texts
+//!   begin alike, and the border is not an end of `a b`.
+//! * The pre-tokenizer ends a piece at the border, because it splits at spaces and none of its rules looks beyond them.
 //!
-//! The model sees one piece at a time, so that nothing has to be known of it: not how it makes tokens of a word, and
-//! not how many. How much of a text is enough is found by trying: if the tokens of its beginning are more than fit,
-//! those of the whole text are the same.
+//! The tokenizer's model sees one piece at a time, so nothing needs to be known about it. How much of a text is enough is
+//! found by trying: if the beginning has more tokens than the context length, the whole text has the same tokens there.
 
 use serde_json::Value;
 use tokenizers::{NormalizedString, Normalizer, Tokenizer};
 
-/// Pre-tokenizing expressions that are known to end a piece at a space after a letter, and to look no further.
+/// Pre-tokenizer expressions that are known to end a piece at a space after a letter and to look no further.
 const EXPRESSIONS: [&str; 4] = [
     r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+",
     r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+",
@@ -31,21 +29,21 @@ const EXPRESSIONS: [&str; 4] = [
 ];
 /// Expressions that match one run of spaces.
 const SPACES: [&str; 5] = [r"\s+", r"\s", " +", " {2,}", r"\s{2,}"];
-/// What SentencePiece writes for a space.
+/// The character that SentencePiece writes for a space.
 const MARK: char = '▁';
-/// Letters that may end a beginning are below this: Latin, Greek and Cyrillic ones. It leaves out the scripts whose
-/// letters combine.
+/// Only letters below this may end a beginning: Latin, Greek and Cyrillic ones. This excludes scripts with combining
+/// letters.
 const LAST_LETTER: usize = 0x0530;
 
-/// Where the texts of a tokenizer can be cut.
+/// The places where the texts of a tokenizer can be cut.
 #[derive(Clone, Debug)]
 pub(super) struct Cuts {
-    /// Whether a text can be cut between the character of this number and a space.
+    /// For each code point, whether a text can be cut between that character and a space.
     letters: Vec<bool>,
 }
 
 impl Cuts {
-    /// `None` for a tokenizer whose texts have to be read as a whole, as far as is known.
+    /// `None` for a tokenizer that is not known to allow cuts.
     pub fn of(tokenizer: &Tokenizer) -> Option<Cuts> {
         let normalizer = tokenizer.get_normalizer();
         let parts = serde_json::to_value(normalizer).ok()?;
@@ -77,17 +75,17 @@ impl Cuts {
         Some(Cuts { letters })
     }
 
-    /// The longest beginning of at most `most` bytes, else the shortest that is longer; `None` if that is all of it.
+    /// The longest beginning of at most `most` bytes, else the shortest longer one; `None` if that is the whole text.
     pub fn beginning<'a>(&self, text: &'a str, most: usize) -> Option<&'a str> {
         let bytes = text.as_bytes();
         let is_border = |at: &usize| {
             bytes[*at] == b' '
                 && text[..*at].chars().next_back().is_some_and(|c| self.is_letter(c))
-                // A combining mark would make another character of the space.
+                // A combining mark would combine with the space.
                 && text[*at + 1..].chars().next().is_none_or(|c| c.is_ascii() || self.is_letter(c))
         };
         let middle = most.saturating_add(1).min(bytes.len());
-        // A space is one byte, and so a border of characters.
+        // A space is one byte, so `at` is a character boundary.
         let before = (1..middle).rev().find(is_border);
         before.or_else(|| (middle.max(1)..bytes.len()).find(is_border)).map(|at| &text[..at])
     }
@@ -101,26 +99,26 @@ fn is_space(c: char) -> bool {
     c.is_whitespace() || c == MARK
 }
 
-/// A letter or digit that is no combining mark and has no other beside it.
+/// A letter or digit that is not a combining mark.
 fn is_plain_letter(c: char) -> bool {
-    // U+0300 to U+036F and U+0483 to U+0489 are marks, and there may be letters among them for Unicode.
+    // U+0300 to U+036F and U+0483 to U+0489 are combining marks, some of which are alphanumeric for Unicode.
     c.is_alphanumeric() && !matches!(c, '\u{300}'..='\u{36f}' | '\u{483}'..='\u{489}')
 }
 
-/// Whether the normalizer has a part that makes marks of spaces: of some only, perhaps.
+/// Whether the normalizer has a part that replaces spaces, perhaps only some of them, by SentencePiece's mark.
 fn writes_marks(normalizer: &Value) -> bool {
     let inner = normalizer["normalizers"].as_array();
     inner.is_some_and(|parts| parts.iter().any(writes_marks))
         || normalizer["content"].as_str().is_some_and(|content| content.contains(MARK))
 }
 
-/// What the normalizer makes of a space between two words, if that separates words.
+/// The character that the normalizer turns a space between two words into; `None` if that does not separate words.
 fn separator(normalized: &dyn Fn(&str) -> Option<String>) -> Option<char> {
     let (word, words) = (normalized("x")?, normalized("x x")?);
     words.strip_prefix(word.as_str())?.chars().next().filter(|&c| c == ' ' || c == MARK)
 }
 
-/// Whether the normalizer leaves this letter before a space, and a space after it.
+/// Whether the normalizer keeps this letter before a space, and the space after it.
 fn keeps(normalized: &dyn Fn(&str) -> Option<String>, c: char) -> bool {
     let keeps = || {
         let (without, word) = (normalized("x")?, normalized(&format!("x{c}"))?);
@@ -132,7 +130,7 @@ fn keeps(normalized: &dyn Fn(&str) -> Option<String>, c: char) -> bool {
     keeps().unwrap_or(false)
 }
 
-/// Whether a normalizer works in the way that is described above, apart from what it makes of letters.
+/// Whether a normalizer meets the condition above, except for what it does to letters.
 fn is_local(normalizer: &Value) -> bool {
     match normalizer["type"].as_str() {
         None => normalizer.is_null(),
@@ -169,13 +167,12 @@ fn is_local(normalizer: &Value) -> bool {
     }
 }
 
-/// Whether an expression is `[...]` and nothing else: it matches one character. What it matches is tried, by
-/// [`keeps`].
+/// Whether an expression is one `[...]`, which matches one character. [`keeps`] tests which characters it changes.
 fn is_one_class(expression: &str) -> bool {
     let Some(inner) = expression.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) else {
         return false;
     };
-    // What may mean a class within the class, or all but a class, is not looked into.
+    // Nested and negated classes are not analysed.
     let mut characters = inner.chars();
     while let Some(c) = characters.next() {
         match c {
@@ -187,8 +184,7 @@ fn is_one_class(expression: &str) -> bool {
     !inner.is_empty() && !inner.contains("&&")
 }
 
-/// Whether a pre-tokenizer ends a piece where `separator` follows a letter; `None` if it may do something that is
-/// not known to leave the two apart.
+/// Whether a pre-tokenizer ends a piece where `separator` follows a letter; `None` if it may look beyond the border.
 fn separates(pre_tokenizer: &Value, separator: char) -> Option<bool> {
     let is_blank = separator == ' ';
     match pre_tokenizer["type"].as_str()? {
@@ -196,19 +192,19 @@ fn separates(pre_tokenizer: &Value, separator: char) -> Option<bool> {
             let parts = pre_tokenizer["pretokenizers"].as_array()?;
             let mut any = false;
             for part in parts {
-                // Once the two are apart, what comes next sees only one of them at a time.
+                // Once separated, later parts see only one side of the border at a time.
                 any = any || separates(part, separator)?;
             }
             Some(any)
         }
         "BertPreTokenizer" | "Whitespace" | "WhitespaceSplit" => Some(is_blank),
-        // It writes other characters for spaces.
+        // Replaces spaces by other characters.
         "ByteLevel" => (is_blank && pre_tokenizer["use_regex"].as_bool()?).then_some(true),
         "Metaspace" => {
             let is_mark = pre_tokenizer["replacement"].as_str()? == MARK.to_string();
             (is_mark && pre_tokenizer["split"].as_bool()?).then_some(true)
         }
-        // They look at one character at a time, and take no space for a digit or a mark.
+        // Look at one character at a time, and do not treat a space as a digit or punctuation.
         "Digits" | "Punctuation" => Some(false),
         "Split" => {
             let expression = pre_tokenizer["pattern"]["Regex"].as_str()?;

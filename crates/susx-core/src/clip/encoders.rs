@@ -60,30 +60,8 @@ impl Encoders {
         candidate: Candidate,
         profile: Option<&ProfileFolder>,
     ) -> Result<Encoders> {
-        let open = |path: &Path| {
-            let name = path.file_stem().unwrap_or_default().to_string_lossy();
-            let builders = session_options(options, config, candidate).into_iter().enumerate();
-            // Only the first session is profiled: serial runs, such as the probe, take that one.
-            let builder = |(number, options): (usize, SessionOptions)| {
-                let profile = profile.filter(|_| number == 0).map(|folder| (folder, &*name));
-                options.builder(runtime, candidate, profile)
-            };
-            EncoderGraph::open(builders.map(builder).collect::<Result<_, _>>()?, path).map(Arc::new)
-        };
-        let encoder = |graph: &Arc<EncoderGraph>, role: Role| {
-            let (outputs, piece) = match role {
-                Role::PixelValues => (&IMAGE_OUTPUTS[..], IMAGES_PER_PIECE),
-                _ => (&TEXT_OUTPUTS[..], TEXTS_PER_PIECE),
-            };
-            let output = graph.embedding_output(outputs)?;
-            let Some(input) = graph.input(role) else {
-                let reason = format!("the graph has no input for {role:?}");
-                return Err(ClipError::file(graph.onnx.path(), reason));
-            };
-            let sessions = graph.onnx.concurrency();
-            let shape = RowShape::new(candidate, input.exported_size(0), options.batch_size, sessions, piece);
-            Ok(Encoder { graph: Arc::clone(graph), output, shape })
-        };
+        let open = |path: &Path| open_graph(runtime, config, options, candidate, profile, path);
+        let encoder = |graph: &Arc<EncoderGraph>, role| encoder(graph, role, candidate, options.batch_size);
         let (image, text) = match &config.files {
             ModelFiles::Split { vision, text } => {
                 let vision = vision.as_deref().map(open).transpose()?;
@@ -219,6 +197,46 @@ impl Encoders {
         }
         Ok(features)
     }
+}
+
+/// Loads a graph with as many sessions as the model should have.
+fn open_graph(
+    runtime: &OnnxRuntime,
+    config: &ModelConfig,
+    options: &SessionOptions,
+    candidate: Candidate,
+    profile: Option<&ProfileFolder>,
+    path: &Path,
+) -> Result<Arc<EncoderGraph>> {
+    let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    let builder = |(number, options): (usize, SessionOptions)| {
+        // Only the first session is profiled: serial runs, such as the probe, take that one.
+        let profile = profile.filter(|_| number == 0).map(|folder| (folder, &*name));
+        options.builder(runtime, candidate, profile)
+    };
+    let builders = session_options(options, config, candidate).into_iter().enumerate().map(builder);
+    EncoderGraph::open(builders.collect::<Result<_, _>>()?, path).map(Arc::new)
+}
+
+/// The encoder whose input in `graph` has the given role.
+fn encoder(
+    graph: &Arc<EncoderGraph>,
+    role: Role,
+    candidate: Candidate,
+    batch_size: usize,
+) -> Result<Encoder> {
+    let (outputs, piece) = match role {
+        Role::PixelValues => (&IMAGE_OUTPUTS[..], IMAGES_PER_PIECE),
+        _ => (&TEXT_OUTPUTS[..], TEXTS_PER_PIECE),
+    };
+    let output = graph.embedding_output(outputs)?;
+    let Some(input) = graph.input(role) else {
+        let reason = format!("the graph has no input for {role:?}");
+        return Err(ClipError::file(graph.onnx.path(), reason));
+    };
+    let sessions = graph.onnx.concurrency();
+    let shape = RowShape::new(candidate, input.exported_size(0), batch_size, sessions, piece);
+    Ok(Encoder { graph: Arc::clone(graph), output, shape })
 }
 
 /// The options for each session of a graph.

@@ -10,6 +10,8 @@
 //! catch a decoder's panic. Pieces of a batch that several sessions share run on rayon's pool. A tokenizer and
 //! ONNX Runtime have threads of their own.
 
+#![warn(missing_docs)]
+
 mod config;
 mod cut;
 mod decode;

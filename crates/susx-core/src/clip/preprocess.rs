@@ -8,7 +8,7 @@ use image::RgbImage;
 use super::error::{ClipError, Result};
 use super::preprocessor_config::{PreprocessorConfig, Resample, Resize};
 
-/// Turns pictures into `pixel_values` as a model's `preprocessor_config.json` says.
+/// Turns images into `pixel_values`, according to a model's `preprocessor_config.json`.
 ///
 /// It reproduces OpenAI's `clip.load(…)[1]`: Pillow's resize (antialiased, in 8-bit fixed point, so
 /// that each pass rounds to grey levels), torchvision's `CenterCrop`, `ToTensor` and `Normalize`.
@@ -18,20 +18,21 @@ pub struct Preprocessor {
     algorithm: ResizeAlg,
     /// Height and width of the result, in pixels.
     size: (u32, u32),
-    /// For each channel, the value that each grey level becomes.
+    /// For each channel, the value of each grey level.
     levels: Box<[[f32; 256]; 3]>,
 }
 
-/// The buffers of one caller of [`Preprocessor::pixel_values_into`], kept from image to image.
+/// Buffers for [`Preprocessor::pixel_values_into`], which a caller reuses from image to image.
 #[derive(Debug, Default)]
 pub struct PreprocessScratch {
     resizer: Resizer,
-    /// The picture after the first pass, and after the second.
+    /// The image after the first pass.
     narrow: Vec<U8x3>,
+    /// The image after the second pass.
     pixels: Vec<U8x3>,
 }
 
-/// One axis of the crop: `len` pixels from `from` in the picture come to lie at `to` in the result.
+/// One axis of the crop: `len` pixels are copied from position `from` of the image to position `to` of the result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Window {
     from: u32,
@@ -41,8 +42,8 @@ struct Window {
 
 impl Window {
     /// The middle `crop` of `side` pixels, by torchvision's `int(round((side - crop) / 2.0))`, where
-    /// Python rounds halves to the even number. A picture that is smaller lies in the middle, the odd
-    /// pixel of padding before it, as `transformers` puts it.
+    /// Python rounds halves to the even number. A smaller image is centred, with the odd pixel of padding
+    /// before it, as in `transformers`.
     fn centre(side: u32, crop: u32) -> Window {
         if side < crop {
             return Window { from: 0, to: (crop - side).div_ceil(2), len: side };
@@ -87,15 +88,16 @@ impl Preprocessor {
         3 * self.size.0 as usize * self.size.1 as usize
     }
 
-    /// Never: a result has at least one pixel.
+    /// Always false: a result has at least one pixel.
     pub fn is_empty(&self) -> bool {
         false
     }
 
     /// Writes the tensor of `image` to `out`, channel by channel, row by row (CHW).
     ///
-    /// `out` must have [`len`](Self::len) elements. `scratch` holds buffers only: a caller that
-    /// works on many images keeps one.
+    /// `out` must have [`len`](Self::len) elements. `scratch` holds only buffers; reuse it for many images.
+    ///
+    /// Fails for an image without pixels, and for an `out` of another length.
     pub fn pixel_values_into(
         &self,
         image: &RgbImage,
@@ -131,7 +133,7 @@ impl Preprocessor {
         Ok(())
     }
 
-    /// Width and height after the resize. The long side is truncated, as in
+    /// Width and height after the resize. The long side is rounded down, as by
     /// `int(size * long / short)` of torchvision and `transformers`.
     fn resized(&self, width: u32, height: u32) -> (u32, u32) {
         match self.resize {
@@ -146,7 +148,7 @@ impl Preprocessor {
         }
     }
 
-    /// Crops and normalises `pixels`, a picture of `width` columns.
+    /// Crops and normalises `pixels`, an image of `width` columns.
     fn normalise(&self, pixels: &[U8x3], width: u32, rows: Window, columns: Window, out: &mut [f32]) {
         let (height, out_width) = (self.size.0 as usize, self.size.1 as usize);
         let padded = (rows.len, columns.len) != self.size;
@@ -154,7 +156,7 @@ impl Preprocessor {
             out.chunks_exact_mut(height * out_width).zip(self.levels.iter()).zip(0..)
         {
             if padded {
-                // Black pixels, which are then normalised like the others.
+                // The padding is black, and normalised like the image.
                 plane.fill(levels[0]);
             }
             for row in 0..rows.len as usize {
@@ -171,12 +173,12 @@ impl Preprocessor {
 }
 
 impl PreprocessScratch {
-    /// Resizes `source` and returns the window of the result that is cropped.
+    /// Resizes `source` and returns the crop window of the result.
     ///
     /// Pillow resizes the columns first, rounds to grey levels, and then resizes the rows.
-    /// `fast_image_resize` does it the other way round, which differs by several grey levels where
-    /// the filter overshoots; so each pass is a call of its own. Only the window is computed: besides
-    /// the time, a strip of 1 × 60,000 pixels would otherwise grow to gigabytes.
+    /// `fast_image_resize` does it in the other order, which differs by several grey levels where the
+    /// filter overshoots, so we call it once for each pass. Only the window is computed, which saves time and memory:
+    /// a strip of 1 × 60,000 pixels would otherwise grow to gigabytes.
     fn resize(
         &mut self,
         source: &TypedImageRef<U8x3>,
@@ -186,7 +188,7 @@ impl PreprocessScratch {
     ) -> Result<&[U8x3]> {
         let (left, width) = span(source.width(), resized_width, columns);
         let (top, height) = span(source.height(), resized_height, rows);
-        // The source rows that the second pass looks at: the window's, and as many as a filter reaches.
+        // The source rows that the second pass reads: those of the window, plus the reach of the filter.
         let reach = LONGEST_FILTER * (height / f64::from(rows.len)).max(1.0) + 1.0;
         let first = (top - reach).floor().max(0.0);
         let count = (top + height + reach).ceil().min(f64::from(source.height())) - first;
@@ -202,15 +204,15 @@ impl PreprocessScratch {
     }
 }
 
-/// Where a window of a resized axis lies on the source axis: begin and length, in source pixels.
+/// Start and length of a window of a resized axis on the source axis, in source pixels.
 fn span(side: u32, resized: u32, window: Window) -> (f64, f64) {
     let scale = f64::from(side) / f64::from(resized);
     let from = f64::from(window.from) * scale;
-    // Rounding must not lead over the end of the axis.
+    // Rounding must not lead beyond the end of the axis.
     (from, (f64::from(window.len) * scale).min(f64::from(side) - from))
 }
 
-/// An image of this size in `pixels`, which only ever grows.
+/// An image of this size in the buffer `pixels`, which never shrinks.
 fn buffer(pixels: &mut Vec<U8x3>, width: u32, height: u32) -> Result<TypedImage<'_, U8x3>> {
     let len = width as usize * height as usize;
     if pixels.len() < len {
@@ -232,8 +234,8 @@ mod tests {
         assert_eq!(Window::centre(4, 8), Window { from: 0, to: 2, len: 4 });
     }
 
-    /// What is resized alone is the same part of the whole. Not to the bit: the crate chooses the
-    /// precision of its coefficients by the largest of them, which may lie outside the window. (Over
+    /// Resizing only the window gives the same pixels as cropping the resized image, up to rounding: the crate chooses
+    /// the precision of its coefficients by the largest of them, which may lie outside the window. (Over
     /// 157 photographs the window differs from Pillow by 0.0026 grey levels on average, the whole by
     /// 0.0029.)
     #[test]

@@ -1,18 +1,18 @@
-//! `preprocessor_config.json`: how a model wants its pictures resized, cropped and normalised.
+//! `preprocessor_config.json`: how to resize, crop and normalise the images of a model.
 //!
-//! Understood are the fields of Hugging Face's `CLIPImageProcessor`, `SiglipImageProcessor` and
-//! `ViTImageProcessor` (and of their older `…FeatureExtractor` and newer `…ImageProcessorFast`
-//! names), which OpenAI's CLIP, OpenCLIP, MobileCLIP and SigLIP are exported with. A field that is
-//! left out has the default of its class, as when `transformers` reads the file.
+//! The fields of Hugging Face's `CLIPImageProcessor`, `SiglipImageProcessor` and `ViTImageProcessor` are supported,
+//! also under the older names `…FeatureExtractor` and the newer names `…ImageProcessorFast`. OpenAI's CLIP, OpenCLIP,
+//! MobileCLIP and SigLIP are exported with them. A field that is left out has the default of its class, as when
+//! `transformers` reads the file.
 
 use serde::Deserialize;
 
-/// Target of the resize.
+/// Target size of the resize.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resize {
     /// The shorter side becomes this long; the aspect ratio is kept.
     ShortestEdge(u32),
-    /// Exactly this size; the aspect ratio is lost, as SigLIP wants it.
+    /// Exactly this size; the aspect ratio is not kept, as for SigLIP.
     Exact {
         /// Rows, in pixels.
         height: u32,
@@ -51,8 +51,8 @@ pub struct PreprocessorConfig {
     pub std: [f64; 3],
 }
 
-/// No model takes larger pictures; a typing error should not allocate gigabytes.
-const LARGEST_SIDE: u32 = 4096;
+/// Limit of height and width, in pixels. No model takes larger images, and a typing error must not allocate gigabytes.
+const MAX_SIDE: u32 = 4096;
 
 #[derive(Deserialize)]
 struct File {
@@ -71,6 +71,15 @@ struct File {
     image_std: Option<Vec<f64>>,
 }
 
+impl File {
+    fn class(&self) -> Option<&str> {
+        self.image_processor_type.as_deref().or(self.feature_extractor_type.as_deref())
+    }
+}
+
+/// The filters of `resample`, by their numbers.
+const FILTERS: [Resample; 4] = [Resample::Nearest, Resample::Lanczos, Resample::Bilinear, Resample::Bicubic];
+
 #[derive(Clone, Copy, Deserialize)]
 #[serde(untagged)]
 enum Size {
@@ -79,14 +88,14 @@ enum Size {
     ShortestEdge { shortest_edge: u32 },
 }
 
-/// What a class assumes for the fields that its file leaves out.
+/// The defaults of a class.
 struct Defaults {
     size: Size,
     resample: u32,
     crop_size: Option<u32>,
     mean: [f64; 3],
     std: [f64; 3],
-    /// An integer as `size` is a square, not the shortest edge.
+    /// A single number as `size` is a square, not the shortest edge.
     square: bool,
 }
 
@@ -108,7 +117,7 @@ const SIGLIP: Defaults = Defaults {
 };
 const VIT: Defaults = Defaults { resample: 2, ..SIGLIP };
 
-/// The defaults of a class; `None` if we do not know it. A file that names no class is CLIP's.
+/// The defaults of a class; `None` if it is unknown. A file without a class is CLIP's.
 fn defaults_of(class: Option<&str>) -> Option<Defaults> {
     let Some(class) = class else { return Some(CLIP) };
     let class = class.trim_end_matches("Fast");
@@ -120,90 +129,105 @@ fn defaults_of(class: Option<&str>) -> Option<Defaults> {
     }
 }
 
+/// A file, and the defaults of its class if the class is known.
+struct Fields {
+    file: File,
+    defaults: Option<Defaults>,
+}
+
+impl Fields {
+    /// The value of a field, else the default of the class. An unknown class has no defaults: guessing them would give
+    /// vectors that are subtly wrong.
+    fn value<T>(&self, name: &str, value: Option<T>, default: impl Fn(&Defaults) -> T) -> Result<T, String> {
+        value.or_else(|| self.defaults.as_ref().map(default)).ok_or_else(|| {
+            let class = self.file.class().unwrap_or("this file");
+            format!("\"{name}\" is missing, and the defaults of {class} are not known")
+        })
+    }
+
+    fn resize(&self) -> Result<Option<Resize>, String> {
+        if !self.file.do_resize.unwrap_or(true) {
+            return Ok(None);
+        }
+        let is_square = self.defaults.as_ref().is_some_and(|defaults| defaults.square);
+        Ok(Some(match self.value("size", self.file.size, |defaults| defaults.size)? {
+            Size::Side(side) if is_square => Resize::Exact { height: checked("size", side)?, width: side },
+            Size::Side(side) | Size::ShortestEdge { shortest_edge: side } => {
+                Resize::ShortestEdge(checked("size", side)?)
+            }
+            Size::Exact { height, width } => {
+                Resize::Exact { height: checked("size", height)?, width: checked("size", width)? }
+            }
+        }))
+    }
+
+    fn crop(&self) -> Result<Option<(u32, u32)>, String> {
+        let does_crop = |defaults: &Defaults| defaults.crop_size.is_some();
+        if !self.value("do_center_crop", self.file.do_center_crop, does_crop)? {
+            return Ok(None);
+        }
+        let default = |defaults: &Defaults| Size::Side(defaults.crop_size.unwrap_or(224));
+        match self.value("crop_size", self.file.crop_size, default)? {
+            Size::Side(side) => Ok(Some((checked("crop_size", side)?, side))),
+            Size::Exact { height, width } => {
+                Ok(Some((checked("crop_size", height)?, checked("crop_size", width)?)))
+            }
+            Size::ShortestEdge { .. } => {
+                Err("\"crop_size\" has a shortest_edge: height and width were expected".into())
+            }
+        }
+    }
+
+    fn resample(&self) -> Result<Resample, String> {
+        let number = self.value("resample", self.file.resample, |defaults| defaults.resample)?;
+        let filter = usize::try_from(number).ok().and_then(|number| FILTERS.get(number));
+        filter.copied().ok_or_else(|| {
+            format!(
+                "\"resample\" is {number}: expected 0 (nearest), 1 (lanczos), 2 (bilinear) or 3 (bicubic)"
+            )
+        })
+    }
+
+    fn rescale_factor(&self) -> Result<f64, String> {
+        let does_rescale = self.file.do_rescale.unwrap_or(true);
+        let factor = if does_rescale { self.file.rescale_factor.unwrap_or(1.0 / 255.0) } else { 1.0 };
+        match factor.is_finite() && factor > 0.0 {
+            true => Ok(factor),
+            false => Err(format!("\"rescale_factor\" is {factor}: expected a positive number")),
+        }
+    }
+
+    /// Mean and standard deviation of each channel.
+    fn normalisation(&self) -> Result<([f64; 3], [f64; 3]), String> {
+        if !self.file.do_normalize.unwrap_or(true) {
+            return Ok(([0.0; 3], [1.0; 3]));
+        }
+        let (mean, std) = (self.file.image_mean.clone(), self.file.image_std.clone());
+        let mean = self.value("image_mean", mean, |defaults| defaults.mean.to_vec())?;
+        let std = self.value("image_std", std, |defaults| defaults.std.to_vec())?;
+        let (mean, std) = (channels("image_mean", &mean)?, channels("image_std", &std)?);
+        match std.iter().all(|&std| std > 0.0) {
+            true => Ok((mean, std)),
+            false => Err(format!("\"image_std\" is {std:?}: expected positive numbers")),
+        }
+    }
+}
+
 impl PreprocessorConfig {
-    /// Reads the text of the file. The error is a sentence about what is wrong with it.
+    /// Reads the text of a `preprocessor_config.json`. The error is a sentence about what is wrong with it.
     pub fn from_json(text: &str) -> Result<PreprocessorConfig, String> {
         let file: File = serde_json::from_str(text).map_err(|error| error.to_string())?;
-        let class = file.image_processor_type.as_deref().or(file.feature_extractor_type.as_deref());
-        let defaults = defaults_of(class);
-        // Guessing for a class that we do not know would give vectors that are subtly wrong.
-        let missing = |field: &str| {
-            format!(
-                "\"{field}\" is missing, and the defaults of {} are not known",
-                class.unwrap_or("this file")
-            )
-        };
-        macro_rules! field {
-            ($name:ident, $default:expr) => {
-                match (file.$name, &defaults) {
-                    (Some(value), _) => value,
-                    (None, Some(defaults)) => $default(defaults),
-                    (None, None) => return Err(missing(stringify!($name))),
-                }
-            };
-        }
-
-        let square = defaults.as_ref().is_some_and(|defaults| defaults.square);
-        let resize = if file.do_resize.unwrap_or(true) {
-            Some(match field!(size, |defaults: &Defaults| defaults.size) {
-                Size::Side(side) if square => Resize::Exact { height: checked("size", side)?, width: side },
-                Size::Side(side) | Size::ShortestEdge { shortest_edge: side } => {
-                    Resize::ShortestEdge(checked("size", side)?)
-                }
-                Size::Exact { height, width } => {
-                    Resize::Exact { height: checked("size", height)?, width: checked("size", width)? }
-                }
-            })
-        } else {
-            None
-        };
-        let crop = if field!(do_center_crop, |defaults: &Defaults| defaults.crop_size.is_some()) {
-            let default = |defaults: &Defaults| Size::Side(defaults.crop_size.unwrap_or(224));
-            Some(match field!(crop_size, default) {
-                Size::Side(side) => (checked("crop_size", side)?, side),
-                Size::Exact { height, width } => {
-                    (checked("crop_size", height)?, checked("crop_size", width)?)
-                }
-                Size::ShortestEdge { .. } => {
-                    return Err("\"crop_size\" has a shortest_edge: height and width were expected".into());
-                }
-            })
-        } else {
-            None
-        };
-        let resample = match field!(resample, |defaults: &Defaults| defaults.resample) {
-            0 => Resample::Nearest,
-            1 => Resample::Lanczos,
-            2 => Resample::Bilinear,
-            3 => Resample::Bicubic,
-            other => {
-                return Err(format!(
-                    "\"resample\" is {other}: expected 0 (nearest), 1 (lanczos), 2 (bilinear) or 3 (bicubic)"
-                ));
-            }
-        };
-        let rescale_factor =
-            if file.do_rescale.unwrap_or(true) { file.rescale_factor.unwrap_or(1.0 / 255.0) } else { 1.0 };
-        if !rescale_factor.is_finite() || rescale_factor <= 0.0 {
-            return Err(format!("\"rescale_factor\" is {rescale_factor}: expected a positive number"));
-        }
-        let (mean, std) = if file.do_normalize.unwrap_or(true) {
-            let mean = field!(image_mean, |defaults: &Defaults| defaults.mean.to_vec());
-            let std = field!(image_std, |defaults: &Defaults| defaults.std.to_vec());
-            (channels("image_mean", &mean)?, channels("image_std", &std)?)
-        } else {
-            ([0.0; 3], [1.0; 3])
-        };
-        if std.iter().any(|&std| std <= 0.0) {
-            return Err(format!("\"image_std\" is {std:?}: expected positive numbers"));
-        }
+        let fields = Fields { defaults: defaults_of(file.class()), file };
+        let (resize, crop, resample) = (fields.resize()?, fields.crop()?, fields.resample()?);
+        let rescale_factor = fields.rescale_factor()?;
+        let (mean, std) = fields.normalisation()?;
         let config = PreprocessorConfig { resize, resample, crop, rescale_factor, mean, std };
         config.size()?;
         Ok(config)
     }
 
-    /// Height and width of every result, in pixels; an error if they would differ from image to image.
-    pub(crate) fn size(&self) -> Result<(u32, u32), String> {
+    /// Height and width of every result, in pixels. Fails if they would depend on the image.
+    pub(super) fn size(&self) -> Result<(u32, u32), String> {
         match (self.crop, self.resize) {
             (Some(crop), _) => Ok(crop),
             (None, Some(Resize::Exact { height, width })) => Ok((height, width)),
@@ -216,8 +240,8 @@ impl PreprocessorConfig {
 
 fn checked(field: &str, side: u32) -> Result<u32, String> {
     match side {
-        1..=LARGEST_SIDE => Ok(side),
-        _ => Err(format!("\"{field}\" is {side}: expected 1 to {LARGEST_SIDE} pixels")),
+        1..=MAX_SIDE => Ok(side),
+        _ => Err(format!("\"{field}\" is {side}: expected 1 to {MAX_SIDE} pixels")),
     }
 }
 

@@ -5,6 +5,8 @@
 //! [`select`] tries the [`Candidate`] providers of the [`SessionOptions`] until one really runs the graphs, which a
 //! [`GraphProfile`] proves. A [`Graph`] is then run on tensors of [`floats`] and [`integers`].
 
+#![warn(missing_docs)]
+
 pub mod capacity;
 pub mod digest;
 mod error;

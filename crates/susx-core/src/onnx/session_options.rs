@@ -69,8 +69,8 @@ impl SessionOptions {
         }
     }
 
-    /// A session builder with the provider of `candidate`, and one that writes a profile called `profile.1` to the
-    /// folder `profile.0` if that is given.
+    /// A session builder with the provider of `candidate`. If a `profile` is given, the session writes a profile of that
+    /// name to that folder.
     ///
     /// Fails with [`OnnxError::Provider`] if ONNX Runtime cannot register the provider.
     pub fn builder(
@@ -81,12 +81,12 @@ impl SessionOptions {
     ) -> Result<SessionBuilder> {
         let configure = |builder: SessionBuilder| {
             builder
-                // `ort` asks for the most efficient device by itself: nothing but our candidate may be chosen.
+                // By default `ort` selects the most efficient device; only our candidate may be selected.
                 .with_auto_device(AutoDevicePolicy::PreferCPU)?
                 .with_intra_threads(self.intra_threads)?
-                // Threads that spin between two requests would take the CPU from the database.
+                // Threads that spin between requests would take CPU time from the database.
                 .with_intra_op_spinning(false)?
-                // Batch sizes vary; a memory plan for each of them would be kept for ever.
+                // Batch sizes vary, and ONNX Runtime would keep a memory plan for each of them for ever.
                 .with_memory_pattern(false)?
                 .with_execution_providers(self.dispatches(candidate))
         };
@@ -103,7 +103,7 @@ impl SessionOptions {
     fn dispatches(&self, candidate: Candidate) -> Vec<ExecutionProviderDispatch> {
         let mut cuda = ep::CUDA::default()
             .with_device_id(self.device_id)
-            // The default measures every convolution algorithm anew for each batch size.
+            // The default benchmarks all convolution algorithms for each new batch size.
             .with_conv_algorithm_search(ep::cuda::ConvAlgorithmSearch::Heuristic);
         if let Some(limit) = self.gpu_mem_limit {
             cuda = cuda.with_memory_limit(limit);

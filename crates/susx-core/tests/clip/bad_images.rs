@@ -1,4 +1,4 @@
-//! Damaged and hostile files: no panic, no hang, no picture out of nothing.
+//! Damaged and hostile files must not cause a panic, a hang, or an invented image.
 
 use std::time::{Duration, Instant};
 
@@ -40,7 +40,7 @@ fn nothing_panics_or_hangs() {
     assert!(decoded > 150, "only {decoded} of {files} files were decoded");
 }
 
-/// Every orientation of the EXIF samples shows the same picture.
+/// Every orientation of the EXIF samples shows the same image.
 #[test]
 #[cfg_attr(not(test_shared), ignore = "needs SUSX_TEST_SHARED: see `make -s env`")]
 fn exif_orientations() {
@@ -59,7 +59,7 @@ fn exif_orientations() {
     }
 }
 
-/// A few thousand spoiled copies of small files of every format.
+/// Decodes a few thousand damaged copies of small files of every format.
 #[test]
 fn random_damage() {
     let mut random = Random(0x5005_5005);

@@ -10,7 +10,7 @@ const BLUE: [u8; 3] = [40, 60, 210];
 const YELLOW: [u8; 3] = [220, 210, 50];
 const WHITE: [u8; 3] = [255; 3];
 const COLORS: [[u8; 3]; 4] = [RED, GREEN, BLUE, YELLOW];
-/// What is transparent shows white.
+/// The colour of transparent pixels.
 const HALF: [[u8; 3]; 4] = [RED, WHITE, BLUE, WHITE];
 /// ITU-R 601 luma.
 const GREYS: [[u8; 3]; 4] = [[81; 3], [107; 3], [71; 3], [195; 3]];
@@ -20,7 +20,7 @@ fn read(name: &str) -> Vec<u8> {
 }
 
 #[test]
-fn every_format_shows_the_same_picture() {
+fn every_format_shows_the_same_image() {
     let expected = [
         ("baseline.jpg", COLORS),
         ("progressive.jpg", COLORS),
@@ -80,12 +80,12 @@ fn an_image_that_ends_early_is_an_error() {
         "transparent.webp",
     ] {
         let bytes = read(name);
-        // Without its last byte or two a picture may still be whole.
+        // Without its last byte or two an image may still be complete.
         for length in 0..bytes.len() - 3 {
             match decode_rgb(&bytes[..length], &ImageLimits::default()) {
                 Err(ClipError::Image { reason, .. }) => assert!(!reason.is_empty()),
                 Err(other) => panic!("{name}, {length} bytes: {other}"),
-                // The trailer of a GIF and the padding of a TIFF or WebP are not missed.
+                // The trailer of a GIF and the padding of a TIFF or WebP are optional.
                 Ok(image) => {
                     let whole = decode_rgb(&bytes, &ImageLimits::default()).unwrap();
                     assert!(image == whole, "{name}: {length} of {} bytes", bytes.len());
@@ -95,7 +95,7 @@ fn an_image_that_ends_early_is_an_error() {
     }
 }
 
-/// A decoder goes on with such a table, and gives a picture that is not there.
+/// A decoder accepts such a table and returns an image that the file does not have.
 #[test]
 fn a_damaged_huffman_table_of_a_jpeg_is_an_error() {
     let mut bytes = read("baseline.jpg");

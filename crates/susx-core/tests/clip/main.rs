@@ -6,7 +6,7 @@
 //! * an ONNX Runtime library: `$SUSX_TEST_ONNXRUNTIME`, such as `build/onnxruntime/libonnxruntime.so`;
 //! * models: `$SUSX_TEST_MODELS`, such as `build/test-models`, with a directory for each variant of
 //!   `tests/models/tiny_clip.py` by the variant's name;
-//! * reference images and tensors: `$SUSX_TEST_SHARED`, such as `../shared` beside the repository.
+//! * reference images and tensors: `$SUSX_TEST_SHARED`, such as `../shared` next to the repository.
 
 #![cfg(feature = "inference")]
 

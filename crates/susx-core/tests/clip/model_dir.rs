@@ -1,4 +1,4 @@
-//! Model directories: which names are allowed, which files are taken, what the files say.
+//! Model directories: valid names, the choice of files, and their content.
 
 use susx_core::clip::*;
 use susx_core::onnx::OnnxError;
@@ -8,7 +8,7 @@ use crate::TempDir;
 
 const CLIP: &str = r#"{"image_processor_type": "CLIPImageProcessor"}"#;
 
-/// A directory with the models `m`, as these files describe it.
+/// A model directory with the model `m`, which has these files.
 fn model(name: &str, files: &[(&str, &str)]) -> TempDir {
     let dir = TempDir::new(name);
     for (name, content) in files {
@@ -54,7 +54,7 @@ fn names_cannot_lead_anywhere_else() {
 }
 
 #[test]
-fn the_most_exact_file_is_taken() {
+fn the_most_exact_file_is_used() {
     let dir = model("files", &[("preprocessor_config.json", CLIP), ("tokenizer.json", "{}")]);
     assert!(message(&dir).contains("there is no onnx/vision_model.onnx"));
     let expect = |new: &str, vision: &str, text: &str| {
@@ -69,7 +69,7 @@ fn the_most_exact_file_is_taken() {
     expect("onnx/text_model_fp16.onnx", "vision_model_int8.onnx", "onnx/text_model_fp16.onnx");
     expect("vision_model.onnx", "vision_model.onnx", "onnx/text_model_fp16.onnx");
     expect("onnx/vision_model.onnx", "onnx/vision_model.onnx", "onnx/text_model_fp16.onnx");
-    // A fused graph counts only where there is no split one.
+    // A fused graph is used only if there is no split one.
     expect("onnx/model.onnx", "onnx/vision_model.onnx", "onnx/text_model_fp16.onnx");
     dir.write("m/susx.json", r#"{"vision_model": "onnx/model.onnx", "text_model": "onnx/model.onnx"}"#);
     assert_eq!(read(&dir).files, ModelFiles::Fused(read(&dir).dir.join("onnx/model.onnx")));

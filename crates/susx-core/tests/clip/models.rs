@@ -7,7 +7,7 @@ use susx_core::onnx::{ExecutionProvider, OnnxError, SessionOptions};
 
 use crate::{TempDir, models, onnx_runtime};
 
-/// The least cosine similarity to numpy's float64 embedding.
+/// The minimum cosine similarity to NumPy's float64 embedding.
 const EXACT: f32 = 0.99999;
 
 fn load(variant: &str) -> (ClipModel, Value) {
@@ -26,7 +26,7 @@ fn cosine(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
-/// The picture of `test_image` in `tiny_clip.py`.
+/// The image of `test_image` in `tiny_clip.py`.
 fn test_image(size: usize) -> Array4<f32> {
     Array4::from_shape_fn((1, 3, size, size), |(_, c, y, x)| {
         (c as f64 + y as f64 / 7.0 + x as f64 / 11.0).sin() as f32
@@ -43,7 +43,7 @@ fn check(variant: &str) {
     let features = model.image_features(image.view()).unwrap();
     let similarity = cosine(features.as_slice().unwrap(), &vector(&expected["image_embeds"]));
     assert!(similarity > EXACT, "{variant}: image similarity {similarity}");
-    // A batch gives what its images give alone.
+    // A batch gives the same embeddings as its images one by one.
     let other = image.mapv(|value| 0.5 - value);
     let batch = concatenate(Axis(0), &[image.view(), other.view(), image.view()]).unwrap();
     let batch = model.image_features(batch.view()).unwrap();
@@ -70,7 +70,7 @@ fn check(variant: &str) {
         let length = row.dot(&row);
         assert!((length - 1.0).abs() < 1e-5, "{variant}: squared length {length}");
     }
-    // One text alone is padded to another length, which must not matter.
+    // A single text is padded to another length, which must not matter.
     let alone = model.text_features(&model.tokenizer().unwrap().encode(&texts[1..2]).unwrap()).unwrap();
     assert!(cosine(alone.as_slice().unwrap(), features.row(1).as_slice().unwrap()) > EXACT);
 
@@ -119,7 +119,7 @@ fn external_weights() {
     check("external");
 }
 
-/// A graph for batches of two texts of 77 tokens: other numbers are cut into pieces and filled up.
+/// A graph for batches of two texts of 77 tokens. Other batches are divided into pieces and padded.
 #[test]
 #[cfg_attr(not(test_models), ignore = "needs SUSX_TEST_ONNXRUNTIME and SUSX_TEST_MODELS: see `make -s env`")]
 fn fixed_shapes() {
@@ -128,7 +128,7 @@ fn fixed_shapes() {
     assert_eq!(model.tokenizer().unwrap().encode(&["a cat"]).unwrap().input_ids.dim(), (1, 77));
 }
 
-/// A server runs requests of many sessions at once.
+/// The server runs requests of many clients at once.
 #[test]
 #[cfg_attr(not(test_models), ignore = "needs SUSX_TEST_ONNXRUNTIME and SUSX_TEST_MODELS: see `make -s env`")]
 fn models_can_be_shared_between_threads() {
@@ -151,7 +151,7 @@ fn models_can_be_shared_between_threads() {
     });
 }
 
-/// A copy of a test model that a test may spoil.
+/// A copy of a test model that a test may change.
 fn copy(variant: &str, name: &str) -> TempDir {
     let source = models().join(variant);
     let copy = TempDir::new(name);
@@ -182,7 +182,7 @@ fn error(dir: &TempDir) -> String {
 
 #[test]
 #[cfg_attr(not(test_models), ignore = "needs SUSX_TEST_ONNXRUNTIME and SUSX_TEST_MODELS: see `make -s env`")]
-fn one_tower_is_enough() {
+fn one_encoder_is_enough() {
     let dir = copy("split", "vision");
     std::fs::remove_file(dir.0.join("m/onnx/text_model.onnx")).unwrap();
     std::fs::remove_file(dir.0.join("m/tokenizer.json")).unwrap();
@@ -250,14 +250,14 @@ fn external_weights_are_part_of_the_model() {
     std::fs::remove_file(&weights).unwrap();
     let message = config.sha256().unwrap_err().to_string();
     assert!(message.contains("vision_model.onnx_data"), "{message}");
-    // Elsewhere, they are not read, whatever the link says.
+    // They are not read from outside the directory, not even through a link.
     let elsewhere = dir.write("elsewhere", content);
     std::os::unix::fs::symlink(elsewhere, &weights).unwrap();
     let message = error(&dir);
     assert!(message.contains("leads out of"), "{message}");
 }
 
-/// Replaces the name of the external file by one of the same length.
+/// Replaces the name of the external file by another one of the same length.
 fn with_location(graph: &[u8], name: &str) -> Vec<u8> {
     let old = b"vision_model.onnx_data";
     let mut graph = graph.to_vec();
@@ -279,7 +279,7 @@ fn external_weights_stay_in_the_model() {
         let message = ModelConfig::read(&dir.0, "m").unwrap().sha256().unwrap_err().to_string();
         assert!(message.contains("not a file name below"), "{message}");
     }
-    // Cut off anywhere, the file is an error and never a panic.
+    // A file truncated anywhere gives an error, never a panic.
     for length in (0..graph.len()).step_by(97).skip(1) {
         dir.write("m/onnx/vision_model.onnx", &graph[..length]);
         let _ = ModelConfig::read(&dir.0, "m").unwrap().sha256();
@@ -288,13 +288,13 @@ fn external_weights_stay_in_the_model() {
 
 #[test]
 #[cfg_attr(not(test_models), ignore = "needs SUSX_TEST_ONNXRUNTIME and SUSX_TEST_MODELS: see `make -s env`")]
-fn a_gpu_that_is_missing_is_told_or_an_error() {
+fn a_missing_gpu_is_reported_or_an_error() {
     let (runtime, dir) = (onnx_runtime(), models());
     let config = ModelConfig::read(&dir, "split").unwrap();
     let options = SessionOptions::default();
     let model = ClipModel::load(&runtime, config.clone(), &options).unwrap();
     if model.provider() != "CPUExecutionProvider" {
-        // It has a GPU, and that is in use.
+        // This machine has a GPU, which is in use.
         return assert_eq!(model.fallback_reason(), None);
     }
     let reason = model.fallback_reason().unwrap();

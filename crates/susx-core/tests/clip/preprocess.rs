@@ -16,7 +16,7 @@ fn pixel_values(preprocessor: &Preprocessor, image: &RgbImage) -> Vec<f32> {
     out
 }
 
-/// JPEGs of odd sizes and the tensors that `clip.load("ViT-B/32")[1]` makes of them.
+/// JPEGs of odd sizes, and their tensors by `clip.load("ViT-B/32")[1]`.
 #[test]
 #[cfg_attr(not(test_shared), ignore = "needs SUSX_TEST_SHARED: see `make -s env`")]
 fn golden_tensors() {
@@ -113,7 +113,7 @@ fn resize_and_crop_equal_a_naive_implementation() {
         let found = pixel_values(&preprocessor, &image);
         let short = width.min(height);
         let (resized_width, resized_height) = ((48 * width / short) as usize, (48 * height / short) as usize);
-        // Python's round: halves to the even number.
+        // Python's `round` rounds halves to the even number.
         let offset = |side: usize| ((side - SIDE) as f64 / 2.0).round_ties_even() as usize;
         let (left, top) = (offset(resized_width), offset(resized_height));
         for channel in 0..3 {
@@ -122,7 +122,7 @@ fn resize_and_crop_equal_a_naive_implementation() {
                 for x in 0..SIDE {
                     let (found, expected) =
                         (found[(channel * SIDE + y) * SIDE + x], expected[top + y][left + x] as f32);
-                    // The coefficients have 16 bits, where Pillow's have 22.
+                    // The coefficients have 16 bits, Pillow's have 22.
                     let is_near = (found - expected).abs() <= 1.0;
                     assert!(is_near, "{width} × {height} at {x}, {y}: {found}, expected {expected}");
                 }
@@ -149,15 +149,15 @@ fn an_exact_size_ignores_the_aspect_ratio() {
     }
 }
 
-/// Pictures that are smaller than the crop lie in the middle of black pixels.
+/// Images smaller than the crop are centred on black.
 #[test]
-fn small_pictures_are_padded() {
+fn small_images_are_padded() {
     let preprocessor = preprocessor(
         r#"{"do_resize": false, "crop_size": 5, "do_rescale": true, "image_mean": [0, 0.5, 0], "image_std": [1, 1, 0.5]}"#,
     );
     let image = RgbImage::from_pixel(2, 9, image::Rgb([255, 255, 255]));
     let found = pixel_values(&preprocessor, &image);
-    // Three columns are missing: two of them come before the picture.
+    // Three columns are missing, two of them before the image.
     for y in 0..5 {
         assert_eq!(found[y * 5..][..5], [0.0, 0.0, 1.0, 1.0, 0.0]);
         assert_eq!(found[25 + y * 5..][..5], [-0.5, -0.5, 0.5, 0.5, -0.5]);
@@ -165,7 +165,7 @@ fn small_pictures_are_padded() {
     }
 }
 
-/// The picture that the resize would make of these has hundreds of megapixels.
+/// Resized as a whole, these images would have hundreds of megapixels.
 #[test]
 fn strips_cost_no_more_than_others() {
     let preprocessor = preprocessor(r#"{"image_processor_type": "CLIPImageProcessor"}"#);
@@ -191,7 +191,7 @@ fn buffers_of_another_size_are_refused() {
 #[test]
 fn configurations_of_the_hub() {
     let shape = |json: &str| preprocessor(json).shape();
-    // OpenAI's, of 2021 and of today.
+    // OpenAI's own files, from 2021 and the current one.
     assert_eq!(
         shape(
             r#"{"crop_size": 224, "do_center_crop": true, "do_normalize": true, "do_resize": true,
@@ -219,7 +219,7 @@ fn configurations_of_the_hub() {
         shape(r#"{"image_processor_type": "SiglipImageProcessor", "size": {"height": 384, "width": 384}}"#),
         (3, 384, 384)
     );
-    // Some files have the names of both generations.
+    // Some files have both the old and the new names.
     assert_eq!(
         shape(
             r#"{"feature_extractor_type": "CLIPFeatureExtractor", "image_processor_type": "CLIPImageProcessor"}"#

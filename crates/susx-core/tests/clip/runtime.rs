@@ -1,4 +1,4 @@
-//! Loading ONNX Runtime: whatever the path names, an error and not a crash.
+//! Loading ONNX Runtime: a bad path gives an error, not a crash.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ fn reason(path: &Path) -> String {
     }
 }
 
-/// The reason is the one expected, or that another test of this process was faster with a real one.
+/// The reason must be the expected one, or that another test has already loaded a real library in this process.
 fn refused(path: &Path, expected: &str) {
     let reason = reason(path);
     assert!(reason.contains(expected) || reason.contains("already loaded"), "{}: {reason}", path.display());
@@ -32,7 +32,7 @@ fn what_is_no_onnx_runtime_is_refused() {
     refused(&text, "ELF");
     let empty = dir.write("libempty.so", "");
     refused(&empty, "");
-    // A library, but another one.
+    // A library, but not ONNX Runtime.
     let libc = ["/lib/x86_64-linux-gnu/libm.so.6", "/lib/aarch64-linux-gnu/libm.so.6", "/lib64/libm.so.6"];
     if let Some(libm) = libc.iter().map(Path::new).find(|path| path.exists()) {
         refused(libm, "not ONNX Runtime");

@@ -1,4 +1,4 @@
-//! What the tests that need more than the repository share.
+//! Shared by the tests that need fixtures from outside the repository.
 
 use std::path::{Path, PathBuf};
 
@@ -9,8 +9,8 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// What the variable names; a panic where there is nothing. Tests that need it are ignored unless the variable is set:
-/// see `build.rs`.
+/// The path that the variable names. Panics if it does not exist. Tests that need it are ignored unless the variable is
+/// set: see `build.rs`.
 pub fn find(what: &str, variable: &str, default: &str) -> PathBuf {
     let path = std::env::var_os(variable).map_or_else(|| root().join(default), PathBuf::from);
     assert!(path.exists(), "no {what} at {}: run `make test`, or set {variable}", path.display());

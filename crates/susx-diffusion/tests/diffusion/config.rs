@@ -1,4 +1,4 @@
-//! Directories of generators, right and wrong: what is wrong is named, with what was expected and found.
+//! Valid and invalid directories of generators: errors name what is wrong, with what was expected and found.
 
 use std::fs;
 use std::path::Path;
@@ -53,7 +53,7 @@ fn a_layout_is_read_without_loading() {
     let config = read("pndm");
     assert_eq!((config.image_size(), config.vae_scale_factor()), ((64, 64), 8));
     assert!(!config.has_safety_checker() && read("checked").has_safety_checker());
-    // The weights beside a graph count, and are part of the identity.
+    // External weights count towards the size.
     let size = |name: &str| dir.join("velocity").join(name).metadata().unwrap().len();
     let files =
         ["text_encoder/model.onnx", "unet/model.onnx", "unet/model.onnx_data", "vae_decoder/model.onnx"];
@@ -123,11 +123,11 @@ fn what_is_missing_is_named() {
         "{}",
         message(&dir)
     );
-    // Without its folder there is no safety checker, and none is missed.
+    // Without its folder there is no safety checker, which is no error.
     let dir = copy("checked", "unchecked");
     fs::remove_dir_all(dir.0.join("m/safety_checker")).unwrap();
     assert!(!GeneratorConfig::read(&dir.0, "m").unwrap().has_safety_checker());
-    // What says nothing that its default would not may be missing.
+    // Files whose fields all have defaults may be missing.
     for name in ["unet/config.json", "vae_decoder/config.json", "tokenizer/tokenizer_config.json"] {
         fs::remove_file(dir.0.join("m").join(name)).unwrap();
     }
@@ -185,7 +185,7 @@ fn what_is_wrong_is_told_with_both_values() {
     }
 }
 
-/// What only the graphs know is found when they are loaded.
+/// Problems inside the graphs are found when they are loaded.
 #[test]
 #[cfg_attr(
     not(test_generators),
@@ -271,7 +271,7 @@ fn weights_must_not_lie_outside() {
     not(test_generators),
     ignore = "needs SUSX_TEST_ONNXRUNTIME and SUSX_TEST_GENERATORS: see `make -s env`"
 )]
-fn the_digest_covers_what_pictures_depend_on() {
+fn the_digest_covers_what_images_depend_on() {
     let dir = copy("checked", "digest");
     let digest = || GeneratorConfig::read(&dir.0, "m").unwrap().sha256().unwrap();
     let mut last = digest();
@@ -293,7 +293,7 @@ fn the_digest_covers_what_pictures_depend_on() {
     }
     for part in ["text_encoder", "unet", "vae_decoder", "safety_checker"] {
         let path = dir.0.join("m").join(part).join("model.onnx");
-        // An ONNX file with one field more: a producer's name.
+        // An ONNX file with an additional field: a producer's name.
         fs::write(&path, [fs::read(&path).unwrap(), b"\x12\x01a".to_vec()].concat()).unwrap();
         assert_ne!(digest(), last, "{part}");
         last = digest();

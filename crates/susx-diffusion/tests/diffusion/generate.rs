@@ -1,13 +1,13 @@
-//! What a caller can rely on: seeds, batches, cancelling, memory of what was asked before.
+//! What a caller can rely on: seeds, batches, cancellation, settings and threads.
 
 use std::ops::ControlFlow;
 
 use susx_diffusion::{GenerateError, ImageInput, Progress, RgbImage, Settings};
 
+use crate::images::difference;
 use crate::load;
-use crate::pictures::difference;
 
-fn painting(prompt: &str, seed: u64) -> ImageInput {
+fn input(prompt: &str, seed: u64) -> ImageInput {
     ImageInput { prompt: prompt.into(), negative_prompt: String::new(), seed }
 }
 
@@ -24,19 +24,19 @@ fn go_on(_: Progress) -> ControlFlow<()> {
     not(test_generators),
     ignore = "needs SUSX_TEST_ONNXRUNTIME and SUSX_TEST_GENERATORS: see `make -s env`"
 )]
-fn a_seed_is_a_picture() {
+fn a_seed_determines_the_image() {
     let generator = load("pndm");
-    let paint = |painting: ImageInput| -> RgbImage {
-        generator.generate(&[painting], &settings(4), &mut go_on).unwrap().remove(0).unwrap()
+    let generate = |input: ImageInput| -> RgbImage {
+        generator.generate(&[input], &settings(4), &mut go_on).unwrap().remove(0).unwrap()
     };
-    let first = paint(painting("a cat", 1));
+    let first = generate(input("a cat", 1));
     assert_eq!(first.dimensions(), (64, 64));
-    assert_eq!(paint(painting("a cat", 1)), first);
-    assert!(difference(&paint(painting("a cat", 2)), &first) > 20.0);
-    assert!(difference(&paint(painting("a dog in the garden", 1)), &first) > 1.0);
-    let mut negative = painting("a cat", 1);
+    assert_eq!(generate(input("a cat", 1)), first);
+    assert!(difference(&generate(input("a cat", 2)), &first) > 20.0);
+    assert!(difference(&generate(input("a dog in the garden", 1)), &first) > 1.0);
+    let mut negative = input("a cat", 1);
     negative.negative_prompt = "a drawing".into();
-    assert!(difference(&paint(negative), &first) > 1.0);
+    assert!(difference(&generate(negative), &first) > 1.0);
 }
 
 #[test]
@@ -44,17 +44,17 @@ fn a_seed_is_a_picture() {
     not(test_generators),
     ignore = "needs SUSX_TEST_ONNXRUNTIME and SUSX_TEST_GENERATORS: see `make -s env`"
 )]
-fn a_batch_is_its_pictures() {
-    // `fixed` takes two rows at once, and a batch of three with guidance has six; `half` rounds.
+fn a_batch_gives_the_same_images() {
+    // `fixed` has a batch size of two, while three images with guidance are six rows; `half` rounds.
     for variant in ["pndm", "velocity", "half", "fixed"] {
         let generator = load(variant);
-        let paintings = [painting("a cat", 1), painting("a red flower", 2), painting("a cat", 3)];
+        let inputs = [input("a cat", 1), input("a red flower", 2), input("a cat", 3)];
         for guidance_scale in [5.0, 0.0] {
             let settings = Settings { guidance_scale, ..settings(5) };
-            let batch = generator.generate(&paintings, &settings, &mut go_on).unwrap();
+            let batch = generator.generate(&inputs, &settings, &mut go_on).unwrap();
             assert_eq!(batch.len(), 3);
-            for (painting, together) in paintings.iter().zip(batch) {
-                let alone = generator.generate(std::slice::from_ref(painting), &settings, &mut go_on);
+            for (input, together) in inputs.iter().zip(batch) {
+                let alone = generator.generate(std::slice::from_ref(input), &settings, &mut go_on);
                 let alone = alone.unwrap().remove(0).unwrap();
                 let difference = difference(&together.unwrap(), &alone);
                 assert!(difference < 0.1, "{variant}, guidance {guidance_scale}: {difference}");
@@ -68,14 +68,14 @@ fn a_batch_is_its_pictures() {
     not(test_generators),
     ignore = "needs SUSX_TEST_ONNXRUNTIME and SUSX_TEST_GENERATORS: see `make -s env`"
 )]
-fn a_blocked_picture_costs_no_other() {
+fn a_blocked_image_does_not_affect_others() {
     let generator = load("checked");
-    let paintings: Vec<ImageInput> = (0..8).map(|seed| painting("lemons on the table", seed)).collect();
-    let pictures = generator.generate(&paintings, &settings(3), &mut go_on).unwrap();
+    let inputs: Vec<ImageInput> = (0..8).map(|seed| input("lemons on the table", seed)).collect();
+    let images = generator.generate(&inputs, &settings(3), &mut go_on).unwrap();
     let blocked: Vec<bool> =
-        pictures.iter().map(|picture| matches!(picture, Err(GenerateError::Blocked))).collect();
+        images.iter().map(|image| matches!(image, Err(GenerateError::Blocked))).collect();
     assert_eq!(blocked, [true, false, false, false, true, false, true, true]);
-    assert_eq!(pictures.iter().filter(|picture| picture.is_ok()).count(), 4);
+    assert_eq!(images.iter().filter(|image| image.is_ok()).count(), 4);
 }
 
 #[test]
@@ -85,14 +85,14 @@ fn a_blocked_picture_costs_no_other() {
 )]
 fn it_stops_at_the_next_step() {
     let generator = load("pndm");
-    let paintings = [painting("a cat", 1), painting("a dog", 2)];
+    let inputs = [input("a cat", 1), input("a dog", 2)];
     let mut steps = Vec::new();
     let mut record = |step: Progress| {
         steps.push((step.done, step.total));
         ControlFlow::Continue(())
     };
-    generator.generate(&paintings, &settings(5), &mut record).unwrap();
-    // PNDM's first step takes two runs; then each picture is decoded.
+    generator.generate(&inputs, &settings(5), &mut record).unwrap();
+    // PNDM's first step takes two runs. At the end each image is decoded.
     assert_eq!(steps, [(0, 6), (1, 6), (2, 6), (3, 6), (4, 6), (5, 6), (6, 6), (6, 6)]);
     for last in 0..steps.len() {
         let mut calls = 0;
@@ -100,7 +100,7 @@ fn it_stops_at_the_next_step() {
             calls += 1;
             if calls > last { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        let result = generator.generate(&paintings, &settings(5), &mut stop);
+        let result = generator.generate(&inputs, &settings(5), &mut stop);
         assert_eq!(result, Err(GenerateError::Cancelled));
         assert_eq!(calls, last + 1);
     }
@@ -114,8 +114,8 @@ fn it_stops_at_the_next_step() {
 fn bad_settings_are_told() {
     let generator = load("pndm");
     let refused = |settings: Settings| {
-        let error = generator.generate(&[painting("a cat", 1)], &settings, &mut go_on).unwrap_err();
-        // The same is found before anything is loaded.
+        let error = generator.generate(&[input("a cat", 1)], &settings, &mut go_on).unwrap_err();
+        // The same error is found without a loaded generator.
         assert_eq!(settings.check(generator.config()), Err(error.clone()));
         error.to_string()
     };
@@ -133,7 +133,7 @@ fn bad_settings_are_told() {
     assert_eq!(generator.generate(&[], &settings(2), &mut go_on), Ok(Vec::new()));
 
     let generator = load("fixed");
-    let error = generator.generate(&[painting("a cat", 1)], &sized(64, 96), &mut go_on).unwrap_err();
+    let error = generator.generate(&[input("a cat", 1)], &sized(64, 96), &mut go_on).unwrap_err();
     assert_eq!(
         error.to_string(),
         "invalid width: the generator's graphs were exported for 64 pixels, not 96"
@@ -147,13 +147,13 @@ fn bad_settings_are_told() {
 )]
 fn threads_share_a_generator() {
     let generator = load("pndm");
-    let paint = |seed| generator.generate(&[painting("a cat", seed)], &settings(3), &mut go_on).unwrap();
-    let expected: Vec<_> = (0..3).map(paint).collect();
+    let generate = |seed| generator.generate(&[input("a cat", seed)], &settings(3), &mut go_on).unwrap();
+    let expected: Vec<_> = (0..3).map(generate).collect();
     std::thread::scope(|scope| {
         let handles: Vec<_> = (0..3)
             .map(|seed| {
-                let paint = &paint;
-                scope.spawn(move || paint(seed))
+                let generate = &generate;
+                scope.spawn(move || generate(seed))
             })
             .collect();
         for (handle, expected) in handles.into_iter().zip(expected) {

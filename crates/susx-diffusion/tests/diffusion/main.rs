@@ -1,4 +1,4 @@
-//! Tests of `susx_diffusion` from the outside, against what `diffusers` gives (`make_golden.py`).
+//! Tests of `susx_diffusion` from the outside, compared with `diffusers` (`make_golden.py`).
 //!
 //! Some need files that are not part of the repository. They are ignored unless the variable that names these is set,
 //! which `make -s env` and `make test` do:
@@ -12,8 +12,8 @@ mod helpers;
 
 mod config;
 mod generate;
+mod images;
 mod noise;
-mod pictures;
 mod schedulers;
 
 use std::path::PathBuf;

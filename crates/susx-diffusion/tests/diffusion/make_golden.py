@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
-"""Makes the golden files of this folder: what `diffusers` gives.
+"""Makes the golden files of this folder, the results of `diffusers`.
 
     python make_golden.py
 
 It needs numpy, onnx, onnxruntime, pillow, tokenizers, torch (any CPU build), diffusers 0.31.0, transformers 4.46.3 and
-ftfy; the tests need none of them but for building the pipelines. Nothing of it is shared with the Rust code: the
+ftfy; the tests need them only to build the pipelines. Nothing is shared with the Rust code: the
 schedulers and the pipeline are those of diffusers, the tokenizer and the preprocessing those of transformers, and the
 noise is computed by the description in crates/susx-diffusion/src/noise.rs.
 
-* `schedulers.json`: of many configurations the timesteps, the sigmas, and some latents after every step.
+* `schedulers.json`: for many configurations the timesteps, the sigmas, and some latents after every step.
 * `noise.json`: the first numbers of some seeds.
-* `pictures.json` and the PNG files: pictures of the pipelines of tests/models/tiny_diffusion.py.
+* `images.json` and the PNG files: images of the pipelines of tests/models/tiny_diffusion.py.
 """
 
 import itertools
@@ -35,12 +35,12 @@ BUILDER = HERE.parents[3] / "tests/models/tiny_diffusion.py"
 # ---------------------------------------------------------------------------------------------------------
 # Schedulers.
 
-# Latents whose path is followed, and the U-Net that they are followed through.
+# The initial latents, and a substitute for the U-Net.
 LATENTS = np.array([-2.5, -0.4, 0.2, 1.3])
 
 
 def predict(scaled, timestep):
-    """Stands for a U-Net: bounded, and another at every level."""
+    """A substitute for a U-Net: bounded, and different at every level."""
     return 0.8 * np.sin(2 * scaled + 0.01 * timestep) + 0.1 * scaled
 
 
@@ -62,7 +62,7 @@ def configurations():
     # Stable Diffusion 1.4's own file, with the steps of the paper.
     yield {"_class_name": "PNDMScheduler", **SD, "num_train_timesteps": 1000, "set_alpha_to_one": False,
            "skip_prk_steps": True, "steps_offset": 1, "trained_betas": None, "clip_sample": False}, [50, 85]
-    # What is left out has its class's default, clipping included.
+    # Fields that are left out have the defaults of the class, clipping included.
     yield {"_class_name": "DDIMScheduler", **LINEAR}, [1, 10]
     yield {"_class_name": "DDIMScheduler"}, [6]
     yield {"_class_name": "DDIMScheduler", **SD, "prediction_type": "sample", "clip_sample_range": 0.5}, [6]
@@ -80,7 +80,7 @@ def configurations():
     for more in ({"solver_order": 1}, {"solver_type": "heun"}, {"euler_at_final": True, "final_sigmas_type": "sigma_min"},
                  {"lower_order_final": False, "final_sigmas_type": "sigma_min"}, {"solver_type": "heun", "final_sigmas_type": "sigma_min"}):
         yield {"_class_name": classes[3], **SD, "timestep_spacing": "leading", "steps_offset": 1} | more, [6, 16]
-    # A file that went through several classes has fields of the others.
+    # A file that was converted between classes has fields of the others.
     yield {"_class_name": classes[3], **SD, "skip_prk_steps": True, "set_alpha_to_one": False, "clip_sample": False,
            "interpolation_type": "linear", "solver_type": "bh2", "thresholding": False, "use_karras_sigmas": False}, [6]
 
@@ -117,7 +117,7 @@ def schedulers():
 # Noise.
 
 def chacha20(key, blocks):
-    """The key stream of so many blocks as 64-bit numbers, by the original paper: 64-bit counter, nonce 0."""
+    """The key stream of a number of blocks, as 64-bit numbers. As in the original paper: 64-bit counter, nonce 0."""
     state = np.zeros((16, blocks), np.uint32)
     state[:4] = np.frombuffer(b"expand 32-byte k", "<u4")[:, None]
     state[4:12] = np.frombuffer(key, "<u4")[:, None]
@@ -160,7 +160,7 @@ def noise():
 
 
 # ---------------------------------------------------------------------------------------------------------
-# Pictures.
+# Images.
 
 class Graph(diffusers.OnnxRuntimeModel):
     """A graph as diffusers runs it, with the values in the types and shapes that the graph was exported for."""
@@ -213,7 +213,7 @@ CASES = [
     *({"variant": "checked", "prompt": "lemons on the table", "seed": seed, "steps": 3} for seed in range(8))]
 
 
-def pictures():
+def images():
     cases = []
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
@@ -229,16 +229,16 @@ def pictures():
                 case["negative_prompt"], latents=latents.reshape(1, 4, case["height"] // 8, case["width"] // 8))
             case["blocked"] = bool(checked and result.nsfw_content_detected[0])
             if not case["blocked"]:
-                case["picture"] = f"{case['variant']}-{case['seed']}.png"
-                result.images[0].save(HERE / case["picture"], optimize=True)
+                case["image"] = f"{case['variant']}-{case['seed']}.png"
+                result.images[0].save(HERE / case["image"], optimize=True)
             cases.append(case)
             pixels = np.asarray(result.images[0], np.float64)
             print(case["variant"], case["seed"], f"mean {pixels.mean():.1f}, deviation {pixels.std():.1f},",
                   f"at the ends {((pixels == 0) | (pixels == 255)).mean():.3f}", "blocked" if case["blocked"] else "")
-    (HERE / "pictures.json").write_text(json.dumps(cases, indent=1, ensure_ascii=False) + "\n")
+    (HERE / "images.json").write_text(json.dumps(cases, indent=1, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":
     schedulers()
     noise()
-    pictures()
+    images()

@@ -1,4 +1,4 @@
-//! The noise of a seed: the numbers that another implementation of its description gives.
+//! The noise of a seed, compared with another implementation of its description.
 
 use susx_diffusion::noise::normal;
 
@@ -13,13 +13,13 @@ fn it_is_as_described() {
         let expected = numbers(expected);
         let found = normal(seed.parse().unwrap(), expected.len());
         for (found, expected) in found.iter().zip(&expected) {
-            // The last digit is the other's: its logarithms and sines are those of its machine.
+            // The other implementation uses its machine's logarithms and sines, so the last digit may differ.
             assert!((f64::from(*found) - expected).abs() <= 2e-7 * expected.abs().max(0.1), "seed {seed}");
         }
     }
 }
 
-/// To the bit, as the pictures of a seed are to stay what they are.
+/// Bit by bit, because a seed must always give the same image.
 #[test]
 fn it_stays_the_same() {
     let bits: Vec<u32> = normal(42, 4).iter().map(|number| number.to_bits()).collect();
@@ -30,7 +30,7 @@ fn it_stays_the_same() {
 fn it_is_normal() {
     let numbers = normal(7, 100_001);
     assert_eq!(numbers.len(), 100_001);
-    // Fewer numbers are the beginning of more.
+    // A shorter sequence is a prefix of a longer one.
     assert_eq!(normal(7, 9), numbers[..9]);
     let moment = |power: i32| {
         numbers.iter().map(|&number| f64::from(number).powi(power)).sum::<f64>() / numbers.len() as f64

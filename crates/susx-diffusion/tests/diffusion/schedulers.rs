@@ -1,14 +1,14 @@
-//! The schedulers of `diffusers`: timesteps, sigmas and the latents after every step.
+//! Timesteps, sigmas and the latents after every step, compared with the schedulers of `diffusers`.
 
 use ndarray::Array4;
 use susx_diffusion::scheduler::{Scheduler, SchedulerConfig};
 
 use crate::{golden, numbers};
 
-/// The largest difference, of large numbers relative to them.
+/// Limit of the difference, relative for large numbers.
 const TOLERANCE: f64 = 1e-4;
 
-/// The latents of `make_golden.py`, and what stands there for a U-Net.
+/// The latents of `make_golden.py`, and its substitute for a U-Net.
 const LATENTS: [f64; 4] = [-2.5, -0.4, 0.2, 1.3];
 
 fn predict(scaled: f32, timestep: f64) -> f32 {
@@ -61,7 +61,7 @@ fn every_step_is_that_of_diffusers() {
     }
 }
 
-/// A file of Stable Diffusion with these fields changed.
+/// A scheduler's file of Stable Diffusion with these fields changed.
 fn read(fields: &str) -> Result<SchedulerConfig, String> {
     let mut file = serde_json::json!({
         "_class_name": "EulerDiscreteScheduler", "beta_start": 0.00085, "beta_end": 0.012,
@@ -115,8 +115,8 @@ fn steps_are_as_many_as_there_are_levels() {
     assert_eq!(steps(dpm, 1000).unwrap_err(), "expected 1 to 999, not 1000");
     let offset = r#"{"timestep_spacing": "leading", "steps_offset": 1}"#;
     let error = steps(offset, 1000).unwrap_err();
-    assert!(error.contains("begin at level 1000, and the last that the model knows is 999"), "{error}");
-    // No number that is taken makes latents that are no numbers.
+    assert!(error.contains("begin at level 1000, but the last level of the model is 999"), "{error}");
+    // No accepted number of steps makes the latents infinite or NaN.
     for class in ["PNDMScheduler", "DDIMScheduler", "EulerDiscreteScheduler", "DPMSolverMultistepScheduler"] {
         for spacing in ["leading", "trailing", "linspace"] {
             for steps in [1, 2, 3, 499, 500, 501, 600, 998, 999, 1000] {

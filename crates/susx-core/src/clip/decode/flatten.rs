@@ -1,8 +1,8 @@
-//! Any pixels to 8-bit RGB on white.
+//! Conversion of any pixels to 8-bit RGB on white.
 
 use image::{DynamicImage, ImageBuffer, Pixel, RgbImage};
 
-/// Takes the upper 8 bits of 16, repeats grey as RGB, and lays what is transparent on white.
+/// Takes the upper 8 bits of 16, repeats grey as RGB, and lays transparent pixels on white.
 pub(super) fn on_white(image: DynamicImage) -> RgbImage {
     match with_8_bits(image) {
         DynamicImage::ImageRgb8(image) => image,
@@ -20,7 +20,7 @@ pub(super) fn on_white(image: DynamicImage) -> RgbImage {
     }
 }
 
-/// Pillow, which CLIP's own preprocessing reads with, cuts 16-bit colours off and does not round them.
+/// Truncates 16-bit colours instead of rounding them, as does Pillow, which CLIP's own preprocessing uses.
 fn with_8_bits(image: DynamicImage) -> DynamicImage {
     match image {
         DynamicImage::ImageLuma16(image) => DynamicImage::ImageLuma8(upper_half(&image)),
@@ -31,7 +31,7 @@ fn with_8_bits(image: DynamicImage) -> DynamicImage {
     }
 }
 
-/// Two kinds of pixel that differ in the size of their samples.
+/// The upper 8 bits of each sample. `From` and `To` must have the same number of channels.
 fn upper_half<From, To>(image: &ImageBuffer<From, Vec<u16>>) -> ImageBuffer<To, Vec<u8>>
 where
     From: Pixel<Subpixel = u16>,

@@ -1,7 +1,7 @@
-//! JPEG, with the `zune-jpeg` decoder, and with `jpeg-decoder` where the former is wrong.
+//! JPEG, with the `zune-jpeg` decoder, or with `jpeg-decoder` where the former is wrong.
 //!
-//! The `image` crate uses `zune-jpeg` too, but tells it to make the best of damaged data, copies the
-//! file, and parses its headers three times. `jpeg-decoder` is much slower on small pictures.
+//! The `image` crate uses `zune-jpeg` too, but lets it tolerate damaged data, copies the file, and parses its headers
+//! three times. `jpeg-decoder` is much slower on small images.
 
 use image::RgbImage;
 use image::metadata::Orientation;
@@ -12,26 +12,26 @@ use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
-use super::Room;
+use super::Admission;
 use crate::clip::error::{ClipError, Result};
 
 fn broken(reason: impl ToString) -> ClipError {
-    // The decoders put quotes around some of their messages and line ends after others.
+    // The decoders wrap some messages in quotes and append line ends to others.
     let reason = reason.to_string();
     let reason = reason.trim().trim_matches('"').trim_end_matches("\\n").to_owned();
     ClipError::Image { format: Some("JPEG"), reason }
 }
 
-/// Decodes a JPEG of any colour space to RGB. CMYK is taken as inverted, as Adobe writes it and as
+/// Decodes a JPEG of any colour space to RGB. CMYK is read as inverted, as Adobe writes it and as
 /// Pillow reads it.
 ///
-/// A file that states its end too early, in the middle of the picture, cannot be told from a complete
-/// one: no decoder reports it, libjpeg neither.
-pub(super) fn decode(bytes: &[u8], limits: &Room) -> Result<(RgbImage, Orientation)> {
+/// A file with an end marker in the middle of the image cannot be distinguished from a complete one. No decoder
+/// reports it, not even libjpeg.
+pub(super) fn decode(bytes: &[u8], limits: &Admission) -> Result<(RgbImage, Orientation)> {
     let failed = |error: DecodeErrors| broken(error);
     let options = DecoderOptions::default().set_max_width(usize::MAX).set_max_height(usize::MAX);
     let options = options.jpeg_set_out_colorspace(ColorSpace::RGB);
-    // Stray bytes between the headers harm nobody, and cameras write them.
+    // Stray bytes between the headers are harmless, and some cameras write them.
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options.set_strict_mode(false));
     decoder.decode_headers().map_err(failed)?;
     let (width, height) = decoder.info().map_or((0, 0), |info| (info.width, info.height));
@@ -39,30 +39,30 @@ pub(super) fn decode(bytes: &[u8], limits: &Room) -> Result<(RgbImage, Orientati
     let orientation = decoder.exif().and_then(|exif| Orientation::from_exif_chunk(exif));
     let orientation = orientation.unwrap_or(Orientation::NoTransforms);
     let scan = first_scan(bytes)?;
-    // The decoder only looks for the end of the data before each row of blocks.
+    // The decoder notices the end of the data only before each row of blocks.
     if !bytes[scan.start..].windows(2).rev().any(|pair| pair == END_OF_IMAGE) {
-        return Err(broken("the picture ends early"));
+        return Err(broken("the image ends early"));
     }
     if scan.lacks_components {
         return Ok((decode_split_scans(bytes, limits)?, orientation));
     }
 
-    // But a scan that ends early or does not decode is an error.
+    // In strict mode a truncated or damaged scan is an error.
     decoder.set_options(options.set_strict_mode(true));
     let mut image = RgbImage::new(width.into(), height.into());
     decoder.decode_into(&mut image).map_err(failed)?;
     Ok((image, orientation))
 }
 
-/// The marker after the last scan. Entropy-coded data cannot contain it.
+/// The marker after the last scan, which entropy-coded data cannot contain.
 const END_OF_IMAGE: [u8; 2] = [0xFF, 0xD9];
 
-/// Where the first scan lies.
+/// The first scan.
 struct Scan {
-    /// Position of the first byte after its marker.
+    /// Position after its marker.
     start: usize,
-    /// The file is sequential (not progressive), and this scan has not all of its colour components.
-    /// `zune-jpeg` 0.5.15 makes green stripes of such files without an error.
+    /// Whether the file is sequential (not progressive) and this scan lacks some of its colour components.
+    /// `zune-jpeg` 0.5.15 decodes such files to green stripes without an error.
     lacks_components: bool,
 }
 
@@ -73,7 +73,7 @@ fn first_scan(bytes: &[u8]) -> Result<Scan> {
     while let Some(&[first, marker, high, low, ref rest @ ..]) = bytes.get(at..) {
         let length = usize::from(u16::from_be_bytes([high, low]));
         match (first, marker) {
-            // Fill bytes, or stray ones between two segments.
+            // Fill bytes, or stray bytes between two segments.
             (0xFF, 0x00 | 0xFF) | (0..0xFF, _) => {
                 at += 1;
                 continue;
@@ -86,15 +86,14 @@ fn first_scan(bytes: &[u8]) -> Result<Scan> {
         }
         at += 2 + length;
     }
-    Err(broken("there is no picture"))
+    Err(broken("there is no image"))
 }
 
-/// Refuses a table for DC coefficients that has one value twice.
+/// Refuses a Huffman table for DC coefficients that has a value twice.
 ///
-/// No encoder writes one: an encoder's table has one code for each value (T.81, C.3; `libjpeg` checks it in
-/// `jpeg_make_c_derived_tbl`). It is a damaged one, then, and a damaged value is added to the DC coefficients
-/// of all blocks that follow. They leave the range of the decoder's numbers, and what becomes of them depends
-/// on the decoder.
+/// No encoder writes such a table: an encoder's table has one code for each value (T.81, C.3; `libjpeg` checks it in
+/// `jpeg_make_c_derived_tbl`), so the table is damaged. A damaged value adds up in the DC coefficients of all following
+/// blocks until they overflow, with results that depend on the decoder.
 fn check_huffman_tables(mut tables: &[u8]) -> Result<()> {
     while let [kind, rest @ ..] = tables
         && let Some((counts, rest)) = rest.split_first_chunk::<16>()
@@ -110,12 +109,13 @@ fn check_huffman_tables(mut tables: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Decodes a file whose first scan [lacks components](Scan::lacks_components). It may start threads that end before it returns.
-fn decode_split_scans(bytes: &[u8], limits: &Room) -> Result<RgbImage> {
+/// Decodes a file whose first scan [lacks components](Scan::lacks_components). It may start threads, which end before
+/// it returns.
+fn decode_split_scans(bytes: &[u8], limits: &Admission) -> Result<RgbImage> {
     let mut decoder = jpeg_decoder::Decoder::new(bytes);
     decoder.set_max_decoding_buffer_size(usize::try_from(limits.max_alloc()).unwrap_or(usize::MAX));
     let pixels = decoder.decode().map_err(broken)?;
-    let info = decoder.info().ok_or_else(|| broken("there is no picture"))?;
+    let info = decoder.info().ok_or_else(|| broken("there is no image"))?;
     let product = |a: u8, b: u8| ((u16::from(a) * u16::from(b) + 127) / 255) as u8;
     let pixels = match info.pixel_format {
         PixelFormat::RGB24 => pixels,
@@ -127,5 +127,5 @@ fn decode_split_scans(bytes: &[u8], limits: &Room) -> Result<RgbImage> {
         PixelFormat::L16 => return Err(broken("16-bit samples are not supported")),
     };
     RgbImage::from_raw(info.width.into(), info.height.into(), pixels)
-        .ok_or_else(|| broken("the picture ends early"))
+        .ok_or_else(|| broken("the image ends early"))
 }

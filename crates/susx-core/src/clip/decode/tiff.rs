@@ -1,6 +1,6 @@
 //! TIFF, with the `tiff` decoder.
 //!
-//! The `image` crate uses the same decoder, but knows fewer kinds of TIFF: no palettes, no greyscale of
+//! The `image` crate uses the same decoder but supports fewer kinds of TIFF: no palettes, no greyscale of
 //! 2, 4 or 32 bits, no greyscale with alpha, no YCbCr.
 
 use std::borrow::Cow;
@@ -12,14 +12,14 @@ use tiff::decoder::{Decoder, DecodingResult, Limits};
 use tiff::tags::Tag;
 use tiff::{ColorType, TiffError};
 
-use super::Room;
+use super::Admission;
 use super::flatten::over_white;
 use crate::clip::error::{ClipError, Result};
 
-/// `PhotometricInterpretation` of a palette image, and of the greyscale that it is read as.
+/// `PhotometricInterpretation` of a palette image, and of the greyscale image that we read it as.
 const PALETTE: u16 = 3;
 const BLACK_IS_ZERO: u16 = 1;
-/// `ExtraSamples` of colours that are already multiplied by their alpha.
+/// `ExtraSamples` of colours that are premultiplied by alpha.
 const ASSOCIATED_ALPHA: u16 = 1;
 
 fn broken(reason: impl ToString) -> ClipError {
@@ -27,7 +27,7 @@ fn broken(reason: impl ToString) -> ClipError {
 }
 
 /// Decodes the first page.
-pub(super) fn decode(bytes: &[u8], limits: &Room) -> Result<(RgbImage, Orientation)> {
+pub(super) fn decode(bytes: &[u8], limits: &Admission) -> Result<(RgbImage, Orientation)> {
     let failed = |error: TiffError| broken(error);
     let (bytes, is_palette) = palette_as_grey(bytes);
     let max_alloc = usize::try_from(limits.max_alloc()).unwrap_or(usize::MAX);
@@ -47,7 +47,7 @@ pub(super) fn decode(bytes: &[u8], limits: &Room) -> Result<(RgbImage, Orientati
     let layout = decoder.read_image_to_buffer(&mut result).map_err(failed)?;
     let bits = color.bit_depth();
     let (levels, per_sample) = levels(result, bits, width, palette.is_some())?;
-    // A TIFF stores its channels pixel by pixel, or one plane after the other.
+    // A TIFF stores its channels interleaved, or one plane after the other.
     let (pixel, channel) = match layout.planes {
         0 | 1 => (usize::from(color.num_samples()), 1),
         _ => (1, layout.plane_stride.map_or(0, |stride| stride.get() / per_sample)),
@@ -56,7 +56,7 @@ pub(super) fn decode(bytes: &[u8], limits: &Room) -> Result<(RgbImage, Orientati
     let level = |index: usize, number: usize| levels.get(index * pixel + number * channel).copied();
     let kind = Kind::of(color, &extra, palette)?;
     for (index, to) in image.pixels_mut().enumerate() {
-        to.0 = kind.rgb(|number| level(index, number)).ok_or_else(|| broken("the picture ends early"))?;
+        to.0 = kind.rgb(|number| level(index, number)).ok_or_else(|| broken("the image ends early"))?;
     }
     Ok((image, orientation.unwrap_or(Orientation::NoTransforms)))
 }
@@ -80,7 +80,7 @@ enum Kind {
 impl Kind {
     fn of(color: ColorType, extra: &[u16], palette: Option<Vec<u16>>) -> Result<Kind> {
         let associated = extra.first() == Some(&ASSOCIATED_ALPHA);
-        // Extra samples of no stated meaning are not alpha; no statement at all is.
+        // An extra sample of unspecified meaning is not alpha. Without `ExtraSamples` it is.
         let is_alpha = extra.first() != Some(&0);
         match (color, palette) {
             (ColorType::Gray(_), Some(palette)) => Ok(Kind::Palette(palette)),
@@ -97,7 +97,7 @@ impl Kind {
         }
     }
 
-    /// The colour of a pixel whose channel `number` is `level(number)`; `None` if there is no such pixel.
+    /// The colour of a pixel with the value `level(number)` in channel `number`; `None` if the pixel does not exist.
     fn rgb(&self, level: impl Fn(usize) -> Option<u8>) -> Option<[u8; 3]> {
         let blend = |level: u8, alpha: u8, associated: bool| match associated {
             true => level.saturating_add(255 - alpha),
@@ -127,14 +127,14 @@ impl Kind {
     }
 }
 
-/// JFIF's conversion, which TIFF's default coefficients equal.
+/// JFIF's conversion, which equals TIFF's default coefficients.
 fn ycbcr(y: u8, cb: u8, cr: u8) -> [u8; 3] {
     let (y, cb, cr) = (f32::from(y), f32::from(cb) - 128.0, f32::from(cr) - 128.0);
     // The cast saturates.
     [y + 1.402 * cr, y - 0.344_136 * cb - 0.714_136 * cr, y + 1.772 * cb].map(|level| (level + 0.5) as u8)
 }
 
-/// The decoded samples as 8-bit levels (of a palette: as indices), and the bytes of one before that.
+/// The decoded samples as 8-bit levels (or palette indices), and the bytes of one original sample.
 fn levels(result: DecodingResult, bits: u8, width: u32, is_palette: bool) -> Result<(Vec<u8>, usize)> {
     let unit = |value: f32| (value.clamp(0.0, 1.0) * 255.0 + 0.5) as u8;
     Ok(match result {
@@ -155,7 +155,7 @@ fn levels(result: DecodingResult, bits: u8, width: u32, is_palette: bool) -> Res
     })
 }
 
-/// Samples of less than a byte. Each row begins with a new byte.
+/// Unpacks samples of less than a byte. Each row begins with a new byte.
 fn unpack(packed: &[u8], bits: u8, width: u32, is_palette: bool) -> Vec<u8> {
     let (width, per_byte) = (width as usize, usize::from(8 / bits));
     let largest = (1u16 << bits) as u8 - 1;
@@ -167,7 +167,8 @@ fn unpack(packed: &[u8], bits: u8, width: u32, is_palette: bool) -> Vec<u8> {
     packed.chunks_exact(width.div_ceil(per_byte).max(1)).flat_map(row).collect()
 }
 
-/// The decoder refuses palettes, but not the same samples as greyscale: says so in a copy of the file.
+/// The decoder refuses palettes but not greyscale. Returns a copy of a palette file that claims to be greyscale, and
+/// whether the file has a palette.
 fn palette_as_grey(bytes: &[u8]) -> (Cow<'_, [u8]>, bool) {
     match photometric_interpretation(bytes) {
         Some((at, PALETTE, is_big_endian)) => {
@@ -180,7 +181,7 @@ fn palette_as_grey(bytes: &[u8]) -> (Cow<'_, [u8]>, bool) {
     }
 }
 
-/// Where the first page states its `PhotometricInterpretation`, which it is, and the file's byte order.
+/// Position and value of the first page's `PhotometricInterpretation`, and whether the file is big-endian.
 fn photometric_interpretation(bytes: &[u8]) -> Option<(usize, u16, bool)> {
     let is_big_endian = bytes.starts_with(b"MM\0*");
     if !is_big_endian && !bytes.starts_with(b"II*\0") {
@@ -194,7 +195,7 @@ fn photometric_interpretation(bytes: &[u8]) -> Option<(usize, u16, bool)> {
     let directory =
         if is_big_endian { u32::from_be_bytes(first) } else { u32::from_le_bytes(first) } as usize;
     let entries = usize::from(short(directory)?);
-    // An entry has 12 bytes: tag, type, number of values, and the value or where it lies.
+    // An entry has 12 bytes: tag, type, number of values, and the value or its position.
     let mut entries = (0..entries).map(|entry| directory + 2 + 12 * entry);
     let entry = entries.find(|&entry| short(entry) == Some(Tag::PhotometricInterpretation.to_u16()))?;
     Some((entry + 8, short(entry + 8)?, is_big_endian))

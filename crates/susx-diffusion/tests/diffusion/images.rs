@@ -1,4 +1,4 @@
-//! Whole pipelines: the pictures of `diffusers`' own pipeline for ONNX graphs.
+//! Whole pipelines, compared with the images of `diffusers`' own pipeline for ONNX graphs.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -9,7 +9,7 @@ use susx_diffusion::{GenerateError, Generator, ImageInput, RgbImage, Settings, p
 
 use crate::{golden, load, root};
 
-/// The largest mean difference, in grey levels.
+/// Limit of the mean difference, in grey levels.
 const TOLERANCE: f64 = 1.0;
 
 pub fn difference(a: &RgbImage, b: &RgbImage) -> f64 {
@@ -18,7 +18,7 @@ pub fn difference(a: &RgbImage, b: &RgbImage) -> f64 {
     sum as f64 / a.as_raw().len() as f64
 }
 
-fn picture(name: &str) -> RgbImage {
+fn expected_image(name: &str) -> RgbImage {
     let path = root().join("crates/susx-diffusion/tests/diffusion").join(name);
     decode_rgb(&std::fs::read(path).unwrap(), &ImageLimits::default()).unwrap()
 }
@@ -26,7 +26,7 @@ fn picture(name: &str) -> RgbImage {
 fn ask(generator: &Generator, case: &Value) -> Result<RgbImage, GenerateError> {
     let text = |field: &str| case[field].as_str().unwrap().to_owned();
     let side = |field: &str| Some(case[field].as_u64().unwrap() as u32);
-    let painting = ImageInput {
+    let input = ImageInput {
         prompt: text("prompt"),
         negative_prompt: text("negative_prompt"),
         seed: case["seed"].as_u64().unwrap(),
@@ -37,8 +37,8 @@ fn ask(generator: &Generator, case: &Value) -> Result<RgbImage, GenerateError> {
         height: side("height"),
         width: side("width"),
     };
-    let pictures = generator.generate(&[painting], &settings, &mut |_| ControlFlow::Continue(()));
-    pictures.unwrap().remove(0)
+    let images = generator.generate(&[input], &settings, &mut |_| ControlFlow::Continue(()));
+    images.unwrap().remove(0)
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn ask(generator: &Generator, case: &Value) -> Result<RgbImage, GenerateError> {
     ignore = "needs SUSX_TEST_ONNXRUNTIME and SUSX_TEST_GENERATORS: see `make -s env`"
 )]
 fn they_are_those_of_diffusers() {
-    let cases = golden("pictures.json");
+    let cases = golden("images.json");
     let mut by_variant: BTreeMap<&str, Vec<&Value>> = BTreeMap::new();
     for case in cases.as_array().unwrap() {
         by_variant.entry(case["variant"].as_str().unwrap()).or_default().push(case);
@@ -56,24 +56,24 @@ fn they_are_those_of_diffusers() {
     for (variant, cases) in by_variant {
         let generator = load(variant);
         assert_eq!(generator.config().has_safety_checker(), variant == "checked");
-        let mut pictures = Vec::new();
+        let mut images = Vec::new();
         for case in cases {
-            match (ask(&generator, case), case["picture"].as_str()) {
+            match (ask(&generator, case), case["image"].as_str()) {
                 (Ok(found), Some(name)) => {
-                    let difference = difference(&found, &picture(name));
+                    let difference = difference(&found, &expected_image(name));
                     assert!(difference <= TOLERANCE, "{name}: a mean difference of {difference}");
-                    // A PNG of it is the same picture.
+                    // The PNG decodes to the same image.
                     let file = png(&found).unwrap();
                     assert_eq!(decode_rgb(&file, &ImageLimits::default()).unwrap(), found);
-                    pictures.push(found);
+                    images.push(found);
                 }
                 (Err(GenerateError::Blocked), None) => assert_eq!(case["blocked"], true),
                 (found, name) => panic!("{case}: {found:?}, expected {name:?}"),
             }
         }
-        // The comparison could tell them from each other.
-        for (i, a) in pictures.iter().enumerate() {
-            for b in &pictures[..i] {
+        // The comparison can distinguish the images.
+        for (i, a) in images.iter().enumerate() {
+            for b in &images[..i] {
                 assert!(a.dimensions() != b.dimensions() || difference(a, b) > 10.0 * TOLERANCE, "{variant}");
             }
         }

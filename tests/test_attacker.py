@@ -4,13 +4,12 @@ else. Each attempt is refused with the SQLSTATE that says why, and leaves everyt
 from __future__ import annotations
 
 import contextlib
-import os
 
 import pytest
 
 from conftest import DATABASE
 from helpers.pictures import encode, picture
-from helpers.processes import servers
+from helpers.processes import resident, servers
 from helpers.session import Session
 from helpers.toy import create_compass
 from tools.paths import ROOT
@@ -436,9 +435,3 @@ def test_names_of_models_that_are_not_there(cluster, victims, connect):
 
     # The allocator keeps a name or two per thread at first; what stayed would be 150 MB each time.
     assert any(growth() < 50 << 20 for _ in range(5))
-
-
-def resident(pid: int) -> int:
-    """Bytes of memory."""
-    with open(f"/proc/{pid}/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -55,7 +55,7 @@ def test_cancel(sql, connect, kinds, image, what):
     # The session and the inference process go on, and what was cancelled does not stand in the way.
     started = time.monotonic()
     assert sql.one("SELECT vector_dims(susx.embed_image(%s))", image) == 512
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < PROMPTLY
 
 
 @pytest.mark.parametrize("what", SLOW)
@@ -88,7 +88,7 @@ def test_others_are_served_meanwhile(sql, connect, kinds, image):
         assert other.one("SELECT vector_dims(susx.embed_image(%s))", image) == 512
         waited = time.monotonic() - started
         other.run("SELECT pg_cancel_backend(%s)", sql.pid)
-    assert waited < 15
+    assert waited < PROMPTLY
 
 
 @pytest.fixture

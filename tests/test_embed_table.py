@@ -6,8 +6,7 @@ from __future__ import annotations
 import pytest
 
 from helpers.pictures import encode, picture
-from helpers.processes import eventually, servers
-from helpers.session import Session, in_background, session_of
+from helpers.session import Session
 
 BAD = b"this is no image"
 

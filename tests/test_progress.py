@@ -9,6 +9,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from helpers.pictures import encode, picture
+from helpers.processes import PROMPTLY
 from helpers.session import in_background
 from helpers.toy import create_compass, create_random
 
@@ -301,12 +302,12 @@ def test_tune(sql, connect, large, kind):
         asked = time.monotonic()
         other.run("SELECT pg_cancel_backend(%s)", sql.pid)
     assert results[0].sqlstate == "57014"
-    assert time.monotonic() - asked < 2
+    assert time.monotonic() - asked < PROMPTLY
     assert other.rows("SELECT * FROM susx.stat_progress") == []
     sql.run("SET statement_timeout = '1500ms'")
     started = time.monotonic()
     assert sql.fails(TUNE[kind]).sqlstate == "57014"
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < PROMPTLY
     sql.run("RESET statement_timeout")
 
 
@@ -332,7 +333,7 @@ def test_a_long_search_over_many_categories(sql, connect):
         asked = time.monotonic()
         other.run("SELECT pg_cancel_backend(%s)", sql.pid)
     assert results[0].sqlstate == "57014"
-    assert time.monotonic() - asked < 2
+    assert time.monotonic() - asked < PROMPTLY
 
 
 @pytest.mark.parametrize("function", ["evaluate", "confusion_matrix"])

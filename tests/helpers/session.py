@@ -1,4 +1,4 @@
-"""One client's session, and what the server says when it refuses."""
+"""A client's session, and the errors that it gets."""
 
 from __future__ import annotations
 

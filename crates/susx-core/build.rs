@@ -1,7 +1,7 @@
-//! Which fixtures of the tests there are: ONNX Runtime, models, generators and reference data, none of which is part of
-//! the repository. A test that needs one whose variable is not set is shown as ignored, for it cannot pass.
+//! Tells the tests which fixtures exist: ONNX Runtime, models, generators and reference data, none of which are part of
+//! the repository. A test whose fixture has no variable set counts as ignored.
 
-/// The condition in the code, and the variables that must all be set.
+/// The `cfg` condition of a fixture, and the variables that must all be set for it.
 const FIXTURES: [(&str, &[&str]); 4] = [
     ("test_onnxruntime", &["SUSX_TEST_ONNXRUNTIME"]),
     ("test_models", &["SUSX_TEST_ONNXRUNTIME", "SUSX_TEST_MODELS"]),

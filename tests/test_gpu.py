@@ -36,7 +36,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def cluster(own_cluster):
-    """Takes the place of the cluster that the other tests share: these change its settings and kill its processes."""
+    """A cluster of its own, because these tests change its settings and kill its processes."""
     return own_cluster
 
 

@@ -1,4 +1,4 @@
-"""What a caller may ask of the inference process: lengths of texts, numbers, names, and what they cost the others."""
+"""Limits on what a caller may ask of the inference process: lengths, numbers, names, and their cost to others."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ EVIL = "evil"
 @pytest.fixture(scope="module")
 def own_cluster(new_cluster, model_dir):
     """With a model directory that the tests may add to."""
-    # Where PostgreSQL's account can read it.
+    # PostgreSQL's account must be able to read it.
     folder = Path(tempfile.mkdtemp(prefix="susx-models-", dir="/tmp"))
     folder.chmod(0o755)
     for name in ("demo", "tiny_split", "tiny_siglip", GENERATOR):
@@ -50,7 +50,7 @@ def same(one: str, other: str) -> bool:
 @pytest.mark.parametrize("model", ["demo", "tiny_split", "tiny_siglip"])
 @pytest.mark.parametrize("word", ["word ", "слово ", "naïve, café's ", "a" * 300 + " "])
 def test_what_a_model_cannot_see_changes_nothing(sql, model, word):
-    """A megabyte of words is what its beginning is, and costs about as little."""
+    """A megabyte of words gives the embedding of its beginning, at about the same cost."""
     beginning = word * (4000 // len(word.encode()) + 200)
     started = time.monotonic()
     long = (word * (LIMIT // len(word.encode())))[: LIMIT // 2]

@@ -1,4 +1,4 @@
-"""The memory of the inference process is bounded, whatever is sent to it and by however many.
+"""The memory of the inference process is bounded, whatever is sent to it and by however many clients.
 
 README.md has the formula. A flood of each kind goes on until nothing more is taken, over many connections that are not
 backends: they send more than those would, and may refuse to read.
@@ -155,7 +155,7 @@ def test_flood(flood, kind, reads):
 
 
 def test_who_does_not_read_is_in_nobodys_way(sql, cluster, connect):
-    """Replies fill the budget: those who do not read them lose their connections to those who want something."""
+    """Replies fill the budget: clients that do not read theirs lose their connections in favour of others."""
     message = wire.embed("texts", MODEL, [b"a"] * 4096)
     assert sql.one("SELECT vector_dims(susx.embed_text('a'))") == 32
     with contextlib.ExitStack() as stack:

@@ -258,7 +258,7 @@ def test_candidates(sql):
     refused(sql.fails("SELECT * FROM susx.build_support_set('compass', 'pool', 10000)"), LIMIT, 10_000_000, 10_020_000)
 
 
-# --- What takes long be cancelled. ---
+# --- Slow calls can be cancelled. ---
 
 
 @pytest.fixture

@@ -33,13 +33,19 @@ def check() -> None:
 
 
 def rust_environment() -> dict[str, str]:
-    """Cargo's environment for the Rust tests, whose fixtures are built on the way."""
-    onnxruntime.ensure()
-    model.ensure()
-    test_models.ensure()
+    """Cargo's environment for the Rust tests. It only names the fixtures: see `build_fixtures`."""
     # A fixture's variable that is set already wins.
     fixed = {**fixtures.environment(required=True), **os.environ}
     return {**fixed, **toolchain.environment(), "ORT_DYLIB_PATH": str(ONNXRUNTIME)}
+
+
+def build_fixtures() -> None:
+    """Fetches and builds what all tests need besides susx; waits if this happens at the same time."""
+    python_env.with_requirements()
+    onnxruntime.ensure()
+    model.ensure()
+    test_models.ensure()
+    pictures.ensure()
 
 
 def sql_tests(pg: str, what: list[str]) -> str:
@@ -63,6 +69,7 @@ def _libraries(env: dict[str, str]) -> list[str]:
     say("checking the licences and sources of the dependencies")
     deny = toolchain.cargo_program("cargo-deny", CARGO_DENY)
     run([deny, "--workspace", "--all-features", "check", "licenses", "bans", "sources"], env)
+    build_fixtures()
     say("running the Rust tests")
     lines = run(["cargo", "test", *CRATES], env, echo=True)
     return [
@@ -73,8 +80,7 @@ def _libraries(env: dict[str, str]) -> list[str]:
 
 def _extension(env: dict[str, str]) -> list[str]:
     """Lints the extension and installs it, for each PostgreSQL in turn: both need the same bindings and macros."""
-    python_env.with_requirements()
-    pictures.ensure()
+    build_fixtures()
     for pg in SUPPORTED_PG:
         say(f"linting the extension for PostgreSQL {pg}")
         # Not together with the other crates, which would unite their features with the extension's.

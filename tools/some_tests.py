@@ -10,8 +10,8 @@ import argparse
 import difflib
 from dataclasses import dataclass, field
 
-from . import install, python_env, pictures
-from .check import CRATES, NEWEST, rust_environment, sql_tests
+from . import install
+from .check import CRATES, NEWEST, build_fixtures, rust_environment, sql_tests
 from .console import Failure, main, run, say
 from .paths import PG_VERSIONS, ROOT, pg_bin
 
@@ -70,6 +70,7 @@ def run_some(names: list[str], pg: str | None) -> None:
     if pg not in (None, *PG_VERSIONS):
         raise Failure(f"there is no embedded PostgreSQL {pg} to test on; there are {', '.join(PG_VERSIONS)}")
     chosen = choose(names)
+    build_fixtures()
     closing = []
     if chosen.rust:
         env = rust_environment()
@@ -78,8 +79,6 @@ def run_some(names: list[str], pg: str | None) -> None:
             closing += [f"{arguments[-1]}: {line}" for line in lines if line.startswith("test result:")]
     if chosen.sql or not names:
         pg = pg or NEWEST
-        python_env.with_requirements()
-        pictures.ensure()
         install.install(pg_bin(pg, "pg_config"))
         closing.append(sql_tests(pg, chosen.sql or ["tests"]))
     for line in closing:

@@ -1,10 +1,11 @@
-# Everything that susx needs is fetched and built below build/ on first use; nothing is installed on the system but by
-# `make install`. What the targets do is in tools/, one file per step.
+# The targets fetch and build everything that susx needs below build/ on first use; only `make install` changes the
+# system. tools/ has what they do, one file per step.
 
 PG ?= 18
 PG_CONFIG ?= pg_config
 PYTHON ?= python3
-ONLY ?= predict,tune,kl,sql,busy,embed,sessions,texts,memory,cancel,diffusion
+# PG as given to make, and not its default: `make test` alone tests all versions.
+GIVEN_PG = $(if $(findstring command,$(origin PG)),$(PG))
 
 .NOTPARALLEL:
 .PHONY: help demo up down psql url install test bench fuzz soak sanitize study env model pictures clean
@@ -18,6 +19,7 @@ help:
 	@echo "make down      stop it"
 	@echo "make install   build susx and install it into your PostgreSQL (PG_CONFIG=/path/to/pg_config)"
 	@echo "make test      check formatting, lint, and run every test on PostgreSQL 15, 16 and 18"
+	@echo "               (some tests, without the lints: make test ONLY=test_tip_x,susx-core PG=18)"
 	@echo "make bench     measure susx against reference implementations, and write docs/benchmarks.md"
 	@echo "               (some of it, printed only: make bench ONLY=predict,tune,kl,sql,busy,embed,sessions,texts,memory,cancel,diffusion)"
 	@echo "make fuzz      feed it with damaged input for 10 minutes a target (MINUTES=1 ONLY=pixel_values,...)"
@@ -41,22 +43,22 @@ install:
 	@$(PYTHON) -m tools.install "$(PG_CONFIG)"
 
 test:
-	@$(PYTHON) -m tools.check
+	@$(PYTHON) -m tools.$(if $(ONLY)$(GIVEN_PG),some_tests --only "$(ONLY)" --pg "$(GIVEN_PG)",check)
 
 bench:
-	@$(PYTHON) -m tools.bench --only "$(ONLY)"
+	@$(PYTHON) -m tools.measure bench --only "$(ONLY)"
 
 fuzz:
-	@$(PYTHON) -m tools.fuzz --minutes "$(or $(MINUTES),10)" --only "$(if $(filter file,$(origin ONLY)),,$(ONLY))"
+	@$(PYTHON) -m tools.fuzz --minutes "$(or $(MINUTES),10)" --only "$(ONLY)"
 
 soak:
-	@$(PYTHON) -m tools.soak $(if $(MINUTES),--minutes "$(MINUTES)",--output docs/reliability.md)
+	@$(PYTHON) -m tools.measure soak $(if $(MINUTES),--minutes "$(MINUTES)",--output docs/reliability.md)
 
 sanitize:
 	@$(PYTHON) -m tools.sanitize
 
 study:
-	@$(PYTHON) -m tools.study
+	@$(PYTHON) -m tools.measure study
 
 env:
 	@$(PYTHON) -m tools.toolchain

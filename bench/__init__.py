@@ -1,1 +1,1 @@
-"""What `make bench` measures: susx against reference implementations. run.py is the entry."""
+"""`make bench`: measures susx against reference implementations. The entry point is run.py."""

@@ -1,4 +1,4 @@
-"""Labelling row by row while somebody else commits all the time."""
+"""Labelling row by row while another session commits all the time."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Iterator
 
 from tools.cluster import Cluster
+from tools.harness import DATABASE, create_extension, session
 
 from .data import clip_like
 from .report import Disagreement, Row, Section, duration, times
-from .sql import DATABASE, create, fill, session
+from .sql import create, fill
 from .timing import alternate, seconds
 
 TEXT = """\
@@ -39,9 +40,9 @@ def measure(folder: Path, quick: bool, pg: str) -> Section:
     section = Section("A busy cluster", TEXT)
     settings = {"autovacuum": "off", "synchronous_commit": "off", "jit": "off"}
     with Cluster.throwaway(pg, settings) as cluster:
-        cluster.create_database(DATABASE)
+        create_extension(cluster)
         with session(cluster) as sql:
-            sql.execute("SET client_min_messages = warning; CREATE EXTENSION susx CASCADE")
+            sql.execute("SET client_min_messages = warning")
             fill(sql, "t", data.queries)
             create(sql, "c", data)
             sql.execute("CREATE TABLE log (i int)")
@@ -91,7 +92,7 @@ def measure(folder: Path, quick: bool, pg: str) -> Section:
 
 @contextlib.contextmanager
 def committer(cluster: Cluster) -> Iterator[None]:
-    """Somebody who commits all the time: a process of its own, which takes no turns with this one."""
+    """Commits all the time, in another process, so that it does not share Python's lock with this one."""
     process = subprocess.Popen([sys.executable, "-c", COMMIT, cluster.url(DATABASE), str(PAUSE)])
     try:
         yield

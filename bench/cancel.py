@@ -10,9 +10,10 @@ from pathlib import Path
 
 import psycopg
 
-from .encoders import cluster_with_models, fill, photos
+from tools.harness import cluster_with_models, session
+
+from .encoders import fill, photos
 from .report import Disagreement, Row, Section, duration, times
-from .sql import session
 from .timing import seconds
 
 TEXT = """\
@@ -34,7 +35,7 @@ def measure(folder: Path, quick: bool, pg: str) -> Section:
         "SELECT count(embedding) FROM susx.embed_images("
         f"(SELECT array_agg(image) FROM photos, generate_series(1, {times_each})))"
     )
-    # OFFSET 0: the array is made, and kept, before the sleep begins.
+    # OFFSET 0 makes PostgreSQL build the array before the sleep begins.
     sleep = (
         f"SELECT pg_sleep(60) FROM (SELECT array_agg(image) AS a FROM photos, generate_series(1, {times_each}) OFFSET 0) s "
         "WHERE cardinality(a) > 0"
@@ -58,7 +59,7 @@ def measure(folder: Path, quick: bool, pg: str) -> Section:
 
         idle, beside, after, cancelled, slept = [], [], [], [], []
         for place in range(tries):
-            # The images are on their way to the server, and the moments are spread over a batch.
+            # By now the server has images, and the moments are spread over a batch.
             moment = (0.3 if quick else 1.0) + 0.13 * place
             with running(caller, sleep) as call:
                 time.sleep(moment)
@@ -69,7 +70,7 @@ def measure(folder: Path, quick: bool, pg: str) -> Section:
                 beside.append(single())
                 cancelled.append(cancel(call))
                 after.append(single())
-            # Nobody's batch is left when the next try begins.
+            # Lets the server finish its batches before the next try.
             time.sleep(0.2 if quick else 1.0)
     worst, median = max(cancelled), statistics.median(cancelled)
     section = Section("Cancelling", TEXT)
@@ -100,7 +101,7 @@ def measure(folder: Path, quick: bool, pg: str) -> Section:
 
 
 class Call:
-    """A statement in a thread, and when its error arrived."""
+    """A statement in a thread, and the time when its error arrived."""
 
     def __init__(self, connection: psycopg.Connection, statement: str):
         self.ended = 0.0
@@ -110,7 +111,7 @@ class Call:
             try:
                 connection.execute(statement)
                 self.outcome = "an answer"
-            except Exception as error:  # Judged by the thread that waits.
+            except Exception as error:  # The waiting thread judges it.
                 self.outcome = error
             self.ended = time.perf_counter()
 

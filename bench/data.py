@@ -10,7 +10,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Data:
-    """Unit rows of float32. The support set is sorted by category, and its categories differ by one row at most."""
+    """Unit rows of float32. The support set is sorted by category; category sizes differ by one row at most."""
 
     prompts: np.ndarray  # C x d
     support: np.ndarray  # M x d
@@ -30,13 +30,13 @@ class Data:
 
     @classmethod
     def load(cls, folder: Path) -> Data:
-        """What the library's program has drawn: queries of the categories in turn."""
+        """Loads what the library's program has drawn: its queries cycle through the categories."""
         parts = {name: np.load(folder / f"{name}.npy") for name in ("prompts", "support", "labels", "queries")}
         return cls(**parts, truth=np.arange(len(parts["queries"])) % len(parts["prompts"]))
 
 
 def clip_like(seed: int, categories: int, rows: int, queries: int, dimensions: int) -> Data:
-    """Prompts scattered around one direction; images around another and their prompt, as CLIP's two cones are."""
+    """Prompts around one direction, and images around another one and their prompt, like CLIP's two cones."""
     random = np.random.default_rng(seed)
 
     def directions(count: int) -> np.ndarray:

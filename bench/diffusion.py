@@ -1,4 +1,4 @@
-"""Painting: our pipeline against the bare runs of its graphs."""
+"""Generating images: our pipeline against the bare runs of its graphs."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import subprocess
 from pathlib import Path
 
 from tools.console import run
+from tools.harness import THREADS
 from tools.paths import ONNXRUNTIME, PYTHON
 from tools.test_models import GENERATOR_BUILDER
 
-from .encoders import THREADS
 from .report import Disagreement, Row, Section, duration
 from .timing import alternate
 

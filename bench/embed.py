@@ -8,12 +8,13 @@ from pathlib import Path
 
 import psycopg
 
+from tools.harness import BATCH, MODEL, THREADS, cluster_with_models, session
 from tools.paths import ONNXRUNTIME
 
-from .encoders import BATCH, MODEL, THREADS, agreement_of_decoders, cluster_with_models, fill, photos
+from .encoders import agreement_of_decoders, fill, photos
 from .python_loop import PythonLoop
 from .report import Disagreement, Row, Section, duration, per_second, times
-from .sql import binary_rows, copying, session
+from .sql import binary_rows, copying
 from .timing import alternate, seconds
 
 TEXT = """\

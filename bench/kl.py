@@ -1,4 +1,4 @@
-"""The KL term by the number of support images."""
+"""The KL term, depending on the number of support images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Zero-shot and KL term alone (`tip-x` with alpha = 0), whose cost should not depe
 `ours` is the time for all queries, and the ratio that to the smallest support set. The reference takes the
 divergence of every pair, as published: some queries are timed and extrapolated, for small support sets only."""
 
-# The support sets that are small enough for the divergences of every pair.
+# Rows of the largest support set for which the reference takes the divergences of every pair.
 LITERAL_ROWS = 10_000
 
 
@@ -29,7 +29,7 @@ def measure(library: Library, folder: Path, quick: bool) -> Section:
     path = folder / "queries.npy"
     agreements, measured, literal = {}, {}, {}
     for rows in sizes:
-        # Files only where the reference needs them: a million images are 2 GB.
+        # Only the reference needs files, and a million images would be 2 GB.
         small = rows <= LITERAL_ROWS
         library.do(
             "generate",

@@ -1,4 +1,4 @@
-"""The library's side: crates/susx-core/benches/tip_x.rs, one process for the whole run."""
+"""The library's side: crates/susx-core/benches/tip_x.rs, as one process for the whole run."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ class Library:
             process._answer(command)
 
     def seconds(self, command: str, **arguments: object) -> float:
-        """Of one repetition."""
+        """The seconds of one repetition."""
         return self.do(command, repetitions=1, **arguments)["seconds"][0]
 
     def result(self, command: str, **arguments: object) -> np.ndarray:
-        """What the command computes."""
+        """The result of the command."""
         self.do(command, repetitions=1, output=self.output, **arguments)
         return np.load(self.output)
 
     def another(self) -> Library:
-        """One more process, which knows no classifier."""
+        """Another process, without classifiers."""
         return Library(self.program, self.folder)
 
     def close(self) -> None:

@@ -1,29 +1,28 @@
-"""Memory: of sessions that have used susx, and of the server over many images."""
+"""The memory of sessions that have used susx, and of the server over many images."""
 
 from __future__ import annotations
 
 import contextlib
-import re
 from pathlib import Path
 
 import psycopg
 
 from tests.helpers.pictures import encode, picture
-from tests.helpers.processes import servers
+from tests.helpers.processes import private, resident, servers
 from tools.cluster import Cluster
+from tools.harness import TINY, cluster_with_models, session
 
-from .encoders import TINY, cluster_with_models, fill, photos
+from .encoders import fill, photos
 from .report import Disagreement, Row, Section, megabytes
-from .sql import session
 
 TEXT = """\
 Private memory of backends (`Private_Clean` and `Private_Dirty` of `smaps_rollup`): sessions that are connected and
 idle, and the same sessions after each has embedded an image and classified it once. And the resident memory of the
 server while it embeds small JPEGs of many sizes by a tiny model, a thousand in a call, at ten equal steps."""
 
-# Of one session, beyond an idle one.
+# Bytes that a session may need beyond an idle one.
 MOST = 10 * 2**20
-# Of the server, from the middle to the end.
+# Growth allowed to the server, from the middle to the end.
 GROWTH = 0.02
 STEPS = 10
 
@@ -50,13 +49,13 @@ def of_sessions(cluster: Cluster, section: Section, count: int, quick: bool) -> 
         sessions = [stack.enter_context(session(cluster)) for _ in range(count)]
         for one in sessions:
             one.execute("SELECT 1")
-        idle = private(sessions)
+        idle = private_memory(sessions)
         for place, one in enumerate(sessions):
             row = "SELECT susx.label('kinds', susx.embed_image(image)) FROM photos WHERE id = %s"
             (label,) = one.execute(row, [place % len(images)]).fetchone()
             if label not in categories:
                 raise Disagreement(f"a session's label is {label!r}")
-        used = private(sessions)
+        used = private_memory(sessions)
         more = (used - idle) / count
     section.rows.append(
         Row(
@@ -72,7 +71,7 @@ def of_sessions(cluster: Cluster, section: Section, count: int, quick: bool) -> 
 
 
 def of_the_server(cluster: Cluster, section: Section, count: int, per_call: int) -> None:
-    # Sizes differ, so that every buffer that depends on them has been at its largest early.
+    # With many sizes, every buffer that depends on them reaches its largest size early.
     files = [encode(picture(seed, (64 + 7 * seed % 160, 64 + 11 * seed % 160)), "JPEG") for seed in range(200)]
     curve = []
     with session(cluster) as sql:
@@ -108,17 +107,9 @@ def of_the_server(cluster: Cluster, section: Section, count: int, per_call: int)
     section.notes.append(f"The server's resident memory in MB, after each tenth of the images: {steps}.")
 
 
-def private(sessions: list[psycopg.Connection]) -> int:
+def private_memory(sessions: list[psycopg.Connection]) -> int:
     """Bytes that belong to these backends alone."""
-    return sum(
-        1024 * sum(map(int, re.findall(r"^Private_(?:Clean|Dirty): *(\d+) kB$", text, re.MULTILINE)))
-        for one in sessions
-        for text in [Path(f"/proc/{one.info.backend_pid}/smaps_rollup").read_text()]
-    )
-
-
-def resident(pid: int) -> int:
-    return 1024 * int(re.search(r"^VmRSS:\s*(\d+) kB$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)[1])
+    return sum(private(one.info.backend_pid) for one in sessions)
 
 
 def the_server(cluster: Cluster) -> int:

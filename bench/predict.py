@@ -1,4 +1,4 @@
-"""TIP-X of a batch of queries: the library against the published code and against the best numpy."""
+"""TIP-X for a batch of queries: the library against the published code and against the best NumPy."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def measure(library: Library, folder: Path, quick: bool) -> Section:
     kl = published.kl_divs_sim(some)
     difference = np.abs(published.logits(some, kl, scale) - ours[:part]).max()
     literal_agrees = agree("the published code", difference, 0.1)
-    # The matrix products at their full size: only the part that is one query after the other is extrapolated.
+    # The matrix products run at full size. Only the work per query is extrapolated.
     full = np.resize(kl, (queries, kl.shape[1]))
     literal = alternate(
         2,

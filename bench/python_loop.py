@@ -1,4 +1,4 @@
-"""What one writes instead of susx: Pillow, tokenizers and onnxruntime in Python, well."""
+"""What one would write instead of susx: good Python code with Pillow, tokenizers and onnxruntime."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class PythonLoop:
         self.pad = config["pad_token_id"]
 
     def images(self, rows: Iterable[Row]) -> Iterator[Embedded]:
-        """Numbers and unit vectors, one batch after the other."""
+        """Yields numbers and unit vectors, batch by batch."""
         for numbers, files in self._batches(rows):
             tensor = self._tensor(len(files))
             for file, out in zip(files, tensor):
@@ -52,7 +52,7 @@ class PythonLoop:
             yield numbers, self._encode(tensor)
 
     def images_prefetched(self, rows: Iterable[Row]) -> Iterator[Embedded]:
-        """The same, but a pool of threads decodes the next batch while the model runs."""
+        """The same, while a pool of threads decodes the next batch."""
         with ThreadPoolExecutor(self.threads) as pool:
 
             def started(batch: tuple[np.ndarray, list[bytes]]) -> tuple[np.ndarray, np.ndarray, list[Future]]:
@@ -69,7 +69,7 @@ class PythonLoop:
                 yield self._finish(*ahead)
 
     def texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Unit vectors in the order of the texts; batches are of about the same length."""
+        """Unit vectors in the order of the texts. A batch has texts of about the same length."""
         encodings = self.tokenizer.encode_batch(texts)
         order = sorted(range(len(texts)), key=lambda i: len(encodings[i]))
         vectors = None

@@ -1,7 +1,7 @@
-"""TIP-X in numpy, float32: the published code read literally, and the best that we could write.
+"""TIP-X in NumPy and float32: a literal reading of the published code, and the fastest code that we could write.
 
 The published code (github.com/vishaal27/SuS-X, tipx.py) takes the scale of the KL term, `a KL + b`, from the batch;
-susx freezes it. To compare results the frozen scale is put in; what is timed computes its own.
+susx freezes it. Comparisons of results use the frozen scale; timed runs compute their own.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ CLIP = Params(alpha=1.0, beta=5.5, gamma=3.0, temperature=0.5, logit_scale=100.0
 
 
 class Published:
-    """The published code, its names kept."""
+    """The published code, with its own names."""
 
     def __init__(self, data: Data, params: Params):
         self.data, self.params = data, params
         self.one_hot = np.zeros((len(data.labels), len(data.prompts)), np.float32)
-        # The published code has ones here: its categories are equal in number, where n / n_c is 1.
+        # The published code has ones here, because its categories have equally many images, so n / n_c is 1.
         counts = np.bincount(data.labels, minlength=len(data.prompts))
         self.one_hot[np.arange(len(data.labels)), data.labels] = (counts.mean() / counts)[data.labels]
         self.train_distribution = self.distribution(data.support)
@@ -44,7 +44,7 @@ class Published:
         return cosines / cosines.sum(1, keepdims=True)
 
     def kl_divs_sim(self, queries: np.ndarray) -> np.ndarray:
-        """KL of every query and support image, N x M: M x C numbers per query, whose logarithms are taken anew."""
+        """KL of every query and support image, N x M. Takes the logarithms of M x C numbers for every query."""
         kl = np.empty((len(queries), len(self.data.support)), np.float32)
         q = self.train_distribution
         for i, p in enumerate(self.distribution(queries)):
@@ -71,7 +71,7 @@ class Published:
         return np.float32(self.params.logit_scale) * (queries @ self.data.prompts.T)
 
     def logits(self, queries: np.ndarray, kl: np.ndarray, frozen: Scale | None = None) -> np.ndarray:
-        """All but the KL divergences themselves."""
+        """Everything but the KL divergences themselves."""
         affinity = self.affinity(queries)
         logits = self.clip_logits(queries)
         if self.params.alpha:
@@ -84,8 +84,8 @@ class Published:
 class Best:
     """The same logits from one matrix product, in-place arithmetic, segment sums, and the collapsed KL term.
 
-    Everything that does not depend on the queries is computed here: `beta` is multiplied into the support set, and the
-    weights of the terms into their constants. `folded=False` leaves `beta` to the clock.
+    The constructor computes everything that does not depend on the queries: it multiplies `beta` into the support set,
+    and the weights of the terms into their constants. With `folded=False`, `beta` stays in the timed part.
     """
 
     def __init__(self, data: Data, params: Params, frozen: Scale, folded: bool = True):
@@ -132,7 +132,7 @@ class Best:
         total = p.sum(1, dtype=np.float32)
         p /= total[:, None]
         scaled -= self.centre_log_q
-        # Of each query one number in float64: all of its KL divergences have it in common.
+        # One number per query in float64, which all its KL divergences share.
         shared = np.einsum("nc,nc->n", p, scaled) - np.log(total.astype(np.float64)) + self.centre_lambda
         kl = (p @ self.data.prompts) @ self.phi
         kl -= self.lambdas

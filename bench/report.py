@@ -1,4 +1,4 @@
-"""Rows of results, and the page that is made of them."""
+"""The rows and sections of docs/benchmarks.md."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 
 class Disagreement(Exception):
-    """The two sides of a benchmark did not compute the same."""
+    """The two sides of a benchmark computed different results."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ HEADER = ["what", "sizes", "reference", "ours", "ratio", "target", "", "agreemen
 
 @dataclass
 class Section:
-    """One benchmark: what it compares, in words, and its rows."""
+    """One benchmark: a description of what it compares, and its rows."""
 
     title: str
     text: str
@@ -50,7 +50,7 @@ def _line(cells: list[str]) -> str:
 
 
 def faster(what: str, sizes: str, reference: float, ours: float, at_least: float | None, **more: str) -> Row:
-    """A row whose ratio is how many times less time ours takes; `measured` says how the reference was."""
+    """A row whose ratio says how many times faster ours is. `measured` says how the reference was timed."""
     ratio = reference / ours
     measured = more.pop("measured", "")
     return Row(
@@ -77,7 +77,7 @@ def times(ratio: float) -> str:
 
 
 def digits(value: float) -> str:
-    """Three digits that count."""
+    """Three significant digits."""
     decimals = 0 if value >= 100 else 1 if value >= 10 else 2
     return f"{value:,.{decimals}f}"
 
@@ -91,14 +91,14 @@ def megabytes(size: float) -> str:
 
 
 def similar(what: str, least: float, limit: float = 0.9999) -> str:
-    """The cell for the least cosine of two results."""
+    """The table cell with the least cosine of two results."""
     if not least >= limit:
         raise Disagreement(f"{what}: a cosine is {least:.6f}, and {limit:g} is the least allowed")
     return f"cosines ≥ {int(least * 1e6) / 1e6:.6f}"
 
 
 def agree(what: str, difference: float, limit: float) -> str:
-    """The cell for the largest difference of two results."""
+    """The table cell with the largest difference of two results."""
     if not difference <= limit:
         raise Disagreement(f"{what}: the results differ by {difference:.3g}, and {limit:g} is allowed")
     return f"logits differ by ≤ {difference:.1e}"

@@ -1,4 +1,4 @@
-"""Measures susx against reference implementations and writes docs/benchmarks.md; `make bench` prepares and runs it.
+"""Measures susx against reference implementations and writes docs/benchmarks.md. `make bench` prepares and runs it.
 
 usage: python -m bench.run --program tip_x --encoders embed --diffusion diffusion
                            [--pg 18] [--only predict,tune,…] [--quick] [--output FILE]
@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import os
 
-# One thread on both sides of the method's benchmarks. Read when numpy is imported; onnxruntime has threads of its own.
+# One thread on both sides of the method's benchmarks. NumPy reads this on import; onnxruntime has threads of its own.
 for _library in ("OMP", "OPENBLAS", "MKL"):
     os.environ[f"{_library}_NUM_THREADS"] = "1"
 
-import argparse
 import contextlib
 import platform
 import re
-import subprocess
 import sys
 from datetime import date
 from pathlib import Path
@@ -27,11 +25,11 @@ import PIL
 import tokenizers
 
 from tools.console import say
+from tools.harness import THREADS, chosen, commit, options, publish
 from tools.paths import ROOT
 from tools.steps import scratch
 
 from . import busy, cancel, diffusion, embed, kl, memory, predict, sessions, sql, texts, tune
-from .encoders import THREADS
 from .library import Library
 from .report import Disagreement, Section
 
@@ -53,20 +51,16 @@ on the CPU. A reference that would take too long is timed on a part and extrapol
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = options("bench", PAGE)
     parser.add_argument("--program", type=Path, required=True, help="the built crates/susx-core/benches/tip_x.rs")
     parser.add_argument("--encoders", type=Path, required=True, help="the built crates/susx-core/benches/embed.rs")
     parser.add_argument(
         "--diffusion", type=Path, required=True, help="the built crates/susx-diffusion/benches/diffusion.rs"
     )
-    parser.add_argument("--pg", default="18", help="the embedded PostgreSQL whose susx is measured")
-    parser.add_argument("--only", default=",".join(BENCHMARKS), help="some of " + ",".join(BENCHMARKS))
-    parser.add_argument("--quick", action="store_true", help="tiny sizes: whether everything runs and agrees")
-    parser.add_argument("--output", type=Path, help="where the page goes; a part or a quick run is only printed")
+    parser.add_argument("--only", help="some of " + ",".join(BENCHMARKS))
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that everything runs and agrees")
     arguments = parser.parse_args()
-    only = [name for name in arguments.only.split(",") if name]
-    if unknown := set(only) - set(BENCHMARKS):
-        parser.error(f"no benchmark {', '.join(sorted(unknown))}: there are {', '.join(BENCHMARKS)}")
+    only = chosen(parser, "benchmark", arguments.only, BENCHMARKS)
 
     before = os.getloadavg()[0]
     sections, facts = [], machine()
@@ -85,10 +79,8 @@ def main() -> None:
     is_whole = set(only) == set(BENCHMARKS) and not arguments.quick
     after = os.getloadavg()[0]
     facts["load"] = f"{before:.1f} in the minute before the run, {after:.1f} at its end; its own is 1 to {THREADS}"
-    output = arguments.output or (PAGE if is_whole else None)
-    if output:
-        output.write_text(page(sections, facts))
-        say(f"wrote {output}")
+    if output := arguments.output or (PAGE if is_whole else None):
+        publish(page(sections, facts), output)
 
 
 def measure(name: str, library: Library, folder: Path, arguments, facts: dict[str, str]) -> Section:
@@ -125,7 +117,7 @@ def page(sections: list[Section], facts: dict[str, str]) -> str:
 
 
 def machine() -> dict[str, str]:
-    """Where and with what it was measured."""
+    """The machine and the software that were measured."""
     return {
         "measured": f"{date.today()}, commit {commit(PAGE)}",
         "processor": f"{_processor()}, {os.cpu_count()} cores",
@@ -133,15 +125,6 @@ def machine() -> dict[str, str]:
         "Python's packages": f"onnxruntime {onnxruntime.__version__}, Pillow {PIL.__version__}, "
         f"tokenizers {tokenizers.__version__}",
     }
-
-
-def commit(page: Path) -> str:
-    """The checkout's, and whether more than this page, which is written anew, differs from it."""
-    def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True).stdout.strip()
-
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", f":!{page.relative_to(ROOT)}")
-    return (git("rev-parse", "--short", "HEAD") or "unknown") + (" with changes" if changed else "")
 
 
 def _processor() -> str:

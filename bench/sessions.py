@@ -1,4 +1,4 @@
-"""Many sessions that embed row by row together, against one that embeds in bulk."""
+"""Many sessions that embed row by row at the same time, against one that embeds in bulk."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import psycopg
 
 from tests.helpers.processes import eventually, servers
 
+from tools.harness import BATCH, THREADS, cluster_with_models, session
+
 from .embed import rate
-from .encoders import BATCH, THREADS, agreement, cluster_with_models, fill, photos
+from .encoders import agreement, fill, photos
 from .report import Row, Section, times
-from .sql import session
 from .timing import alternate, seconds
 
 TEXT = """\
@@ -36,7 +37,7 @@ def measure(folder: Path, quick: bool, pg: str) -> Section:
         for table in ("bulk", "shared", "alone"):
             sql.execute(f"CREATE UNLOGGED TABLE {table} (id int, embedding vector)")
         connections = [stack.enter_context(session(cluster)) for _ in range(sessions)]
-        # All are connected to the server before the clock starts.
+        # Connects all of them to the server before the clock starts.
         together(connections, ["SELECT susx.embed_image(image) FROM photos LIMIT 1"] * sessions)
 
         def in_bulk() -> float:
@@ -92,13 +93,13 @@ FROM (SELECT array_agg(id ORDER BY id) AS ids, array_agg(image ORDER BY id) AS i
 
 
 def together(connections: list[psycopg.Connection], statements: list[str]) -> None:
-    """One statement in each session, all at the same time."""
+    """Runs one statement in each session, all at the same time."""
     failures: list[Exception] = []
 
     def work(connection: psycopg.Connection, statement: str) -> None:
         try:
             connection.execute(statement)
-        except Exception as error:  # Raised by the thread that waits.
+        except Exception as error:  # The waiting thread raises it.
             failures.append(error)
 
     threads = [threading.Thread(target=work, args=pair) for pair in zip(connections, statements)]
@@ -112,7 +113,7 @@ def together(connections: list[psycopg.Connection], statements: list[str]) -> No
 
 @contextlib.contextmanager
 def batch_size(cluster, sql: psycopg.Connection, connections: list[psycopg.Connection], size: int):
-    """With another susx.batch_size, for which the server is restarted."""
+    """Runs the block with another susx.batch_size, which restarts the server."""
 
     def reload(statement: str) -> None:
         before = servers(cluster.data_dir)
@@ -130,13 +131,13 @@ def batch_size(cluster, sql: psycopg.Connection, connections: list[psycopg.Conne
 
 
 def warm_up(connections: list[psycopg.Connection]) -> None:
-    """The new server has the model, and every session a connection to it."""
+    """Loads the model in the new server, and connects every session to it."""
     end = time.monotonic() + 60
     while True:
         try:
             together(connections, ["SELECT susx.embed_image(image) FROM photos LIMIT 1"] * len(connections))
             return
         except psycopg.Error:
-            # A call that met the end of the old server, and the start of the new one.
+            # The call met the restart of the server.
             if time.monotonic() > end:
                 raise

@@ -12,14 +12,13 @@ import numpy as np
 import psycopg
 
 from tools.cluster import Cluster
+from tools.harness import create_extension, session
 
 from .data import Data, clip_like
 from .library import Library
 from .reference import CLIP, Scale
 from .report import Disagreement, Row, Section, duration, faster, times
 from .timing import alternate, seconds
-
-DATABASE = "susx"
 
 TEXT = """\
 On a throwaway cluster, everything in memory, `jit` off, parallel workers off but where they are measured. Table `t`
@@ -34,7 +33,7 @@ LABEL = "SELECT count(susx.label('c', embedding)) FROM t"
 LABEL_BY_GDA = "SELECT count(susx.label('c', embedding, 'gda')) FROM t"
 READ = "SELECT count(vector_norm(embedding)) FROM {}"
 
-# What the formula as it is written needs: log q of every support image.
+# For the formula as it is written: log q of every support image.
 PREPARE_LITERAL = """
 CREATE TABLE log_q (id bigint PRIMARY KEY, log_q vector({categories}));
 INSERT INTO log_q
@@ -67,8 +66,8 @@ CROSS JOIN LATERAL (
     LIMIT 1) best
 """
 
-# What the formula by an expert needs. `category` has one row per category: the products of its mean image with all
-# prompts, and the mean logarithm of the softmax's denominator, both less the mean over all categories.
+# For the expert's formula. `category` has one row per category: the products of its mean image with all prompts, and
+# the mean logarithm of the softmax's denominator, both less the mean over all categories.
 PREPARE_EXPERT = """
 CREATE TABLE prompts (c int, w vector({d}));
 ALTER TABLE prompts ALTER w SET STORAGE PLAIN;
@@ -138,9 +137,9 @@ def measure(library: Library, folder: Path, quick: bool, pg: str) -> tuple[Secti
         "susx.classifier_cache": "1GB",
     }
     with Cluster.throwaway(pg, settings) as cluster:
-        cluster.create_database(DATABASE)
+        create_extension(cluster)
         with session(cluster) as sql:
-            sql.execute("SET client_min_messages = warning; CREATE EXTENSION susx CASCADE")
+            sql.execute("SET client_min_messages = warning")
             versions = {
                 "PostgreSQL": sql.execute("SHOW server_version").fetchone()[0],
                 "pgvector": sql.execute("SELECT extversion FROM pg_extension WHERE extname = 'vector'").fetchone()[0],
@@ -156,13 +155,6 @@ def measure(library: Library, folder: Path, quick: bool, pg: str) -> tuple[Secti
         for count in (4,) if quick else (100, 1000):
             first_use(cluster, section, count, 200 if quick else 50_000, dimensions, quick)
     return section, versions
-
-
-@contextlib.contextmanager
-def session(cluster: Cluster) -> Iterator[psycopg.Connection]:
-    # Without prepared statements: they would keep the plan of an earlier number of workers.
-    with psycopg.connect(cluster.url(DATABASE), autocommit=True, prepare_threshold=None) as connection:
-        yield connection
 
 
 def spent(sql: psycopg.Connection, query: str) -> float:
@@ -211,7 +203,7 @@ def against_library(sql, section: Section, library: Library, folder: Path, data:
     by_library = library.result("labels", **ask)
     by_susx = dict(sql.execute("SELECT id, susx.label('c', embedding) FROM t").fetchall())
     same = sum(name(c) == by_susx[id] for id, c in enumerate(by_library))
-    # susx normalises what it is given, and the library's queries are taken as they are: a tie may be broken otherwise.
+    # susx normalises its input, and the library takes queries as they are, so they may break a tie differently.
     if same < 0.999 * len(by_library):
         raise Disagreement(f"the library and susx.label agree on {same} of {len(by_library)} rows")
     least = alternate(
@@ -249,7 +241,7 @@ def against_library(sql, section: Section, library: Library, folder: Path, data:
 
 
 def parallel(sql, section: Section, library: Library, folder: Path, data: Data, sizes: str, rounds: int) -> None:
-    # One worker costs what the leader costs, so that the planner sees no sense in it: the last setting makes it.
+    # The planner sees no gain in a single worker, so the last setting forces one.
     sql.execute("""
         SET parallel_leader_participation = off; SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0;
         SET min_parallel_table_scan_size = 0; SET debug_parallel_query = on""")
@@ -264,7 +256,7 @@ def parallel(sql, section: Section, library: Library, folder: Path, data: Data, 
         launched = launched_in(plan)
         if launched != count:
             raise Disagreement(f"{count} parallel workers were wanted, and {launched} launched")
-    # What the machine has to give at that moment: the library in one process, and half of the rows in each of two.
+    # What the machine can give at the same time: the library in one process, and in two with half of the rows each.
     half = folder / "half.npy"
     np.save(half, data.queries[: len(data.queries) // 2])
     with contextlib.closing(library.another()) as other:
@@ -311,7 +303,7 @@ def first_use(cluster: Cluster, section: Section, categories: int, rows: int, di
         create(sql, table, data)
 
     def first() -> float:
-        """In a session that has only connected: the first label less the second."""
+        """The time of the first label in a new session, less that of the second."""
         with session(cluster) as sql:
             sql.execute("SELECT 1")
             return spent(sql, label) - spent(sql, label)
@@ -341,19 +333,19 @@ def first_use(cluster: Cluster, section: Section, categories: int, rows: int, di
 
 
 def name(category: int) -> str:
-    """As the library's program names them."""
+    """The name that the library's program gives a category."""
     return f"c{category:04}"
 
 
 def fill(sql: psycopg.Connection, table: str, vectors: np.ndarray) -> None:
-    """A table (id, embedding), the ids from 0."""
+    """Creates a table (id, embedding) with ids from 0."""
     sql.execute(f"CREATE TABLE {table} (id int PRIMARY KEY, embedding vector({vectors.shape[1]}))")
     copy(sql, f"{table} (id, embedding)", np.arange(len(vectors)), vectors)
     sql.execute(f"VACUUM (FREEZE, ANALYZE) {table}")
 
 
 def create(sql: psycopg.Connection, classifier: str, data: Data) -> None:
-    """A classifier of the prompts and the support set, which also stay in prompt_data and support_data."""
+    """Creates a classifier of the prompts and the support set, and keeps these in prompt_data and support_data."""
     d = data.prompts.shape[1]
     sql.execute(f"""
         DROP TABLE IF EXISTS prompt_data, support_data;
@@ -379,7 +371,7 @@ def copy(sql: psycopg.Connection, target: str, numbers: np.ndarray, vectors: np.
 
 @contextlib.contextmanager
 def copying(sql: psycopg.Connection, target: str) -> Iterator[psycopg.Copy]:
-    """For rows of COPY's binary format."""
+    """A stream for rows in COPY's binary format."""
     with sql.cursor() as cursor, cursor.copy(f"COPY {target} FROM STDIN (FORMAT binary)") as stream:
         stream.write(b"PGCOPY\n\xff\r\n\0" + bytes(8))
         yield stream
@@ -387,7 +379,7 @@ def copying(sql: psycopg.Connection, target: str) -> Iterator[psycopg.Copy]:
 
 
 def binary_rows(numbers: np.ndarray, vectors: np.ndarray) -> bytes:
-    """In COPY's binary format: an int and a vector per row, whose parts are big-endian."""
+    """Rows of an int and a vector in COPY's binary format, which is big-endian."""
     d = vectors.shape[1]
     fields = [("fields", ">i2"), ("int_bytes", ">i4"), ("int", ">i4"), ("bytes", ">i4")]
     fields += [("dimensions", ">i2"), ("unused", ">i2"), ("vector", ">f4", d)]

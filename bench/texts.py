@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from .encoders import BATCH, MODEL, THREADS, cluster_with_models
+from tools.harness import BATCH, MODEL, THREADS, cluster_with_models, session
+
 from .python_loop import PythonLoop
 from .report import Row, Section, duration, per_second, similar, times
-from .sql import session
 from .timing import alternate, seconds
 
 TEXT = """\
@@ -18,7 +18,7 @@ Python has the tokenizers library of Hugging Face and onnxruntime, tokenizes all
 and runs batches of 32, each padded to its longest; its vectors stay in memory, and those of `count(embedding)` in the
 backend. Every tenth prompt's vectors are compared."""
 
-# Some of those that CLIP's authors published for ImageNet.
+# Some of the templates that CLIP's authors published for ImageNet.
 TEMPLATES = """\
 a photo of a {}. | a bad photo of a {}. | a photo of many {}s. | a sculpture of a {}. |
 a photo of the hard to see {}. | a low resolution photo of the {}. | a rendering of a {}. | graffiti of a {}. |
@@ -44,7 +44,7 @@ def prompts(count: int) -> list[str]:
     names = [adjective + kind for adjective in ADJECTIVES for kind in kinds]
     made = [template.format(name) for name in names for template in templates]
     assert len(set(made)) == len(made) >= count
-    # Every kind of prompt also where only some are wanted.
+    # A part still has every kind of prompt.
     return made[:: len(made) // count][:count]
 
 
@@ -57,7 +57,7 @@ def measure(folder: Path, quick: bool, pg: str) -> Section:
             for row in enumerate(texts):
                 stream.write_row(row)
         sql.execute("VACUUM (FREEZE, ANALYZE) prompts")
-        # A turn with a part of them is the one that does not count.
+        # Warms both sides up with a part of the prompts.
         part = texts[::10]
         found = sql.execute(
             "SELECT embedding::real[]::float8[] FROM susx.embed_texts("

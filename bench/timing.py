@@ -1,4 +1,4 @@
-"""Measuring two sides fairly on a machine that others use too."""
+"""Measures two sides fairly on a machine that others use, too."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ def seconds(call: Callable[[], object]) -> float:
 
 
 def alternate(rounds: int, *, warm_up: bool = True, **sides: Callable[[], float]) -> dict[str, float]:
-    """The least seconds of every side. Each returns its seconds; all take turns, after one turn that does not count.
+    """The least seconds of every side. Each returns its seconds, and they take turns.
 
-    Long sides that have been warmed up with less do without that turn.
+    The first turn does not count, unless `warm_up` is off because both sides have been warmed up with less work.
     """
     least = dict.fromkeys(sides, float("inf"))
     for turn in range(rounds + warm_up):

@@ -1,4 +1,4 @@
-"""Searching alpha, beta and gamma: the library against the published loop."""
+"""The search for alpha, beta and gamma: the library against the published loop."""
 
 from __future__ import annotations
 
@@ -87,12 +87,12 @@ def measure(library: Library, folder: Path, quick: bool) -> Section:
 
 
 def _check(published, data, kl, affinity, scale, found: dict, best_of_some: float) -> str:
-    """The accuracy that the library names is that of its triple, and nothing that we have seen is better."""
+    """Checks that the library reports the accuracy of its triple, and that no triple tried here is better."""
     logits = published.clip_logits(data.queries)
     logits += published.cache_logits(affinity, found["beta"]) * np.float32(found["alpha"])
     logits += published.kl_logits(kl, affinity, scale) * np.float32(found["gamma"])
     accuracy = _accuracy(logits, data.truth)
-    # One query may lie on a tie to the last bit.
+    # One query may be a tie to the last bit.
     row = 1 / len(data.truth) + 1e-9
     if abs(accuracy - found["accuracy"]) > row or found["accuracy"] < best_of_some - row:
         raise Disagreement(

@@ -1,23 +1,23 @@
--- From pictures and category names to labels. Run by `make demo`; :categories is an array of names.
+-- From images and category names to labels. `make demo` runs it; :categories is an array of names.
 \pset footer off
 \timing off
 
 \echo
-\echo '1. Every picture becomes a vector. One that cannot be read is recorded in susx.errors, and the others go on.'
+\echo '1. Every image becomes a vector. susx.errors records those that cannot be read.'
 \timing on
 CALL susx.embed_table('photos');
 \timing off
 SELECT count(*) AS pictures, count(embedding) AS embedded FROM photos;
 SELECT name, dimensions, image_size, provider FROM susx.models() WHERE loaded;
 
-\echo '2. A classifier is made from nothing but the names. It is a table.'
+\echo '2. The names alone make a classifier, which is a table.'
 SELECT susx.create_classifier('kinds', :'categories') AS classifier;
 
 \echo '3. Zero-shot: the names alone.'
 CREATE TEMP TABLE zero_shot AS
 SELECT id, susx.label('kinds', embedding) AS label FROM photos WHERE embedding IS NOT NULL;
 
-\echo '4. A support set is retrieved from the same unlabelled pictures.'
+\echo '4. A support set is retrieved from the same unlabelled images.'
 SELECT * FROM susx.build_support_set('kinds', 'photos', image_column => 'image');
 
 \echo '5. TIP-X: the names and the support set.'
@@ -29,7 +29,7 @@ SELECT p.path, c.category AS label, round(c.probability::numeric, 2) AS probabil
 FROM (SELECT * FROM photos WHERE embedding IS NOT NULL ORDER BY md5(path) LIMIT 12) p,
      susx.classify('kinds', p.embedding) c;
 
-\echo 'How many are right, by the folder that each picture came from:'
+\echo 'How many labels are right, by the folder of each image:'
 SELECT count(*) AS pictures,
        round(100.0 * avg((z.label = p.truth)::int), 1) AS "zero-shot %",
        round(100.0 * avg((t.label = p.truth)::int), 1) AS "tip-x %"

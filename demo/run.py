@@ -1,9 +1,9 @@
-"""The demo: pictures into a table, then demo.sql in psql.
+"""The demo: loads images into a table, and runs demo.sql in psql.
 
 usage: run.py --url URL [--images DIR --categories 'dog,cat,…']
 
-Without --images it takes the pictures of build/pictures, whose folders tuxpaint.tsv turns into categories. A picture's
-folder is its `truth`, which is used for nothing but to count how many labels are right.
+Without --images it uses those of build/pictures, whose folders tuxpaint.tsv maps to categories. An image's folder is
+its `truth`, which only serves to count the right labels.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ COPY photos (path, truth, image) FROM STDIN;
 
 
 def tuxpaint() -> tuple[list[str], list[tuple[Path, str | None]]]:
-    """The categories and the pictures of the folders that belong to one of them."""
+    """The categories, and the images of all folders that belong to one."""
     lines = (HERE / "tuxpaint.tsv").read_text().splitlines()
     folders = dict(line.split("\t") for line in lines if line and not line.startswith("#"))
     pictures = []
@@ -44,10 +44,10 @@ def tuxpaint() -> tuple[list[str], list[tuple[Path, str | None]]]:
 
 
 def users_own(folder: Path, categories: str) -> tuple[list[str], list[tuple[Path, str | None]]]:
-    """The user's categories and pictures; the truth is the name of a picture's folder if that is a category."""
+    """The user's categories and images. An image's truth is the name of its folder, if that is a category."""
     names = [name.strip() for name in categories.split(",") if name.strip()]
     if not names:
-        sys.exit("say which categories there are: make demo IMAGES=/folder CATEGORIES='dog,cat'")
+        sys.exit("set the categories: make demo IMAGES=/folder CATEGORIES='dog,cat'")
     if not folder.is_dir():
         sys.exit(f"there is no folder {folder}")
     known = {name.lower().replace(" ", "_"): name for name in names}
@@ -97,7 +97,7 @@ def main() -> None:
     if subprocess.run([*script, "-f", HERE / "demo.sql"]).returncode != 0:
         sys.exit("the demo failed")
     print(
-        "The cluster goes on running. Look around with:  make psql\n"
+        "The cluster keeps running. Look around with:    make psql\n"
         f"or with any client:                            {arguments.url}\n"
         "Stop it with:                                  make down"
     )

@@ -1,1 +1,1 @@
-"""What `make soak` does: half an hour of thirty sessions, while processes are killed, and a look at what is left."""
+"""`make soak`: 36 sessions work for half an hour while processes are killed, and every result is checked."""

@@ -1,31 +1,29 @@
-"""Who is killed, and how much memory those have who live."""
+"""Kills processes, and records the memory of the others."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import random
-import re
 import signal
 import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from tests.helpers.processes import servers
+from tests.helpers.processes import private, resident, servers
 from tools.cluster import Cluster
 
 from .worker import Worker
 
-# Seconds between two kills, and between two looks at the memory.
+# Seconds between two kills, and between two readings of the memory.
 PAUSE = (2.0, 8.0)
 LOOK = 5.0
 
 
 @dataclass
 class Memory:
-    """Bytes at one moment: resident of the server, by its process id, and private of the mean session."""
+    """Bytes at one moment: the server's process id and resident memory, and the mean private memory of a session."""
 
     at: float
     server: tuple[int, int] | None
@@ -40,7 +38,7 @@ class Chaos:
     memory: list[Memory] = field(default_factory=list)
 
     def rage(self, seconds: float) -> None:
-        """Kills for two thirds of the time the server and sessions, and then sessions alone: one server sees the rest."""
+        """Kills the server and sessions, and in the last third of the time only sessions, so that a server lasts."""
         choice = random.Random(20261126)
         begin = time.monotonic()
         stop = threading.Event()
@@ -78,18 +76,3 @@ class Chaos:
             mean = sum(sessions) / len(sessions) if sessions else 0.0
             size = resident(server) if server else 0
             self.memory.append(Memory(time.monotonic() - begin, (server, size) if size else None, mean))
-
-
-def resident(pid: int) -> int:
-    """0 if it has gone."""
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError, IndexError):
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    return 0
-
-
-def private(pid: int) -> int:
-    """0 if it has gone."""
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-        return 1024 * sum(map(int, re.findall(r"^Private_(?:Clean|Dirty): *(\d+) kB$", text, re.MULTILINE)))
-    return 0

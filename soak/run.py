@@ -1,26 +1,21 @@
-"""Runs the soak and writes its part of docs/reliability.md; `make soak` prepares and runs it.
+"""Runs the soak and writes docs/reliability.md. `make soak` prepares and runs it.
 
 usage: python -m soak.run [--pg 18] [--minutes 30] [--output FILE]
 """
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import sys
-import tempfile
-import time
 from datetime import date
 from pathlib import Path
 
 import psycopg
 
-from bench.encoders import TINY, cluster_with_models
-from bench.run import commit
-from bench.sql import DATABASE, session
 from tests.helpers.endless import make_endless
 from tests.helpers.processes import eventually, one_of_each, servers, sockets, supervisors
 from tools.console import Failure, main, say
+from tools.harness import DATABASE, TINY, cluster_with_models, commit, options, public_folder, publish, session
 from tools.paths import ROOT, TEST_MODELS
 
 from .chaos import Chaos
@@ -30,22 +25,21 @@ from .worker import Worker
 PAGE = ROOT / "docs" / "reliability.md"
 INTRODUCTION = Path(__file__).parent / "introduction.md"
 SETUP = "SET client_min_messages = error"
-# Of the last server's resident memory, and of the mean session's private memory, over the second half of its time.
+# Allowed growth of the last server's resident and the mean session's private memory, over the second half of the time.
 GROWTH = 0.1
 
 
 def soak(pg: str, minutes: float, output: Path | None) -> None:
-    with tempfile.TemporaryDirectory(prefix="susx-soak-", dir="/tmp") as folder:
-        Path(folder).chmod(0o755)
-        # What was committed is to outlive a crash.
+    with public_folder("soak") as folder:
+        # Commits must survive a crash.
         settings = {
             "susx.model": "split",
             "susx.load_timeout": "30s",
             "synchronous_commit": "on",
             "susx.progress_interval": 0,
         }
-        with cluster_with_models(pg, Path(folder), **settings) as cluster:
-            make_endless(shutil.copytree(TEST_MODELS / TINY, Path(folder) / "models" / ENDLESS))
+        with cluster_with_models(pg, folder, **settings) as cluster:
+            make_endless(shutil.copytree(TEST_MODELS / TINY, folder / "models" / ENDLESS))
             with session(cluster) as sql:
                 sql.execute(SETUP)
                 storm = Storm(prepare(sql))
@@ -60,23 +54,20 @@ def soak(pg: str, minutes: float, output: Path | None) -> None:
             for worker in workers:
                 worker.thread.join(timeout=300)
             wrong = [repr(worker.error) for worker in workers if worker.error is not None]
-            wrong += ["a session did not come to its end" for worker in workers if worker.thread.is_alive()]
+            wrong += ["a session did not end" for worker in workers if worker.thread.is_alive()]
             wrong += afterwards(cluster, storm)
             data_dir = cluster.data_dir
             cluster.stop()
             wrong += left_behind(data_dir)
     wrong += leaks(chaos)
     text = page(storm, chaos, workers, minutes, wrong)
-    if output:
-        output.write_text(text)
-        say(f"wrote {output}")
-    print(text)
+    publish(text, output)
     if wrong:
         raise Failure(f"{len(wrong)} things went wrong: {wrong[0]}")
 
 
 def afterwards(cluster, storm: Storm) -> list[str]:
-    """Every row against the answers of the single session."""
+    """Compares every row with the answers of the single session."""
     wrong = []
     if not eventually(lambda: one_of_each(cluster.data_dir), 60):
         found = len(servers(cluster.data_dir)), len(supervisors(cluster.data_dir))
@@ -87,17 +78,17 @@ def afterwards(cluster, storm: Storm) -> list[str]:
             for key, embedding in sql.execute(f"SELECT id, embedding::text FROM {table}").fetchall():
                 try:
                     check(f"row {key} of {table}", embedding, storm.right.embeddings[key % PICTURES])
-                except Exception as error:  # Of whatever kind: it is not what it should be.
+                except Exception as error:  # Any error means a wrong row.
                     wrong.append(f"row {key} of {table}: {error!r}")
         kept = {key for (key,) in sql.execute("SELECT id FROM written").fetchall()}
-        wrong += [f"row {key}, which was written, is lost" for key in storm.written if key not in kept]
+        wrong += [f"row {key} was written and is lost" for key in storm.written if key not in kept]
         wrong += [f"susx.errors has {row}" for row in sql.execute("SELECT * FROM susx.errors").fetchall()]
     return wrong
 
 
 def left_behind(data_dir: Path) -> list[str]:
     gone = lambda: not (servers(data_dir) or supervisors(data_dir) or sockets(data_dir))  # noqa: E731
-    return [] if eventually(gone, 30) else ["a process or a socket is left after PostgreSQL has stopped"]
+    return [] if eventually(gone, 30) else ["a process or a socket is left after PostgreSQL stopped"]
 
 
 def leaks(chaos: Chaos) -> list[str]:
@@ -106,12 +97,12 @@ def leaks(chaos: Chaos) -> list[str]:
         if len(curve) >= 20:
             middle, end = mean(curve[len(curve) // 2 :][:5]), mean(curve[-5:])
             if end > middle * (1 + GROWTH):
-                wrong.append(f"{what} has grown from {middle / 2**20:.1f} to {end / 2**20:.1f} MB")
+                wrong.append(f"{what} grew from {middle / 2**20:.1f} to {end / 2**20:.1f} MB")
     return wrong
 
 
 def last_server(chaos: Chaos) -> list[float]:
-    """Its resident memory at every look."""
+    """The last server's resident memory, at every reading."""
     seen = [look.server for look in chaos.memory if look.server]
     return [size for pid, size in seen if pid == seen[-1][0]]
 
@@ -125,7 +116,7 @@ def mean(values: list[float]) -> float:
 
 
 def steps(curve: list[float]) -> str:
-    """Ten of its values, in MB."""
+    """Ten values of the curve, in MB."""
     return ", ".join(f"{curve[place * (len(curve) - 1) // 9] / 2**20:.0f}" for place in range(10)) if curve else "none"
 
 
@@ -135,7 +126,7 @@ def page(storm: Storm, chaos: Chaos, workers: list[Worker], minutes: float, wron
         INTRODUCTION.read_text().rstrip(),
         "",
         f"- measured: {date.today()}, commit {commit(PAGE)}, {minutes:g} minutes, {len(workers)} sessions",
-        f"- statements that a kill made fail, and that went through when they were said again: {retries:,}",
+        f"- statements that failed because of a kill, and succeeded when repeated: {retries:,}",
         f"- wrong answers, lost rows, processes or sockets left behind, leaks: {len(wrong) or 'none'}",
         *(f"  - {what}" for what in wrong[:20]),
         "",
@@ -147,24 +138,22 @@ def page(storm: Storm, chaos: Chaos, workers: list[Worker], minutes: float, wron
         "|---|---|",
         *(f"| {what} | {count} |" for what, count in sorted(chaos.kills.items())),
         "",
-        "Memory in MB, at ten moments from the beginning to the end: the resident memory of the last server, which nobody",
-        f"killed in the last third of the time, {steps(last_server(chaos))}; the private memory of the mean session,",
+        "Memory in MB, at ten moments from start to end: the resident memory of the last server, which was not killed",
+        f"in the last third of the time, {steps(last_server(chaos))}; the private memory of the mean session,",
         f"{steps(sessions(chaos))}.",
     ]
     return "\n".join(lines) + "\n"
 
 
-def arguments() -> None:
-    parser = argparse.ArgumentParser(prog="make soak")
-    parser.add_argument("--pg", default="18", help="the embedded PostgreSQL whose susx is tried")
+def run() -> None:
+    parser = options("soak", PAGE)
     parser.add_argument("--minutes", type=float, default=30)
-    parser.add_argument("--output", type=Path, help=f"where the page goes, such as {PAGE.relative_to(ROOT)}")
-    options = parser.parse_args()
+    arguments = parser.parse_args()
     try:
-        soak(options.pg, options.minutes, options.output)
+        soak(arguments.pg, arguments.minutes, arguments.output)
     except psycopg.Error as error:
         raise Failure(str(error))
 
 
 if __name__ == "__main__":
-    sys.exit(main(arguments))
+    sys.exit(main(run))

@@ -1,4 +1,4 @@
-"""What the sessions do. Each compares every answer with that of the single session before the storm."""
+"""The work of the sessions. Each compares every answer with the one that a single session got before the soak."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ NAMES = ["bird", "flower", "fruit", "tool"]
 TEXTS = [f"a photo of {number} {name}s." for number in range(10) for name in NAMES]
 BULK_ROWS = 400
 TUNE = "SELECT * FROM susx.tune('kinds')"
-# What each of two tenants sees of one classifier.
+# The categories that each of two tenants sees of one classifier.
 TENANTS = {"bird,flower": ("bird", "flower"), "fruit,tool": ("fruit", "tool")}
 TENANT = "SELECT susx.label('shared', embedding) FROM pictures ORDER BY id"
-# The model whose loading never ends.
+# A model that never finishes loading.
 ENDLESS = "endless"
 ROWS = """SELECT key, category, error
     FROM susx.classify_rows('kinds', 'SELECT id, image FROM pictures ORDER BY id', key => NULL::int)"""
 
 
 class Wrong(Exception):
-    """An answer that is not that of the single session."""
+    """An answer that differs from the single session's."""
 
 
 @dataclass
 class Right:
-    """The answers of one session, alone."""
+    """The answers that a single session got."""
 
     embeddings: list[np.ndarray]
     texts: dict[str, np.ndarray]
@@ -46,12 +46,12 @@ class Right:
 
 @dataclass
 class Storm:
-    """What the sessions share."""
+    """The state that all sessions share."""
 
     right: Right
     over: threading.Event = field(default_factory=threading.Event)
     done: Counter = field(default_factory=Counter)
-    # Ids of rows whose INSERT was answered, or tried again until it was.
+    # Ids of rows whose INSERT has succeeded.
     written: list[int] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -66,11 +66,11 @@ def vector(text: str) -> np.ndarray:
 
 def check(what: str, found: str, expected: np.ndarray) -> None:
     if np.abs(vector(found) - expected).max() >= 1e-4:
-        raise Wrong(f"{what} has another embedding than it had alone")
+        raise Wrong(f"{what} has another embedding than in a single session")
 
 
 def prepare(sql: psycopg.Connection) -> Right:
-    """The tables and classifiers, and every answer by one session."""
+    """Creates the tables and classifiers, and collects the answers of a single session."""
     images = [encode(picture(i, (100 + 5 * (i % 40), 90)), "JPEG") for i in range(PICTURES)]
     sql.execute("CREATE TABLE pictures (id int PRIMARY KEY, image bytea, embedding vector)")
     sql.execute("CREATE TABLE written (id bigint PRIMARY KEY, image bytea, embedding vector)")
@@ -98,7 +98,7 @@ def prepare(sql: psycopg.Connection) -> Right:
 
 
 def share(sql: psycopg.Connection) -> list[str]:
-    """A classifier that shows its tenants different categories."""
+    """Creates a classifier that shows its tenants different categories."""
     sql.execute("SELECT susx.create_classifier('shared', %s)", [NAMES])
     sql.execute("SELECT count(*) FROM susx.build_support_set('shared', 'pictures')")
     sql.execute(
@@ -112,7 +112,7 @@ def share(sql: psycopg.Connection) -> list[str]:
 
 
 def label_as(connection: psycopg.Connection, tenant: str) -> list[str]:
-    """All labels as a tenant sees them, over a connection that others use too."""
+    """All labels as a tenant sees them, over a connection that tenants share."""
     connection.execute("SET ROLE tenant")
     connection.execute("SELECT set_config('app.tenant', %s, false)", [tenant])
     labels = [label for (label,) in connection.execute(TENANT)]
@@ -121,7 +121,7 @@ def label_as(connection: psycopg.Connection, tenant: str) -> list[str]:
 
 
 def bulk(storm: Storm, number: int):
-    """An ETL job: embeds its table, forgets some of it, and goes on."""
+    """An ETL job: embeds its table, removes half of the embeddings, and starts over."""
 
     def work(worker: Worker) -> None:
         choice = random.Random(number)
@@ -129,7 +129,7 @@ def bulk(storm: Storm, number: int):
             worker.run(f"CALL susx.embed_table('bulk_{number}', batch_size => 32)")
             missing = worker.one(f"SELECT count(*) FROM bulk_{number} WHERE embedding IS NULL")
             if missing:
-                raise Wrong(f"embed_table has left {missing} rows without an embedding")
+                raise Wrong(f"embed_table left {missing} rows without an embedding")
             storm.count("images embedded in bulk", BULK_ROWS // 2)
             worker.run(f"UPDATE bulk_{number} SET embedding = NULL WHERE mod(id, 2) = {choice.randrange(2)}")
         worker.run(f"CALL susx.embed_table('bulk_{number}')")
@@ -156,7 +156,7 @@ def label(storm: Storm, number: int):
             i = choice.randrange(PICTURES)
             found = worker.one("SELECT susx.label('kinds', image) FROM pictures WHERE id = %s", i)
             if found != storm.right.labels[i]:
-                raise Wrong(f"picture {i} is {found}, and alone it was {storm.right.labels[i]}")
+                raise Wrong(f"picture {i} is {found}, and was {storm.right.labels[i]} in a single session")
             storm.count("labels")
 
     return work
@@ -166,7 +166,7 @@ def rows(storm: Storm, number: int):
     def work(worker: Worker) -> None:
         while not storm.over.is_set():
             if worker.rows(ROWS) != storm.right.rows:
-                raise Wrong("classify_rows has other labels than alone")
+                raise Wrong("classify_rows has other labels than in a single session")
             storm.count("rows of classify_rows", PICTURES)
 
     return work
@@ -177,7 +177,7 @@ def writer(storm: Storm, number: int):
         first = 1_000_000 * number
         while not storm.over.is_set():
             ids = list(range(first, first + 5))
-            # Once more only if it did not get through: the answer may be lost after the commit.
+            # The answer may be lost after the commit, and then the repeated INSERT finds the rows.
             worker.run(
                 "INSERT INTO written (id, image) SELECT n, image FROM unnest(%s::bigint[]) n "
                 f"JOIN pictures p ON p.id = mod(n, {PICTURES}) ON CONFLICT DO NOTHING",
@@ -195,14 +195,14 @@ def tuner(storm: Storm, number: int):
     def work(worker: Worker) -> None:
         while not storm.over.is_set():
             if worker.rows(TUNE) != storm.right.tuned:
-                raise Wrong("tune has found something else than alone")
+                raise Wrong("tune found something else than in a single session")
             storm.count("searches of tune")
 
     return work
 
 
 def editor(storm: Storm, number: int):
-    """A classifier of its own, which comes and goes."""
+    """Creates, changes and drops a classifier of its own."""
 
     def work(worker: Worker) -> None:
         name, round = f"own_{number}", 0
@@ -245,7 +245,7 @@ def text(storm: Storm, number: int):
 
 
 def tenant(storm: Storm, number: int):
-    """Two tenants who take turns over one connection."""
+    """Two tenants who take turns on one connection."""
 
     def work(worker: Worker) -> None:
         while not storm.over.is_set():
@@ -254,14 +254,14 @@ def tenant(storm: Storm, number: int):
                 if not set(labels) <= set(categories):
                     raise Wrong(f"a tenant who sees {name} got {sorted(set(labels))}")
                 if labels != storm.right.tenants[name]:
-                    raise Wrong(f"a tenant who sees {name} has other labels than alone")
+                    raise Wrong(f"a tenant who sees {name} has other labels than in a single session")
                 storm.count("labels of tenants", len(labels))
 
     return work
 
 
 def committer(storm: Storm, number: int):
-    """Somebody who has nothing to do with any classifier."""
+    """Commits that have nothing to do with any classifier."""
 
     def work(worker: Worker) -> None:
         while not storm.over.wait(0.03):
@@ -272,7 +272,7 @@ def committer(storm: Storm, number: int):
 
 
 def flood(storm: Storm, number: int):
-    """Many long texts at a time, which are cancelled before they are done; and some that are too long."""
+    """Calls of many long texts, which are cancelled before they finish, and texts that are too long."""
 
     def work(worker: Worker) -> None:
         many = "SELECT count(*) FROM susx.embed_texts(array_fill(repeat('many words ', 9000), '{200}'))"
@@ -294,7 +294,7 @@ def flood(storm: Storm, number: int):
 
 
 def hopeless(storm: Storm, number: int):
-    """A model that never finishes loading: somebody asks for it all the time, and looks at the list of models."""
+    """Asks for a model that never finishes loading, and reads the list of models."""
 
     def work(worker: Worker) -> None:
         while not storm.over.is_set():

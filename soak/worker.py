@@ -1,4 +1,4 @@
-"""A session that does its work to the end, whatever is killed meanwhile."""
+"""A session that finishes its work even if processes are killed meanwhile."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import psycopg
 
 from tools.cluster import Cluster
 
-# The server was lost again and again, or not there in time; the session was ended; the cluster recovers from a crash.
-PASSING = {"08006", "57P03", "57P01", "57P02", None}
+# The server was lost repeatedly, or not ready in time; the session was terminated; the cluster recovers from a crash.
+TRANSIENT = {"08006", "57P03", "57P01", "57P02", None}
 
 Result = TypeVar("Result")
 
 
 class Worker:
-    """Runs `work(worker)` in a thread; `error` is what it ended with, if it ended badly."""
+    """Runs `work(worker)` in a thread; `error` is the exception that ended it, if any."""
 
     def __init__(self, cluster: Cluster, database: str, setup: str, work: Callable[[Worker], None], patience: float = 150):
         self.cluster, self.database, self.setup, self.work, self.patience = cluster, database, setup, work, patience
@@ -29,7 +29,7 @@ class Worker:
 
     @property
     def pid(self) -> int | None:
-        """The backend's, if there is one."""
+        """The backend's process id, while connected."""
         connection = self.connection
         return connection.info.backend_pid if connection is not None and not connection.closed else None
 
@@ -45,7 +45,7 @@ class Worker:
         return value
 
     def until_done(self, statement: Callable[[psycopg.Connection], Result]) -> Result:
-        """What the statement returns, once it goes through: again if it, or its session, was lost to a kill."""
+        """The statement's result. Repeats the statement if a kill made it fail or ended its session."""
         end = time.monotonic() + self.patience
         while True:
             try:
@@ -54,8 +54,8 @@ class Worker:
                     self.connection.execute(self.setup)
                 return statement(self.connection)
             except psycopg.Error as error:
-                # Only what the kills explain.
-                if error.sqlstate not in PASSING or time.monotonic() > end:
+                # Other errors are not explained by the kills.
+                if error.sqlstate not in TRANSIENT or time.monotonic() > end:
                     raise
                 self.retries += 1
                 if self.connection is not None and self.connection.closed:
@@ -65,7 +65,7 @@ class Worker:
     def _run(self) -> None:
         try:
             self.work(self)
-        except Exception as error:  # Judged by who started it.
+        except Exception as error:  # Whoever started the worker judges it.
             self.error = error
         finally:
             self._close()

@@ -1,1 +1,1 @@
-"""What `make study` measures: how right every method is, on every set, in every scenario."""
+"""`make study`: the accuracy of every method, on every set and in every scenario."""

@@ -1,4 +1,4 @@
-"""One scenario, measured in SQL: the classifier is made, its support set built, and every method labels the images."""
+"""Measures one scenario in SQL: creates a classifier, builds its support set, and labels images by every method."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from .scenarios import Scenario
 from .sets import OTHER, Set
 
 METHODS = ("zero-shot", "tip-adapter", "tip-x", "gda")
-# TIP-X with alpha, beta and gamma that `tune` found on labelled images, none of which is among those that it labels.
+# TIP-X with the alpha, beta and gamma that `tune` found on other labelled images than those that it labels.
 TUNED = "tip-x, tuned"
 CLASSIFIER = "study"
-# Around the default, to see what a choice on other sets would have been.
+# Values around the default, to see what other sets would have led to.
 LAMBDAS = (1.0, 2.0, 4.0)
 
 
 @dataclass(frozen=True)
 class Labels:
-    """Of the judged images, in the order of their ids."""
+    """The labels of the judged images, in the order of their ids."""
 
     right: np.ndarray
     probability: np.ndarray
@@ -97,7 +97,7 @@ def _labels(sql, data: Set, scenario: Scenario, table: str, method: str, names: 
 
 
 def _tuned(sql, data: Set, scenario: Scenario, names: list[str]) -> Labels:
-    """Tuned on the set's other labelled images; without any, each half of the judged ones by what suits the other."""
+    """Tunes on the set's other labelled images or, without any, on one half of the judged images for the other half."""
     others = data.ids(OTHER)
     if len(others):
         _tune(sql, data, others)

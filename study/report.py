@@ -1,4 +1,4 @@
-"""docs/methods.md: what was measured, in tables."""
+"""The tables of docs/methods.md."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def accuracy(labels: Labels) -> str:
 
 
 def gain(all_labels: Sequence[dict[str, Labels]], method: str) -> str:
-    """The mean gain over zero-shot with its standard error: of pairs, as both methods label the same images."""
+    """The mean gain over zero-shot, with the standard error of pairs, because both methods label the same images."""
     if any(method not in labels for labels in all_labels):
         return ""
     differences = [labels[method].right.astype(float) - labels["zero-shot"].right for labels in all_labels]
     mean = float(np.mean([100 * d.mean() for d in differences]))
-    # Draws share images: the error of a mean over draws is not taken to be smaller than that of one.
+    # Draws share images, so the error of a mean over draws counts as large as that of one draw.
     error = float(np.mean([100 * d.std() / len(d) ** 0.5 for d in differences]))
     return f"{mean:+.1f} ± {error:.1f}"
 
@@ -54,7 +54,7 @@ class Study:
             self.by_set.setdefault(title(one), defaultdict(list))[one.scenario.kind].append(one)
 
     def summary(self) -> str:
-        """Of every method: the mean gain and the least, over scenarios without labels and with the default size."""
+        """Mean and least gain of every method, over the scenarios without labels and with the default size."""
         rows = []
         for method in ALL[1:]:
             per_set, least, single = [], (0.0, ""), []
@@ -78,7 +78,7 @@ class Study:
         return table(["method", "mean gain", "worst single run", "runs below −0.3"], rows)
 
     def left_out(self) -> str:
-        """Of every source of images: the lambda that is best on all other sources, and what it gains on this one."""
+        """For every source of images: the lambda that is best on all other sources, and its gain on this one."""
         sources: dict[str, list[str]] = {}
         for name, found in self.by_set.items():
             sources.setdefault(next(iter(found.values()))[0].data.source, []).append(name)
@@ -163,7 +163,7 @@ def _error(labels: Labels) -> float:
 
 
 def _cells(runs: Sequence[Measured], methods: Sequence[str] = ALL) -> list[str]:
-    """How many images, zero-shot's accuracy, and the gain of every other method."""
+    """The number of images, the accuracy of zero-shot, and the gain of every other method."""
     labels = [one.labels for one in runs]
     sizes = sorted({len(one.scenario.judged) for one in runs})
     images = str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]}–{sizes[-1]}"

@@ -1,21 +1,17 @@
-"""Measures how right every method is and writes docs/methods.md; `make study` prepares and runs it.
+"""Measures the accuracy of every method and writes docs/methods.md. `make study` prepares and runs it.
 
 usage: python -m study.run [--pg 18] [--sets caltech,cifar,…] [--quick] [--output FILE]
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
-import tempfile
 import time
 from datetime import date
 from pathlib import Path
 
-from bench.encoders import cluster_with_models
-from bench.run import commit
-from bench.sql import session
 from tools.console import say
+from tools.harness import chosen, cluster_with_models, commit, options, public_folder, publish, session
 from tools.paths import ROOT
 
 from . import scenarios, sets
@@ -30,40 +26,33 @@ CHOSEN = (Path(__file__).parent / "chosen.md").read_text()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--pg", default="18", help="the embedded PostgreSQL whose susx is measured")
+    parser = options("study", PAGE)
     parser.add_argument("--sets", help="some of " + ",".join(sets.SETS))
-    parser.add_argument("--quick", action="store_true", help="a few images and scenarios: whether everything runs")
-    parser.add_argument("--output", type=Path, help="where the page goes; a part or a quick run is only printed")
+    parser.add_argument("--quick", action="store_true", help="a few images and scenarios, to see that everything runs")
     arguments = parser.parse_args()
     there = sets.names()
-    wanted = arguments.sets.split(",") if arguments.sets else there
-    if unknown := set(wanted) - set(there):
-        parser.error(f"no set {', '.join(sorted(unknown))} here: there are {', '.join(there)}")
+    wanted = chosen(parser, "set", arguments.sets, there)
     missing = [name for name in sets.SETS if name not in there]
     if missing:
-        say(f"not measured, as their files are not here: {', '.join(missing)}")
+        say(f"not measured, because their files are missing: {', '.join(missing)}")
 
     started = time.monotonic()
     measured = []
-    with tempfile.TemporaryDirectory(prefix="susx-study-", dir="/tmp") as folder:
-        Path(folder).chmod(0o755)
-        with cluster_with_models(arguments.pg, Path(folder)) as cluster, session(cluster) as sql:
-            sql.execute("SET client_min_messages = error")
-            for name in wanted:
-                say(f"loading {name}")
-                data = sets.load(sql, name, QUICK_LIMIT if arguments.quick else None)
-                planned = scenarios.of(data, arguments.quick)
-                say(f"measuring {len(planned)} scenarios of {name}")
-                measured += [measure(sql, data, scenario) for scenario in planned]
+    with (
+        public_folder("study") as folder,
+        cluster_with_models(arguments.pg, folder) as cluster,
+        session(cluster) as sql,
+    ):
+        sql.execute("SET client_min_messages = error")
+        for name in wanted:
+            say(f"loading {name}")
+            data = sets.load(sql, name, QUICK_LIMIT if arguments.quick else None)
+            planned = scenarios.of(data, arguments.quick)
+            say(f"measuring {len(planned)} scenarios of {name}")
+            measured += [measure(sql, data, scenario) for scenario in planned]
     text = page(Study(measured), missing, arguments.quick, time.monotonic() - started)
     is_whole = not missing and not arguments.quick and not arguments.sets
-    output = arguments.output or (PAGE if is_whole else None)
-    if output:
-        output.write_text(text)
-        say(f"wrote {output}")
-    else:
-        print(text)
+    publish(text, arguments.output or (PAGE if is_whole else None))
 
 
 def page(study: Study, missing: list[str], quick: bool, took: float) -> str:
@@ -71,7 +60,7 @@ def page(study: Study, missing: list[str], quick: bool, took: float) -> str:
     if quick:
         facts.append("sizes: tiny, the figures mean nothing (--quick)")
     if missing:
-        facts.append(f"**not measured**, as their files are not here: {', '.join(missing)}")
+        facts.append(f"**not measured**, because their files are missing: {', '.join(missing)}")
     parts = [
         INTRODUCTION + "\n" + "\n".join(f"- {fact}" for fact in facts),
         CHOSEN.rstrip(),

@@ -1,4 +1,4 @@
-"""What a user's table may look like: which images there are to retrieve from, and which are judged."""
+"""What a user's table may look like: the images to retrieve from, and those that are judged."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .sets import DISTRACTOR, LABELLED, OTHER, Set
 SHOTS = (1, 2, 4, 8, 16)
 PER_CLASS = (1, 2, 4, 8, 16, 32, 64)
 SUBSETS = 30
-# What a user without labels has, with the default size of the support set.
+# Scenarios without labels, with the default size of the support set.
 UNLABELLED = (
     "balanced",
     "other images",
@@ -26,14 +26,14 @@ UNLABELLED = (
 @dataclass(frozen=True)
 class Scenario:
     kind: str
-    # The categories that the classifier has, by their places in the set.
+    # The classifier's categories, as indices into those of the set.
     categories: list[int]
-    # The ids of the images that the support set is retrieved from, and of those that are labelled and judged.
+    # Ids of the images to retrieve the support set from, and of those to label and judge.
     pool: np.ndarray
     judged: np.ndarray
-    # The ids of support images that somebody has labelled.
+    # Ids of labelled support images.
     labelled: np.ndarray = field(default_factory=lambda: np.array([], int))
-    # NULL is the default.
+    # None is the default.
     per_class: int | None = None
     tuned: bool = False
 
@@ -43,7 +43,7 @@ class Scenario:
 
 
 def of(data: Set, quick: bool) -> list[Scenario]:
-    """The same for the same set: the random ones are drawn from fixed seeds."""
+    """The scenarios of a set. The random ones come from fixed seeds, so a set always has the same."""
     random = np.random.default_rng(7)
     ids, count = data.ids(), len(data.categories)
     everything = list(range(count))
@@ -75,7 +75,7 @@ def of(data: Set, quick: bool) -> list[Scenario]:
 
 
 def _few_shot(data: Set, random: np.random.Generator, shots: tuple[int, ...], draws: int) -> list[Scenario]:
-    """Support images are labelled ones: others than those that are judged."""
+    """Scenarios whose support images are labelled, and not among those that are judged."""
     others = data.ids(OTHER)
     source = others if len(others) else data.ids(LABELLED)
     truth = np.array([data.truth[i] for i in source])
@@ -85,7 +85,7 @@ def _few_shot(data: Set, random: np.random.Generator, shots: tuple[int, ...], dr
             chosen = []
             for c in range(len(data.categories)):
                 own = random.permutation(source[truth == c])
-                # Half of a category's images at most, so that some are judged.
+                # At most half of a category's images, so that some remain to be judged.
                 chosen.append(own[: min(count, max(1, len(own) // 2))])
             labelled = np.sort(np.concatenate(chosen))
             judged = np.setdiff1d(data.ids(), labelled)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Iterator
 
 import numpy as np
 import psycopg
@@ -20,18 +18,18 @@ SHARED = ROOT.parent / "shared"
 CALTECH, CIFAR = "Caltech-101", "CIFAR-10"
 CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck".split()
 
-# What a row is for: it is labelled; it is another image of the same categories; it is of no category.
+# A row's part: a labelled image, another image of the same categories, or one of no category.
 LABELLED, OTHER, DISTRACTOR = "labelled", "other", "distractor"
 
 
 @dataclass(frozen=True)
 class Set:
     name: str
-    # Sets of the same source share images, or might.
+    # Sets of the same source may share images.
     source: str
     table: str
     categories: list[str]
-    # Of names that have vectors already, C x d; without them the default model embeds the names.
+    # Text vectors of the categories, C x d; without them, the default model embeds the names.
     prototypes: np.ndarray | None
     truth: dict[int, int]
     part: dict[int, str]
@@ -45,12 +43,12 @@ class Set:
 
 
 def names() -> list[str]:
-    """Of the sets that there are here."""
+    """The sets whose files exist."""
     return [name for name, (needs, _) in SETS.items() if needs.exists()]
 
 
 def load(sql: psycopg.Connection, name: str, limit: int | None) -> Set:
-    """The set in a table; of `limit` images of every part at most."""
+    """Loads a set into a table, with at most `limit` images of every part."""
     return SETS[name][1](sql, limit)
 
 
@@ -75,7 +73,7 @@ def _cifar(sql: psycopg.Connection, limit: int | None) -> Set:
     folder = SHARED / "clip-vectors" / "cifar10_500"
     vectors, truth = np.load(folder / "test_f.f32.npy"), np.load(folder / "test_y.i2.npy").tolist()
     part = [LABELLED] * len(truth)
-    # Another set's images show none of these categories, but for airplanes and the like, which are left out by hand.
+    # Images of another set serve as distractors, without the classes that resemble one of these categories.
     other = SHARED / "clip-vectors" / "caltech101"
     distractors = np.load(other / "test_f.f16.npy").astype(np.float32)
     paths = (other / "test_paths.txt").read_text().splitlines()
@@ -102,7 +100,7 @@ def _photos(sql: psycopg.Connection, limit: int | None) -> Set:
     files = sorted((SHARED / "photos").glob("*/*.jpg"))
     categories = sorted({path.parent.name.replace("_", " ") for path in files})
     images = [(path, categories.index(path.parent.name.replace("_", " "))) for path in files]
-    # No photograph of them is among the 30 categories' photographs.
+    # Stamps serve as distractors: none of them is one of the photographs.
     images += [(path, -1) for path, _ in demo.tuxpaint()[1]] if demo.PICTURES.exists() else []
     return _images(sql, "Photographs", CALTECH, "photos", categories, [(path.read_bytes(), c) for path, c in images], limit)
 
@@ -142,7 +140,7 @@ def _images(sql, name, source, table, categories, images, limit) -> Set:
 
 
 def _first(part: list[str], truth: list[int], limit: int | None) -> list[int]:
-    """The places of the rows to keep: of every category and part as many as make `limit` in all."""
+    """Indices of the rows to keep: equally many of every category and part, about `limit` in all."""
     if limit is None:
         return list(range(len(part)))
     most = max(1, limit // len(set(truth)))
@@ -155,7 +153,7 @@ def _first(part: list[str], truth: list[int], limit: int | None) -> list[int]:
     return keep
 
 
-# Key: (what must be there, how it is loaded).
+# Name: (the folder that must exist, the function that loads it).
 SETS = {
     "caltech": (SHARED / "clip-vectors" / "caltech101", _caltech),
     "cifar": (SHARED / "clip-vectors" / "cifar10_500", _cifar),

@@ -1,12 +1,10 @@
-"""One throw-away cluster for all tests; those that need other settings or kill processes start their own."""
+"""Fixtures: one throwaway cluster for most tests; those that change settings or kill processes start their own."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 import uuid
 from pathlib import Path
@@ -17,16 +15,17 @@ import pytest
 from helpers.reference import ReferenceModel
 from helpers.session import Session
 from helpers.shared import folder
+from tools import test_models
 from tools.cluster import Cluster
-from tools.paths import MODELS, ONNXRUNTIME, PG_VERSIONS
+from tools.paths import MODELS, ONNXRUNTIME, PG_VERSIONS, TEST_GENERATORS, TEST_MODELS
 
 PG = os.environ.get("SUSX_TEST_PG", "18")
 DATABASE = "susx"
 
-# The layouts in which CLIPs are found: see models/tiny_clip.py.
+# The layouts of CLIP exports: see models/tiny_clip.py.
 TINY_VARIANTS = ("split", "fused", "no_mask", "siglip", "fp16", "external")
 MODEL_NAMES = ("demo", *(f"tiny_{variant}" for variant in TINY_VARIANTS))
-# The generator, by the name that README.md gives it: see models/tiny_diffusion.py.
+# The generator's name, as in README.md: see models/tiny_diffusion.py.
 GENERATOR = "stable-diffusion"
 
 
@@ -34,37 +33,37 @@ def pytest_report_header() -> str:
     return f"PostgreSQL {PG}"
 
 
-def make_model(script: str, directory: Path, variant: str) -> None:
-    """Runs a script of models/."""
-    make = Path(__file__).parent / "models" / script
-    subprocess.run([sys.executable, make, directory, "--variant", variant], check=True, stdout=subprocess.DEVNULL)
-    # PostgreSQL may run as another account, and newer `onnx` keeps weights beside a graph to the one that wrote them.
-    for weights in directory.rglob("*_data"):
+def copy_model(source: Path, target: Path) -> None:
+    """Copies a model so that PostgreSQL can read it, even as another account."""
+    shutil.copytree(source, target)
+    # Newer versions of `onnx` let only their own account read the weights beside a graph.
+    for weights in target.rglob("*_data"):
         weights.chmod(0o644)
 
 
 @pytest.fixture(scope="session")
 def model_dir() -> Iterator[Path]:
-    """susx.model_dir: the demo model, a tiny CLIP with random weights in every layout, and a tiny Stable Diffusion."""
+    """A susx.model_dir with the demo model, a tiny CLIP in every layout, and a tiny Stable Diffusion."""
     assert (MODELS / "demo").is_dir(), "the demo model is not built: run `make model`"
+    test_models.ensure()
     folder = Path(tempfile.mkdtemp(prefix="susx-models-", dir="/tmp"))
     # PostgreSQL may run as another account.
     folder.chmod(0o755)
     shutil.copytree(MODELS / "demo", folder / "demo")
     for variant in TINY_VARIANTS:
-        make_model("tiny_clip.py", folder / f"tiny_{variant}", variant)
-    make_model("tiny_diffusion.py", folder / GENERATOR, "pndm")
+        copy_model(TEST_MODELS / variant, folder / f"tiny_{variant}")
+    copy_model(TEST_GENERATORS / "pndm", folder / GENERATOR)
     yield folder
     shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")
 def settings(model_dir: Path) -> dict[str, object]:
-    """The settings that susx needs, and what makes a cluster for tests quick."""
+    """The settings that susx needs, and those that make test clusters fast."""
     return {
         "susx.model_dir": model_dir,
         "susx.model": "demo",
-        # Another build of it, such as the one for NVIDIA GPUs, has the same to pass.
+        # The same tests can run with another build, such as the one for NVIDIA GPUs.
         "susx.onnxruntime_library": os.environ.get("SUSX_TEST_ONNXRUNTIME", ONNXRUNTIME),
         "synchronous_commit": "off",
         "autovacuum": "off",
@@ -75,7 +74,7 @@ def settings(model_dir: Path) -> dict[str, object]:
 def new_cluster(settings: dict[str, object]) -> Callable[..., ContextManager[Cluster]]:
     """Starts a cluster of the tested version: `with new_cluster(**{"susx.model_dir": None}) as cluster`.
 
-    A setting that is None is left out.
+    None leaves a setting out.
     """
 
     @contextlib.contextmanager
@@ -99,7 +98,7 @@ def cluster(new_cluster) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="module")
 def own_cluster(new_cluster) -> Iterator[Cluster]:
-    """For the files whose tests kill processes or change settings: they let it take the place of `cluster`."""
+    """A cluster for one file, whose tests kill processes or change settings; it overrides `cluster` with this."""
     with new_cluster() as cluster:
         yield cluster
 
@@ -120,7 +119,7 @@ def connect(cluster: Cluster) -> Iterator[Callable[..., Session]]:
 
 @pytest.fixture
 def sql(connect) -> Iterator[Session]:
-    """A session in a schema of its own, which is first in its search_path and gone after the test."""
+    """A session in a schema of its own, which is first in the search_path and dropped after the test."""
     session = connect()
     schema = f"t_{uuid.uuid4().hex[:12]}"
     session.run(f"CREATE SCHEMA {schema}; SET search_path = {schema}, public; SET client_min_messages = warning")
@@ -138,7 +137,7 @@ def schema(sql: Session) -> str:
 
 @pytest.fixture
 def script(cluster: Cluster) -> Callable[[str], Path]:
-    """Makes a program out of a shell script, which PostgreSQL's account can run."""
+    """Writes a shell script that PostgreSQL's account can run."""
 
     def make(text: str) -> Path:
         path = cluster.directory / "program"
@@ -160,7 +159,7 @@ def fresh_database(cluster: Cluster, connect) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def reference(model_dir: Path) -> Callable[[str], ReferenceModel]:
-    """A model in Python, by its name."""
+    """Python's reference for a model, by name."""
     loaded: dict[str, ReferenceModel] = {}
 
     def get(name: str) -> ReferenceModel:

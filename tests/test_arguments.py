@@ -1,4 +1,4 @@
-"""Every function with every odd value of every argument: whatever comes of it, it is no internal error and no crash."""
+"""Every function with every unusual value of every argument: nothing leads to an internal error or a crash."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from helpers.pictures import encode, picture
 from helpers.toy import create_compass
 
 INTERNAL = "XX000"
-# What takes long is what was asked for.
+# Some calls rightly take long.
 TIMEOUT = "57014"
 
 NUMBERS = ["NULL", "0", "1", "-1", "2147483647", "(-2147483648)"]
@@ -59,7 +59,7 @@ MODELS = ["NULL", "''", "'tiny_split'", f"'{GENERATOR}'", "'nothing'", "'../x'",
 METHODS = ["NULL", "''", "'zero-shot'", "'tip-adapter'", "'tip-x'", "'gda'", "'auto'", "'x'"]
 REGCLASS = ["NULL", "'compass'", "'pets'", "'pool'", "'pg_class'", "0", "4294967295"]
 
-# Values of every argument of every function, the first of which that is not NULL works as well as any.
+# Values for every argument of every function. The first value that is not NULL is a valid one.
 V, I = "'[1,0]'::vector", "{image}"
 FUNCTIONS = {
     "embed_image": [(FILES, "bytea", I), (MODELS, "text", "'tiny_split'")],

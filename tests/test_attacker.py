@@ -1,16 +1,15 @@
-"""What an ordinary role tries: to reach settings, other people's classifiers and images, or code that runs as somebody
-else. Each attempt is refused with the SQLSTATE that says why, and leaves everything as it was."""
+"""Attacks by an ordinary role, on settings, on other roles' classifiers and images, and on code that runs as another
+role. Each is refused with the SQLSTATE that says why, and changes nothing."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 
 import pytest
 
 from conftest import DATABASE
 from helpers.pictures import encode, picture
-from helpers.processes import servers
+from helpers.processes import resident, servers
 from helpers.session import Session
 from helpers.toy import create_compass
 from tools.paths import ROOT
@@ -39,7 +38,7 @@ ATTEMPTS: dict[str, tuple[str, str]] = {
     "a made-up setting": ("SET susx.model_directory = '/tmp'", "42602"),
     "LOAD": ("LOAD 'susx'", DENIED),
     "reload": ("SELECT pg_reload_conf()", DENIED),
-    # Models are names, and no paths.
+    # A model is a name, never a path.
     "a model by a path": ("SELECT susx.embed_text('x', '/etc')", "42704"),
     "a model above the directory": ("SELECT susx.embed_text('x', '../susx')", "42704"),
     "a model through a model": ("SELECT susx.embed_image('\\x00', 'demo/../../etc')", "42704"),
@@ -51,7 +50,7 @@ ATTEMPTS: dict[str, tuple[str, str]] = {
         "42704",
     ),
     "another model as a path": ("SELECT susx.alter_classifier('mallorys.own', model => '..')", "42704"),
-    # Somebody else's classifier, in every function that takes one.
+    # Another role's classifier, in every function that takes one.
     "label": ("SELECT susx.label('alices.compass', '[1,0]'::vector)", DENIED),
     "label an image": ("SELECT susx.label('alices.compass', '\\x00'::bytea)", DENIED),
     "classify": ("SELECT * FROM susx.classify('alices.compass', '[1,0]'::vector)", DENIED),
@@ -158,7 +157,7 @@ ATTEMPTS: dict[str, tuple[str, str]] = {
         "ON CONFLICT (classifier) DO UPDATE SET alpha = 7",
         DENIED,
     ),
-    # What made the embeddings of tables.
+    # The records of which model made a table's embeddings.
     "another model for her images": (
         "INSERT INTO susx.embedding_column VALUES ('alices.photos', 'embedding', 'evil', NULL)",
         DENIED,
@@ -213,7 +212,7 @@ ATTEMPTS: dict[str, tuple[str, str]] = {
     ),
     "two statements": ("SELECT * FROM susx.evaluate('mallorys.own', 'TABLE mallorys.pool; DROP TABLE mallorys.pool')", "22023"),
     "COMMIT as a query": ("SELECT * FROM susx.evaluate('mallorys.own', 'COMMIT')", "42P11"),
-    # Names that are more than names.
+    # Names that try to inject SQL.
     "a classifier's name with SQL": (
         "SELECT susx.create_classifier('mallorys.x\"; DROP TABLE alices.compass; --', '{a}', text_embeddings => '{\"[1]\"}')",
         "22023",
@@ -239,7 +238,7 @@ ATTEMPTS: dict[str, tuple[str, str]] = {
         "INSERT INTO mallorys.pool (id) VALUES (9)",
         "42703",
     ),
-    # The extension's insides.
+    # Internals of the extension.
     "a trigger function called": ("SELECT susx.classifier_changed()", "39P01"),
     "a row's trigger called": ("SELECT susx.embed_row()", "39P01"),
     "the event's function called": ("SELECT susx.forget_dropped()", DENIED),
@@ -337,7 +336,7 @@ def victims(cluster):
         )
 
 
-# What must not change.
+# State that must not change.
 STATE = """
     SELECT array_agg(x ORDER BY x) FROM (
         SELECT c::text AS x FROM susx.classifier c UNION ALL SELECT e::text FROM susx.errors e
@@ -356,7 +355,7 @@ def test_refused(victims, connect, attempt):
     oid, photos = victims.rows("SELECT 'alices.compass'::regclass::oid::int8, 'alices.photos'::regclass::oid::int8")[0]
     before = victims.one(STATE)
     mallory = connect(user="mallory")
-    # With the library there, which knows its settings.
+    # The library must be loaded, because it defines the settings.
     mallory.run("SELECT susx.library_version()")
     query = query.replace("{oid}", str(oid)).replace("{photos}", str(photos)).replace("{{", "{").replace("}}", "}")
     in_a_block = not query.startswith(("CALL", "ALTER SYSTEM"))
@@ -370,7 +369,7 @@ def test_refused(victims, connect, attempt):
 
 
 def test_a_query_that_changes_settings(victims, connect):
-    """They are what they were, whatever the query has set."""
+    """The settings keep their values, whatever the query has set."""
     mallory = connect(user="mallory")
     mallory.run("SET search_path = mallorys, public; SET work_mem = '5MB'")
     sets = "SELECT id, embedding FROM pool, set_config('work_mem', '7MB', {0}) a, set_config('search_path', 'alices', {0}) b"
@@ -384,7 +383,7 @@ def test_a_query_that_changes_settings(victims, connect):
             ("5MB", "mallorys, public")
         ]
         mallory.run("INSERT INTO pool (id) VALUES (50); ROLLBACK")
-    # An error that is caught leaves no read-only transaction behind.
+    # A caught error does not leave the transaction read-only.
     mallory.run(
         """
         CREATE FUNCTION caught() RETURNS void LANGUAGE plpgsql AS $$
@@ -400,7 +399,7 @@ def test_a_query_that_changes_settings(victims, connect):
 
 
 def test_the_only_function_with_its_owners_rights(victims):
-    """It deletes the records of what was just dropped, by PostgreSQL's word, and only the event calls it."""
+    """It deletes the records of relations that PostgreSQL reports as dropped, and only the event can call it."""
     rows = victims.rows(
         "SELECT proname, prosecdef, proconfig FROM pg_proc WHERE pronamespace = 'susx'::regnamespace AND prosecdef"
     )
@@ -422,7 +421,7 @@ def test_nobody_else_s_settings_wait_for_mallory(victims, connect):
 
 
 def test_names_of_models_that_are_not_there(cluster, victims, connect):
-    """They leave nothing behind in the inference process, however many and long they are."""
+    """The inference process keeps nothing of them, however many and long they are."""
     mallory = connect(user="mallory")
     mallory.run("SELECT susx.embed_text('x', 'tiny_split')")
     (server,) = servers(cluster.data_dir)
@@ -436,9 +435,3 @@ def test_names_of_models_that_are_not_there(cluster, victims, connect):
 
     # The allocator keeps a name or two per thread at first; what stayed would be 150 MB each time.
     assert any(growth() < 50 << 20 for _ in range(5))
-
-
-def resident(pid: int) -> int:
-    """Bytes of memory."""
-    with open(f"/proc/{pid}/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

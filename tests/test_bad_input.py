@@ -1,4 +1,4 @@
-"""Bad arguments: the SQLSTATE says the kind of mistake, the message what is wrong, the hint what would be right."""
+"""Bad arguments: the SQLSTATE tells the kind of mistake, the message what is wrong, and the hint how to correct it."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_numbers_that_the_formula_cannot_use(sql, name, value):
         assert sql.one(f"SELECT {name} FROM susx.classifier WHERE classifier = 'compass'::regclass") == 0
         return
     check(sql.fails(query), OUT_OF_RANGE, name)
-    # Nor by hand.
+    # Nor with a plain INSERT.
     assert sql.fails(f"UPDATE susx.classifier SET {name} = '{value}'").sqlstate == "23514"
     assert sql.rows("SELECT * FROM susx.classifier WHERE classifier = 'compass'::regclass") == before
 
@@ -207,7 +207,7 @@ def test_as_many_text_embeddings_as_categories(sql):
 
 @pytest.mark.parametrize("name", ["", ".", "a.b.c", "a..b", "a b", '"', '"a', "1x", "nothing.at_all", "compass"])
 def test_names_of_classifiers(sql, name):
-    """Refused in PostgreSQL's own words, and nothing is left behind."""
+    """PostgreSQL's own error refuses it, and nothing is left behind."""
     before = sql.one("SELECT count(*) FROM susx.classifier")
     refusal = sql.fails(
         "SELECT susx.create_classifier(%s, '{a,b}', text_embeddings => ARRAY['[1,0]', '[0,1]']::vector[])", name
@@ -284,13 +284,13 @@ def test_a_pool_without_a_key(sql):
 
 @pytest.mark.parametrize("bad, sqlstate", [("[0,0]", "23514"), ("[NaN,1]", DATA), ("[1,2,3]", DATA)])
 def test_vectors_that_a_classifier_does_not_take(sql, bad, sqlstate):
-    """By hand, too: they are refused at the door."""
+    """A plain INSERT of them is refused, too."""
     assert sql.fails("UPDATE compass SET embedding = %s WHERE category = 'east'", bad).sqlstate == sqlstate
     assert sql.fails("INSERT INTO compass (category, embedding) VALUES ('east', %s)", bad).sqlstate == sqlstate
 
 
 def test_a_classifier_that_somebody_spoilt(sql):
-    """Its table is open to everybody who may write to it: what makes no sense there is said when it is used."""
+    """Its table can be written with plain SQL, so invalid rows are reported when they are used."""
     label = "SELECT susx.label('compass', '[1,0]'::vector)"
     sql.run("BEGIN; INSERT INTO compass (category, embedding) VALUES ('west', '[-1,0]')")
     check(sql.fails(label), "55000", "compass", '"west"', "prompt", hint=("prompt",))

@@ -1,17 +1,16 @@
-"""`make bench` in tiny sizes: it runs, both sides agree, and it writes its page. No times are judged."""
+"""`make bench` in tiny sizes runs, both sides agree, and it writes its page. No time is judged."""
 
 from __future__ import annotations
 
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from bench import texts
 from conftest import PG
-from tools import bench
+from tools import bench_programs
 from tools.paths import ROOT
 
 pytestmark = pytest.mark.same_everywhere
@@ -19,7 +18,7 @@ pytestmark = pytest.mark.same_everywhere
 
 @pytest.fixture(scope="module")
 def programs() -> list[object]:
-    return bench.programs()
+    return bench_programs.unoptimised()
 
 
 def run(programs: list[object], *arguments: object) -> subprocess.CompletedProcess:
@@ -51,9 +50,9 @@ def test_a_quick_run_writes_the_page(programs, tmp_path):
 
 
 def test_some_of_the_benchmarks(programs, tmp_path):
-    """Printed in the order that they have, and nothing is written where no file is named."""
+    """They are printed in their usual order, and nothing is written without --output."""
     done = run(programs, "--only", "memory,texts")
-    # That is where the commands of `make` say what they do.
+    # The commands of `make` print their progress there.
     text = done.stderr
     assert done.returncode == 0, text
     assert re.findall("^## (.*)$", text, re.MULTILINE) == ["Embedding texts", "Memory"]
@@ -66,7 +65,7 @@ def test_some_of_the_benchmarks(programs, tmp_path):
 
 
 def test_sides_that_disagree_fail(programs, tmp_path):
-    """A program that answers with logits of other queries is found out, and nothing is written."""
+    """A program that answers with the logits of other queries is detected, and nothing is written."""
     liar = tmp_path / "liar"
     liar.write_text(f"""#!{sys.executable}
 import json, subprocess, sys

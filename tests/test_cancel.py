@@ -1,4 +1,4 @@
-"""A cancel or a timeout acts promptly, whatever the inference process is doing; the session goes on."""
+"""A cancel or a timeout takes effect whatever the inference process is doing, and the session stays usable."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from helpers.pictures import encode, picture
 from helpers.processes import PROMPTLY, servers
 from helpers.session import in_background
 
-# What takes long: thousands of images by the larger model, in one call or row by row.
+# Slow statements: thousands of images through the larger model, in one call or row by row.
 SLOW = {
     "embed_images": "SELECT count(*) FROM susx.embed_images(array_fill(%s::bytea, '{6000}'))",
     "embed_image": "SELECT count(susx.embed_image(%s::bytea)) FROM generate_series(1, 6000)",
@@ -29,7 +29,7 @@ def image():
 
 @pytest.fixture
 def kinds(sql):
-    """Also loads the model, so that no test measures that."""
+    """Creates a classifier, which also loads the model."""
     sql.run("SELECT susx.create_classifier('kinds', ARRAY['cat', 'dog'])")
 
 
@@ -52,10 +52,10 @@ def test_cancel(sql, connect, kinds, image, what):
     ended, error = results[0]
     assert ended - asked < PROMPTLY
     assert "user request" in str(error)
-    # The session and the inference process go on, and what was cancelled does not stand in the way.
+    # The session and the inference process still work, and nothing of the cancelled call delays them.
     started = time.monotonic()
     assert sql.one("SELECT vector_dims(susx.embed_image(%s))", image) == 512
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < PROMPTLY
 
 
 @pytest.mark.parametrize("what", SLOW)
@@ -88,7 +88,7 @@ def test_others_are_served_meanwhile(sql, connect, kinds, image):
         assert other.one("SELECT vector_dims(susx.embed_image(%s))", image) == 512
         waited = time.monotonic() - started
         other.run("SELECT pg_cancel_backend(%s)", sql.pid)
-    assert waited < 15
+    assert waited < PROMPTLY
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What the extension puts into a database: everything is described, declared as it is meant, and gone with it."""
+"""What the extension puts into a database has comments and the right declarations, and is dropped with it."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def test_prompts_are_ensembled(sql):
 
 
 def test_text_embeddings(sql):
-    """Kept as they were given: origin `given`, no prompt, no model."""
+    """They are kept as given, with origin `given`, and without a prompt or a model."""
     vectors = [vector([3, 4]), vector([0, 0.5])]
     sql.run(
         "SELECT susx.create_classifier('compass', ARRAY['näw \"x\"', 'b'], text_embeddings => %s::vector[])", vectors
@@ -103,7 +103,7 @@ def test_one_category(sql):
 
 
 def test_alter(sql):
-    """What is named is changed, what is NULL is not."""
+    """Only the named settings change; NULL leaves one as it is."""
     create_compass(sql)
     for name in ("alpha", "beta", "gamma", "temperature", "logit_scale", "lambda", "ridge"):
         ((_, method, *before),) = sql.rows(SETTINGS, "compass")
@@ -168,7 +168,7 @@ def test_the_session_s_model_does_not_change_a_classifier(sql):
 
 
 def test_the_table_is_an_ordinary_one(sql):
-    """COPY out and in, UPDATE, a view, an index on the category: nothing of it is susx's business."""
+    """COPY out and in, UPDATE, a view, an index on the category: all work as for any table."""
     create_compass(sql)
     sql.run(
         "CREATE INDEX ON compass (category); CREATE VIEW shown AS SELECT * FROM compass; "

@@ -79,7 +79,7 @@ def test_embeddings_as_row_by_row(sql, toy, method, k):
 
 
 def test_equal_logits_in_the_order_of_the_categories(sql):
-    """Between two names that point alike only rounding could decide."""
+    """Between two names with the same direction, only rounding could decide."""
     sql.run(
         "SELECT susx.create_classifier('same', %s, text_embeddings => %s::vector[])",
         [f"c{i}" for i in range(8)],
@@ -180,7 +180,7 @@ def test_keys_of_every_type(sql, compass, type, key):
 
 
 def test_keys_stored_out_of_line(sql, compass):
-    """A row is returned long after its batch was read; its key has to be whole, also in a table made of them."""
+    """A row is returned long after its batch was read. Its key must still be intact, also in a new table."""
     sql.run("CREATE TABLE keyed (key text, embedding vector)")
     sql.run("ALTER TABLE keyed ALTER key SET STORAGE EXTERNAL")
     sql.run("INSERT INTO keyed SELECT repeat(md5(i::text), 300), '[1,0]' FROM generate_series(1, 600) i")
@@ -203,7 +203,7 @@ def test_a_domain_and_a_varchar_pass_for_what_they_are_made_of(sql, compass):
     )
     query = "SELECT ''x''::varchar, embedding FROM points WHERE id = 1"
     assert sql.rows(ROWS.format(f"'compass', '{query}', key => NULL::text"))[0][0] == "x"
-    # The other way round it might be no value of the domain.
+    # In the other direction, it might not be a value of the domain.
     assert (
         sql.fails(ROWS.format("'compass', 'SELECT id, embedding FROM points', key => NULL::small")).sqlstate == "42804"
     )
@@ -219,7 +219,7 @@ def test_a_domain_and_a_varchar_pass_for_what_they_are_made_of(sql, compass):
     ],
 )
 def test_a_key_of_another_type(sql, compass, key, query, found, expected):
-    """The error says how to call it, and so it works."""
+    """The error says how to call it, and that call works."""
     refusal = sql.fails(ROWS.format(f"'compass', %s{key}"), query)
     assert refusal.sqlstate == "42804"
     assert f"of type {found} in the query" in refusal.message and f"of type {expected} in the call" in refusal.message
@@ -279,7 +279,7 @@ def test_no_rows(sql, compass):
 
 
 def test_a_model_that_does_not_fit(sql, pets):
-    """Nobody's row: the call ends, and names the row at which it did."""
+    """A row without a key ends the call, with an error that names the row."""
     sql.run("UPDATE susx.classifier SET model = 'demo', model_sha256 = NULL WHERE classifier = 'pets'::regclass")
     refusal = sql.fails(ROWS.format("'pets', %s"), pets)
     assert refusal.sqlstate == "22000"
@@ -405,7 +405,7 @@ def test_one_state_with_the_statement_around_it(sql, compass):
     sql.run("BEGIN")
     sql.run(f"DECLARE c CURSOR FOR SELECT susx.classify_rows('compass', '{POINTS}, generate_series(1, 1000)')")
     assert len(sql.rows("FETCH 5 FROM c")) == 5
-    # Neither the rows nor the classifier that the call began with.
+    # Neither the rows nor the classifier are those that the call began with.
     sql.run("DELETE FROM points")
     sql.run("UPDATE compass SET embedding = '[0,1]' WHERE category = 'east'")
     rest = sql.column("FETCH ALL FROM c")
@@ -552,7 +552,7 @@ def test_cancel_and_timeout(sql, connect, pets, compass, name, query):
 
 
 def test_the_server_is_killed(new_cluster):
-    """In the middle of it: every row has its label, or the call ends with an error that says so."""
+    """During the call: every row has its label, or the call ends with an error that says why."""
     from helpers.session import session_of
 
     with new_cluster() as cluster, session_of(cluster) as sql:

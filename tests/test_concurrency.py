@@ -24,7 +24,7 @@ def pool(sql):
 
 @pytest.mark.parametrize("built_before", [True, False])
 def test_two_sessions_build_the_same_support_set(sql, connect, schema, pool, built_before):
-    """It is there once: the second replaces what the first has retrieved."""
+    """The set exists once: the second session replaces what the first has retrieved."""
     if built_before:
         sql.run(BUILD)
     other = connect()
@@ -49,7 +49,7 @@ def test_building_does_not_stop_labelling(sql, connect, schema, pool):
 
 
 def test_sessions_that_add_support_at_once(sql, connect, schema, pool):
-    """Nothing is lost, and nobody waits for the others' ends in vain."""
+    """Nothing is lost, and no session waits for another without need."""
     sessions = [connect() for _ in range(4)]
 
     def work(session):
@@ -65,7 +65,7 @@ def test_sessions_that_add_support_at_once(sql, connect, schema, pool):
 
 
 def test_more_classifiers_than_a_session_keeps(sql):
-    """Those that were used longest ago are dropped from memory and fitted again."""
+    """The least recently used ones are dropped from memory, and fitted again when needed."""
     create_points(sql, "points", rows=40, dimensions=128)
     for number in range(6):
         create_random(sql, f"toy{number}", categories=20, dimensions=128, per_class=40, seed=number)

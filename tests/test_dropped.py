@@ -1,4 +1,4 @@
-"""The settings of a classifier go with its table, whoever drops it and however."""
+"""A classifier's settings are dropped with its table, whoever drops it and however."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_dropped_by_an_ordinary_owner(sql, owner, drop):
 
 
 def test_dropped_by_the_schema_s_owner(sql, owner, connect):
-    """Who may drop a table by its schema may not otherwise touch it; its settings go all the same."""
+    """The owner of a schema may drop the table without any other right to it; its settings are dropped as well."""
     sql.run("CREATE ROLE guest LOGIN; GRANT CREATE, USAGE ON SCHEMA owners TO guest")
     guest = connect(user="guest")
     create_compass(guest, "owners.theirs")

@@ -39,7 +39,7 @@ def original(cluster, connect, fresh_database):
     session.run("SELECT susx.alter_classifier('kinds', temperature => 0.25, logit_scale => 20)")
     session.run('CREATE SCHEMA "a.b""c"')
     create_compass(session, '"a.b""c"."Größe, ü"')
-    # One that is gone is not missed.
+    # A dropped classifier leaves no trace in the dump.
     create_compass(session, "gone")
     session.run("DROP TABLE gone")
     return session
@@ -88,7 +88,7 @@ def test_a_dump_restored(cluster, original, copy, format, fresh_database):
     assert len(copy.rows(KINDS)) == 16
     assert copy.one("SELECT susx.label('\"a.b\"\"c\".\"Größe, ü\"', '[1,0]'::vector)") == "east"
 
-    # It is a classifier as every other: changes count, and a drop takes the settings along.
+    # It is a classifier like any other: changes count, and a drop removes the settings.
     before = copy.rows(SCORES)
     copy.run(
         "SELECT susx.add_support('shop.\"The Toy\"', 'c01', (SELECT array_agg(embedding) FROM shop.points "

@@ -47,7 +47,7 @@ def test_any_number_of_images(sql, images, alone, count):
 
 
 def test_images_larger_than_a_request(sql, images, alone):
-    """Noise does not compress: each of these files has megabytes."""
+    """Noise does not compress, so each of these files has several megabytes."""
     noise = np.random.default_rng(0).integers(0, 256, (1200, 1300, 3), np.uint8)
     large = encode(Image.fromarray(noise), "BMP")
     assert len(large) > 4 << 20

@@ -1,4 +1,4 @@
-"""The trigger susx.embed_on_write: what a statement writes has the embeddings of its images when it is done."""
+"""The trigger susx.embed_on_write: after a statement, the rows that it wrote have the embeddings of their images."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_copy_and_insert_select(photos, images):
 def test_updates(photos, images):
     photos.copy("photos", ["id", "image"], ((i, images[i]) for i in range(10)))
     before = dict(photos.rows("SELECT id, embedding::text FROM photos"))
-    # Other columns: nothing is written but what the statement writes.
+    # Other columns: only the statement itself writes.
     photos.run("UPDATE photos SET note = 'x'")
     assert photos.one("SELECT count(DISTINCT xmin::text || cmin::text) FROM photos") == 1
     photos.run("UPDATE photos SET image = %s WHERE id = 3", images[30])
@@ -85,11 +85,11 @@ def test_keys_that_change(photos, images):
     assert all_right(photos)
     photos.run("UPDATE photos SET id = id + 100, image = %s WHERE id = 102", images[20])
     assert all_right(photos)
-    # Two rows exchange their keys, and one gets another image: its embedding is not new to the table, but old.
+    # Two rows exchange their keys, and one gets another image, so its embedding is outdated.
     photos.run("ALTER TABLE photos DROP CONSTRAINT photos_pkey, ADD PRIMARY KEY (id) DEFERRABLE")
     photos.run("UPDATE photos SET id = 201 - id, image = CASE id WHEN 100 THEN %s ELSE image END WHERE id IN (100, 101)", images[21])
     assert all_right(photos)
-    # An embedding whose image cannot be looked at is not thrown away.
+    # An embedding stays if its image cannot be read.
     photos.run(f"INSERT INTO photos VALUES (1, NULL, {GIVEN}); UPDATE photos SET id = 2 WHERE id = 1")
     assert photos.one(f"SELECT embedding = {GIVEN} FROM photos WHERE id = 2")
 
@@ -161,7 +161,7 @@ def test_failures_that_are_recorded(sql, images):
     sql.run("INSERT INTO photos VALUES (1, %s), (2, %s), (3, %s)", images[0], BAD, images[2])
     assert any("1 of 3 images" in notice for notice in sql.notices)
     assert sql.column(errors) == ["2"]
-    # The embedding of the old image does not stay, and neither do embed_table and the trigger disagree.
+    # The old image's embedding is removed, and embed_table agrees with the trigger.
     sql.run("UPDATE photos SET image = %s WHERE id = 3", BAD)
     assert sql.column("SELECT id FROM photos WHERE embedding IS NULL ORDER BY id") == [2, 3]
     times = sql.column('SELECT "time" FROM susx.errors ORDER BY key')
@@ -211,7 +211,7 @@ WRONG = {
 
 @pytest.mark.parametrize("how", WRONG)
 def test_wrong_declarations(sql, images, how):
-    """The hint is what works, as it stands there."""
+    """The hint works as it stands."""
     sql.run("CREATE TABLE photos (id int PRIMARY KEY, image bytea, embedding vector(32))")
     sql.run("INSERT INTO photos VALUES (7, NULL)")
     sql.run(f"CREATE TRIGGER embed {WRONG[how]} EXECUTE FUNCTION susx.embed_on_write('image', 'embedding')")
@@ -269,7 +269,7 @@ def test_other_wrong_arguments(sql):
 
 
 def test_rights(photos, connect, schema, images):
-    """Who writes must be allowed to read the table and to write the embedding."""
+    """The writing role needs the right to read the table and to write the embedding."""
     photos.run("CREATE ROLE guest LOGIN")
     try:
         guest = connect(user="guest")

@@ -21,7 +21,7 @@ TEXTS = [
     "x",
     "naïve café in 東京 🙂",
     "what\tis\nthis",
-    # Longer than any context: cut off where the tokenizer cuts it.
+    # Longer than any context: the tokenizer truncates it.
     "a very long text about trains and boats " * 60,
 ]
 
@@ -48,14 +48,14 @@ def test_texts(sql, reference, model):
 
 @pytest.mark.parametrize("model", MODEL_NAMES)
 def test_many_texts_in_one_call(sql, reference, model):
-    """Short texts are padded to the longest of their batch, which must not be seen in the result."""
+    """Short texts are padded to the longest of their batch, which must not change the result."""
     found = sql.rows("SELECT embedding::text FROM susx.embed_texts(%s, %s) ORDER BY ord", TEXTS, model)
     for text, (embedding,) in zip(TEXTS, found):
         assert cosine(array(embedding), reference(model).text(text)) >= 0.99999, text
 
 
 def test_different_inputs_differ(sql, reference):
-    """Else the comparisons above would prove nothing: the tolerance is far below what inputs differ by."""
+    """Otherwise, the comparisons above would prove nothing: inputs differ by far more than the tolerance."""
     for model in MODEL_NAMES:
         images = [reference(model).image(picture(seed, size)) for seed, size in enumerate(SIZES)]
         texts = [reference(model).text(text) for text in TEXTS]
@@ -84,7 +84,7 @@ def test_what_clip_itself_makes_of_odd_sizes(sql, reference):
 
 
 def test_models(sql):
-    """What models() says of models that have been used."""
+    """The rows of models() for models that have been used."""
     for model in MODEL_NAMES:
         sql.run("SELECT susx.embed_text('a cat', %s)", model)
     found = {
@@ -99,5 +99,5 @@ def test_models(sql):
         dimensions, side = (512, 224) if model == "demo" else (32, 96)
         kind, *rest, error = found[model]
         assert (kind, rest) == ("clip", [dimensions, side, cpu, True, True]), model
-        # On the CPU by choice: with execution_provider = auto it says why there is no GPU.
+        # The CPU is right here: with execution_provider = auto, the error says why there is no GPU.
         assert error is None or "CUDA" in error

@@ -1,4 +1,4 @@
-"""Rows that are written by hand without an embedding: the trigger of a classifier's table embeds them."""
+"""Rows of a classifier's table that are inserted without an embedding: its trigger embeds them."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_in_a_transaction(pets, level):
 
 
 def test_a_new_category(pets):
-    """That is what its first prompt makes, also by hand."""
+    """Its first prompt creates it, also with a plain INSERT."""
     pets.run("INSERT INTO pets (category, kind, prompt) VALUES ('ox', 'prompt', 'a photo of an ox.')")
     label = "SELECT susx.label('pets', susx.embed_text('a photo of an ox.', 'tiny_split'))"
     assert pets.one(label) == "ox"
@@ -209,7 +209,7 @@ ATTACHED = {
 
 @pytest.mark.parametrize("case", ATTACHED)
 def test_attached_elsewhere(pets, case):
-    """An error that says what it is for, never a crash."""
+    """An error says what it is for, and nothing crashes."""
     where, statement, sqlstate = ATTACHED[case]
     pets.run("CREATE TABLE plain (i int); CREATE VIEW seen AS SELECT * FROM plain")
     pets.run(f"CREATE TRIGGER t {where} EXECUTE FUNCTION susx.embed_row()")
@@ -242,7 +242,7 @@ def test_called_as_a_function(sql):
 
 
 def test_rights(pets, schema, connect, images):
-    """Whoever may insert and read: the classifier's settings are seen by who may read its table."""
+    """The right to insert and read suffices, since readers of the table can read its settings."""
     admin = connect()
     admin.run(f"CREATE ROLE erin LOGIN; GRANT USAGE ON SCHEMA {schema} TO erin")
     insert = "INSERT INTO pets (category, image) VALUES ('dog', %s)"

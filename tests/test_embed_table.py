@@ -6,8 +6,7 @@ from __future__ import annotations
 import pytest
 
 from helpers.pictures import encode, picture
-from helpers.processes import eventually, servers
-from helpers.session import Session, in_background, session_of
+from helpers.session import Session
 
 BAD = b"this is no image"
 
@@ -34,7 +33,7 @@ def call(sql: Session, table: str = "photos", **options: object) -> None:
 
 
 def state(sql: Session, table: str = "photos") -> tuple[int, int]:
-    """Rows without an embedding though they have an image, and rows with a wrong one."""
+    """The rows with an image but no embedding, and the rows with a wrong one."""
     (missing,) = sql.column(f"SELECT count(*) FROM {table} WHERE embedding IS NULL AND image IS NOT NULL")
     return missing, sql.one(WRONG.format(table))
 
@@ -94,7 +93,7 @@ KEYS = {
 
 @pytest.mark.parametrize("kind", KEYS)
 def test_types_of_keys(sql, images, kind):
-    """Whatever way the session writes dates and numbers."""
+    """Whatever format the session uses for dates and numbers."""
     columns, values = KEYS[kind]
     sql.run("CREATE TYPE mood AS ENUM ('sad', 'ok', 'happy'); CREATE DOMAIN positive AS int CHECK (VALUE > 0)")
     names = ", ".join(column.split()[0] for column in columns.split(", "))
@@ -267,7 +266,7 @@ def test_images_that_cannot_be_embedded(sql, images):
     assert state(sql) == (1, 0)
     assert [key for key, *_ in sql.rows(ERRORS)] == ["3"]
 
-    # The image is what it was, but now it can be embedded: only by the record nobody would know.
+    # The image is the same, but can be embedded now, which the record alone would not show.
     refusal = sql.fails("CALL susx.embed_table('photos', model => 'tiny_split', on_error => 'stop')")
     assert refusal.sqlstate == "22P03" and refusal.message.startswith('row 3 of relation "photos": ')
     sql.run("UPDATE photos SET image = %s WHERE id = 3", images[1])
@@ -289,7 +288,7 @@ def test_forget_errors(sql, images):
     assert sql.one("SELECT susx.forget_errors('photos')") == 3
     assert sql.one(left) == 0
     assert sql.fails("SELECT susx.forget_errors(NULL)").sqlstate == "22004"
-    # It leaves the caller who it was, also after an error.
+    # The caller's role stays the same, also after an error.
     assert sql.one("SELECT current_user::text") == "postgres"
 
 
@@ -327,7 +326,7 @@ def test_triggers_and_generated_columns_of_the_table(sql, images):
     call(sql)
     assert state(sql) == (0, 0)
     assert sql.column("SELECT DISTINCT note FROM photos") == ["Asia/Tokyoon"]
-    # One that refuses the row does not make the call go on for ever.
+    # A trigger that refuses the row does not make the call run forever.
     sql.run(
         "UPDATE photos SET embedding = NULL; CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql "
         "AS 'BEGIN RETURN CASE WHEN NEW.id <> 5 THEN NEW END; END'; "
@@ -373,7 +372,7 @@ def test_privileges(sql, connect, schema, images):
         guest.run(statement)
         assert state(sql) == (1, 0)
         assert [row[0] for row in guest.rows(ERRORS)] == ["4"]
-        # Who may only read the table sees the errors, who may not sees none.
+        # Readers of the table see the errors, and others see none.
         sql.run("REVOKE UPDATE (embedding) ON photos FROM guest")
         assert len(guest.rows(ERRORS)) == 1
         for deletion in ("DELETE FROM susx.errors", "SELECT susx.forget_errors('photos')"):

@@ -1,4 +1,4 @@
-"""CALL susx.embed_table while others write, kill and cancel: it goes on or is called again, and no embedding is wrong."""
+"""CALL susx.embed_table during writes, kills and cancels: it continues or is called again, and no embedding is wrong."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CALL = "CALL susx.embed_table('photos', model => 'tiny_split', batch_size => 20)
 
 @pytest.fixture
 def cluster(own_cluster):
-    """Takes the place of the cluster that the other tests share."""
+    """A cluster of its own instead of the shared one."""
     own_cluster.start()
     return own_cluster
 
@@ -81,7 +81,7 @@ def finish(cluster, schema: str) -> None:
         kept = sql.rows("SELECT id, xmin::text FROM photos WHERE embedding IS NOT NULL")
         sql.run(CALL)
         assert (sql.one(MISSING), sql.one(WRONG), embedded(sql)) == (0, 0, ROWS)
-        # What was done is not done again.
+        # Finished rows are not embedded again.
         assert set(kept) <= set(sql.rows("SELECT id, xmin::text FROM photos"))
 
 
@@ -190,7 +190,7 @@ def test_the_table_is_changed(cluster, photos, change, sqlstate):
 
 
 def test_beside_writers(cluster, photos):
-    """Who change images and keys, delete, insert, and hold rows locked: no row keeps an old image's embedding."""
+    """They change images and keys, delete, insert, and lock rows. No row keeps an old image's embedding."""
     until = time.monotonic() + 8
     ended = []
 
@@ -232,7 +232,7 @@ def test_beside_writers(cluster, photos):
 
     with in_background(*(lambda seed=seed: write(seed) for seed in range(3)), embed, embed) as results:
         pass
-    # Writers may be in each other's way, not in ours.
+    # Writers may block each other, but not this call.
     for result in results:
         assert isinstance(result, (int, psycopg.errors.DeadlockDetected, psycopg.errors.UniqueViolation)), result
     assert all(isinstance(calls, int) and calls > 0 for calls in results[3:]), results

@@ -101,7 +101,7 @@ def test_the_method_is_the_classifiers_own(sql, caltech):
 
 
 def test_undefined_shares_are_null(sql):
-    """Three directions: all is taken for east, west is never seen."""
+    """Three directions: everything is labelled east, and west never occurs."""
     sql.run(
         "SELECT susx.create_classifier('rose', '{east,north,west}', "
         "text_embeddings => ARRAY['[1,0]', '[0,1]', '[-1,0]']::vector[])"

@@ -1,4 +1,4 @@
-"""Sessions that embed much do not hold up those that embed little."""
+"""Sessions that embed many inputs do not hold up those that embed few."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labelled images: add_support with image files, and support sets that are not alike."""
+"""Labelled images: add_support with image files, and categories with unequal support."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_rights(pets, schema, connect, images):
 
 
 def test_only_what_is_needed_is_read(pets, images):
-    """Not the whole classifier: another category that makes no classifier is not in the way."""
+    """Only the category is read, so an invalid other category does not matter."""
     pets.run("INSERT INTO pets (category, embedding) SELECT 'orphan', embedding FROM pets LIMIT 1")
     assert pets.fails("SELECT susx.label('pets', %s::bytea)", images[0]).sqlstate == "55000"
     assert pets.one(ADD, "dog", images[:1]) == 1

@@ -18,7 +18,7 @@ def anonymous(pid: int) -> int:
 
 
 class Peak(threading.Thread):
-    """Looks at a process until it is stopped."""
+    """Samples a process's memory until it is stopped."""
 
     def __init__(self, pid: int):
         super().__init__()
@@ -39,7 +39,7 @@ class Peak(threading.Thread):
 
 @pytest.fixture
 def sql(sql):
-    """A classifier of 32,400 support images, whose categories take turns: none of them lies together."""
+    """A classifier of 32,400 support images, whose categories alternate, so that no category's rows are adjacent."""
     sql.run(
         f"""
         SELECT setseed(0.5);

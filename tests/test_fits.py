@@ -1,5 +1,5 @@
-"""When a classifier is fitted again: when its rows or settings are others than before, and not because anything else
-happens in the cluster. That every answer is right all the same is the matter of test_visibility.py."""
+"""When a classifier is fitted again: after changes of its rows or settings, and not because of anything else that
+happens in the cluster. test_visibility.py tests that every answer is still right."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def sql(sql):
 
 @pytest.fixture
 def reader(sql, connect, schema):
-    """A session that tells of its fits."""
+    """A session that reports its fits."""
     session = connect()
     session.run(f"SET search_path = {schema}, public; SET client_min_messages = debug1")
     yield session
@@ -59,7 +59,7 @@ def test_commits_between_a_snapshot_and_its_fit(reader, other):
 
 
 def test_somebody_who_is_changing_it(reader, other):
-    """What is not committed is none of the reader's; and then it counts."""
+    """A change counts for the reader once it is committed, and not before."""
     labels = reader.one(LABELS)
     assert reader.fits() == ["toy"]
     other.run("BEGIN; DELETE FROM toy WHERE category < 'c05'")
@@ -148,7 +148,7 @@ def test_two_in_one_statement_that_are_larger_than_the_cache(sql, reader, schema
 
 
 def test_changes_that_no_trigger_tells_of(reader, other):
-    """They count all the same, at the price of a look at the rows."""
+    """They still count, at the cost of reading the rows."""
     labels = reader.one(LABELS)
     other.run("ALTER TABLE toy DISABLE TRIGGER ALL")
     assert reader.one(LABELS) == labels

@@ -1,4 +1,4 @@
-"""Every format shows the picture that a viewer shows: its embedding is that of the same pixels as a plain PNG."""
+"""Every format is read as a viewer shows it: its embedding equals that of the same pixels as a plain PNG."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_transparency_shows_white(same, format, options):
     image = picture(4)
     alpha = np.tile(np.linspace(0, 255, image.width).astype(np.uint8), (image.height, 1))
     image.putalpha(Image.fromarray(alpha))
-    # What is stored below the transparency is not what is seen.
+    # The colour stored in transparent pixels does not show.
     same(encode(image, format, **options), on_white(image), wrong=image.convert("RGB"))
 
 

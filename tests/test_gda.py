@@ -19,7 +19,7 @@ pytestmark = pytest.mark.same_everywhere
 
 
 class Part(Caltech):
-    """Their first dimensions: vectors of photographs with which a fit for every row is a matter of a second."""
+    """The first dimensions of Caltech's vectors, with which a fit for every row takes a second."""
 
     def __init__(self, dimensions: int = 40) -> None:
         super().__init__()
@@ -171,7 +171,7 @@ def test_images_of_what_the_pool_does_not_show_are_worth_less(sql, caltech):
     assert max(worth[0]) < 0.5 * min(worth[1])
     (warning,) = [notice for notice in sql.notices if "seems to show nothing" in notice]
     named = {category for category, *_ in rows if f" {category} (" in warning}
-    # One image of something else may pass for one of them.
+    # One image of something else may be taken for one of them.
     assert named <= set(absent) and len(named) >= len(absent) - 1
 
 

@@ -1,4 +1,4 @@
-"""SQL of the caller's own, whose rows are an image or an embedding and its category: what is taken, and what not."""
+"""Queries whose rows are an image or an embedding and its category: which are accepted, and which are not."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_no_rows(sql):
         ("SELECT embedding, wrong FROM points", "42703", "wrong"),
         (f"{POINTS} WHERE id = $1", "42P02", "$1"),
         (f"{POINTS} WHERE 1 / (id - 4) < 0", "22012", "zero"),
-        # What writes.
+        # Queries that write.
         ("INSERT INTO points VALUES (5, '[1,1]', 'east')", "42P11", "INSERT"),
         ("INSERT INTO points VALUES (5, '[1,1]', 'east') RETURNING embedding, truth", "0A000", "INSERT"),
         ("UPDATE points SET truth = 'north' RETURNING embedding, truth", "0A000", "UPDATE"),

@@ -1,5 +1,5 @@
-"""Whatever size a caller or a row chooses has a limit, which an error names beside what was found; and whatever takes long
-can be left."""
+"""Every size that a caller or a row chooses has a limit, which an error names beside the value; and everything slow can
+be cancelled."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import pytest
 
 from conftest import GENERATOR
 from helpers.pictures import encode, picture
-from helpers.processes import PROMPTLY, eventually
+from helpers.processes import PROMPTLY
 from helpers.session import in_background, vector
 from helpers.settings import reloaded
-from helpers.toy import create_compass, create_random
+from helpers.toy import create_compass
 from tools.paths import ROOT
 
 INVALID, LIMIT = "22023", "54000"
@@ -71,7 +71,7 @@ def test_a_number(sql, what):
         refusal = sql.fails(call.format(f"({number})"))
         refused(refusal, INVALID, 1)
         assert refusal.message.startswith(name)
-    # Nothing was tried.
+    # The work was refused before it began.
     assert time.monotonic() - started < PROMPTLY
     if what in NUMBERS:
         sql.run(call.format(most))
@@ -79,7 +79,7 @@ def test_a_number(sql, what):
 
 
 def test_the_case_of_the_issue(sql):
-    """It took 189 GB, with fewer images half a minute that no timeout ended."""
+    """This once took 189 GB, or with fewer images half a minute that no timeout ended."""
     for number in (1_000_000, 100_000_000, LARGEST):
         refusal = sql.fails(f"CALL susx.generate_support_set('pets', %s, per_class => {number}, steps => 1)", GENERATOR)
         refused(refusal, INVALID, 10_000, number)
@@ -111,7 +111,7 @@ def test_an_array(sql, what):
         refused(sql.fails(ARRAYS[what].format(n=100_000_000)), LIMIT, most, 100_000_000)
     # Of several dimensions all elements count.
     refused(sql.fails(ARRAYS[what].format(n=f"{most}, 2")), LIMIT, most, 2 * most)
-    assert time.monotonic() - started < 30
+    assert time.monotonic() - started < PROMPTLY
 
 
 def test_at_the_limit_of_an_array(sql):
@@ -198,7 +198,7 @@ def test_a_file_of_prompts(sql):
 
 
 def test_what_rows_hold(sql):
-    """The table is its owner's, who may write into it what no call would."""
+    """The owner can write rows that no function of susx would."""
     long = "repeat('x', 65537)"
     for place, (change, calls) in enumerate(
         (
@@ -258,7 +258,7 @@ def test_candidates(sql):
     refused(sql.fails("SELECT * FROM susx.build_support_set('compass', 'pool', 10000)"), LIMIT, 10_000_000, 10_020_000)
 
 
-# --- What takes long can be left. ---
+# --- Slow calls can be cancelled. ---
 
 
 @pytest.fixture
@@ -295,7 +295,7 @@ def test_statement_timeout(large, what):
     for _ in range(3):
         started = time.monotonic()
         assert large.fails(LONG[what]).sqlstate == "57014"
-        # A machine that others use, too.
+        # Other programs use the machine, too.
         assert time.monotonic() - started < 0.7 + PROMPTLY
 
 
@@ -321,7 +321,7 @@ def test_the_end_of_a_backend(large, connect):
 
 
 def test_a_call_that_plans_many_images(sql, connect):
-    """At the limits: the plan is made, and left, within moments."""
+    """At the limits, the call plans its images, and can be cancelled."""
     names = [f"c{i}" for i in range(100)]
     sql.run("SELECT susx.create_classifier('many', %s, model => 'tiny_split')", names)
     sql.run("SET statement_timeout = '2s'")

@@ -1,4 +1,4 @@
-"""What an administrator does to a classifier's table in a year: its settings follow it, or go with it."""
+"""Maintenance of a classifier's table: its settings follow the table, or are dropped with it."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_truncate(sql, connect, compass):
 
 
 def test_another_owner(sql, connect, schema, compass):
-    """What the old one could, the new one can."""
+    """The new table can do what the old one could."""
     sql.run(f"CREATE ROLE old_owner LOGIN; CREATE ROLE new_owner LOGIN; GRANT USAGE ON SCHEMA {schema} TO PUBLIC")
     try:
         sql.run("ALTER TABLE compass OWNER TO old_owner")
@@ -113,7 +113,7 @@ def test_columns_that_are_missing(sql, compass):
 
 
 def test_without_event_triggers(sql, connect, compass):
-    """A table that was dropped unseen leaves a row that does nothing, and that no dump has."""
+    """A table that was dropped without the event trigger leaves a row that has no effect and is not dumped."""
     sql.run("BEGIN; ALTER EVENT TRIGGER susx_forget_dropped DISABLE; DROP TABLE compass; "
             "ALTER EVENT TRIGGER susx_forget_dropped ENABLE; COMMIT")
     assert sql.one("SELECT count(*) FROM susx.classifier WHERE classifier::oid = %s::oid", compass) == 1

@@ -1,4 +1,4 @@
-"""Names, keys and texts in messages are shown as text, whatever is in them: to the client and in the log."""
+"""Names, keys and texts appear in messages as text, whatever they contain, both at the client and in the log."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_notices_and_warnings(sql, cluster):
 
 
 def test_what_is_returned_is_as_it_is(sql):
-    """Data are no messages."""
+    """Data is not escaped."""
     assert sql.one("SELECT susx.label('odd', '[1,0]'::vector)") == ODD
 
 

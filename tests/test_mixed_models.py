@@ -1,5 +1,5 @@
-"""Two that give a column its first embeddings at the same time do it by one model, and no long transaction holds up
-others. Nobody else can hold a lock that decides about it."""
+"""Two sessions that give a column its first embeddings at the same time use one model, and no long transaction holds up
+others. No other role can hold the lock that decides."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def only_one_model(sql: Session, table: str = "photos") -> str:
 
 
 def test_the_two_models_differ(sql):
-    """Else the tests below could not fail."""
+    """Otherwise, the tests below could not fail."""
     one, other = (sql.one("SELECT susx.embed_image(%s, %s)::text", IMAGE, model) for model in BOTH)
     assert sql.one("SELECT %s::vector <=> %s::vector", one, other) > 0.01
 

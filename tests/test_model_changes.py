@@ -1,5 +1,5 @@
-"""The files of a model are replaced on disk, or another model is named: nobody gets vectors of the one compared with
-those of the other."""
+"""A model's files are replaced on disk, or another model is set: vectors of one model are never compared with those of
+the other."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NOT_NOW = "55000"
 
 @pytest.fixture
 def models():
-    # Where PostgreSQL's account can read it.
+    # PostgreSQL's account must be able to read it.
     folder = Path(tempfile.mkdtemp(prefix="susx-models-", dir="/tmp"))
     folder.chmod(0o755)
     make(folder / "mine", seed=0)
@@ -50,7 +50,7 @@ def test_other_files_of_the_same_name(new_cluster, models):
             before = sql.one(LABEL, IMAGE)
             embedding = sql.one("SELECT susx.embed_image(%s)::text", IMAGE)
             assert sql.one(REMARK) is None
-            # What is loaded goes on, and models() says that there is something else now.
+            # The loaded model stays in use, and models() says that its files have changed.
             shutil.rmtree(models / "mine")
             make(models / "mine", seed=1)
             assert sql.one(LABEL, IMAGE) == before
@@ -78,7 +78,7 @@ def test_other_files_of_the_same_name(new_cluster, models):
             assert sql.one("SELECT susx.label('pets', %s::vector)", embedding) in ("cat", "dog")
             assert sql.one("SELECT susx.label('vectors', '[2]'::vector)") == "up"
             assert sql.one(REMARK) == "these classifiers were made with other files of it: pets"
-            # What the hint says.
+            # As the hint says.
             sql.run("SELECT susx.alter_classifier('pets', model => 'mine'); UPDATE pets SET embedding = NULL")
             assert sql.one(LABEL, IMAGE) in ("cat", "dog")
             assert sql.one(REMARK) is None
@@ -148,9 +148,9 @@ def test_other_files_than_those_of_a_table(new_cluster, models):
             assert sql.rows("SELECT id, embedding::text FROM photos WHERE embedding IS NOT NULL ORDER BY id") == old
             remark = "these columns of embeddings were made with other files of it: "
             assert sql.one(REMARK) == remark + "other.embedding, photos.embedding"
-            # What needs no embedding is none of this.
+            # Calls that need no embedding are not affected.
             sql.run("INSERT INTO other (id) VALUES (200); UPDATE other SET image = NULL WHERE id = 0")
-            # What the hint says.
+            # As the hint says.
             hint = sql.fails("CALL susx.embed_table('photos')").hint
             update = "UPDATE public.photos SET embedding = NULL"
             assert update in hint
@@ -160,7 +160,7 @@ def test_other_files_than_those_of_a_table(new_cluster, models):
             assert sql.one("SELECT bool_and(embedding::text = susx.embed_image(image)::text) FROM photos")
             assert [row[1] for row in sql.rows("SELECT * FROM susx.build_support_set('pets', 'photos')")] != [0, 0]
             assert sql.one(REMARK) == remark + "other.embedding"
-            # Whoever knows better says so.
+            # A user who knows that the models match can say so.
             sql.run("UPDATE susx.embedding_column SET model_sha256 = NULL WHERE relation = 'other'::regclass")
             sql.run("INSERT INTO other (id, image) VALUES (100, %s)", IMAGE)
             assert sql.one(REMARK) is None

@@ -41,7 +41,7 @@ def is_steady(pid: int) -> bool:
 
 @pytest.fixture
 def server(sql, cluster):
-    """The process, when it has nothing loaded but ONNX Runtime."""
+    """The process id once nothing but ONNX Runtime is loaded."""
     sql.one("SELECT susx.embed_text('x', 'tiny_split')")
     (pid,) = servers(cluster.data_dir)
     assert eventually(lambda: sql.rows(LOADED) == [], 10 * TIMEOUT)
@@ -57,7 +57,7 @@ def test_unloaded_and_loaded_again(sql, cluster, server):
     assert "demo" in sql.column(LOADED) and status(server, "Threads") > threads
     assert sql.rows("SELECT error FROM susx.generate_images('{x}', steps => 2)") == [(None,)]
     assert GENERATOR in sql.column(LOADED)
-    # Looking is no use.
+    # Reading susx.stat_server does not count as use.
     assert eventually(lambda: sql.rows(LOADED) == [], 10 * TIMEOUT)
     assert eventually(lambda: status(server, "Threads") <= threads)
     assert sql.one("SELECT vector_dims(susx.embed_image(%s, 'demo'))", IMAGE) == 512
@@ -79,12 +79,12 @@ def test_memory_is_given_back(sql, server):
 
 
 def test_what_is_used_stays(sql, connect, cluster):
-    """However long it works: at one image, longer than both timeouts."""
+    """A model in use is not unloaded, even if one image takes longer than both timeouts."""
     other = connect()
     (pid,) = servers(cluster.data_dir)
     query = "SELECT error FROM susx.generate_images('{x}', steps => %s, width => 256, height => 256)"
     steps, took = 100, 0.0
-    # A machine that is busy now may be faster in a moment.
+    # The machine may be faster in the next round.
     while took <= HANG_TIMEOUT:
         assert steps <= 900, "the machine is too fast for this test"
         started = time.monotonic()
@@ -97,7 +97,7 @@ def test_what_is_used_stays(sql, connect, cluster):
         used = time.monotonic()
         sql.one("SELECT susx.embed_text('x', 'tiny_split')")
         is_loaded = "tiny_split" in other.column(LOADED)
-        # On a machine that is busy even the look may come late.
+        # On a busy machine, the check itself may come late.
         assert is_loaded or time.monotonic() - used > TIMEOUT
         time.sleep(TIMEOUT / 8)
     assert servers(cluster.data_dir) == [pid]

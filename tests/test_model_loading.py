@@ -1,4 +1,4 @@
-"""Models that load slowly, badly or never: they cost those who ask for them, and nobody else."""
+"""Models that load slowly, badly or never delay only the sessions that ask for them."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ EMBED = "SELECT vector_dims(susx.embed_text('a cat', %s))"
 MODELS = "SELECT name, loaded, error FROM susx.models()"
 
 # Seconds. Long enough for a tiny model on a busy machine.
-LIMIT = 15
+LIMIT = 6
 
 
 @pytest.fixture(scope="module")
 def own_cluster(new_cluster, model_dir):
-    # Where PostgreSQL's account can read it.
+    # PostgreSQL's account must be able to read it.
     folder = Path(tempfile.mkdtemp(prefix="susx-models-", dir="/tmp"))
     folder.chmod(0o755)
     shutil.copytree(model_dir / "tiny_split", folder / "good")
@@ -64,7 +64,7 @@ def models(sql) -> dict[str, tuple[bool, str | None]]:
 
 
 def test_a_model_that_never_ends(sql, connect, cluster, add):
-    """It is given up with its process, which all others get again; nobody tries it until its files change."""
+    """The process is ended and restarted for all others. The model is not tried again until its files change."""
     make_endless(add("endless"))
     assert sql.one(EMBED, "good") == 32
     (server,) = servers(cluster.data_dir)
@@ -72,26 +72,24 @@ def test_a_model_that_never_ends(sql, connect, cluster, add):
     with log_of(cluster) as log:
         with in_background(lambda: waiting.fails(EMBED, "endless")) as results:
             assert eventually(lambda: "loading" in (models(sql)["endless"][1] or ""))
-            started = time.monotonic()
             assert models(sql)["endless"][0] is False and models(sql)["good"][0] is True
             assert other.one(EMBED, "good") == 32
-            assert time.monotonic() - started < LIMIT - 1
+            # None of this waited until the model was given up.
+            assert "loading" in models(sql)["endless"][1]
         (refusal,) = results
         assert refusal.sqlstate == "F0000" and '"endless"' in refusal.message, refusal
         assert f"{LIMIT}s (susx.load_timeout)" in refusal.message and refusal.hint
         assert eventually(lambda: servers(cluster.data_dir) not in ([], [server]), 30)
         (another,) = servers(cluster.data_dir)
-        # The next process knows.
-        started = time.monotonic()
+        # The next process knows about it, since another try would end that process, too.
         for session in (waiting, other, sql):
             refusal = session.fails(EMBED, "endless")
             assert '"endless"' in refusal.message and "susx.load_timeout" in refusal.message
             assert session.one(EMBED, "good") == 32
-        assert time.monotonic() - started < LIMIT
         assert "susx.load_timeout" in models(sql)["endless"][1]
         assert servers(cluster.data_dir) == [another] and one_of_each(cluster.data_dir)
         assert 'the model "endless" has not been loaded' in log()
-    # Its files are put right.
+    # Repaired files make it work.
     shutil.rmtree(cluster.models / "endless")
     add("endless")
     assert sql.one(EMBED, "endless") == 32
@@ -99,7 +97,7 @@ def test_a_model_that_never_ends(sql, connect, cluster, add):
 
 
 def test_a_model_that_ends_only_when_it_is_tried(sql, connect, cluster, add):
-    """It loads, and is stuck in the texts of a call."""
+    """It loads, and hangs at the texts of a call."""
     make_endless(add("treacherous"), probe_ends=True)
     many = "SELECT count(embedding) FROM susx.embed_texts(array_fill('a cat'::text, ARRAY[64]), %s)"
     assert sql.one(EMBED, "treacherous") == 32
@@ -132,7 +130,7 @@ def test_waiting_for_a_model_can_be_cancelled(sql, connect, cluster, add):
             assert time.monotonic() - started < 1 + PROMPTLY
         assert sql.one(EMBED, "good") == 32
         assert "loading" in models(sql)["slow"][1]
-        # The process keeps nothing of those who have left.
+        # The process keeps nothing of the cancelled calls.
         assert eventually(lambda: sql.one("SELECT queue_bytes FROM susx.stat_server") == 0)
     assert sql.one(EMBED, "good") == 32
 
@@ -164,7 +162,7 @@ def sparse(path: Path, size: int) -> None:
 
 
 def test_files_that_are_larger_than_any_memory(sql, cluster, add):
-    """Two hundred gigabytes of nothing, wherever a file is read."""
+    """Sparse files of two hundred gigabytes, in place of every file that is read."""
     size = 200 << 30
     for name in ("config.json", "preprocessor_config.json", "tokenizer.json", "tokenizer_config.json", "susx.json"):
         sparse(add(f"sparse_{name}") / name, size)
@@ -183,14 +181,14 @@ def test_files_that_are_larger_than_any_memory(sql, cluster, add):
     for name in names:
         refusal = sql.fails(EMBED, name)
         assert refusal.sqlstate == "F0000" and name in refusal.message, refusal
-        # Of the weights it is the sum of all files.
+        # For weights, the message has the sum of all files.
         assert str(size) in refusal.message or "bytes of memory" in refusal.message, refusal
-    assert time.monotonic() - started < 60
+    assert time.monotonic() - started < PROMPTLY
     assert sql.one(EMBED, "good") == 32
 
 
 def test_files_that_are_none(sql, cluster, add):
-    """A pipe that nobody writes to, a device without an end, and folders in their places."""
+    """A pipe without a writer, an endless device, and folders in place of files."""
     for name in ("config.json", "preprocessor_config.json", "tokenizer.json", "onnx/text_model.onnx"):
         kinds = {
             "pipe": lambda path: os.mkfifo(path, 0o644),
@@ -205,15 +203,15 @@ def test_files_that_are_none(sql, cluster, add):
     names = [name for name in models(sql) if name != "good"]
     assert len(names) == 12
     for name in names:
-        # What is no file is not there: without its graph the model has no encoder for texts.
+        # Anything but a file counts as missing. Without its graph, the model cannot encode texts.
         expected = "22P03" if name.endswith("text_model.onnx") else "F0000"
         assert sql.fails(EMBED, name).sqlstate == expected, name
-    assert time.monotonic() - started < 60
+    assert time.monotonic() - started < PROMPTLY
     assert sql.one(EMBED, "good") == 32
 
 
 def test_fifty_sessions_want_a_broken_model(sql, connect, cluster, add):
-    """All of them get the failure of one try; once it is put right, it is tried again at once."""
+    """One try fails for all of them. After a repair, it is tried again at once."""
     folder = add("broken")
     graph = folder / "onnx" / "text_model.onnx"
     whole = graph.read_bytes()
@@ -239,7 +237,7 @@ def test_fifty_sessions_want_a_broken_model(sql, connect, cluster, add):
 
 
 def test_models_that_come_and_go(sql, cluster, add):
-    """Without susx.model it is the only one there is, whichever that is at the time."""
+    """Without susx.model, the only model is used, whichever that is at the time."""
     embed = "SELECT vector_dims(susx.embed_text('a cat'))"
     assert sql.one(embed) == 32
     for name in ("second", "third"):

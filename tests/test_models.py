@@ -1,4 +1,4 @@
-"""Models by their names, and what is said of a model's directory that is no model."""
+"""Models by name, and the errors for directories that are not a model."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ UNKNOWN = "42704"
     ],
 )
 def test_no_such_model(sql, name):
-    """Whatever leads out of susx.model_dir is no model's name. The hint lists what there is."""
+    """A path out of susx.model_dir is not a model's name. The hint lists the models."""
     for query in (
         "SELECT susx.embed_text('a cat', %s)",
         "SELECT susx.embed_image('', %s)",
@@ -63,7 +63,7 @@ def test_the_setting_chooses(sql):
 
 @pytest.fixture
 def cluster(own_cluster):
-    """Tests that change the settings have a cluster of their own, instead of the common one."""
+    """A cluster of its own, because these tests change the settings."""
     return own_cluster
 
 
@@ -171,7 +171,7 @@ def test_models_lists_broken_ones_with_their_errors(sql, with_broken_models):
     found = dict(sql.rows("SELECT name, error FROM susx.models()"))
     assert "a_file" not in found
     assert found["good"] is None
-    # What can be told without loading gigabytes.
+    # What models() can tell without loading gigabytes.
     for name in ("empty", "config_is_no_json", "unknown_filter"):
         assert BROKEN[name] in found[name]
 

@@ -1,4 +1,4 @@
-"""NULL gives NULL, and no row where rows are returned; where NULL makes no sense it is an error, never a crash."""
+"""NULL gives NULL, or no row where rows are returned. Where NULL makes no sense it is an error, never a crash."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""pg_upgrade from PostgreSQL 16 to 18: classifiers, their settings and their labels come along."""
+"""pg_upgrade from PostgreSQL 16 to 18: classifiers, their settings and their labels are kept."""
 
 from __future__ import annotations
 

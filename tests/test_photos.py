@@ -32,7 +32,7 @@ def test_with_a_support_set_from_the_same_photographs(sql, photos, kinds):
     assert sum(images for _, images, _ in built) >= 400
     assert all(similarity is None if images == 0 else 0 < similarity < 1 for _, images, similarity in built)
     assert sql.one(ACCURACY.format(photos)) >= 91
-    # What it was asked for is what is in the table.
+    # The table has what was requested.
     found = sql.rows(
         "SELECT category, count(*)::int FROM kinds WHERE kind = 'image' GROUP BY category ORDER BY category"
     )

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.same_everywhere
 
 @pytest.fixture(scope="module")
 def cluster(own_cluster):
-    """Takes the place of the cluster that the other tests share."""
+    """A cluster of its own instead of the shared one."""
     return own_cluster
 
 
@@ -48,7 +48,7 @@ def test_alone(sql, poison):
 
 
 def test_others_at_the_same_time(sql, connect, poison):
-    """Their images come to the same servers' ends, and are not to blame."""
+    """Their images meet the same crashes, and are not blamed."""
     image = encode(picture(2))
     others = [connect() for _ in range(4)]
     query = "SELECT count(embedding) FROM susx.embed_images(array_fill(%s::bytea, '{200}'), 'tiny_split')"
@@ -104,7 +104,7 @@ class TestWhoseFaultItIs:
         assert sql.column("SELECT id FROM more WHERE embedding IS NOT NULL ORDER BY id") == [0, 2]
 
     def test_add_support(self, sql):
-        """Which adds all or nothing."""
+        """add_support adds all images or none."""
         refusal = sql.fails("SELECT susx.add_support('kinds', 'dog', (SELECT array_agg(image ORDER BY id) FROM photos))")
         assert refusal.sqlstate == "08006" and refusal.message.startswith("element 2: the inference process ended")
         assert sql.one("SELECT count(*) FROM kinds WHERE kind = 'image'") == 2

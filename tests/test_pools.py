@@ -49,7 +49,7 @@ def test_keys_of_every_type(sql, type, make):
     counts, keys = build(sql, "pool")
     assert sum(counts) == len(keys) == len(expected)
     assert set(keys) == set(expected)
-    # The key leads back to the row, as the manual shows it.
+    # The key identifies the row, as the manual shows.
     assert sql.one(
         "SELECT count(*) FROM compass c JOIN pool p ON p.key::text = c.source_key WHERE c.embedding = p.embedding"
     ) == len(keys)
@@ -194,7 +194,7 @@ def test_the_settings_of_index_scans_are_left_as_they_were(sql):
 
 
 def test_the_classifier_itself_may_be_the_pool(sql):
-    """Its labelled images, say. What is chosen is settled before anything is replaced."""
+    """A classifier's own table as its pool, say: the choice is made before anything is replaced."""
     sql.run("SELECT susx.add_support('compass', 'east', ARRAY['[1,0.3]', '[0.3,1]']::vector[])")
     assert [
         row[1] for row in sql.rows("SELECT * FROM susx.build_support_set('compass', 'compass', per_class => 1)")

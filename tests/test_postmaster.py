@@ -1,4 +1,4 @@
-"""The inference process lives as long as the postmaster, however that ends, and labels survive it."""
+"""The inference process lives as long as the postmaster, however that ends, and labels survive a restart."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from helpers.session import in_background, session_of
 IMAGE = encode(picture(1, (64, 64)))
 EMBED = "SELECT count(embedding) FROM susx.embed_images(array_fill(%s::bytea, ARRAY[%s::int]))"
 
-# After this the supervisor kills a process that does not end by itself, and a little more.
+# A little more than the time after which the supervisor kills a process that does not end by itself.
 SOON = 8.0
 
 
@@ -107,7 +107,7 @@ def test_a_restart_changes_no_label(cluster, mode):
 
 
 def test_a_socket_that_leads_nowhere(cluster):
-    """A machine that lost its power leaves one: the first call starts a process and gets its answer."""
+    """After a power failure, a socket is left over: the first call starts a process and gets its answer."""
     cluster.stop()
     path = cluster.data_dir / "susx" / "socket"
     with socket.socket(socket.AF_UNIX) as leftover:
@@ -122,7 +122,7 @@ def test_a_socket_that_leads_nowhere(cluster):
 
 
 def test_the_socket_is_for_nobody_else(cluster):
-    """Only the account that PostgreSQL runs as may send pictures."""
+    """Only the account that PostgreSQL runs under may send images."""
     for path, mode in (("susx", 0o700), ("susx/socket", 0o600)):
         assert (cluster.data_dir / path).stat().st_mode & 0o777 == mode
 

@@ -122,7 +122,7 @@ def test_rights_that_are_taken_back(bob, alice):
 
 
 def test_set_role(admin, bob, alice):
-    """What one role has used another does not get from the session's memory."""
+    """One role's cached classifier is not given to another role of the session."""
     alice.run("GRANT USAGE ON SCHEMA alices TO bob")
     assert admin.one(LABEL)
     admin.run("SET ROLE bob")

@@ -1,4 +1,4 @@
-"""susx.stat_progress: how far long calls have come, as other sessions see it, and the notices of one's own."""
+"""susx.stat_progress: the progress of long calls as other sessions see it, and the session's own notices."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from helpers.pictures import encode, picture
+from helpers.processes import PROMPTLY
 from helpers.session import in_background
 from helpers.toy import create_compass, create_random
 
@@ -24,7 +25,7 @@ def sql(sql):
 
 
 def shown(observer, pid, wanted=lambda row: True, seconds=20):
-    """The first account of that session that is as wanted."""
+    """The first progress row of that session that satisfies `wanted`."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         for row in observer.rows("SELECT *, clock_timestamp() FROM susx.stat_progress WHERE pid = %s", pid):
@@ -83,7 +84,7 @@ def test_the_total_is_what_the_planner_expects(sql, connect):
     query = "SELECT i, '[1,0]'::vector FROM (SELECT generate_series(1, 20000000)) s (i)"
     with running(sql, other, CALL.replace("%s", "%s, key => NULL::int"), query):
         assert shown(other, sql.pid, lambda row: row["done"] > 1000)["total"] == 20_000_000
-    # And nothing once there have been more.
+    # Nothing, once there have been more rows than estimated.
     sql.run(
         "CREATE FUNCTION few() RETURNS SETOF bigint LANGUAGE sql VOLATILE ROWS 100 AS "
         "$$SELECT generate_series(1, 20000000::bigint)$$"
@@ -106,7 +107,7 @@ def test_failed_rows_are_counted(sql, connect):
 
 
 def test_who_may_see_it(sql, connect, schema):
-    """As pg_stat_activity: that somebody is at work sees everybody, what it is only who may."""
+    """As in pg_stat_activity, everyone sees that a session is at work, and only privileged roles see the details."""
     reader = connect()
     sql.run(
         "CREATE ROLE worker LOGIN; CREATE ROLE other; CREATE ROLE stats IN ROLE pg_read_all_stats; CREATE ROLE boss; "
@@ -162,7 +163,7 @@ def test_other_commands_are_not_shown(sql, connect):
 
 
 def test_inside_of_a_copy(sql, connect):
-    """COPY's own account is not touched."""
+    """COPY's own progress is not overwritten."""
     other = connect()
     call = "SELECT * FROM susx.classify_rows('compass', '" + SLOW.replace("'", "''") + "')"
     with running(sql, other, f"COPY ({call}) TO '/dev/null'"):
@@ -188,8 +189,8 @@ def test_nested_calls(sql, connect):
         END $$""")
     with running(sql, other, CALL, "SELECT i, busy(i) FROM generate_series(1, 100000::bigint) i"):
         seen = []
-        until = time.monotonic() + 3
-        while time.monotonic() < until:
+        until = time.monotonic() + PROMPTLY
+        while time.monotonic() < until and not (seen and seen[-1][1] > 200):
             seen += other.rows("SELECT relation::text, done FROM susx.stat_progress WHERE pid = %s", sql.pid)
     assert {name.split(".")[-1] for name, _ in seen} == {"compass"}
     done = [n for _, n in seen]
@@ -199,7 +200,7 @@ def test_nested_calls(sql, connect):
 
 
 def test_calls_that_take_turns(sql, connect):
-    """An open cursor that nobody reads from leaves the place to others, and takes it again."""
+    """An open cursor that is not read makes room for other calls, and reappears when it is read."""
     other = connect()
     call = "SELECT susx.classify_rows('compass', 'SELECT i, ''[1,0]''::vector FROM generate_series(1, 1000::bigint) i')"
     sql.run(f"BEGIN; DECLARE c CURSOR FOR {call}")
@@ -301,18 +302,18 @@ def test_tune(sql, connect, large, kind):
         asked = time.monotonic()
         other.run("SELECT pg_cancel_backend(%s)", sql.pid)
     assert results[0].sqlstate == "57014"
-    assert time.monotonic() - asked < 2
+    assert time.monotonic() - asked < PROMPTLY
     assert other.rows("SELECT * FROM susx.stat_progress") == []
     sql.run("SET statement_timeout = '1500ms'")
     started = time.monotonic()
     assert sql.fails(TUNE[kind]).sqlstate == "57014"
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < PROMPTLY
     sql.run("RESET statement_timeout")
 
 
 @pytest.mark.same_everywhere
 def test_a_long_search_over_many_categories(sql, connect):
-    """A row of it takes long by itself: it is left within the row."""
+    """A single row takes long, so the cancel takes effect within the row."""
     names = 3000
     sql.run(
         "SELECT susx.create_classifier('wide', (SELECT array_agg('c' || i) FROM generate_series(1, %s) i), "
@@ -332,7 +333,7 @@ def test_a_long_search_over_many_categories(sql, connect):
         asked = time.monotonic()
         other.run("SELECT pg_cancel_backend(%s)", sql.pid)
     assert results[0].sqlstate == "57014"
-    assert time.monotonic() - asked < 2
+    assert time.monotonic() - asked < PROMPTLY
 
 
 @pytest.mark.parametrize("function", ["evaluate", "confusion_matrix"])

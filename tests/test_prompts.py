@@ -193,7 +193,7 @@ def test_rights(pets, schema, connect):
         carol.run(f"SET search_path = {schema}, public")
         for grant in ("", "GRANT SELECT ON pets TO carol"):
             pets.run(grant)
-            # No file at all: the rights come first.
+            # # Not even a valid file: rights are checked first.
             for file in ('{"dog": ["a dog"]}', "7"):
                 refusal = carol.fails(ADD, file)
                 assert refusal.sqlstate == "42501"

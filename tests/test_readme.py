@@ -1,4 +1,4 @@
-"""What README.md shows works as it stands there, and its reference tables are those of the extension."""
+"""The examples in README.md work as they stand, and its reference tables match the extension."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FENCES = re.findall(r"^```(.*)\n((?:(?!```).*\n)*)```$", README, re.MULTILINE)
 
 
 def test_every_sql_block_is_run():
-    """None is marked to be left out, and none hides behind another spelling."""
+    """Every SQL example is found: none is excluded, and none uses another spelling."""
     kinds = {kind for kind, _ in FENCES}
     assert kinds <= {"", "sh", "sql"}, f"unknown kinds of blocks: {kinds}"
     assert sum(kind == "sql" for kind, _ in FENCES) >= 5
@@ -53,7 +53,7 @@ def test_the_sql_blocks_in_their_order(cluster, photos: Session, fresh_database)
         output = cluster.program(
             "psql", "-X", "-v", "ON_ERROR_STOP=1", "--dbname", cluster.url(fresh_database), "--file", file
         )
-        # An example that shows nothing is no example.
+        # Every example has a result.
         assert "(0 rows)" not in output, f"{text}\n{output}"
     assert photos.rows("SELECT count(*), count(embedding) FROM photos") == [(32, 32)]
     assert photos.one("SELECT count(*) FROM kinds WHERE kind = 'image'") > 8

@@ -50,7 +50,7 @@ def cluster(new_cluster, model_dir):
 
 @pytest.fixture
 def expected(cluster):
-    """What the file says, as SHOW shows it in a session without tricks."""
+    """The values of the configuration file, as an ordinary session's SHOW prints them."""
     with contextlib.closing(Session(cluster.url(DATABASE))) as session:
         session.run("LOAD 'susx'")
         values = {name: session.one(f"SHOW susx.{name}") for name in SETTINGS}
@@ -91,7 +91,7 @@ def test_an_option_of_the_connection(cluster, expected, user, name):
         warnings = loaded(session)
         assert any(f'"susx.{name}" cannot be changed now' in warning for warning in warnings), warnings
         assert session.one(f"SHOW susx.{name}") == expected[name]
-        # The others are what they were, and so does it work.
+        # All others keep their values, and susx works with them.
         assert {name: session.one(f"SHOW susx.{name}") for name in SETTINGS} == expected
         assert session.one("SELECT source FROM pg_settings WHERE name = %s", f"susx.{name}") == "configuration file"
 

@@ -1,5 +1,5 @@
-"""Every function that takes a relation, with every kind of relation: it works, or an error says what is wrong. No user's
-mistake is an internal error."""
+"""Every function that takes a relation, with every kind of relation: it works, or an error says what is wrong. No user
+mistake leads to an internal error."""
 
 from __future__ import annotations
 

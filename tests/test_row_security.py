@@ -1,4 +1,4 @@
-"""A classifier with row-level security, or a view: whoever asks gets an answer from the rows that they may see at that
+"""A classifier with row-level security, or a view: every role gets its answer from the rows that it may see at that
 moment, whatever the session has answered before."""
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def test_a_policy_that_depends_on_a_setting(tenant, question, level):
 
 
 def test_a_pooled_connection(tenant, schema):
-    """What a pooler does between two users of one connection."""
+    """As a connection pooler does between two users."""
     tenant.run(EAST)
     assert tenant.one(LABEL) == "east"
     tenant.run("DISCARD ALL")

@@ -1,4 +1,4 @@
-"""The inference process is killed: calls are repeated or fail cleanly, the next ones work, nobody else notices."""
+"""The inference process is killed: calls are repeated or fail cleanly, and no other session notices."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EMBED = "SELECT count(embedding) FROM susx.embed_images(array_fill(%s::bytea, '{
 
 @pytest.fixture
 def cluster(own_cluster):
-    """Takes the place of the cluster that the other tests share."""
+    """A cluster of its own instead of the shared one."""
     return own_cluster
 
 
@@ -47,7 +47,7 @@ def test_killed_while_five_sessions_embed(sql, connect, cluster, image):
     until = time.monotonic() + 8
 
     def work(session):
-        """What became of every call."""
+        """The outcome of every call."""
         outcomes = []
         while time.monotonic() < until:
             try:
@@ -180,7 +180,7 @@ def test_out_of_memory(sql, cluster):
                     return False
 
             if is_alive(server):
-                # It made do with what it had.
+                # It worked with the memory that it had.
                 os.kill(server, signal.SIGKILL)
             assert eventually(works, 60)
             assert servers(cluster.data_dir) != [server]

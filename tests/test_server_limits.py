@@ -1,4 +1,4 @@
-"""What a caller may ask of the inference process: lengths of texts, numbers, names, and what they cost the others."""
+"""Limits on what a caller may ask of the inference process: lengths, numbers, names, and their cost to others."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ EVIL = "evil"
 @pytest.fixture(scope="module")
 def own_cluster(new_cluster, model_dir):
     """With a model directory that the tests may add to."""
-    # Where PostgreSQL's account can read it.
+    # PostgreSQL's account must be able to read it.
     folder = Path(tempfile.mkdtemp(prefix="susx-models-", dir="/tmp"))
     folder.chmod(0o755)
     for name in ("demo", "tiny_split", "tiny_siglip", GENERATOR):
@@ -50,12 +50,12 @@ def same(one: str, other: str) -> bool:
 @pytest.mark.parametrize("model", ["demo", "tiny_split", "tiny_siglip"])
 @pytest.mark.parametrize("word", ["word ", "слово ", "naïve, café's ", "a" * 300 + " "])
 def test_what_a_model_cannot_see_changes_nothing(sql, model, word):
-    """A megabyte of words is what its beginning is, and costs about as little."""
+    """A megabyte of words gives the embedding of its beginning, at about the same cost."""
     beginning = word * (4000 // len(word.encode()) + 200)
     started = time.monotonic()
     long = (word * (LIMIT // len(word.encode())))[: LIMIT // 2]
     assert same(sql.one(EMBED, long, model), sql.one(EMBED, beginning, model))
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < PROMPTLY
 
 
 def test_a_million_spaces_and_a_word(sql):
@@ -102,7 +102,7 @@ def test_a_text_of_half_a_gigabyte(sql):
     """It is refused by its length, before it is copied or sent."""
     started = time.monotonic()
     assert refused(sql.fails("SELECT susx.embed_text(repeat('word ', 100000000))"), 500_000_000)
-    assert time.monotonic() - started < 30
+    assert time.monotonic() - started < PROMPTLY
     sql.run("CREATE TABLE texts AS SELECT repeat('word ', 20000000) AS text")
     started = time.monotonic()
     assert refused(sql.fails("SELECT susx.embed_text(text) FROM texts"), 100_000_000)
@@ -133,7 +133,7 @@ def test_cancelled_texts_hold_nobody_up(sql, connect, cluster):
     started = time.monotonic()
     assert sql.one(EMBED, "a cat", "demo")
     # What was taken before is finished, one text for each thread; all of them would take minutes.
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < PROMPTLY
     assert eventually(lambda: sql.one("SELECT queue_inputs FROM susx.stat_server") == 0)
 
 
@@ -169,7 +169,7 @@ def test_an_expression_that_takes_for_ever(sql, connect, cluster, expression, wh
         for _ in range(5):
             started = time.monotonic()
             assert other.one(EMBED, "a dog", "demo")
-            assert time.monotonic() - started < 10
+            assert time.monotonic() - started < PROMPTLY
     (refusal,) = results
     assert name in refusal.message, refusal
     assert servers(cluster.data_dir) == [server]

@@ -1,4 +1,4 @@
-"""What the inference process says is in PostgreSQL's log, with its level, and its last words too."""
+"""PostgreSQL's log has what the inference process writes, with its level, up to its last line."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_last_words(sql, cluster, script):
 
 
 def test_a_flood(sql, cluster, script):
-    """It keeps the supervisor from nothing, and does not make it grow."""
+    """It does not delay the supervisor or make it grow."""
     program = script(f"(yes noise | head -n 400000; echo dry) & exec {PROGRAM} \"$@\"")
     (supervisor,) = supervisors(cluster.data_dir)
     before = memory(supervisor)

@@ -1,4 +1,4 @@
-"""Wrong settings say which one to put right, and putting it right is enough: nothing has to be restarted."""
+"""Errors of wrong settings name the setting to correct, and no restart is needed after the correction."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CONFIGURATION = "F0000"
 
 @pytest.fixture
 def cluster(own_cluster):
-    """Takes the place of the cluster that the other tests share."""
+    """A cluster of its own instead of the shared one."""
     return own_cluster
 
 

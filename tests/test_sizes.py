@@ -1,4 +1,4 @@
-"""Much of something, or nothing of it: the same answers, or an error that says what was too much."""
+"""Very large and empty inputs: the same answers, or an error that says what was too large."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_an_empty_pool(sql):
 
 
 def test_one_category(sql):
-    """There is nothing to choose: it is certain."""
+    """With a single category, the label is certain."""
     sql.run("SELECT susx.create_classifier('one', '{only}', text_embeddings => '{\"[1,0]\"}'::vector[])")
     everything = "SELECT category, probability FROM susx.classify('one', %s::vector, 5, %s)"
     for method in ("zero-shot", "tip-adapter", "tip-x"):
@@ -110,7 +110,7 @@ def test_one_category(sql):
 
 @pytest.mark.parametrize("method", ["zero-shot", "tip-adapter", "tip-x"])
 def test_images_that_are_all_the_same(sql, method):
-    """The affinities of the support images do not differ: nothing is divided by that."""
+    """The affinities of the support images are equal, and nothing is divided by their range."""
     create_compass(sql)
     sql.run("CREATE TABLE pool (id int PRIMARY KEY, embedding vector(2))")
     sql.run("INSERT INTO pool SELECT i, '[0.9,0.1]' FROM generate_series(1, 60) i")

@@ -1,4 +1,4 @@
-"""Sessions that look at the past, and sessions that race: every row of a statement comes from one state."""
+"""Sessions with old snapshots and concurrent sessions: every row of a statement comes from one state."""
 
 from __future__ import annotations
 

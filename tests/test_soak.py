@@ -1,4 +1,4 @@
-"""`make soak` for some seconds: it runs, finds nothing wrong, and writes its page."""
+"""`make soak` for some seconds runs, finds no errors, and writes its page."""
 
 from __future__ import annotations
 
@@ -22,5 +22,5 @@ def test_some_seconds(tmp_path):
     text = page.read_text()
     assert "left behind, leaks: none" in text and "36 sessions" in text
     counts = [int(count.replace(",", "")) for count in re.findall(r"^\| .* \| ([\d,]+) \|$", text, re.MULTILINE)]
-    # Each of the kinds of session has got something done.
+    # Every kind of session got something done.
     assert len(counts) >= 12 and min(counts) > 0

@@ -1,4 +1,4 @@
-"""Who speaks to the inference process without being a backend, or to a backend without being the process."""
+"""Peers that speak to the inference process without being a backend, or to a backend without being the process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pytest
 
 from helpers.logs import log_of
 from helpers.pictures import encode, picture
-from helpers.processes import as_owner_of, eventually, one_of_each, servers
+from helpers.processes import PROMPTLY, as_owner_of, eventually, one_of_each, resident, servers
 from helpers.settings import reloaded
 from tools.paths import ROOT
 
@@ -58,7 +58,7 @@ def dial(cluster, sql):
             ours, theirs = socket.socketpair()
 
             def connect_and_pass_on() -> None:
-                # What counts is who connects: the descriptor can then be anybody's.
+                # The server checks the account when it connects; any account can use the connection afterwards.
                 with socket.socket(socket.AF_UNIX) as connection:
                     connection.connect(str(path_of(cluster)))
                     socket.send_fds(theirs, [b"x"], [connection.fileno()])
@@ -73,13 +73,13 @@ def dial(cluster, sql):
         yield connect
         assert sql.one(EMBED, IMAGE) == 512
     assert servers(cluster.data_dir) == [server]
-    # Threads and descriptors of those who are gone are gone as well.
+    # Threads and descriptors of closed connections are gone as well.
     assert eventually(lambda: len(os.listdir(f"/proc/{server}/fd")) < 64)
     assert eventually(lambda: len(os.listdir(f"/proc/{server}/task")) < 64)
 
 
 def read(connection: socket.socket) -> bytes:
-    """The next message; nothing at the end."""
+    """The next message; empty at the end."""
     prefix = connection.recv(4, socket.MSG_WAITALL)
     return connection.recv(struct.unpack("<I", prefix)[0], socket.MSG_WAITALL) if len(prefix) == 4 else b""
 
@@ -95,12 +95,8 @@ def greet(connection: socket.socket) -> None:
     assert read(connection)[:2] == bytes([0, PROTOCOL])
 
 
-def resident(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
 def test_a_stranger(sql, cluster, dial):
-    """Root may open the socket, and is not PostgreSQL all the same."""
+    """Root can open the socket, but is not PostgreSQL's account."""
     if os.stat(path_of(cluster)).st_uid == os.geteuid():
         pytest.skip("PostgreSQL runs as the account of the tests")
     with log_of(cluster) as log, socket.socket(socket.AF_UNIX) as connection:
@@ -161,7 +157,7 @@ def test_frames_that_only_claim_to_be_long(sql, cluster, dial):
         connection.sendall(struct.pack("<I", 1 << 30) + b"0123456789")
     started = time.monotonic()
     assert sql.one(EMBED, IMAGE) == 512
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < PROMPTLY
     assert resident(server) - before < 64 << 20
 
 
@@ -228,7 +224,7 @@ def test_a_server_that_breaks_the_protocol(sql, cluster, script):
     def works() -> bool:
         try:
             return sql.one(EMBED, IMAGE) == 512
-        except psycopg.Error:  # Until the process is there again.
+        except psycopg.Error:  # Until the process is back.
             return False
 
     assert eventually(works, 60)
@@ -236,7 +232,7 @@ def test_a_server_that_breaks_the_protocol(sql, cluster, script):
 
 
 def answer(listener: socket.socket, wrong: list[bytes]) -> None:
-    """To every greeting the right one, and then what `wrong` holds at the time."""
+    """Answers every greeting correctly, and every request with the present content of `wrong`."""
     # Until the listener is closed.
     with contextlib.suppress(OSError):
         while True:

@@ -1,4 +1,4 @@
-"""susx.stat_server says what the inference process did: as many as were sent, and nothing is started by looking."""
+"""susx.stat_server counts what the inference process did, and reading it starts nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two dozen sessions at once, while processes are killed: afterwards every embedding and label is the right one."""
+"""Two dozen sessions at once while processes are killed: afterwards, every embedding and label is right."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NAMES = ["bird", "flower", "fruit", "tool"]
 
 @pytest.fixture(scope="module")
 def cluster(new_cluster):
-    """Its own, in which what was committed outlives a crash."""
+    """A cluster of its own, in which commits survive a crash."""
     with new_cluster(synchronous_commit="on") as cluster:
         yield cluster
 
@@ -89,7 +89,7 @@ def test_storm(cluster, images):
             for start in range(first, PICTURES, 4 * 5):
                 rows = [(i, images[i]) for i in range(start, start + 5)]
                 values = ", ".join(["(%s, %s)"] * len(rows))
-                # Once more only if it did not get through: an answer may be lost after the commit.
+                # The answer may be lost after the commit, and then the repeated statement changes nothing.
                 statement = f"INSERT INTO written (id, image) VALUES {values} ON CONFLICT DO NOTHING"
                 worker.run(statement, *(value for row in rows for value in row))
 

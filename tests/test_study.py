@@ -1,4 +1,4 @@
-"""`make study` in tiny sizes: it runs in SQL, and writes its page. How right the methods are is not judged."""
+"""`make study` in tiny sizes runs in SQL, and writes its page. The accuracy is not judged."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def rows_below(text: str, title: str) -> list[list[str]]:
 
 
 def test_a_quick_run_writes_the_page(tmp_path):
-    """Of vectors where there are any: they need no embedding."""
+    """Uses vectors if there are any, because they need no embedding."""
     there = "caltech" if "caltech" in sets.names() else "stamps"
     if there not in sets.names():
         pytest.skip("needs clip-vectors in the folder `shared` beside the checkout, or `make pictures`")
@@ -60,7 +60,7 @@ def test_a_set_that_is_not_there_is_named():
 
 
 def test_expected_calibration_error():
-    """By hand: four images that are 0.9 sure, three of which are right, and one that is 0.5 sure and wrong."""
+    """Computed by hand: four images at 0.9, three of them right, and one wrong image at 0.5."""
     right = np.array([True, True, True, False, False])
     probability = np.array([0.9, 0.9, 0.9, 0.9, 0.5])
     assert expected_calibration_error(right, probability) == pytest.approx((4 * 0.15 + 1 * 0.5) / 5)

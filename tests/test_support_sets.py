@@ -67,7 +67,7 @@ def test_more_is_asked_for_than_there_is(sql, pool):
 
 
 def test_not_exclusive(sql, pool):
-    """Then an image may stand for several names."""
+    """An image may then support several names."""
     assert [row[1] for row in sql.rows(BUILD.format(", per_class => 6, exclusive => false"))] == [6, 6]
     assert chosen(sql) == {"east": ["e1", "e2", "e3", "e4", "n4", "n3"], "north": ["n1", "n2", "n3", "n4", "e4", "e3"]}
 

@@ -122,7 +122,7 @@ def test_ranks_and_probabilities(sql, caltech):
 
 
 def test_k(sql, caltech):
-    """The k best of all; more than there are is all."""
+    """The k best categories; a larger k gives all."""
     caltech.create_classifier(sql, "caltech")
     query = vector(caltech.queries[0])
     classify = "SELECT * FROM susx.classify('caltech', %s::vector, %s)"

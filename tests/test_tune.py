@@ -1,4 +1,4 @@
-"""tune() finds what a loop over the grid finds, stores it, and never trades the names alone for less."""
+"""tune() finds what a loop over the grid finds, stores it, and never does worse than the names alone."""
 
 from __future__ import annotations
 
@@ -224,7 +224,7 @@ def test_refusals(sql, retrieved, call, sqlstate, message):
 
 def test_a_read_only_transaction(sql, retrieved):
     sql.run("BEGIN READ ONLY")
-    # Before the query is run.
+    # This is refused before the query runs.
     assert sql.fails(TUNE.format("'compass', 'SELECT no_such_column, 1'")).sqlstate == "25006"
     sql.run("ROLLBACK")
 

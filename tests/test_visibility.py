@@ -122,7 +122,7 @@ def test_a_failed_statement_changes_nothing(sql, other):
 
 @pytest.mark.parametrize("change", PARTS)
 def test_a_statement_does_not_see_what_it_changes_itself(sql, change):
-    """As every query: the snapshot is from before the statement."""
+    """As in every query, the snapshot is from before the statement."""
     before = sql.rows(SCORE)
     score = SCORE.replace("FROM", "FROM (SELECT count(*) FROM changed) n,")
     assert sql.rows(f"WITH changed AS ({COMMANDS[change]} RETURNING 1) {score}") == before
@@ -160,7 +160,7 @@ def test_a_cursor_keeps_its_snapshot(sql):
 
 
 def test_dropped_and_created_again(sql, other):
-    """The name leads to the new table, in sessions that used the old one too."""
+    """The name means the new table, also in sessions that used the old one."""
     sql.run("DROP TABLE compass")
     assert other.fails(SCORE).sqlstate == "42P01"
     sql.run(

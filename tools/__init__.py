@@ -1,1 +1,1 @@
-"""What the Makefile runs: fetches what susx needs, builds it, and runs PostgreSQL for trying and testing it."""
+"""What the Makefile runs: these modules fetch and build what susx needs, and run PostgreSQL to try and test it."""

@@ -1,9 +1,10 @@
-"""Every check there is, the cheapest first: formatting, lint, licences, Rust tests, then SQL tests on each PostgreSQL."""
+"""What `make test` runs: formatting, lints, licences, the Rust tests, and the SQL tests on each PostgreSQL."""
 
 from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from typing import Callable
 
 from . import fixtures, install, model, onnxruntime, pictures, python_env, test_models, toolchain
 from .console import main, run, say
@@ -15,67 +16,87 @@ NEWEST = PG_VERSIONS[-1]
 
 
 def check() -> None:
-    # Whoever has set a variable of a fixture means it.
-    fixed = {**fixtures.environment(required=True), **os.environ}
-    env = {**fixed, **toolchain.environment(), "ORT_DYLIB_PATH": str(ONNXRUNTIME)}
-    closing = _lint(env)
-
-    onnxruntime.ensure()
-    model.ensure()
-    test_models.ensure()
-    say("running the Rust tests")
-    lines = run(["cargo", "test", *CRATES], env, echo=True)
-    closing += [f"cargo test: {line}" for line in lines if line.startswith("test result:")]
-
-    python_env.with_requirements()
-    pictures.ensure()
-    for pg in PG_VERSIONS:
-        install.install(pg_bin(pg, "pg_config"))
-    # They wait for clusters and processes more than they compute; the newest takes as long as the others together.
-    with ThreadPoolExecutor(2) as pool:
-        newest = pool.submit(_sql_tests, NEWEST)
-        others = pool.submit(lambda: [_sql_tests(pg) for pg in PG_VERSIONS if pg != NEWEST])
-        closing += [*others.result(), newest.result()]
-
+    env = rust_environment()
+    say("checking the formatting")
+    run(["cargo", "fmt", "--all", "--check"], env)
+    # Each side builds in a profile of its own, dev or release, so that neither waits for Cargo's lock. A link, a
+    # download or the generation of bindings keeps one core busy at most.
+    closing = ["cargo fmt: nothing to change", *_side_by_side(lambda: _libraries(env), lambda: _extension(env))]
+    # These wait for processes more than they compute. The newest takes as long as the others together.
+    closing += _side_by_side(
+        lambda: [sql_tests(pg, ["tests", "-m", "not same_everywhere"]) for pg in PG_VERSIONS if pg != NEWEST],
+        lambda: [sql_tests(NEWEST, ["tests"])],
+    )
     say("\nall checks passed")
     for line in closing:
         say(f"  {line}")
 
 
-def _lint(env: dict[str, str]) -> list[str]:
-    warnings_are_errors = ["--all-targets", "--", "-D", "warnings"]
-    say("checking the formatting")
-    run(["cargo", "fmt", "--all", "--check"], env)
+def rust_environment() -> dict[str, str]:
+    """Cargo's environment for the Rust tests. It only names the fixtures: see `build_fixtures`."""
+    # A fixture's variable that is set already wins.
+    fixed = {**fixtures.environment(required=True), **os.environ}
+    return {**fixed, **toolchain.environment(), "ORT_DYLIB_PATH": str(ONNXRUNTIME)}
 
+
+def build_fixtures() -> None:
+    """Fetches and builds what all tests need besides susx; waits if this happens at the same time."""
+    python_env.with_requirements()
+    onnxruntime.ensure()
+    model.ensure()
+    test_models.ensure()
+    pictures.ensure()
+
+
+def sql_tests(pg: str, what: list[str]) -> str:
+    """Runs pytest on one PostgreSQL, and returns its summary."""
+    say(f"running the SQL tests on PostgreSQL {pg}")
+    lines = run([PYTHON, "-m", "pytest", *what], {**os.environ, "SUSX_TEST_PG": pg}, echo=pg == NEWEST)
+    return f"PostgreSQL {pg}: {lines[-1].strip('= ')}"
+
+
+def _side_by_side(*sides: Callable[[], list[str]]) -> list[str]:
+    """Runs the sides at the same time, and returns their closing lines; a failure ends it once all have finished."""
+    with ThreadPoolExecutor(len(sides)) as pool:
+        running = [pool.submit(side) for side in sides]
+        return [line for side in running for line in side.result()]
+
+
+def _libraries(env: dict[str, str]) -> list[str]:
+    """Lints, licences and Rust tests of the library, the server and the fuzz targets."""
     say("linting the library, the server and the fuzz targets")
-    run(["cargo", "clippy", *CRATES, *warnings_are_errors], env)
+    run(["cargo", "clippy", *CRATES, *_DENY_WARNINGS], env)
     say("linting the server without image generation")
     without = ["-p", "susx-server", "--no-default-features", "--features", "server"]
-    run(["cargo", "clippy", *without, *warnings_are_errors], env)
-    for pg in SUPPORTED_PG:
-        # By itself, as it is shipped: together with the others it would share their features.
-        say(f"linting the extension for PostgreSQL {pg}")
-        without_headers = {"DOCS_RS": "1", "RUSTC_WRAPPER": str(ROOT / "tools" / "published_bindings.sh")}
-        extension = ["-p", "susx", "--no-default-features", "--features", f"pg{pg}"]
-        bindings = {} if pg in PG_VERSIONS else without_headers
-        run(["cargo", "clippy", *extension, *warnings_are_errors], {**env, **bindings})
-
+    run(["cargo", "clippy", *without, *_DENY_WARNINGS], env)
     say("checking the licences and sources of the dependencies")
     deny = toolchain.cargo_program("cargo-deny", CARGO_DENY)
     run([deny, "--workspace", "--all-features", "check", "licenses", "bans", "sources"], env)
+    build_fixtures()
+    say("running the Rust tests")
+    lines = run(["cargo", "test", *CRATES], env, echo=True)
     return [
-        "cargo fmt: nothing to change",
-        f"cargo clippy: no warnings, for PostgreSQL {', '.join(SUPPORTED_PG)}",
         "cargo deny: licenses, bans and sources ok",
+        *(f"cargo test: {line}" for line in lines if line.startswith("test result:")),
     ]
 
 
-def _sql_tests(pg: str) -> str:
-    """The closing line of the tests on one PostgreSQL: all of them on the newest."""
-    some = [] if pg == NEWEST else ["-m", "not same_everywhere"]
-    say(f"running the SQL tests on PostgreSQL {pg}")
-    lines = run([PYTHON, "-m", "pytest", "tests", *some], {**os.environ, "SUSX_TEST_PG": pg}, echo=pg == NEWEST)
-    return f"PostgreSQL {pg}: {lines[-1].strip('= ')}"
+def _extension(env: dict[str, str]) -> list[str]:
+    """Lints the extension and installs it, for each PostgreSQL in turn: both need the same bindings and macros."""
+    build_fixtures()
+    for pg in SUPPORTED_PG:
+        say(f"linting the extension for PostgreSQL {pg}")
+        # Not together with the other crates, which would unite their features with the extension's.
+        extension = ["--release", "-p", "susx", "--no-default-features", "--features", f"pg{pg}"]
+        without_headers = {"DOCS_RS": "1", "RUSTC_WRAPPER": str(ROOT / "tools" / "published_bindings.sh")}
+        bindings = {} if pg in PG_VERSIONS else without_headers
+        run(["cargo", "clippy", *extension, *_DENY_WARNINGS], {**env, **bindings})
+        if pg in PG_VERSIONS:
+            install.install(pg_bin(pg, "pg_config"))
+    return [f"cargo clippy: no warnings, for PostgreSQL {', '.join(SUPPORTED_PG)}"]
+
+
+_DENY_WARNINGS = ("--all-targets", "--", "-D", "warnings")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Stops the embedded clusters and removes all that was fetched or built."""
+"""Stops the embedded clusters, and removes everything that was fetched or built."""
 
 from __future__ import annotations
 

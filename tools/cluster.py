@@ -1,4 +1,4 @@
-"""A PostgreSQL cluster of our own: initdb, start, stop. Used for the embedded clusters and by the tests.
+"""Creates, starts and stops PostgreSQL clusters: the embedded ones, and those of tests and benchmarks.
 
     with Cluster.throwaway("18", {"susx.model": "demo"}) as cluster:
         subprocess.run([cluster.psql, cluster.url()])
@@ -25,26 +25,26 @@ from .console import Failure, say
 from .paths import pg_home
 from .steps import write
 
-# Not "susx": the tables of a user of that name would go to the extension's schema, by the search_path "$user", public.
+# Not "susx": with the default search_path "$user", public, that user's tables would land in the extension's schema.
 SUPERUSER = "postgres"
 
-# The longest path of a Unix socket is 107 bytes, and PostgreSQL adds its file's name.
+# The path of a Unix socket has at most 107 bytes, including the file name that PostgreSQL appends.
 _LONGEST_SOCKET_FOLDER = 85
 
-# Why a start may fail and the next one not: somebody took the port between our look and PostgreSQL's; or the last
-# postmaster was killed, and the system has not buried it yet, or its last backend is still ending.
-_PASSING = ("could not bind", "lock file", "pre-existing shared memory block")
+# Reasons to try a start again: another process took the port after we found it free; or the previous postmaster was
+# killed and is still a zombie, or its last backend is still exiting.
+_TRANSIENT = ("could not bind", "lock file", "pre-existing shared memory block")
 
 
-# What a shell may have and a service has not: settings of clients, and an order to Rust to trace every error, for which
-# a backend reads PostgreSQL's debug information at its first one, a tenth of a second.
-_NOT_OF_A_SERVICE = ("PG", "RUST_BACKTRACE", "RUST_LIB_BACKTRACE")
+# Variables that a service would not inherit: client settings, and Rust's backtraces, for which a backend spends a tenth
+# of a second on PostgreSQL's debug information at its first error.
+_CLIENT_VARIABLES = ("PG", "RUST_BACKTRACE", "RUST_LIB_BACKTRACE")
 
 
 class Cluster:
-    """`directory` holds everything of one cluster: data/, log, port and usually the socket.
+    """One cluster. `directory` holds all its files: data/, log, port and usually the socket.
 
-    `home` is the PostgreSQL installation if it is not the one below build/pg.
+    `home` is the PostgreSQL installation, by default the one below build/pg.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Cluster:
     def throwaway(
         cls, pg: str, settings: Mapping[str, object] | None = None, home: Path | None = None
     ) -> Iterator[Cluster]:
-        """A running cluster in /tmp, which every account can reach, that is gone afterwards."""
+        """A running cluster in /tmp, which every account can reach; it is removed afterwards."""
         folder = Path(tempfile.mkdtemp(prefix="susx-", dir="/tmp"))
         folder.chmod(0o711)
         cluster = cls(pg, folder / "cluster", {"fsync": "off", **(settings or {})}, sync=False, home=home)
@@ -83,16 +83,16 @@ class Cluster:
             yield cluster
         finally:
             cluster.stop("immediate")
-            # A child of the postmaster may still be writing as it dies.
+            # A child of the postmaster may still write a file while it exits.
             shutil.rmtree(folder, ignore_errors=True)
 
     def init(self) -> None:
-        """Makes the data directory unless it is there."""
+        """Creates the data directory unless it exists."""
         self.directory.mkdir(parents=True, exist_ok=True)
         self._identity().own(self.directory)
         if self.data_dir.exists():
             return
-        # Under another name first: an interrupted initdb leaves a directory that looks finished.
+        # An interrupted initdb leaves a directory that looks complete, so it works under another name.
         partial = self.directory / "data.partial"
         shutil.rmtree(partial, ignore_errors=True)
         self.program(
@@ -116,7 +116,7 @@ class Cluster:
                 return
             except Failure:
                 log = self.log_file.read_bytes()[written:].decode(errors="replace") if self.log_file.exists() else ""
-                if attempt == 9 or not any(reason in log for reason in _PASSING):
+                if attempt == 9 or not any(reason in log for reason in _TRANSIENT):
                     raise Failure(f"PostgreSQL {self.pg} did not start. {self.log_file} says:\n{log[-4000:]}")
                 time.sleep(1)
 
@@ -134,10 +134,10 @@ class Cluster:
         return self.postmaster() is not None
 
     def postmaster(self) -> int | None:
-        """The postmaster's process id, if it is alive."""
+        """The postmaster's process id, if it runs."""
         try:
             pid = int((self.data_dir / "postmaster.pid").read_text().split("\n")[0])
-            # After a crash of the machine another program may have the number.
+            # After a crash of the machine, the number may belong to another program.
             alive = os.path.samefile(f"/proc/{pid}/cwd", self.data_dir)
         except (FileNotFoundError, PermissionError, ValueError):
             return None
@@ -166,14 +166,14 @@ class Cluster:
                 self.program("psql", "-Xq", "-d", self.url(database), "-c", f'ALTER EXTENSION "{name}" UPDATE')
 
     def configure(self) -> bool:
-        """Writes our settings beside postgresql.conf; ALTER SYSTEM still wins over them. True if they changed."""
+        """Writes the settings beside postgresql.conf; True if they changed. ALTER SYSTEM overrides them."""
         settings = {
             "listen_addresses": "127.0.0.1",
             "port": self.port_file.read_text().strip(),
             "unix_socket_directories": self._socket_folder(),
             **self.settings,
         }
-        text = "# Written anew at every start: use ALTER SYSTEM for settings that are to stay.\n"
+        text = "# Rewritten at every start. For lasting settings, use ALTER SYSTEM.\n"
         for name, value in settings.items():
             quoted = str(value).replace("\\", "\\\\").replace("'", "''")
             text += f"{name} = '{quoted}'\n"
@@ -185,10 +185,10 @@ class Cluster:
         return True
 
     def program(self, name: str, *arguments: object) -> str:
-        """Runs one of PostgreSQL's programs as the cluster's account; returns what it prints."""
+        """Runs one of PostgreSQL's programs under the cluster's account, and returns its output."""
         argv = [*self._identity().prefix, self.bin(name), *arguments]
-        # No PGDATA or PGOPTIONS of the user's own clusters. And not in a directory that the account cannot enter.
-        env = {key: value for key, value in os.environ.items() if not key.startswith(_NOT_OF_A_SERVICE)}
+        # PGDATA and PGOPTIONS belong to the user's own clusters. The working directory must be open to the account.
+        env = {key: value for key, value in os.environ.items() if not key.startswith(_CLIENT_VARIABLES)}
         result = subprocess.run(
             [str(word) for word in argv], cwd=self.directory, env=env, capture_output=True, text=True, errors="replace"
         )
@@ -203,10 +203,10 @@ class Cluster:
         os.chown(path, self._identity().uid, self._identity().gid)
 
     def _choose_port(self) -> None:
-        """The remembered port if it is free, else another one."""
+        """Takes the port of the last start if it is free, or else a new one."""
         port = int(self.port_file.read_text()) if self.port_file.exists() else 0
         while not port or not _is_free(port):
-            # Below the range from which systems take the ports of outgoing connections.
+            # Below the range that systems use for outgoing connections.
             port = random.randrange(20000, 32000)
         write(self.port_file, f"{port}\n")
 
@@ -216,9 +216,9 @@ class Cluster:
             return self.directory
         short = Path("/tmp") / f"susx-{hashlib.sha256(folder).hexdigest()[:12]}"
         short.mkdir(mode=0o700, exist_ok=True)
-        # Anybody can make names in /tmp, a symbolic link to something of ours included.
+        # Anyone can create a file in /tmp, even a symbolic link to one of our folders.
         if short.is_symlink() or short.lstat().st_uid not in (os.geteuid(), self._identity().uid):
-            raise Failure(f"{short} belongs to somebody else, and the cluster's socket must go there")
+            raise Failure(f"{short} belongs to another account, but the cluster's socket must be there")
         self._give(short)
         return short
 
@@ -234,7 +234,7 @@ def _is_free(port: int) -> bool:
 
 
 def _locale() -> str:
-    """C.UTF-8 sorts by code point and knows letters outside ASCII; systems without it have C."""
+    """C.UTF-8, which sorts by code point and knows letters outside ASCII, or C where that is missing."""
     before = locale.setlocale(locale.LC_CTYPE)
     try:
         return locale.setlocale(locale.LC_CTYPE, "C.UTF-8")

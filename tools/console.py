@@ -1,4 +1,4 @@
-"""Talking to the user: what is being done, what failed, and programs whose noise is held back."""
+"""Output for the user: what is being done, what failed, and programs whose output is shown only if they fail."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from .paths import ROOT
 
 
 class Failure(Exception):
-    """Something the user must know; shown without a traceback."""
+    """An error to show to the user without a traceback."""
 
 
 def say(text: str) -> None:
-    # On stderr, so that `make -s url` and `make -s env` print nothing else on stdout.
+    # On stderr, because the output of `make -s url` and `make -s env` is for programs.
     print(text, file=sys.stderr, flush=True)
 
 
 def run(argv: Sequence[object], env: Mapping[str, str] | None = None, echo: bool = False) -> list[str]:
-    """Runs a program in the checkout and returns its lines; shows them at once (echo) or only if it fails."""
+    """Runs a program in the checkout and returns its output. Shows that at once (`echo`), or only if it fails."""
     argv = [str(word) for word in argv]
     lines: list[str] = []
     shown = time.monotonic()
@@ -37,7 +37,7 @@ def run(argv: Sequence[object], env: Mapping[str, str] | None = None, echo: bool
             if echo:
                 say(lines[-1])
             elif time.monotonic() - shown > 15 and line.strip():
-                # A sign of life in the minutes that a compilation takes.
+                # A compilation takes minutes: show that it is still going.
                 shown = time.monotonic()
                 say(f"    … {line.strip()[:100]}")
     if process.returncode != 0:

@@ -12,14 +12,14 @@ from .steps import lock, replace, scratch
 
 APT_STATE = BUILD / "apt"
 
-# As root, apt would download as the user _apt, who may not write below the checkout.
+# As root, apt would download as the user _apt, who cannot write to the checkout.
 _AS_ME = ("-o", "APT::Sandbox::User=root")
 
 
 def fetch(package: str, otherwise: str) -> Path:
-    """The package's file in build/downloads. apt itself checks it against the archive's signature.
+    """The package's file in build/downloads. apt verifies it against the archive's signature.
 
-    `otherwise` tells the user of a system without apt-get what to do.
+    `otherwise` is the advice for systems without apt-get.
     """
     with lock(f"deb-{package}"):
         for path in DOWNLOADS.glob(f"{package}_*.deb"):
@@ -36,8 +36,8 @@ def fetch(package: str, otherwise: str) -> Path:
 
 
 def _download(package: str, directory: Path) -> None:
-    # The system's package lists may be missing (a container image), or so old that the file has left the archive, and
-    # only root may renew them. Then lists of our own, from the same sources.
+    # The system's package lists may be missing, as in a container image, or outdated, and only root can update them. In
+    # that case this fetches lists of its own from the same sources.
     own = _own_state()
     if _apt_download(package, directory, []).returncode == 0:
         return

@@ -1,4 +1,4 @@
-"""The embedded clusters, one per PostgreSQL version: up, down, url, psql. For trying susx, not for production."""
+"""`make up`, `down`, `url` and `psql`: embedded clusters, one per PostgreSQL version, for trials and not production."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DATABASE = "susx"
 def cluster(pg: str) -> Cluster:
     if pg not in PG_VERSIONS:
         raise Failure(f"there is no embedded PostgreSQL {pg}, only {', '.join(PG_VERSIONS)}")
-    # Said anew at each start, for the checkout may have moved.
+    # Set at every start, because the checkout may have moved.
     settings = {
         "susx.model_dir": MODELS,
         "susx.model": "demo",
@@ -64,7 +64,7 @@ def psql(pg: str) -> None:
     server = cluster(pg)
     if not server.is_running():
         raise Failure(f"PostgreSQL {pg} is not running: run `make up PG={pg}`")
-    # The wheel's terminal library looks in one directory only, and Debian keeps the common terminals in another.
+    # The wheel's terminal library does not look where Debian keeps the descriptions of common terminals.
     os.environ.setdefault("TERMINFO_DIRS", "/etc/terminfo:/lib/terminfo:/usr/share/terminfo")
     os.execv(server.psql, [str(server.psql), server.url(DATABASE)])
 

@@ -1,6 +1,6 @@
-"""Where the Rust tests find what is no part of the repository.
+"""The variables that tell the Rust tests where to find files outside the repository.
 
-A test whose variables are not set is shown as ignored; one whose variables lead nowhere fails. See
+A test whose variables are not set counts as ignored. One whose variables name missing files fails. See
 crates/susx-core/build.rs.
 """
 
@@ -10,18 +10,18 @@ from pathlib import Path
 
 from .paths import ONNXRUNTIME, ROOT, TEST_GENERATORS, TEST_MODELS
 
-# What `make` builds or fetches.
+# Built or fetched by `make`.
 _OWN = {
     "SUSX_TEST_ONNXRUNTIME": ONNXRUNTIME,
     "SUSX_TEST_MODELS": TEST_MODELS,
     "SUSX_TEST_GENERATORS": TEST_GENERATORS,
 }
-# What lies beside some checkouts.
+# Reference data beside some checkouts. Without it, tests/golden remains.
 _OUTSIDE = {"SUSX_TEST_SHARED": ROOT.parent / "shared"}
 
 
 def environment(*, required: bool) -> dict[str, str]:
-    """What there is; if `required`, also what must be there, so that no test that needs it is left out."""
+    """The variables of existing files; if `required`, also of those that `make` builds, so that no test is left out."""
     found = {name: path for name, path in {**_OWN, **_OUTSIDE}.items() if path.exists()}
     return _texts({**found, **_OWN} if required else found)
 

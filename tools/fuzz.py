@@ -1,6 +1,6 @@
-"""Feeds susx with bytes that nobody would send: fuzz/ under libFuzzer and AddressSanitizer.
+"""Runs the targets of fuzz/ under libFuzzer and AddressSanitizer.
 
-What it finds stays below build/fuzz: inputs that reach something new in corpus/, those that fail in artifacts/.
+build/fuzz keeps the findings: inputs that reach new code in corpus/, and inputs that fail in artifacts/.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ SEEDS = ROOT / "fuzz" / "seeds"
 TARGETS = tuple(sorted(path.stem for path in (ROOT / "fuzz" / "fuzz_targets").glob("*.rs")))
 PICTURES = ROOT / "crates" / "susx-core" / "tests" / "clip" / "images"
 
-# Bytes of the longest input: of a picture, so that a whole small one fits; of a text, some times what a model reads.
+# Bytes of the longest input: a small image fits whole, and a text is several times what a model reads.
 _LONGEST = {"pixel_values": 1 << 15, "tokenizer": 1 << 9}
 
-# The thread that writes a connection's replies ends by itself, and what it still holds then is no leak.
+# The thread that writes a connection's replies may outlive the run; what it still holds is not a leak.
 _LEAVES_THREADS = {"server_messages"}
 
 
@@ -49,10 +49,10 @@ def _cargo_fuzz() -> tuple[list[str], dict[str, str]]:
     program = toolchain.cargo_program("cargo-fuzz", CARGO_FUZZ)
     return [str(program)], {
         **os.environ,
-        # Sanitizers are an option that a released compiler has, and keeps to itself.
+        # Lets a stable compiler use sanitizers.
         "RUSTC_BOOTSTRAP": "1",
         "CARGO_TARGET_DIR": str(HOME / "target"),
-        # Coverage is counted in each crate: there is nothing to gain from uniting them.
+        # Coverage is counted per crate, so optimising across crates gains nothing.
         "CARGO_PROFILE_RELEASE_LTO": "off",
         "CARGO_PROFILE_RELEASE_CODEGEN_UNITS": "16",
     }
@@ -69,7 +69,7 @@ def _run(target: str, minutes: float, command: list[str], env: dict[str, str]) -
         f"-max_total_time={round(60 * minutes)}",
         f"-max_len={_LONGEST.get(target, 1 << 12)}",
         f"-artifact_prefix={artifacts}/",
-        # A picture within the limits takes a fraction of a second, all else less.
+        # An image within the limits takes a fraction of a second, and everything else less.
         "-timeout=10",
         "-rss_limit_mb=4096",
         "-print_final_stats=1",

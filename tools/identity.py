@@ -1,4 +1,4 @@
-"""Who PostgreSQL runs as. It refuses root, so root runs it as another account, or disguised as one."""
+"""The account that PostgreSQL runs under. It refuses root, so root uses another account, or a user namespace."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from .console import Failure
 
 @dataclass(frozen=True)
 class Identity:
-    """`prefix` goes before a command line; files for PostgreSQL must belong to `uid` and `gid`."""
+    """An account: the `prefix` of its command lines, and the `uid` and `gid` that must own PostgreSQL's files."""
 
     prefix: tuple[str, ...]
     uid: int
     gid: int
 
     def own(self, path: Path) -> None:
-        """Makes `path`, and all below it, belong to this identity. Only root can, and only root needs to."""
+        """Gives `path` and everything below it to this account. Only root can, and only root needs to."""
         if os.geteuid() != 0 or not path.exists() or path.stat().st_uid == self.uid:
             return
         for folder, _, files in os.walk(path):
@@ -43,18 +43,18 @@ def _other(program: Path, directory: Path) -> Identity:
     if os.geteuid() == 0:
         for account in _accounts("postgres", "nobody"):
             prefix = ("setpriv", f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups")
-            # Tried rather than worked out from modes: the path may lead through /root, an ACL or a strange mount.
+            # A trial is more reliable than file modes: the path may lead through /root, an ACL or an unusual mount.
             if _succeeds(*prefix, "sh", "-c", '"$0" --version && test -x "$1"', program, directory):
                 return Identity(prefix, account.pw_uid, account.pw_gid)
-    # The checkout is in a place that is only root's, or we are one of the nameless users of a container platform. In a
-    # user namespace we keep our access to files, but PostgreSQL sees us under another number, one that has a name.
+    # Only root can reach the checkout, or this is a container platform's user without a name. In a user namespace we
+    # keep our access to files, while PostgreSQL sees the number of an account that has a name.
     for account in _accounts("postgres", "daemon", "nobody"):
         prefix = ("unshare", "--user", f"--map-user={account.pw_uid}", f"--map-group={account.pw_gid}")
         if _succeeds(*prefix, program, "--version"):
             return Identity(prefix, os.geteuid(), os.getegid())
     raise Failure(
-        "PostgreSQL runs neither as root nor as a user without a name; no other account can reach "
-        f"{directory}, and user namespaces are not allowed here. Work as a normal user, or in a directory that every "
+        "PostgreSQL cannot run as root or as a user without a name. No other account can reach "
+        f"{directory}, and user namespaces are not allowed here. Use a normal account, or a directory that every "
         "account can enter, such as one in /opt."
     )
 

@@ -1,4 +1,4 @@
-"""Builds susx in release mode and puts it where a PostgreSQL finds it: library, SQL, control file, server program."""
+"""Builds susx in release mode, and installs its library, SQL, control file and server program into a PostgreSQL."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def _major(pg_config: Path) -> str:
     version = _ask(pg_config, "--version")
     found = re.match(r"PostgreSQL (\d+)", version)
     if not found or found[1] not in SUPPORTED_PG:
-        raise Failure(f"{pg_config} is of {version}; susx is for PostgreSQL {', '.join(SUPPORTED_PG)}")
+        raise Failure(f"{pg_config} belongs to {version}; susx supports PostgreSQL {', '.join(SUPPORTED_PG)}")
     if not Path(_ask(pg_config, "--includedir-server"), "postgres.h").exists():
         raise Failure(
-            f"{pg_config} is of {version}, whose server headers are not installed (on Debian and Ubuntu: "
+            f"{pg_config} belongs to {version}, whose server headers are not installed (on Debian and Ubuntu: "
             f"postgresql-server-dev-{found[1]}). For another PostgreSQL: PG_CONFIG=/path/to/pg_config"
         )
     return found[1]
@@ -40,16 +40,16 @@ def _ask(pg_config: Path, question: str) -> str:
     try:
         return subprocess.run([pg_config, question], check=True, capture_output=True, text=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError) as error:
-        raise Failure(f"cannot run {pg_config}: {error}. Say PG_CONFIG=/path/to/pg_config")
+        raise Failure(f"cannot run {pg_config}: {error}. Set PG_CONFIG=/path/to/pg_config")
 
 
 def _package(pg_config: Path, major: str) -> Path:
-    """The files to install, below a directory that stands for /."""
+    """The files to install, in a directory that stands for /."""
     embedded = (BUILD / "pg") in pg_config.resolve().parents
     env = {**os.environ, **toolchain.environment(None if embedded else pg_config)}
     features = ["--no-default-features", "--features", f"pg{major}"]
-    # Only this package: in a build of the whole workspace Cargo unites the features of the server's dependencies with
-    # the extension's, and ONNX Runtime's binding would end up inside PostgreSQL.
+    # One package at a time. For the whole workspace, Cargo would unite the features of the server's dependencies with
+    # the extension's, and PostgreSQL would load ONNX Runtime's binding.
     build = ["cargo", "build", "--release", "--package"]
     package = PACKAGES / f"pg{major}"
 
@@ -91,11 +91,11 @@ def _copy(package: Path, destination: Path) -> None:
         folder = next(parent for parent in target.parents if parent.exists())
         if not os.access(folder, os.W_OK):
             raise Failure(
-                f"susx is built, but {folder} is not yours to write to. "
+                f"susx is built, but {folder} is not writable. "
                 f"To install it: sudo cp --remove-destination -rT {package} {destination}"
             )
     for source, target in pairs:
-        # Untouched where nothing changed, so that a running server need not be restarted; renamed into place, for
+        # An unchanged file stays, so that a running server need not restart. A new one is renamed into place, because
         # backends that have the old library mapped must not see it change.
         if not target.exists() or not filecmp.cmp(source, target, shallow=False):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -111,7 +111,7 @@ def run_install() -> None:
         raise Failure("usage: python3 -m tools.install /path/to/pg_config")
     found = shutil.which(sys.argv[1])
     if not found:
-        raise Failure(f"there is no {sys.argv[1]}: say PG_CONFIG=/path/to/pg_config")
+        raise Failure(f"there is no {sys.argv[1]}: set PG_CONFIG=/path/to/pg_config")
     install(Path(found).absolute())
 
 

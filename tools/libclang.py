@@ -1,4 +1,4 @@
-"""libclang, with which pgrx reads PostgreSQL's headers: the system's, or build/libclang out of a wheel."""
+"""libclang, with which pgrx reads PostgreSQL's headers: the system's own, or build/libclang from a wheel."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .steps import replace, scratch, step
 
 
 def environment() -> dict[str, str]:
-    """What bindgen needs to find libclang and the compiler's own headers."""
+    """The variables that show bindgen libclang and the compiler's own headers."""
     settings = {}
     if "LIBCLANG_PATH" not in os.environ:
         system = _on_the_system()
@@ -24,8 +24,7 @@ def environment() -> dict[str, str]:
         settings["LIBCLANG_PATH"] = str(system or LIBCLANG)
     headers = Path(_output("gcc", "-print-file-name=include"))
     if "BINDGEN_EXTRA_CLANG_ARGS" not in os.environ and headers.is_absolute():
-        # stddef.h and its like come with a compiler, not with libclang alone. Last in the search, so that a complete
-        # clang's own come first.
+        # libclang alone comes without stddef.h and its like. Searched last, so that a complete clang uses its own.
         settings["BINDGEN_EXTRA_CLANG_ARGS"] = f"-idirafter {headers}"
     return settings
 
@@ -39,7 +38,7 @@ def _on_the_system() -> Path | None:
     ]
     folders += sorted(glob.glob("/usr/lib/llvm-*/lib"), reverse=True) + ["/usr/lib", "/usr/lib64", "/usr/local/lib"]
     for folder in folders:
-        # Not libclang-cpp.so, which is another library.
+        # libclang-cpp.so is another library.
         if folder and any("-cpp" not in path for path in glob.glob(f"{folder}/libclang[.-]*so*")):
             return Path(folder)
     return None

@@ -1,4 +1,4 @@
-"""build/models/demo: the default model, built by demo/model/build.py out of what it lists in ingredients.json."""
+"""build/models/demo: the default model, which demo/model/build.py builds from the files in ingredients.json."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def _build() -> None:
 
 
 def _unpack(package: str, member: str) -> None:
-    """One file of a Debian package. The builder checks it, so it may also come from elsewhere."""
+    """Unpacks one file of a Debian package. The builder verifies it, so it may also come from elsewhere."""
     if not (DOWNLOADS / member).exists():
         deb = debs.fetch(package, f"Put its {member} at build/downloads/{member} and try again.")
         with scratch() as directory:
-            # Unpacked here: the builder cannot read every distribution's compression.
+            # The builder cannot read every distribution's compression.
             debs.extract(deb, directory)
             replace(directory / member, DOWNLOADS / member)
 

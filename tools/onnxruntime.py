@@ -1,4 +1,4 @@
-"""build/onnxruntime/libonnxruntime.so, out of the wheel onnxruntime."""
+"""build/onnxruntime/libonnxruntime.so, from the wheel onnxruntime."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where things lie. All that is fetched or built is below build/, apart from Cargo's own target/."""
+"""Where files are. Everything fetched or built is below build/, except for Cargo's own target/."""
 
 import platform
 from pathlib import Path
@@ -21,8 +21,8 @@ TEST_GENERATORS = BUILD / "test-generators"
 PICTURES = BUILD / "pictures"
 PACKAGES = BUILD / "package"
 
-# What susx is for, and of these the ones that are embedded and tested: PyPI has a build with pgvector and headers of
-# them. Of 15 it has none for aarch64, and of 17 none at all.
+# The versions that susx supports, and those that are embedded and tested: PyPI has them with pgvector and headers. It
+# has no 15 for aarch64, and no 17 at all.
 SUPPORTED_PG = ("15", "16", "17", "18")
 PG_VERSIONS = ("15", "16", "18") if platform.machine() == "x86_64" else ("16", "18")
 

@@ -1,4 +1,4 @@
-"""build/pictures: the pictures that the demo labels, from Debian's tuxpaint-stamps-default."""
+"""build/pictures: the images that the demo labels, from Debian's tuxpaint-stamps-default."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def ensure() -> None:
             debs.extract(deb, directory)
             stamps = directory / "usr" / "share" / "tuxpaint" / "stamps"
             for path in stamps.rglob("*"):
-                # Not the sounds, thousands of files.
+                # The package also has thousands of sounds.
                 if path.is_file() and path.suffix not in (".png", ".txt"):
                     path.unlink()
             replace(directory / "usr" / "share" / "doc" / _PACKAGE / "copyright", stamps / "copyright")

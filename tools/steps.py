@@ -1,4 +1,4 @@
-"""Steps that are done once and never half: stamps, locks between makes, and files that appear by a rename."""
+"""Build steps that run once and never leave half a result: stamps, locks, and files that are renamed into place."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import Callable, Iterable, Iterator
 
 from .paths import STAMPS, TEMPORARY
 
-# The account that PostgreSQL runs as is not always the one that builds, and must be able to read what is built.
+# PostgreSQL may run under another account than the build, and must be able to read its results.
 os.umask(0o022)
 
 
 def step(name: str, key: str, product: Path, make: Callable[[], None]) -> None:
-    """Runs `make` unless `product` is there and was made with the same `key`."""
+    """Runs `make` unless `product` exists and was made with the same `key`."""
     stamp = STAMPS / name
     with lock(name):
         if product.exists() and stamp.exists() and stamp.read_text() == key:
@@ -30,7 +30,7 @@ def step(name: str, key: str, product: Path, make: Callable[[], None]) -> None:
 
 @contextlib.contextmanager
 def lock(name: str) -> Iterator[None]:
-    """Two makes at once wait for each other, step by step."""
+    """Keeps another `make` from running the same step at the same time."""
     STAMPS.mkdir(parents=True, exist_ok=True)
     with open(STAMPS / f"{name}.lock", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -39,7 +39,7 @@ def lock(name: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def scratch() -> Iterator[Path]:
-    """A directory on the same file system as everything else in build/, so that a rename ends a step."""
+    """A temporary directory on the file system of build/, from which results can be renamed into place."""
     TEMPORARY.mkdir(parents=True, exist_ok=True)
     path = Path(tempfile.mkdtemp(dir=TEMPORARY))
     path.chmod(0o755)
@@ -50,7 +50,7 @@ def scratch() -> Iterator[Path]:
 
 
 def replace(new: Path, old: Path) -> None:
-    """Puts the file or directory `new` where `old` may be; `old` is never half there."""
+    """Puts the file or directory `new` in place of `old`, which is never there in part."""
     old.parent.mkdir(parents=True, exist_ok=True)
     if old.is_dir():
         with scratch() as aside:
@@ -68,7 +68,7 @@ def write(path: Path, text: str) -> None:
 
 
 def digest(paths: Iterable[Path]) -> str:
-    """One checksum of several files' names and contents."""
+    """One checksum of the names and contents of several files."""
     total = hashlib.sha256()
     for path in sorted(paths):
         total.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())

@@ -1,6 +1,6 @@
-"""build/test-models: CLIPs with random weights in every layout that real ones come in, for the tests.
+"""Models with random weights for the tests, in every layout that real models come in.
 
-build/test-generators: Stable Diffusions of that kind.
+build/test-models has CLIPs, and build/test-generators Stable Diffusions.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ VARIANTS = ("split", "fused", "no_mask", "siglip", "fp16", "external", "fixed")
 GENERATORS = ("pndm", "velocity", "half", "fixed", "checked")
 
 _BUILDER = ROOT / "tests" / "models" / "tiny_clip.py"
-# It takes the text encoder and the tokenizer from the other.
+# It imports the text encoder and the tokenizer from the other script.
 GENERATOR_BUILDER = ROOT / "tests" / "models" / "tiny_diffusion.py"
 
 

@@ -15,7 +15,7 @@ from .steps import step, write
 
 
 def environment(pg_config: Path | None = None) -> dict[str, str]:
-    """What to add to the environment of Cargo: for PostgreSQLs of build/pg, or for the one of `pg_config`."""
+    """Variables for Cargo, to build for the PostgreSQL of `pg_config` or for those of build/pg."""
     _prerequisites()
     settings = {"PGRX_HOME": str(PGRX_HOME), **libclang.environment()}
     if pg_config is None:
@@ -35,7 +35,7 @@ def _prerequisites() -> None:
 
 
 def _write_if_changed(path: Path, text: str) -> None:
-    # Its time of change makes pgrx generate its bindings again, which takes a minute.
+    # A newer modification time makes pgrx generate its bindings again, which takes a minute.
     if not path.exists() or path.read_text() != text:
         write(path, text)
 
@@ -45,12 +45,12 @@ def cargo_pgrx() -> Path:
 
 
 def cargo_program(crate: str, version: str) -> Path:
-    """A program of crates.io, of exactly this version, in build/tools."""
+    """A program of crates.io in exactly this version, installed below build/tools."""
 
     def install() -> None:
         say(f"building {crate} {version} (a few minutes, once)")
         target = TOOLS / "target" / crate
-        # Unoptimised: it compiles in half the time, and runs for seconds.
+        # It runs for seconds, and compiles in half the time without optimisation.
         env = {**os.environ, "CARGO_TARGET_DIR": str(target), "CARGO_PROFILE_DEV_DEBUG": "0"}
         run(["cargo", "install", "--debug", "--root", TOOLS, crate, "--version", f"={version}", "--locked"], env)
         shutil.rmtree(target)

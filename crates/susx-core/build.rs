@@ -1,7 +1,7 @@
-//! Tells the tests which fixtures exist: ONNX Runtime, models, generators and reference data, none of which is part of
-//! the repository. A test is ignored if the variable of a fixture that it needs is not set.
+//! Tells the tests which fixtures exist: ONNX Runtime, models, generators and reference data, none of which are part of
+//! the repository. A test whose fixture has no variable set counts as ignored.
 
-/// Each condition in the code, and the variables that must all be set for it.
+/// The `cfg` condition of a fixture, and the variables that must all be set for it.
 const FIXTURES: [(&str, &[&str]); 4] = [
     ("test_onnxruntime", &["SUSX_TEST_ONNXRUNTIME"]),
     ("test_models", &["SUSX_TEST_ONNXRUNTIME", "SUSX_TEST_MODELS"]),

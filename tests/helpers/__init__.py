@@ -1,1 +1,1 @@
-"""What several test files use: a session of a client, pictures, models in Python, processes."""
+"""Helpers for several test files: client sessions, images, Python's reference models, processes."""

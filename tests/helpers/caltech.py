@@ -1,4 +1,4 @@
-"""CLIP's published vectors of Caltech-101, and the formula in float64: the oracle of the shared folder."""
+"""CLIP's published vectors of Caltech-101, and the formula in float64: the oracle in the shared folder."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Caltech:
 
 
 def _part(path: Path, name: str, place: dict[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """The rows of the classes that have a text vector, and their places in the list of classes."""
+    """The rows of all classes that have a text vector, and their indices among these classes."""
     features, labels = np.load(path / f"{name}_f.f16.npy"), np.load(path / f"{name}_y.i2.npy")
     keep = np.isin(labels, list(place))
     return features[keep].astype(np.float32), np.array([place[y] for y in labels[keep]])

@@ -1,4 +1,4 @@
-"""Models that do not come to an end."""
+"""Models that never finish."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 
 def make_endless(folder: Path, probe_ends: bool = False) -> None:
-    """Puts a loop before the text encoder's output that never ends; or only where there is more than one text."""
+    """Adds an endless loop before the text encoder's output. With `probe_ends`, a single text does not enter it."""
     path = folder / "onnx" / "text_model.onnx"
     model = onnx.load(path)
     graph = model.graph
@@ -47,7 +47,7 @@ def make_endless(folder: Path, probe_ends: bool = False) -> None:
         condition = []
     graph.node.extend(
         [
-            # It depends on what the encoder makes: nobody can compute it beforehand.
+            # Depends on the encoder's output, so it cannot be computed in advance.
             helper.make_node("ReduceMax", ["finite"], ["largest"], keepdims=0),
             *condition,
             helper.make_node("Loop", ["", "go_at_first", "largest"], ["number_at_the_end"], body=body),

@@ -1,4 +1,4 @@
-"""The discriminant in float64, written from its formula: the oracle of SQL's `gda`."""
+"""The discriminant in float64, written from its formula, as the oracle for `gda` in SQL."""
 
 from __future__ import annotations
 

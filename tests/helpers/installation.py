@@ -11,8 +11,8 @@ from tools.paths import BUILD, ROOT, pg_home
 from tools.postgres import libraries
 from tools.steps import scratch
 
-# What CREATE EXTENSION ran in each older version, the first one first. They are copies of the file that `make install`
-# made of that version; the library of today is not what they describe.
+# The scripts that CREATE EXTENSION ran in each older version, oldest first: copies of the file that `make install`
+# made of that version, and do not describe the present library.
 OLDER_VERSIONS = ("0.1.0", "0.2.0")
 FIRST_VERSION = OLDER_VERSIONS[0]
 OLDER_SCHEMAS = [ROOT / "tests" / "upgrade" / f"susx--{version}.sql" for version in OLDER_VERSIONS]
@@ -25,16 +25,16 @@ class Installation:
         self.scripts = home / "share" / "postgresql" / "extension"
 
     def add(self, script: Path) -> None:
-        """Puts a script of the extension where CREATE EXTENSION finds it."""
+        """Puts a script of the extension into the folder where CREATE EXTENSION looks."""
         shutil.copy(script, self.scripts / script.name)
 
 
 @contextlib.contextmanager
 def copied(pg: str) -> Iterator[Installation]:
-    """A copy of build/pg/NN, which PostgreSQL takes for a place of its own, that is gone afterwards."""
+    """A copy of build/pg/NN that works as an installation of its own, and is removed afterwards."""
     with scratch() as folder:
         home = folder / "pg" / pg
         shutil.copytree(pg_home(pg), home, symlinks=True)
-        # As far above the programs as there.
+        # The programs look for libraries at the same distance above them.
         (folder / libraries(pg)).symlink_to(BUILD / libraries(pg))
         yield Installation(home)

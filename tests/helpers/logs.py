@@ -1,4 +1,4 @@
-"""What PostgreSQL has written into its log."""
+"""Reads PostgreSQL's log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures made on the spot: each is different, and looks different turned or mirrored."""
+"""Generates images: each is different, and looks different when turned or mirrored."""
 
 from __future__ import annotations
 

@@ -15,14 +15,14 @@ from helpers.settings import reloaded
 from tools.cluster import Cluster
 from tools.paths import pg_bin
 
-# Enough for the program and a tiny model, not for the poison: a process that is refused memory is aborted.
+# Enough for the program and a tiny model, but not for the image: the process aborts when it gets no memory.
 ADDRESS_SPACE_KB = 2_500_000
 
 
 @contextlib.contextmanager
 def poisonous(cluster: Cluster) -> Iterator[bytes]:
-    """While it lasts, this image kills the cluster's inference process: no limit on images prevents it."""
-    # Where PostgreSQL's account can read it.
+    """Inside the block, this image kills the cluster's inference process, since no limit on images prevents it."""
+    # PostgreSQL's account must be able to read it.
     with tempfile.TemporaryDirectory(prefix="susx-program-", dir="/tmp") as folder:
         os.chmod(folder, 0o755)
         program = Path(folder) / "susx-server"

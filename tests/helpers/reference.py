@@ -26,7 +26,7 @@ class ReferenceModel:
         self.pad_id = self.tokenizer.token_to_id(read("tokenizer_config.json")["pad_token"])
         graphs = sorted((folder / "onnx").glob("*.onnx"))
         options = onnxruntime.SessionOptions()
-        # Its threads would go on looking for work on the processors that the tested process needs.
+        # Spinning threads would occupy the processors that the tested process needs.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self.sessions = [
             onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"]) for path in graphs
@@ -62,7 +62,7 @@ class ReferenceModel:
     def text(self, text: str) -> np.ndarray:
         ids = self.tokenizer.encode(text).ids
         if not any(put.name == "attention_mask" for session in self.sessions for put in session.get_inputs()):
-            # Such a model cannot be told where the text ends: it was trained on rows of this length.
+            # Such a model has no attention mask: it was trained on rows of this length.
             ids = ids + [self.pad_id] * (self.context_length - len(ids))
         side = self.preprocessor.get("crop_size", 224)
         blank = np.zeros((1, 3, side, side), np.float32) if isinstance(side, int) else None

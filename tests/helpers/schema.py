@@ -1,4 +1,4 @@
-"""Everything that an extension has put into a database, as text: two of them are the same if no line differs."""
+"""Everything that an extension has put into a database, as text, to compare two databases line by line."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import difflib
 
 from helpers.session import Session
 
-# Each gives lines "object: property: value". Grants in an order of their own: that of the statements means nothing.
+# Each query gives lines "object: property: value". Grants are sorted, because the order of statements means nothing.
 _ACL = """coalesce((SELECT string_agg(a::text, ' ' ORDER BY a::text COLLATE "C") FROM unnest({0}) a), 'default')"""
 
 _LINES = [
@@ -95,5 +95,5 @@ def describe(session: Session, extension: str) -> list[str]:
 
 
 def difference(one: list[str], other: list[str], names: tuple[str, str]) -> str:
-    """The lines that are not in both; empty if there are none."""
+    """The lines that are in only one of them."""
     return "\n".join(difflib.unified_diff(one, other, *names, n=0, lineterm=""))

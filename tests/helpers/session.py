@@ -1,4 +1,4 @@
-"""One client's session, and what the server says when it refuses."""
+"""A client's session, and the errors that it gets."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Session:
         return value
 
     def fails(self, query: str, *arguments: object) -> Refusal:
-        """The error that the statement must end with."""
+        """Runs a statement that must fail, and returns its error."""
         try:
             self.connection.execute(query, arguments or None)
         except psycopg.Error as error:
@@ -58,7 +58,7 @@ class Session:
         raise AssertionError(f"this was expected to fail: {query}")
 
     def fits(self) -> list[str]:
-        """Which classifiers were fitted since the last call, where client_min_messages is debug1."""
+        """The classifiers that were fitted since the last call. Needs client_min_messages = debug1."""
         found = [notice.split('"')[1] for notice in self.notices if notice.startswith("fitted classifier")]
         self.notices.clear()
         return found
@@ -103,7 +103,7 @@ def in_background(*calls) -> Iterator[list]:
     def work(place: int) -> None:
         try:
             results[place] = calls[place]()
-        except Exception as error:  # Judged by the test.
+        except Exception as error:  # The test judges it.
             results[place] = error
 
     threads = [threading.Thread(target=work, args=(place,), daemon=True) for place in range(len(calls))]

@@ -1,4 +1,4 @@
-"""Changing the settings of a running cluster, as an administrator does."""
+"""Changes the settings of a running cluster, as an administrator would."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from tools.cluster import Cluster
 
 @contextlib.contextmanager
 def reloaded(cluster: Cluster, **values: object) -> Iterator[None]:
-    """The settings susx.NAME have these values, in every process, until the block ends."""
+    """Inside the block, the settings susx.NAME have these values in every process."""
     with session_of(cluster) as session:
-        # Only then it knows the settings' names.
+        # Loads the library, which defines the settings.
         session.run("LOAD 'susx'")
         for name, value in values.items():
             # ALTER SYSTEM takes no parameters.
@@ -31,7 +31,7 @@ def reloaded(cluster: Cluster, **values: object) -> Iterator[None]:
 
 @contextlib.contextmanager
 def restarted(cluster: Cluster, **values: object) -> Iterator[None]:
-    """As `reloaded`, for settings with which susx-server is started anew: one that has the old ones answers no more."""
+    """Like `reloaded`, for settings that restart susx-server: waits until the old process no longer answers."""
     with contextlib.ExitStack() as stack:
         with _another_server(cluster):
             stack.enter_context(reloaded(cluster, **values))
@@ -42,7 +42,7 @@ def restarted(cluster: Cluster, **values: object) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _another_server(cluster: Cluster) -> Iterator[None]:
-    """Waits for another process than the one that is there now, if there is one."""
+    """Waits until the present process, if any, has been replaced."""
     before = servers(cluster.data_dir)
     yield
     assert not before or eventually(lambda: servers(cluster.data_dir) not in ([], before), 30)

@@ -1,4 +1,4 @@
-"""Data that lies beside the checkout, where there is any. It is no part of the project: tests that need it skip."""
+"""Reference data in a folder beside the checkout. It is not part of the project; without it, its tests are skipped."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SHARED = ROOT.parent / "shared"
 
 
 def needs(*names: str) -> pytest.MarkDecorator:
-    """Skips a test, saying why, unless these are there."""
+    """Skips a test unless these exist."""
     missing = [name for name in names if not (SHARED / name).exists()]
     return pytest.mark.skipif(
         bool(missing), reason=f"needs {', '.join(missing)} in the folder `shared` beside the checkout"
@@ -20,7 +20,7 @@ def needs(*names: str) -> pytest.MarkDecorator:
 
 
 def folder(name: str) -> Path:
-    """For fixtures: the folder, or a skip."""
+    """For fixtures: a folder of the reference data; skips the test if it is missing."""
     if not (SHARED / name).exists():
         pytest.skip(f"needs {name} in the folder `shared` beside the checkout")
     return SHARED / name

@@ -1,4 +1,4 @@
-"""Talking to the inference process over its socket, as a backend does: see crates/susx-server/src/protocol.rs."""
+"""Talks to the inference process over its socket, as a backend does: see crates/susx-server/src/protocol.rs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def dial(cluster: Cluster) -> socket.socket:
     ours, theirs = socket.socketpair()
 
     def connect_and_pass_on() -> None:
-        # What counts is who connects: the descriptor can then be anybody's.
+        # The server checks the account when it connects; any account can use the connection afterwards.
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(path)
             socket.send_fds(theirs, [b"x"], [connection.fileno()])
@@ -38,7 +38,7 @@ def dial(cluster: Cluster) -> socket.socket:
 
 
 def read(connection: socket.socket) -> bytes:
-    """The next message; nothing at the end."""
+    """The next message; empty at the end."""
     prefix = connection.recv(4, socket.MSG_WAITALL)
     return connection.recv(struct.unpack("<I", prefix)[0], socket.MSG_WAITALL) if len(prefix) == 4 else b""
 

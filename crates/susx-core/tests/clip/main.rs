@@ -15,6 +15,7 @@ mod helpers;
 
 mod bad_images;
 mod decode;
+mod golden;
 mod model_dir;
 mod models;
 mod preprocess;

@@ -4,6 +4,7 @@ mod explain;
 mod formula;
 mod gda;
 mod gda_literal;
+mod golden;
 mod interrupt;
 mod literal;
 mod properties;

@@ -30,10 +30,10 @@ pub fn required<'a, T: UnboxDatum>(
 ) -> Result<Vec<T::As<'a>>> {
     let elements = elements(Some(Error::required(array, name)?), name)?;
     if elements.is_empty() {
-        return Err(Error::Argument(format!("{name} must not be empty")));
+        return Err(Error::argument(format!("{name} must not be empty")));
     }
     let present = |(ord, element): (usize, Option<_>)| {
-        element.ok_or_else(|| Error::Argument(format!("element {ord} of {name} is NULL")))
+        element.ok_or_else(|| Error::argument(format!("element {ord} of {name} is NULL")))
     };
     (1..).zip(elements).map(present).collect()
 }

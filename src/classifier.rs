@@ -8,7 +8,7 @@ use susx_core::tip_x::Params;
 use susx_server::protocol::Defaults;
 
 use crate::inference::client;
-use crate::pg::catalog::classifier::{self as catalog, NewRows, Settings};
+use crate::pg::catalog::classifier::{self as catalog, ClassifierError, NewRows, Settings};
 use crate::pg::error::{Error, Result};
 use crate::pg::regclass::RegClass;
 use crate::pg::relcache;
@@ -67,7 +67,7 @@ fn create_classifier_from_vectors(
     if category.len() != embedding.len() {
         let message =
             format!("there are {} categories but {} text embeddings", category.len(), embedding.len());
-        return Err(Error::Argument(message).into());
+        return Err(Error::argument(message).into());
     }
     check_vectors(&embedding, embedding[0].0.len())?;
     let settings = Settings {
@@ -125,7 +125,8 @@ fn alter_classifier(
         let model = client::describe(Some(model))?;
         let found = model.dimensions.map_or(0, |dimensions| dimensions as usize);
         if let Some(expected) = catalog::dimensions(classifier)?.filter(|&expected| expected != found) {
-            return Err(Error::Dimensions { classifier: classifier.name()?, expected, found }.into());
+            let classifier = classifier.name()?;
+            return Err(Error::from(ClassifierError::Dimensions { classifier, expected, found }).into());
         }
         settings.model = Some(model.name);
         settings.model_sha256 = model.sha256.map(|sha256| sha256.to_vec());
@@ -205,7 +206,7 @@ fn checked_categories<'a>(categories: Option<&'a Array<'_, &str>>) -> Result<Vec
             return Err(Error::argument("a category's name must not be empty"));
         }
         if !seen.insert(category) {
-            return Err(Error::Argument(format!("category \"{category}\" is named twice")));
+            return Err(Error::argument(format!("category \"{category}\" is named twice")));
         }
     }
     Ok(categories)
@@ -241,9 +242,9 @@ pub(crate) fn check_vectors(vectors: &[Vector], dimensions: usize) -> Result<()>
         if vector.0.len() != dimensions {
             let source =
                 susx_core::sus::SupportError::Dimensions { expected: dimensions, found: vector.0.len() };
-            return Err(Error::Vector { what: what(), source });
+            return Err(Error::from(source).within(what()));
         }
-        unit(&vector.0).map_err(|source| Error::Vector { what: what(), source })?;
+        unit(&vector.0).map_err(|error| Error::from(error).within(what()))?;
     }
     Ok(())
 }
@@ -253,7 +254,7 @@ fn embeddings(answers: Vec<client::Embedding>) -> Result<Vec<Vector>> {
         .zip(answers)
         .map(|(ord, answer)| match answer {
             Ok(embedding) => Vector::new(embedding),
-            Err(failure) => Err(Error::Element { ord, failure }),
+            Err(failure) => Err(Error::from(failure).within(format_args!("element {ord}"))),
         })
         .collect()
 }

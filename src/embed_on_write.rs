@@ -12,11 +12,29 @@ use crate::inference::client;
 use crate::on_error::OnError;
 use crate::pg::catalog::image_table::ImageTable;
 use crate::pg::catalog::transition_rows::{TransitionRows, TransitionTables};
-use crate::pg::error::{Error, Result};
+use crate::pg::error::{Error, Result, SqlError};
 use crate::pg::message::warn;
 use crate::pg::regclass::RegClass;
 use crate::pg::trigger::{Fired, NewRow};
 use crate::pg::version::SameVersion;
+
+/// What is wrong with how the trigger was created. The HINT is a statement that creates it right.
+#[derive(Debug, thiserror::Error)]
+#[error("susx.embed_on_write() {message}")]
+struct WriteTriggerError {
+    message: String,
+    hint: String,
+}
+
+impl SqlError for WriteTriggerError {
+    fn sqlstate(&self) -> PgSqlErrorCode {
+        PgSqlErrorCode::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(self.hint.clone())
+    }
+}
 
 /// Embeds the rows that a statement has written without an embedding, or with that of a former image.
 #[pg_extern(sql = r#"
@@ -125,7 +143,7 @@ fn declaration_error(
         Some(name) => pgrx::spi::quote_literal(name),
         None => format!("'{usual}'"),
     };
-    Ok(Error::WriteTrigger {
+    Ok(WriteTriggerError {
         message: message.to_owned(),
         hint: format!(
             "CREATE TRIGGER embed_{} AFTER {event} ON {} REFERENCING {tables} FOR EACH STATEMENT \
@@ -135,5 +153,6 @@ fn declaration_error(
             column(0, "image"),
             column(1, "embedding"),
         ),
-    })
+    }
+    .into())
 }

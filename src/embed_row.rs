@@ -7,13 +7,41 @@ use pgrx::{FromDatum, IntoDatum};
 
 use crate::embedder::Embedder;
 use crate::limits;
-use crate::pg::error::{Error, Result};
+use crate::pg::column_error::ColumnError;
+use crate::pg::error::{Error, Result, SqlError};
 use crate::pg::image::Image;
 use crate::pg::regclass::RegClass;
 use crate::pg::trigger::{Fired, NewRow};
 use crate::pg::types::type_name;
 use crate::pg::vector::Vector;
 use crate::pg::version::SameVersion;
+
+/// Why a row is not embedded.
+#[derive(Debug, thiserror::Error)]
+enum EmbedRowError {
+    #[error("susx.embed_row() must be fired BEFORE INSERT OR UPDATE, FOR EACH ROW")]
+    NotThisTrigger,
+    #[error("a row of kind \"{kind}\" without an embedding needs {needed}")]
+    NothingToEmbed { kind: String, needed: &'static str },
+}
+
+impl SqlError for EmbedRowError {
+    fn sqlstate(&self) -> PgSqlErrorCode {
+        match self {
+            EmbedRowError::NotThisTrigger => PgSqlErrorCode::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
+            EmbedRowError::NothingToEmbed { .. } => PgSqlErrorCode::ERRCODE_NOT_NULL_VIOLATION,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            EmbedRowError::NotThisTrigger => None,
+            EmbedRowError::NothingToEmbed { .. } => {
+                Some("A row of kind 'prompt' has a prompt, one of kind 'image' an image.".to_owned())
+            }
+        }
+    }
+}
 
 /// The kind of rows whose prompt is embedded. In rows of any other kind it is the image.
 const PROMPT: &str = "prompt";
@@ -30,7 +58,7 @@ fn embed_row(_version: SameVersion, fired: Fired) -> Result<NewRow, ErrorReport>
 fn with_embedding<'a>(trigger: &'a PgTrigger<'a>) -> Result<PgHeapTuple<'a, AllocatedByRust>> {
     // Only an INSERT or UPDATE has a new row, and only FOR EACH ROW.
     let row = trigger.new().filter(|_| trigger.event().fired_before());
-    let mut row = row.ok_or(Error::NotThisTrigger)?.into_owned();
+    let mut row = row.ok_or(EmbedRowError::NotThisTrigger)?.into_owned();
     let classifier = RegClass(trigger.relid().map_err(Error::internal)?);
     // Checked first, because a table that is no classifier need not have these columns.
     classifier.open_for_reading()?;
@@ -57,10 +85,10 @@ fn bad_column(classifier: RegClass, name: &str, error: TryFromDatumError) -> Err
     let column = name.to_owned();
     match error {
         TryFromDatumError::IncompatibleTypes { rust_oid, datum_oid, .. } => {
-            Error::ColumnType { column, found: type_name(datum_oid), expected: type_name(rust_oid) }
+            ColumnError::Type { column, found: type_name(datum_oid), expected: type_name(rust_oid) }.into()
         }
         TryFromDatumError::NoSuchAttributeName(_) => match classifier.name() {
-            Ok(relation) => Error::NoColumn { relation, column },
+            Ok(relation) => ColumnError::NoColumn { relation, column }.into(),
             Err(error) => error,
         },
         other => Error::internal(other),
@@ -72,7 +100,7 @@ fn embed(
     classifier: RegClass,
     embedder: &Embedder,
 ) -> Result<Vector> {
-    let bad = |_, failure| Error::Server(failure);
+    let bad = |_, failure| Error::from(failure);
     let kind: Option<&str> = column(row, classifier, "kind")?;
     let vectors = if kind == Some(PROMPT) {
         let prompt: Option<&str> = column(row, classifier, "prompt")?;
@@ -82,9 +110,9 @@ fn embed(
         let image: Option<Image> = column(row, classifier, "image")?;
         image.map(|image| embedder.images(&[image.file()?], bad))
     };
-    let missing = || Error::NothingToEmbed {
-        kind: kind.unwrap_or("NULL").to_owned(),
-        needed: if kind == Some(PROMPT) { "a prompt" } else { "an image" },
+    let missing = || {
+        let needed = if kind == Some(PROMPT) { "a prompt" } else { "an image" };
+        EmbedRowError::NothingToEmbed { kind: kind.unwrap_or("NULL").to_owned(), needed }.into()
     };
     vectors.transpose()?.and_then(|vectors| vectors.into_iter().next()).ok_or_else(missing)
 }

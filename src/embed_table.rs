@@ -17,7 +17,7 @@ use crate::limits;
 use crate::on_error::OnError;
 use crate::pg::catalog::image_table::{ImageTable, Retry};
 use crate::pg::catalog::{errors, prevent_command_in_read_only};
-use crate::pg::error::{Error, Result};
+use crate::pg::error::{Error, Result, SqlError};
 use crate::pg::image::Image;
 use crate::pg::message::{note, warn};
 use crate::pg::name::Name;
@@ -61,6 +61,21 @@ fn embed_table(
     let procedure = Procedure::enter(call, "susx.embed_table")?;
     let call = EmbedCall { procedure, relation, image_column, embedding_column, batch_size, on_error };
     Ok(call.embed(model)?)
+}
+
+/// The table is not the one that the call began with.
+#[derive(Debug, thiserror::Error)]
+#[error("relation \"{0}\" was changed or dropped while it was being embedded")]
+struct TableChanged(String);
+
+impl SqlError for TableChanged {
+    fn sqlstate(&self) -> PgSqlErrorCode {
+        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some("What was committed stays: call susx.embed_table again for the rest.".to_owned())
+    }
 }
 
 /// A call and its arguments.
@@ -158,10 +173,11 @@ impl EmbedCall {
 
     /// The table as it is now: another transaction may have renamed it. An error if it was dropped, or has another key.
     fn images(&self, start: &Start) -> Result<ImageTable> {
-        let changed = || Error::TableChanged(start.images.name.clone());
+        let changed = || TableChanged(start.images.name.clone()).into();
         match ImageTable::open(self.relation, &self.image_column, &self.embedding_column) {
             Ok(images) if images.has_the_key_of(&start.images) => Ok(images),
-            Ok(_) | Err(Error::NoRelation(_)) => Err(changed()),
+            Ok(_) => Err(changed()),
+            Err(error) if error.is_undefined_table() => Err(changed()),
             Err(error) => Err(error),
         }
     }

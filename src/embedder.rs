@@ -3,7 +3,7 @@
 use susx_server::protocol::Failure;
 
 use crate::inference::client::{Embedding, OwnModel};
-use crate::pg::catalog::classifier as catalog;
+use crate::pg::catalog::classifier::{self as catalog, ClassifierError};
 use crate::pg::error::{Error, Result};
 use crate::pg::regclass::RegClass;
 use crate::pg::vector::Vector;
@@ -47,11 +47,12 @@ impl Embedder {
     fn vector(&self, embedding: Vec<f32>) -> Result<Vector> {
         match self.dimensions.filter(|&expected| expected != embedding.len()) {
             None => Vector::new(embedding),
-            Some(expected) => Err(Error::Dimensions {
+            Some(expected) => Err(ClassifierError::Dimensions {
                 classifier: self.classifier.clone(),
                 expected,
                 found: embedding.len(),
-            }),
+            }
+            .into()),
         }
     }
 }

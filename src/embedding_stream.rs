@@ -99,10 +99,10 @@ impl EmbeddedBatch {
                     rows.push(&row.id);
                     embeddings.push(Some(Vector::new(embedding)?));
                 }
-                Err(failure) if !is_of_the_input(&failure) => return Err(Error::Server(failure)),
+                Err(failure) if !is_of_the_input(&failure) => return Err(failure.into()),
                 Err(failure) if on_error == OnError::Stop => {
-                    let key = row.id.name.clone();
-                    return Err(Error::Image { relation: images.name.clone(), key, failure });
+                    let place = format!("row {} of relation \"{}\"", row.id.name, images.name);
+                    return Err(Error::from(failure).within(place));
                 }
                 Err(failure) => failed.push((row, failure)),
             }

@@ -65,8 +65,9 @@ fn add_support_images(
     while added < images.len() {
         let rest = &images[added..];
         let batch = &rest[..batch_length(rest, SUPPORT_ROWS, SUPPORT_BYTES, |image| image.len())];
-        let embeddings =
-            embedder.images(batch, |index, failure| Error::Element { ord: added + index + 1, failure })?;
+        let embeddings = embedder.images(batch, |index, failure| {
+            Error::from(failure).within(format_args!("element {}", added + index + 1))
+        })?;
         catalog::insert_images(classifier, category, batch, embeddings)?;
         added += batch.len();
     }

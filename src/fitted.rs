@@ -17,7 +17,7 @@ use susx_core::fit_cache::{Fit, FitCache, Snapshot, Validity};
 use susx_core::sus::{SupportError, SupportSet, SupportSetBuilder, unit};
 
 use crate::inference::client::{self, OwnModel};
-use crate::pg::catalog::classifier::{self as catalog, Role, Settings};
+use crate::pg::catalog::classifier::{self as catalog, ClassifierError, Role, Settings};
 use crate::pg::error::{Error, Result};
 use crate::pg::guc;
 use crate::pg::regclass::RegClass;
@@ -59,10 +59,10 @@ impl Fitted {
     pub fn query(&self, embedding: &Vector) -> Result<Array2<f32>> {
         let (expected, found) = (self.classifier.dimensions(), embedding.0.len());
         if expected != found {
-            return Err(Error::Dimensions { classifier: self.name.clone(), expected, found });
+            return Err(ClassifierError::Dimensions { classifier: self.name.clone(), expected, found }.into());
         }
-        let query = unit(&embedding.0)
-            .map_err(|source| Error::Vector { what: "cannot classify the vector".to_owned(), source })?;
+        let query =
+            unit(&embedding.0).map_err(|error| Error::from(error).within("cannot classify the vector"))?;
         Array2::from_shape_vec((1, expected), query).map_err(Error::internal)
     }
 }
@@ -96,8 +96,8 @@ pub fn register() {
 
 /// The classifier as the running statement sees it.
 pub fn get(classifier: RegClass) -> Result<Rc<Fitted>> {
-    let reader = running_reader()
-        .ok_or_else(|| Error::Internal("a classifier was used outside of a statement".to_owned()))?;
+    let reader =
+        running_reader().ok_or_else(|| Error::internal("a classifier was used outside of a statement"))?;
     // SAFETY: reads a variable of this process.
     let key = (classifier, unsafe { pg_sys::GetUserId() });
     if let Some(fitted) = CACHE.with_borrow(|cache| cache.used_by(key, reader)) {
@@ -195,7 +195,7 @@ pub fn changed_support_set(classifier: RegClass) -> Result<SupportSet> {
 
 fn support_set_in(classifier: RegClass, access: Access) -> Result<SupportSet> {
     let name = classifier.name()?;
-    let bad = |source: SupportError| Error::Classifier { classifier: name.clone(), source };
+    let bad = |error: SupportError| Error::from(error).within(format_args!("classifier \"{name}\""));
     let mut builder: Option<SupportSetBuilder> = None;
     catalog::read_rows(classifier, access, |id, category, role, embedding| {
         let embedding = embedding.0;

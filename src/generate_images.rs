@@ -135,8 +135,8 @@ impl GeneratedImages {
                 self.progress.advance(0, 1);
                 Ok(Some((self.ord, None, Some(failure.message))))
             }
-            Some(Err(failure)) => Err(Error::Server(failure)),
-            None => Err(Error::Internal("the inference process gave no answer".to_owned())),
+            Some(Err(failure)) => Err(failure.into()),
+            None => Err(Error::internal("the inference process gave no answer")),
         }
     }
 }

@@ -28,7 +28,7 @@ use crate::inference::client::{self, Stream};
 use crate::limits;
 use crate::pg::catalog::generated::{self, GeneratedImage, GenerationKey};
 use crate::pg::catalog::{classifier as catalog, prevent_command_in_read_only};
-use crate::pg::error::{Error, Result};
+use crate::pg::error::{Error, Result, SqlError};
 use crate::pg::procedure::Procedure;
 use crate::pg::progress::{Command, Phase, Progress};
 use crate::pg::regclass::RegClass;
@@ -75,6 +75,21 @@ fn generate_support_set(
     let procedure = Procedure::enter(call, "susx.generate_support_set")?;
     let call = GenerateCall { procedure, classifier, per_class, prompting, params, seed, keep_images };
     Ok(call.generate(generator.as_deref())?)
+}
+
+/// The classifier is not the one that the call began with.
+#[derive(Debug, thiserror::Error)]
+#[error("classifier \"{0}\" was changed or dropped while images were generated for it")]
+struct ClassifierChanged(String);
+
+impl SqlError for ClassifierChanged {
+    fn sqlstate(&self) -> PgSqlErrorCode {
+        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some("What was committed stays: call susx.generate_support_set again for the rest.".to_owned())
+    }
 }
 
 /// A call and its arguments.
@@ -173,8 +188,8 @@ impl GenerateCall {
         match stream.next()?.and_then(|answers| answers.into_iter().next()) {
             Some(Ok(image)) => Ok(Ok(image.into_vec())),
             Some(Err(failure)) if is_of_the_input(&failure) => Ok(Err(failure)),
-            Some(Err(failure)) => Err(Error::Server(failure)),
-            None => Err(Error::Internal("the inference process gave no answer".to_owned())),
+            Some(Err(failure)) => Err(failure.into()),
+            None => Err(Error::internal("the inference process gave no answer")),
         }
     }
 
@@ -194,7 +209,7 @@ impl GenerateCall {
         self.procedure.transaction(|| {
             self.open(plan)?;
             if !catalog::has_category(self.classifier, &category.name)? {
-                return Err(Error::ClassifierChanged(self.classifier.name()?));
+                return Err(ClassifierChanged(self.classifier.name()?).into());
             }
             if !images.is_empty() {
                 generated::insert(self.classifier, &category.name, images)?;
@@ -218,7 +233,7 @@ impl GenerateCall {
         let embeddings = if files.is_empty() {
             Vec::new()
         } else {
-            plan.embedder.images(&files, |_, failure| Error::Server(failure))?
+            plan.embedder.images(&files, |_, failure| Error::from(failure))?
         };
         let mut images = Vec::with_capacity(files.len());
         for ((index, image), embedding) in unwritten.images.into_iter().zip(embeddings) {
@@ -232,9 +247,9 @@ impl GenerateCall {
 
     /// Checks the classifier in a new transaction. An error if it was dropped or has another model now.
     fn open(&self, plan: &Plan) -> Result<()> {
-        let changed = || Error::ClassifierChanged(plan.classifier.clone());
+        let changed = || ClassifierChanged(plan.classifier.clone()).into();
         match self.classifier.open_for_replacing() {
-            Err(Error::NoRelation(_)) => return Err(changed()),
+            Err(error) if error.is_undefined_table() => return Err(changed()),
             other => other?,
         }
         match catalog::settings(self.classifier)?.model.as_deref() {
@@ -262,9 +277,7 @@ impl UnwrittenImages {
 
 /// The cosine of a prompt's and an image's embedding.
 fn similarity(prompt: &[f32], image: &[f32]) -> Result<f32> {
-    let unit = |vector: &[f32], what: &str| {
-        unit(vector).map_err(|source| Error::Vector { what: what.to_owned(), source })
-    };
+    let unit = |vector: &[f32], what: &str| unit(vector).map_err(|error| Error::from(error).within(what));
     let (prompt, image) = (unit(prompt, "a prompt")?, unit(image, "a generated image")?);
     Ok(prompt.iter().zip(&image).map(|(a, b)| a * b).sum())
 }

@@ -31,7 +31,7 @@ impl GenerationParams {
         if !guidance_scale.is_finite() || guidance_scale < 0.0 {
             let message =
                 format!("guidance_scale must be a finite number of at least 0, not {guidance_scale}");
-            return Err(Error::Argument(message));
+            return Err(Error::argument(message));
         }
         let negative_prompt = negative_prompt.unwrap_or_default();
         limits::check_bytes("negative_prompt", limits::TEXT_BYTES, negative_prompt.len())?;

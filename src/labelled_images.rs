@@ -8,7 +8,7 @@ use susx_core::sus::{SupportSet, unit};
 use crate::batches::{LABELLED_BYTES, LABELLED_ROWS};
 use crate::blame::is_of_the_input;
 use crate::inference::client::OwnModel;
-use crate::pg::catalog::classifier::{Settings, known};
+use crate::pg::catalog::classifier::{ClassifierError, Settings, known};
 use crate::pg::catalog::input::{InputKind, InputValue};
 use crate::pg::catalog::labelled_query::{self, LabelledRow};
 use crate::pg::error::{Error, Result};
@@ -66,7 +66,7 @@ pub fn read(
 ) -> Result<Unreadable> {
     let mut batch = FeatureBatch::new(space, each);
     let open = |kind, expected| match (kind, &space.model) {
-        (InputKind::Image, None) => Err(Error::NoModel(space.classifier.to_owned())),
+        (InputKind::Image, None) => Err(ClassifierError::NoModel(space.classifier.to_owned()).into()),
         _ => {
             begin(expected);
             Ok(())
@@ -122,12 +122,12 @@ impl<'a, F: FnMut(ArrayView2<f32>, &[usize], u64) -> Result<()>> FeatureBatch<'a
 
     fn push(&mut self, row: LabelledRow) -> Result<()> {
         let Some(&category) = self.index.get(row.category.as_str()) else {
-            let source = Error::NoCategory {
+            let error = ClassifierError::NoCategory {
                 classifier: self.space.classifier.to_owned(),
                 category: row.category,
                 known: known(self.space.categories),
             };
-            return Err(Error::Row { row: row.number, source: Box::new(source) });
+            return Err(Error::from(error).in_row(row.number));
         };
         match row.input {
             None => self.refuse(row.number, category, "it is NULL".to_owned()),
@@ -147,8 +147,9 @@ impl<'a, F: FnMut(ArrayView2<f32>, &[usize], u64) -> Result<()>> FeatureBatch<'a
     fn add(&mut self, row: u64, category: usize, embedding: &[f32]) -> Result<()> {
         let (expected, found) = (self.space.dimensions, embedding.len());
         if expected != found {
-            let source = Error::Dimensions { classifier: self.space.classifier.to_owned(), expected, found };
-            return Err(Error::Row { row, source: Box::new(source) });
+            let classifier = self.space.classifier.to_owned();
+            let error = ClassifierError::Dimensions { classifier, expected, found };
+            return Err(Error::from(error).in_row(row));
         }
         match unit(embedding) {
             Ok(feature) => {
@@ -193,16 +194,14 @@ impl<'a, F: FnMut(ArrayView2<f32>, &[usize], u64) -> Result<()>> FeatureBatch<'a
         self.image_bytes = 0;
         let (rows, files): (Vec<_>, Vec<_>) =
             images.into_iter().map(|(row, category, file)| ((row, category), file)).unzip();
-        let no_model = || Error::NoModel(self.space.classifier.to_owned());
+        let no_model = || ClassifierError::NoModel(self.space.classifier.to_owned());
         let answers = self.space.model.as_ref().ok_or_else(no_model)?.embed_files(files)?;
         for ((row, category), answer) in rows.into_iter().zip(answers) {
             match answer {
                 Ok(embedding) => self.add(row, category, &embedding)?,
                 Err(failure) if is_of_the_input(&failure) => self.refuse(row, category, failure.message),
                 // A failure of the model or the process, and not of this image.
-                Err(failure) => {
-                    return Err(Error::Row { row, source: Box::new(Error::Server(failure)) });
-                }
+                Err(failure) => return Err(Error::from(failure).in_row(row)),
             }
         }
         Ok(())

@@ -35,6 +35,7 @@ mod classifiable;
 mod classifier;
 mod classify;
 mod classify_rows;
+mod core_errors;
 mod embed;
 mod embed_on_write;
 mod embed_row;

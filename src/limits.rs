@@ -4,10 +4,11 @@
 //! PostgreSQL answers by restarting every session, or years. Each limit is far above what anybody needs and far below
 //! what does harm. README.md has the table of them.
 
+use pgrx::PgSqlErrorCode;
 use susx_server::limits;
 use susx_server::protocol::{self, Failure};
 
-use crate::pg::error::{Error, Result};
+use crate::pg::error::{Error, Result, SqlError};
 
 /// Elements of an array: images, texts, prompts or vectors. A vector for each comes back at once: 200 MB of 512
 /// dimensions.
@@ -43,14 +44,34 @@ pub const BATCH_SIZE: usize = 10_000;
 /// Images that settings are tuned on. They are counted in 32 bits.
 pub const TUNED: usize = i32::MAX as usize;
 
+/// More of something than there may be. `unit` is such as ` bytes`.
+#[derive(Debug, thiserror::Error)]
+#[error("{what} must be at most {most}{unit}, not {found}")]
+struct LimitExceeded {
+    what: String,
+    most: usize,
+    found: usize,
+    unit: &'static str,
+}
+
+impl SqlError for LimitExceeded {
+    fn sqlstate(&self) -> PgSqlErrorCode {
+        PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some("What is limited, and why, is in the table \"Limits\" of susx's manual.".to_owned())
+    }
+}
+
 /// A number of things, from 1 to `most`.
 pub fn count(argument: i32, name: &str, most: usize) -> Result<usize> {
     match usize::try_from(argument) {
         Ok(count) if count > most => {
-            Err(Error::Argument(format!("{name} must be at most {most}, not {argument}")))
+            Err(Error::argument(format!("{name} must be at most {most}, not {argument}")))
         }
         Ok(count) if count > 0 => Ok(count),
-        _ => Err(Error::Argument(format!("{name} must be at least 1, not {argument}"))),
+        _ => Err(Error::argument(format!("{name} must be at least 1, not {argument}"))),
     }
 }
 
@@ -70,7 +91,7 @@ fn check_unit(what: impl Into<String>, most: usize, found: usize, unit: &'static
 
 /// The error of more than there may be. `unit` is such as ` bytes`.
 pub fn exceeded(what: impl Into<String>, most: usize, found: usize, unit: &'static str) -> Error {
-    Error::Limit { what: what.into(), most, found, unit }
+    LimitExceeded { what: what.into(), most, found, unit }.into()
 }
 
 /// An error if an array has too many elements.
@@ -98,7 +119,7 @@ pub fn check_model_name(name: Option<&str>) -> Result<()> {
         0..=TEXT_BYTES => Ok(()),
         found => {
             let hint = "SELECT name FROM susx.models() shows the names of all models.".to_owned();
-            Err(Error::Server(Failure { hint: Some(hint), ..protocol::no_model_has_such_a_name(found) }))
+            Err(Failure { hint: Some(hint), ..protocol::no_model_has_such_a_name(found) }.into())
         }
     }
 }

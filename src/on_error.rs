@@ -27,12 +27,10 @@ impl OnError {
     /// The value of that name; an error if it is not among those `allowed`.
     pub fn named(name: &str, allowed: &[OnError]) -> Result<Self> {
         let found = allowed.iter().copied().find(|on_error| on_error.name() == name);
-        found.ok_or_else(|| Error::ArgumentWithHint {
-            message: format!("unknown on_error \"{name}\""),
-            hint: format!(
-                "It is one of: {}.",
-                allowed.iter().map(|it| it.name()).collect::<Vec<_>>().join(", ")
-            ),
+        found.ok_or_else(|| {
+            let names = allowed.iter().map(|it| it.name()).collect::<Vec<_>>().join(", ");
+            Error::argument(format!("unknown on_error \"{name}\""))
+                .with_hint(format!("It is one of: {names}."))
         })
     }
 }

@@ -23,9 +23,9 @@ impl Prompting {
 
     pub fn named(name: &str) -> Result<Self> {
         let found = Prompting::ALL.into_iter().find(|prompting| prompting.name() == name);
-        found.ok_or_else(|| Error::ArgumentWithHint {
-            message: format!("unknown prompting \"{name}\""),
-            hint: format!("Promptings: {}.", Prompting::ALL.map(Prompting::name).join(", ")),
+        found.ok_or_else(|| {
+            let hint = format!("Promptings: {}.", Prompting::ALL.map(Prompting::name).join(", "));
+            Error::argument(format!("unknown prompting \"{name}\"")).with_hint(hint)
         })
     }
 
@@ -41,11 +41,9 @@ impl Prompting {
     pub fn no_prompts(self) -> Error {
         let message = format!("the classifier has no prompts for prompting \"{}\"", self.name());
         match self {
-            Prompting::Photo => Error::Argument(message),
-            Prompting::Cupl => Error::ArgumentWithHint {
-                message,
-                hint: "Add sentences with susx.add_prompts, or use prompting => 'photo'.".to_owned(),
-            },
+            Prompting::Photo => Error::argument(message),
+            Prompting::Cupl => Error::argument(message)
+                .with_hint("Add sentences with susx.add_prompts, or use prompting => 'photo'."),
         }
     }
 }

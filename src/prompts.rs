@@ -9,7 +9,7 @@ use susx_core::sus::parse_cupl;
 use crate::batches::PROMPT_ROWS;
 use crate::embedder::Embedder;
 use crate::limits;
-use crate::pg::catalog::classifier::{self as catalog, NewRows};
+use crate::pg::catalog::classifier::{self as catalog, ClassifierError, NewRows};
 use crate::pg::error::{Error, Result};
 use crate::pg::jsonb::Jsonb;
 use crate::pg::regclass::RegClass;
@@ -57,10 +57,9 @@ fn add_prompts(
     let mut added = 0;
     for batch in sentences.chunks(PROMPT_ROWS) {
         let texts: Vec<&str> = batch.iter().map(|sentence| sentence.text).collect();
-        let embedding = embedder.texts(&texts, |index, failure| Error::Sentence {
-            category: batch[index].category.to_owned(),
-            ord: batch[index].ord,
-            failure,
+        let embedding = embedder.texts(&texts, |index, failure| {
+            let Sentence { category, ord, .. } = batch[index];
+            Error::from(failure).within(format_args!("category \"{category}\", element {ord}"))
         })?;
         let rows = NewRows {
             kind: "prompt",
@@ -82,11 +81,12 @@ fn check_categories<'a>(classifier: RegClass, named: impl Iterator<Item = &'a St
     match missing[..] {
         [] => Ok(()),
         [category] => Err(catalog::no_category(classifier, category)?),
-        _ => Err(Error::NoCategories {
+        _ => Err(ClassifierError::NoCategories {
             classifier: classifier.name()?,
             missing: enumerate(&missing),
             known: catalog::known(&known),
-        }),
+        }
+        .into()),
     }
 }
 

@@ -13,7 +13,7 @@ use susx_core::tune::{Grid, Search, Tuned};
 use crate::fitted;
 use crate::labelled_images::{self as labelled, Space};
 use crate::limits;
-use crate::pg::catalog::classifier::{self as catalog, Settings};
+use crate::pg::catalog::classifier::{self as catalog, ClassifierError, Settings};
 use crate::pg::catalog::prevent_in_read_only;
 use crate::pg::error::{Error, Result};
 use crate::pg::message::note;
@@ -71,7 +71,7 @@ fn tune(
     let settings = catalog::settings(classifier)?;
     let support_set = fitted::support_set(classifier)?;
     if support_set.is_empty() {
-        return Err(Error::NoSupport(classifier.name()?).into());
+        return Err(Error::from(ClassifierError::NoSupport(classifier.name()?)).into());
     }
     // The search itself weighs the terms: all that is needed here is that there is a KL term.
     let tip_x =
@@ -203,7 +203,7 @@ impl Found {
     fn present(searches: (Search, gda::Search)) -> Result<Self> {
         let triples: Vec<_> = searches.0.counts().collect();
         let [(.., zero_shot), _, (.., tip_adapter), (alpha, beta, gamma, tip_x)] = triples[..] else {
-            return Err(Error::Internal("a grid of two by two has four counts".to_owned()));
+            return Err(Error::internal("a grid of two by two has four counts"));
         };
         let Found { tip_x: Tuned { rows, .. }, gda } = Found::of(searches)?;
         Ok(Found { tip_x: Tuned { alpha, beta, gamma, rows, zero_shot, tip_adapter, tip_x }, gda })

@@ -29,10 +29,8 @@ impl RetrievalPrompts {
         let (mut text, mut category, mut elements) = (Vec::new(), Vec::new(), Vec::new());
         catalog::read_prompts(classifier, prompting.origins(), |name, prompt, embedding| {
             let Some(&index) = index.get(name) else { return Ok(()) };
-            elements.extend(unit(&embedding.0).map_err(|source| Error::Vector {
-                what: format!("a prompt of category \"{name}\""),
-                source,
-            })?);
+            let within = |error| Error::from(error).within(format_args!("a prompt of category \"{name}\""));
+            elements.extend(unit(&embedding.0).map_err(within)?);
             text.push(prompt);
             category.push(index);
             Ok(())

@@ -48,7 +48,7 @@ impl PoolBatch {
     fn push(&mut self, key: String, embedding: &Vector) -> Result<()> {
         if embedding.0.len() != self.dimensions {
             let source = SupportError::Dimensions { expected: self.dimensions, found: embedding.0.len() };
-            return Err(Error::Vector { what: format!("image {key} of the pool"), source });
+            return Err(Error::from(source).within(format_args!("image {key} of the pool")));
         }
         match unit(&embedding.0) {
             Ok(feature) => {

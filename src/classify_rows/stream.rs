@@ -16,6 +16,7 @@ use crate::blame::is_of_the_input;
 use crate::fitted::Fitted;
 use crate::inference::client::{Embedding, Stream};
 use crate::pg::any::AnyValue;
+use crate::pg::catalog::classifier::ClassifierError;
 use crate::pg::catalog::input::{InputKind, InputValue};
 use crate::pg::catalog::keyed_query::KeyedQuery;
 use crate::pg::error::{Error, Result};
@@ -137,7 +138,7 @@ impl ClassificationStream {
         }
         let Some(batch) = self.batches.pop_front() else { return Ok(false) };
         let embeddings = match &mut self.embeddings {
-            Some(stream) => stream.next().map_err(|error| at_row(batch.first, error))?.unwrap_or_default(),
+            Some(stream) => stream.next().map_err(|error| error.in_row(batch.first))?.unwrap_or_default(),
             None => Vec::new(),
         };
         self.classify(batch, embeddings)?;
@@ -178,7 +179,7 @@ impl ClassificationStream {
         self.rows_read += rows.len() as u64;
         if !rows.is_empty() {
             if let Some(stream) = &mut self.embeddings {
-                stream.submit(images).map_err(|error| at_row(first, error))?;
+                stream.submit(images).map_err(|error| error.in_row(first))?;
             }
             self.batches.push_back(RowBatch { first, rows });
         }
@@ -189,7 +190,7 @@ impl ClassificationStream {
     fn poll(&mut self) -> Result<()> {
         let first = self.batches.front().map_or(self.rows_read + 1, |batch| batch.first);
         match &mut self.embeddings {
-            Some(stream) => stream.poll().map_err(|error| at_row(first, error)),
+            Some(stream) => stream.poll().map_err(|error| error.in_row(first)),
             None => Ok(()),
         }
     }
@@ -206,13 +207,13 @@ impl ClassificationStream {
                 PendingInput::Embedding(embedding) => self.feature(&embedding, &mut features),
                 PendingInput::Image => match embeddings.next() {
                     Some(Ok(embedding)) => {
-                        self.check_dimensions(&embedding).map_err(|error| at_row(number, error))?;
+                        self.check_dimensions(&embedding).map_err(|error| error.in_row(number))?;
                         self.feature(&embedding, &mut features)
                     }
                     Some(Err(failure)) if is_of_the_input(&failure) => Some(Outcome::Failed(failure.message)),
-                    Some(Err(failure)) => return Err(at_row(number, Error::Server(failure))),
+                    Some(Err(failure)) => return Err(Error::from(failure).in_row(number)),
                     None => {
-                        return Err(Error::Internal("an image was given no answer".to_owned()));
+                        return Err(Error::internal("an image was given no answer"));
                     }
                 },
             };
@@ -252,7 +253,7 @@ impl ClassificationStream {
         if expected == found {
             return Ok(());
         }
-        Err(Error::Dimensions { classifier: self.fitted.name.clone(), expected, found })
+        Err(ClassifierError::Dimensions { classifier: self.fitted.name.clone(), expected, found }.into())
     }
 
     fn rows(&self, key: Option<AnyValue>, outcome: Outcome) -> Vec<ClassifiedRow> {
@@ -269,8 +270,4 @@ impl ClassificationStream {
             }
         }
     }
-}
-
-fn at_row(row: u64, error: Error) -> Error {
-    Error::Row { row, source: Box::new(error) }
 }

@@ -213,5 +213,5 @@ fn prompts(call: &GenerateCall) -> Result<HashMap<String, Vec<Prompt>>> {
 
 fn photo(category: &str) -> Result<String> {
     let prompts = fill_templates(&[TEMPLATE], category)?;
-    prompts.into_iter().next().ok_or_else(|| Error::Internal("a template made no prompt".to_owned()))
+    prompts.into_iter().next().ok_or_else(|| Error::internal("a template made no prompt"))
 }

@@ -2,5 +2,6 @@
 //! [`stats`] looks at it.
 
 pub mod client;
+mod error;
 pub mod stats;
 pub mod supervisor;

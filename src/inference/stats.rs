@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use susx_server::protocol::{self, PROTOCOL_VERSION, Reply, Request, Stats};
 
+use super::error::InferenceError;
 use super::supervisor;
 use crate::pg::error::{Error, Result};
 use crate::pg::version::LIBRARY;
@@ -33,7 +34,9 @@ pub fn look() -> Result<Option<Seen>> {
         match supervisor::try_connect() {
             Ok(stream) => break stream,
             Err(error) if supervisor::is_absent(&error) => return Ok(None),
-            Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(Error::ConnectionLost(error)),
+            Err(error) if error.kind() != ErrorKind::WouldBlock => {
+                return Err(InferenceError::ConnectionLost(error).into());
+            }
             Err(_) if Instant::now() >= deadline => return Ok(Some(Seen { pid: None, stats: None })),
             Err(_) => wait::for_time(supervisor::LOOK_AGAIN),
         }
@@ -69,11 +72,14 @@ fn converse(mut stream: UnixStream, deadline: Instant) -> Result<Answer> {
             match reply {
                 Reply::Hello { protocol: PROTOCOL_VERSION, .. } => {}
                 Reply::Hello { version, .. } => {
-                    return Err(Error::Version { server: version, library: LIBRARY });
+                    return Err(InferenceError::Version { server: version, library: LIBRARY }.into());
                 }
                 Reply::Stats { stats, .. } => return Ok(Answer::Stats(stats)),
                 other => {
-                    return Err(Error::Internal(format!("an unexpected reply to request {}", other.id())));
+                    return Err(Error::internal(format_args!(
+                        "an unexpected reply to request {}",
+                        other.id()
+                    )));
                 }
             }
         }

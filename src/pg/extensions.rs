@@ -44,5 +44,5 @@ pub fn vector_schema() -> Result<String> {
         "SELECT pg_catalog.quote_ident(n.nspname) FROM pg_catalog.pg_extension e \
          JOIN pg_catalog.pg_namespace n ON n.oid {EQ} e.extnamespace WHERE e.extname {EQ} 'vector'"
     );
-    first(&sql, &[])?.ok_or_else(|| Error::Internal("the extension vector is not installed".to_owned()))
+    first(&sql, &[])?.ok_or_else(|| Error::internal("the extension vector is not installed"))
 }

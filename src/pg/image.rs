@@ -8,7 +8,7 @@ use pgrx::datum::{Datum, UnboxDatum};
 use pgrx::{FromDatum, IntoDatum, impl_sql_translatable, pg_sys, varlena};
 use susx_server::protocol::{self, Failure};
 
-use super::error::{Error, Result};
+use super::error::Result;
 use super::guc;
 use super::varlena::{size, with_detoasted};
 
@@ -35,7 +35,7 @@ impl Image {
     pub fn file(&self) -> Result<&[u8]> {
         match self {
             Image::File(file) => Ok(file),
-            Image::TooLarge(found) => Err(Error::Server(too_large(*found))),
+            Image::TooLarge(found) => Err(too_large(*found).into()),
         }
     }
 }

@@ -19,10 +19,10 @@ impl LimitedText {
         // SAFETY: the datum is a varlena that is not NULL, and this looks at its header.
         let bytes = unsafe { size(self.0) };
         match client::refused_text(bytes) {
-            Some(failure) => Err(Error::Server(failure)),
+            Some(failure) => Err(failure.into()),
             // SAFETY: a text that is not NULL.
             None => unsafe { String::from_datum(self.0, false) }
-                .ok_or_else(|| Error::Internal("a text was expected".to_owned())),
+                .ok_or_else(|| Error::internal("a text was expected")),
         }
     }
 }

@@ -4,8 +4,9 @@ use std::ffi::CStr;
 
 use pgrx::pg_sys;
 
-use super::error::{Error, Result};
+use super::error::Result;
 use super::regclass::RegClass;
+use super::relation_error::RelationError;
 
 /// A relation that is open as long as this lives. Its lock stays until the transaction ends.
 #[derive(Debug)]
@@ -14,7 +15,8 @@ pub struct Open(pub pg_sys::Relation);
 impl Open {
     /// One that is locked already.
     pub fn locked(relation: RegClass) -> Result<Self> {
-        Self::with(relation.0, pg_sys::NoLock).ok_or(Error::NoRelation(relation.0.to_u32()))
+        Self::with(relation.0, pg_sys::NoLock)
+            .ok_or_else(|| RelationError::NoRelation(relation.0.to_u32()).into())
     }
 
     /// One of the extension's own, locked for reading; `None` if it does not exist.

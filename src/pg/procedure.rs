@@ -1,8 +1,23 @@
 //! Procedures that end transactions, which CALL allows and a function cannot do.
 
-use pgrx::{PgMemoryContexts, is_a, pg_sys};
+use pgrx::{PgMemoryContexts, PgSqlErrorCode, is_a, pg_sys};
 
-use super::error::{Error, Result};
+use super::error::{Error, Result, SqlError};
+
+/// A procedure was called where it cannot commit.
+#[derive(Debug, thiserror::Error)]
+#[error("{0} commits after every batch, so it cannot run in a transaction block or a function")]
+struct InTransaction(&'static str);
+
+impl SqlError for InTransaction {
+    fn sqlstate(&self) -> PgSqlErrorCode {
+        PgSqlErrorCode::ERRCODE_INVALID_TRANSACTION_TERMINATION
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some("Call it by itself: with autocommit, and not after BEGIN.".to_owned())
+    }
+}
 
 /// A procedure that runs, outside of any transaction block.
 #[derive(Debug)]
@@ -19,11 +34,11 @@ impl Procedure {
                 || !is_a(context, pg_sys::NodeTag::T_CallContext)
                 || (*context.cast::<pg_sys::CallContext>()).atomic;
             if is_atomic {
-                return Err(Error::InTransaction(name));
+                return Err(InTransaction(name).into());
             }
             match pg_sys::SPI_connect_ext(pg_sys::SPI_OPT_NONATOMIC as i32) {
                 code if code == pg_sys::SPI_OK_CONNECT as i32 => Ok(Procedure(())),
-                code => Err(Error::Internal(format!("SPI_connect_ext returned {code}"))),
+                code => Err(Error::internal(format_args!("SPI_connect_ext returned {code}"))),
             }
         }
     }

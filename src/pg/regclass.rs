@@ -4,7 +4,8 @@ use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
 use pgrx::datum::Datum;
 use pgrx::{FromDatum, IntoDatum, impl_sql_translatable, pg_sys};
 
-use super::error::{Error, Result};
+use super::error::Result;
+use super::relation_error::RelationError;
 
 /// A relation's OID, shown as its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -57,7 +58,7 @@ impl RegClass {
             let name = pg_sys::get_rel_name(self.0);
             let schema = pg_sys::get_namespace_name(pg_sys::get_rel_namespace(self.0));
             if name.is_null() || schema.is_null() {
-                return Err(Error::NoRelation(self.0.to_u32()));
+                return Err(RelationError::NoRelation(self.0.to_u32()).into());
             }
             (std::ffi::CStr::from_ptr(schema), std::ffi::CStr::from_ptr(name))
         };
@@ -86,7 +87,7 @@ impl RegClass {
     pub fn open_for_updating(self) -> Result<()> {
         self.open_for_reading()?;
         self.permission(self.may(pg_sys::ACL_UPDATE))?;
-        if self.has_row_security() { Err(Error::RowSecurity(self.name()?)) } else { Ok(()) }
+        if self.has_row_security() { Err(RelationError::RowSecurity(self.name()?).into()) } else { Ok(()) }
     }
 
     /// Whether policies of row-level security decide which rows the caller sees. They do not for the relation's owner,
@@ -109,7 +110,7 @@ impl RegClass {
         self.names()?;
         // SAFETY: the relation is locked, so it exists.
         if unsafe { pg_sys::isOtherTempNamespace(pg_sys::get_rel_namespace(self.0)) } {
-            return Err(Error::OtherTemporary);
+            return Err(RelationError::OtherTemporary.into());
         }
         self.permission(self.may(pg_sys::ACL_SELECT))
     }
@@ -145,6 +146,6 @@ impl RegClass {
     }
 
     fn permission(self, is_allowed: bool) -> Result<()> {
-        if is_allowed { Ok(()) } else { Err(Error::Permission(self.name()?)) }
+        if is_allowed { Ok(()) } else { Err(RelationError::Permission(self.name()?).into()) }
     }
 }

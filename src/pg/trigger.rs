@@ -9,9 +9,20 @@ use pgrx::heap_tuple::PgHeapTuple;
 use pgrx::pgrx_sql_entity_graph::metadata::{
     ArgumentError, ReturnsError, ReturnsRef, SqlMappingRef, SqlTranslatable, TypeOrigin,
 };
-use pgrx::{AllocatedByRust, PgTrigger, pg_sys};
+use pgrx::{AllocatedByRust, PgSqlErrorCode, PgTrigger, pg_sys};
 
-use super::error::{Error, Result};
+use super::error::{Result, SqlError};
+
+/// A trigger function was called by something else.
+#[derive(Debug, thiserror::Error)]
+#[error("trigger function was not called by a trigger")]
+struct NotFired;
+
+impl SqlError for NotFired {
+    fn sqlstate(&self) -> PgSqlErrorCode {
+        PgSqlErrorCode::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED
+    }
+}
 
 /// The call of a trigger; no argument of SQL.
 #[derive(Debug)]
@@ -22,7 +33,7 @@ impl Fired {
     pub fn trigger(&self) -> Result<PgTrigger<'_>> {
         // SAFETY: it is the running call's, and so are the data of the trigger.
         let trigger = unsafe { self.0.as_ref().map(|call| PgTrigger::from_fcinfo(call)) };
-        trigger.and_then(|trigger| trigger.ok()).ok_or(Error::NotFired)
+        trigger.and_then(|trigger| trigger.ok()).ok_or_else(|| NotFired.into())
     }
 }
 

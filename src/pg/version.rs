@@ -7,17 +7,44 @@
 
 use std::cell::Cell;
 
+use pgrx::PgSqlErrorCode;
 use pgrx::callconv::{Arg, ArgAbi};
 use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
 use pgrx::pgrx_sql_entity_graph::metadata::{
     ArgumentError, ReturnsError, ReturnsRef, SqlMappingRef, SqlTranslatable, TypeOrigin,
 };
 
-use super::error::{Error, Result};
+use super::error::{Result, SqlError};
 use super::extensions::installed_version;
 
 /// The version of this library.
 pub const LIBRARY: &str = env!("CARGO_PKG_VERSION");
+
+/// The extension in the database is of another version than the library.
+#[derive(Debug, thiserror::Error)]
+#[error("susx is version {schema} in this database, but the library in use is version {library}")]
+struct SchemaVersion {
+    schema: String,
+    library: &'static str,
+}
+
+impl SqlError for SchemaVersion {
+    fn sqlstate(&self) -> PgSqlErrorCode {
+        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
+    }
+
+    fn hint(&self) -> Option<String> {
+        let SchemaVersion { schema, library } = self;
+        Some(if is_before(schema, library) {
+            "Update the database: ALTER EXTENSION susx UPDATE.".to_owned()
+        } else {
+            format!(
+                "If version {schema} is installed on this machine, begin a new session; restart PostgreSQL where \
+                 susx is in shared_preload_libraries. Else install it."
+            )
+        })
+    }
+}
 
 thread_local! {
     /// Whether the versions were the same when they were looked at last.
@@ -35,7 +62,7 @@ pub fn check() -> Result<()> {
         return Ok(());
     }
     match installed_version()? {
-        Some(schema) if schema != LIBRARY => Err(Error::SchemaVersion { schema, library: LIBRARY }),
+        Some(schema) if schema != LIBRARY => Err(SchemaVersion { schema, library: LIBRARY }.into()),
         // Without a row the function was declared by hand, and whoever did that is a superuser.
         _ => {
             IS_SAME.set(true);
@@ -45,7 +72,7 @@ pub fn check() -> Result<()> {
 }
 
 /// Whether one version is before another, number by number.
-pub fn is_before(one: &str, other: &str) -> bool {
+fn is_before(one: &str, other: &str) -> bool {
     let numbers = |version: &str| -> Vec<u64> {
         version.split(['.', '-', '+']).map_while(|part| part.parse().ok()).collect()
     };

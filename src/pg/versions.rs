@@ -67,8 +67,8 @@ impl Versions {
     pub fn active(classifier: RegClass) -> Result<Self> {
         let mut digest = DefaultHasher::new();
         let table = Open::locked(classifier)?;
-        let settings = Open::own(c"classifier")
-            .ok_or_else(|| Error::Internal("susx.classifier does not exist".to_owned()))?;
+        let settings =
+            Open::own(c"classifier").ok_or_else(|| Error::internal("susx.classifier does not exist"))?;
         // SAFETY: both are open, and the caller keeps its snapshot on the stack.
         unsafe {
             let snapshot = pg_sys::GetActiveSnapshot();

@@ -263,7 +263,8 @@ pub struct ErrorSeen {
 }
 
 /// Why there is no answer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
 pub struct Failure {
     pub kind: FailureKind,
     pub message: String,

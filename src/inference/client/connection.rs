@@ -10,6 +10,7 @@ use std::time::Instant;
 use susx_server::protocol::{self, PROTOCOL_VERSION, Reply, Request};
 
 use super::unexpected;
+use crate::inference::error::InferenceError;
 use crate::inference::supervisor;
 use crate::pg::error::{Error, Result};
 use crate::pg::guc;
@@ -84,7 +85,7 @@ impl Connection {
             match Self::greet(supervisor::connect(deadline)?) {
                 Ok(connection) => return Ok(connection),
                 Err(CallError::Lost(error)) if Instant::now() >= deadline => {
-                    return Err(Error::ConnectionLost(error));
+                    return Err(InferenceError::ConnectionLost(error).into());
                 }
                 Err(CallError::Lost(_)) => wait::for_time(supervisor::LOOK_AGAIN),
                 Err(CallError::Other(error)) => return Err(error),
@@ -107,7 +108,7 @@ impl Connection {
         match connection.receive()? {
             Reply::Hello { protocol: PROTOCOL_VERSION, .. } => Ok(connection),
             Reply::Hello { version, .. } => {
-                Err(CallError::Other(Error::Version { server: version, library: LIBRARY }))
+                Err(CallError::Other(InferenceError::Version { server: version, library: LIBRARY }.into()))
             }
             other => Err(CallError::Other(unexpected(&other))),
         }

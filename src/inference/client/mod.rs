@@ -12,6 +12,7 @@ mod stream;
 
 use susx_server::protocol::{Failure, Model, Reply, Request};
 
+use crate::inference::error::InferenceError;
 use crate::limits;
 use crate::pg::error::{Error, Result};
 use crate::pg::guc;
@@ -62,8 +63,8 @@ fn answers<T: Content<Product = Vec<f32>>>(mut stream: Stream<T>, inputs: Vec<T>
 pub fn only(embeddings: Vec<Embedding>) -> Result<Vector> {
     match embeddings.into_iter().next() {
         Some(Ok(embedding)) => Vector::new(embedding),
-        Some(Err(failure)) => Err(Error::Server(failure)),
-        None => Err(Error::Internal("the inference process gave no answer".to_owned())),
+        Some(Err(failure)) => Err(failure.into()),
+        None => Err(Error::internal("the inference process gave no answer")),
     }
 }
 
@@ -114,13 +115,13 @@ fn ask<'a>(request: impl Fn(u64) -> Request<'a>) -> Result<Reply> {
         other => other,
     };
     match reply {
-        Ok(Reply::Failed { failure, .. }) => Err(Error::Server(failure)),
+        Ok(Reply::Failed { failure, .. }) => Err(failure.into()),
         Ok(reply) => Ok(reply),
-        Err(CallError::Lost(error)) => Err(Error::ConnectionLost(error)),
+        Err(CallError::Lost(error)) => Err(InferenceError::ConnectionLost(error).into()),
         Err(CallError::Other(error)) => Err(error),
     }
 }
 
 fn unexpected(reply: &Reply) -> Error {
-    Error::Internal(format!("the inference process sent an unexpected reply to request {}", reply.id()))
+    Error::internal(format_args!("the inference process sent an unexpected reply to request {}", reply.id()))
 }

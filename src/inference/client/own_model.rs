@@ -5,9 +5,11 @@
 
 use std::fmt;
 
+use pgrx::PgSqlErrorCode;
+
 use super::connection::{CallError, Connection};
 use super::{Embedding, Stream};
-use crate::pg::error::{Error, Result};
+use crate::pg::error::{Result, SqlError};
 use crate::pg::image::Image;
 
 /// Name and digest of a model.
@@ -39,6 +41,35 @@ impl fmt::Display for Owner {
     }
 }
 
+/// The inference process has other files of the model than those that the embeddings were made with.
+#[derive(Debug, thiserror::Error)]
+#[error("the files of model \"{model}\" are not those that {owner} made with")]
+struct ModelChanged {
+    owner: Owner,
+    model: String,
+}
+
+impl SqlError for ModelChanged {
+    fn sqlstate(&self) -> PgSqlErrorCode {
+        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
+    }
+
+    fn hint(&self) -> Option<String> {
+        let model = &self.model;
+        Some(match &self.owner {
+            Owner::Column { relation, column } => format!(
+                "Put the old files back and restart PostgreSQL. Or embed anew: UPDATE {relation} SET {column} = NULL, \
+                 and call again."
+            ),
+            Owner::Classifier(classifier) => format!(
+                "Put the old files back and restart PostgreSQL. Or embed anew: the classifier's rows, with \
+                 susx.alter_classifier('{classifier}', model => '{model}') and UPDATE {classifier} SET embedding = NULL; \
+                 its images' tables; and what susx.build_support_set retrieved from them."
+            ),
+        })
+    }
+}
+
 impl OwnModel {
     /// Embeds image files.
     pub fn embed_images(&self, images: &[&[u8]]) -> Result<Vec<Embedding>> {
@@ -59,10 +90,10 @@ impl OwnModel {
     pub(super) fn check(&self, connection: &mut Connection) -> Result<(), CallError> {
         let Some(expected) = &self.sha256 else { return Ok(()) };
         match connection.digest(&self.name)? {
-            Some(found) if found[..] != expected[..] => Err(CallError::Other(Error::ModelChanged {
-                owner: self.owner.clone(),
-                model: self.name.clone(),
-            })),
+            Some(found) if found[..] != expected[..] => {
+                let changed = ModelChanged { owner: self.owner.clone(), model: self.name.clone() };
+                Err(CallError::Other(changed.into()))
+            }
             // Of a model that cannot be loaded the embedding says why.
             _ => Ok(()),
         }

@@ -18,6 +18,7 @@ use super::connection::{CallError, Connection};
 use super::content::Content;
 use super::own_model::OwnModel;
 use super::unexpected;
+use crate::inference::error::InferenceError;
 use crate::limits;
 use crate::pg::error::{Error, Result};
 use crate::pg::wait;
@@ -229,13 +230,13 @@ impl<T: Content> Stream<T> {
                 self.frames[place].steps += u64::from(steps);
                 return Ok(());
             }
-            Reply::Failed { failure, .. } => return Err(CallError::Other(Error::Server(failure))),
+            Reply::Failed { failure, .. } => return Err(CallError::Other(failure.into())),
             reply => T::answers(reply).map_err(|other| CallError::Other(unexpected(&other)))?,
         };
         let Frame { first, length, .. } = self.frames.swap_remove(place);
         if answers.len() != length {
             let message = format!("{} answers came for {length} inputs", answers.len());
-            return Err(CallError::Other(Error::Internal(message)));
+            return Err(CallError::Other(Error::internal(message)));
         }
         let from = (first - self.first) as usize;
         for (input, answer) in self.inputs.range_mut(from..from + length).zip(answers) {
@@ -256,7 +257,7 @@ impl<T: Content> Stream<T> {
         self.connection = None;
         let frames = std::mem::take(&mut self.frames);
         let Some(first) = frames.iter().map(|frame| frame.first).min() else {
-            return Err(Error::ConnectionLost(error));
+            return Err(InferenceError::ConnectionLost(error).into());
         };
         self.next = first;
         let was_careful = self.trouble.is_some();
@@ -277,7 +278,7 @@ impl<T: Content> Stream<T> {
         }
         if trouble.has_blamed {
             // Two inputs one after the other: it is not the inputs.
-            return Err(Error::ConnectionLost(error));
+            return Err(InferenceError::ConnectionLost(error).into());
         }
         trouble.losses = 0;
         trouble.has_blamed = true;
@@ -352,5 +353,5 @@ fn pause() -> Duration {
 }
 
 fn unexpected_id(id: u64) -> Error {
-    Error::Internal(format!("the inference process answered request {id}, which nobody asked"))
+    Error::internal(format_args!("the inference process answered request {id}, which nobody asked"))
 }

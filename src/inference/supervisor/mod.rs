@@ -22,7 +22,8 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use self::place::Charge;
 use self::process::Server;
-use crate::pg::error::{Error, Result};
+use crate::inference::error::InferenceError;
+use crate::pg::error::Result;
 use crate::pg::{guc, wait};
 
 /// Below the data directory, which is the working directory of every PostgreSQL process: a relative
@@ -71,11 +72,11 @@ pub fn connect(deadline: Instant) -> Result<UnixStream> {
             Err(error) if is_absent(&error) => {}
             // The queue of waiting connections is full.
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            Err(error) => return Err(Error::ConnectionLost(error)),
+            Err(error) => return Err(InferenceError::ConnectionLost(error).into()),
         }
         let now = Instant::now();
         if now >= deadline {
-            return Err(if no_worker { no_free_worker() } else { not_started() });
+            return Err(if no_worker { no_free_worker() } else { not_started() }.into());
         }
         if now >= ask_at {
             no_worker = !ask_for_supervisor()?;
@@ -97,15 +98,15 @@ pub fn is_absent(error: &io::Error) -> bool {
     ) || error.raw_os_error() == Some(libc::ELOOP)
 }
 
-fn not_started() -> Error {
-    Error::ServerUnavailable(
+fn not_started() -> InferenceError {
+    InferenceError::Unavailable(
         format!("the inference process did not start within {:?}", guc::startup_timeout()),
         "PostgreSQL's log says why; susx.startup_timeout says how long to wait.",
     )
 }
 
-fn no_free_worker() -> Error {
-    Error::ServerUnavailable(
+fn no_free_worker() -> InferenceError {
+    InferenceError::Unavailable(
         "there is no free background worker for the supervisor of the inference process".to_owned(),
         "Raise max_worker_processes, or put susx into shared_preload_libraries, and restart.",
     )
@@ -125,10 +126,11 @@ pub fn try_connect() -> io::Result<UnixStream> {
 fn ask_for_supervisor() -> Result<bool> {
     let program = command::program();
     if !program.is_file() {
-        return Err(Error::ServerUnavailable(
+        return Err(InferenceError::Unavailable(
             format!("the program {} does not exist", program.display()),
             "Install it there, or set susx.server_program and reload the configuration.",
-        ));
+        )
+        .into());
     }
     Ok(worker().load_dynamic().is_ok())
 }

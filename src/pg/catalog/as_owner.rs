@@ -15,6 +15,6 @@ use crate::pg::roles;
 pub(super) fn as_owner<T>(table: &CStr, call: impl FnOnce() -> Result<T>) -> Result<T> {
     match Open::own(table).map(|table| table.owner()) {
         Some(owner) => roles::as_role(owner, call),
-        None => Err(Error::Internal(format!("susx.{} does not exist", table.to_string_lossy()))),
+        None => Err(Error::internal(format_args!("susx.{} does not exist", table.to_string_lossy()))),
     }
 }

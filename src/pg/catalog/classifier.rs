@@ -1,6 +1,7 @@
 //! Classifiers' tables and their settings.
 
 mod create;
+mod error;
 mod rows;
 
 use pgrx::datum::DatumWithOid;
@@ -10,10 +11,12 @@ use susx_core::tip_x::Params;
 
 use super::{prevent_in_read_only, write};
 use crate::inference::client::{OwnModel, Owner};
-use crate::pg::error::{Error, Result};
+use crate::pg::error::Result;
 use crate::pg::regclass::RegClass;
+use crate::pg::relation_error::RelationError;
 use crate::pg::spi::{self, arg, first};
 pub use create::create_table;
+pub use error::ClassifierError;
 pub(super) use rows::lock;
 pub use rows::{
     NewRows, Role, categories, delete_support, dimensions, has_category, has_chosen_support, insert_images,
@@ -58,7 +61,10 @@ pub fn settings(classifier: RegClass) -> Result<Settings> {
     )?;
     match found {
         Some(settings) => Ok(settings),
-        None => Err(Error::NotAClassifier(classifier.name()?, known_classifiers()?)),
+        None => {
+            let (name, known) = (classifier.name()?, known_classifiers()?);
+            Err(ClassifierError::NotAClassifier { name, known }.into())
+        }
     }
 }
 
@@ -89,7 +95,7 @@ pub fn update_settings(classifier: RegClass, settings: &Settings) -> Result<()> 
                alpha = $5, beta = $6, gamma = $7, temperature = $8, logit_scale = $9, lambda = $10, ridge = $11 \
                WHERE classifier OPERATOR(pg_catalog.=) $1";
     match write(sql, &settings.args(classifier))? {
-        0 => Err(Error::Permission(classifier.name()?)),
+        0 => Err(RelationError::Permission(classifier.name()?).into()),
         _ => Ok(()),
     }
 }
@@ -97,7 +103,7 @@ pub fn update_settings(classifier: RegClass, settings: &Settings) -> Result<()> 
 impl Settings {
     /// The model of the classifier of that name; an error if it has none.
     pub fn own_model(&self, classifier: &str) -> Result<OwnModel> {
-        let name = self.model.clone().ok_or_else(|| Error::NoModel(classifier.to_owned()))?;
+        let name = self.model.clone().ok_or_else(|| ClassifierError::NoModel(classifier.to_owned()))?;
         let owner = Owner::Classifier(classifier.to_owned());
         Ok(OwnModel { owner, name, sha256: self.model_sha256.clone() })
     }

@@ -8,6 +8,7 @@ use pgrx::pg_sys::SysCacheIdentifier::TYPEOID;
 use pgrx::spi::quote_identifier;
 
 use super::syscache;
+use crate::pg::column_error::ColumnError;
 use crate::pg::error::{Error, Result};
 use crate::pg::extensions::vector_type;
 use crate::pg::open::Open;
@@ -38,14 +39,14 @@ impl Column {
     pub fn open(relation: RegClass, name: &str) -> Result<Self> {
         match Self::find(relation, |column| attribute_name(column).to_bytes() == name.as_bytes())? {
             Some(column) => Ok(column),
-            None => Err(Error::NoColumn { relation: relation.name()?, column: name.to_owned() }),
+            None => Err(ColumnError::NoColumn { relation: relation.name()?, column: name.to_owned() }.into()),
         }
     }
 
     /// The column of that number. The relation is locked.
     pub fn numbered(relation: RegClass, number: i16) -> Result<Self> {
         Self::find(relation, |column| column.attnum == number)?
-            .ok_or_else(|| Error::Internal(format!("a relation has no column {number}")))
+            .ok_or_else(|| Error::internal(format_args!("a relation has no column {number}")))
     }
 
     fn find(

@@ -11,8 +11,9 @@ use super::as_owner::as_owner;
 use super::image_table::{ImageTable, Retry, RowId, VERSION, WRITER};
 use super::session_settings::{EXACT_TEXT, with_settings};
 use super::{key, write};
-use crate::pg::error::{Error, Result};
+use crate::pg::error::{Error, Result, SqlError};
 use crate::pg::regclass::RegClass;
+use crate::pg::relation_error::RelationError;
 use crate::pg::spi::operators::{EQ, GE, GT};
 use crate::pg::spi::{self, arg, first, freeing_arguments};
 
@@ -166,7 +167,7 @@ fn updatable(relation: RegClass, column: Option<&str>) -> Result<Option<Vec<Stri
     match column {
         None if !found.is_empty() => Ok(Some(found)),
         Some(column) if found.iter().any(|name| name == column) => Ok(named()),
-        _ => Err(Error::Permission(relation.name()?)),
+        _ => Err(RelationError::Permission(relation.name()?).into()),
     }
 }
 
@@ -217,12 +218,12 @@ fn delete(relation: RegClass, columns: Option<Vec<String>>, keys: Option<Vec<Str
 pub fn now() -> Result<String> {
     let sql = "SELECT pg_catalog.clock_timestamp()::pg_catalog.text";
     with_settings(&EXACT_TEXT, || first(sql, &[]))?
-        .ok_or_else(|| Error::Internal("clock_timestamp returned NULL".to_owned()))
+        .ok_or_else(|| Error::internal("clock_timestamp returned NULL"))
 }
 
 /// The SQLSTATE that the failure would have as an error.
 fn sqlstate(failure: &Failure) -> String {
-    code_text(Error::Server(failure.clone()).sqlstate())
+    code_text(failure.sqlstate())
 }
 
 /// PostgreSQL packs six bits for each of five characters.

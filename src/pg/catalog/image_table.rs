@@ -7,15 +7,47 @@ mod read;
 mod row_id;
 mod write;
 
-use pgrx::pg_sys;
+use pgrx::{PgSqlErrorCode, pg_sys};
 
 use super::column::Column;
 use super::key::{self, KeyColumn};
-use crate::pg::error::{Error, Result};
+use crate::pg::error::{Error, Result, SqlError};
 use crate::pg::regclass::RegClass;
+use crate::pg::relation_error::RelationError;
 pub use read::Retry;
 pub use row_id::RowId;
 pub(super) use row_id::{VERSION, WRITER};
+
+/// What can be wrong with a table whose images are to be embedded.
+#[derive(Debug, thiserror::Error)]
+enum ImageTableError {
+    #[error("\"{relation}\" is {what}: expected a table of images")]
+    NotImages { relation: String, what: &'static str },
+    #[error(
+        "column \"{column}\" of relation \"{relation}\" takes {expected} dimensions, but the model makes {found}"
+    )]
+    Dimensions { relation: String, column: String, expected: usize, found: usize },
+}
+
+impl SqlError for ImageTableError {
+    fn sqlstate(&self) -> PgSqlErrorCode {
+        match self {
+            ImageTableError::NotImages { .. } => PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
+            ImageTableError::Dimensions { .. } => PgSqlErrorCode::ERRCODE_DATA_EXCEPTION,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            ImageTableError::NotImages { .. } => {
+                "Ordinary and partitioned tables, and partitions, can be embedded.".to_owned()
+            }
+            ImageTableError::Dimensions { found, .. } => format!(
+                "Name the model that the column is for, or change the column's type to vector({found})."
+            ),
+        })
+    }
+}
 
 /// A table of images, its columns checked and quoted.
 #[derive(Debug)]
@@ -52,7 +84,7 @@ impl ImageTable {
             )));
         }
         if !embedding.is_writable {
-            return Err(Error::Permission(name));
+            return Err(RelationError::Permission(name).into());
         }
         Ok(ImageTable {
             relation,
@@ -75,12 +107,13 @@ impl ImageTable {
     pub fn check_dimensions(&self, found: usize) -> Result<()> {
         match self.dimensions.filter(|&expected| expected != found) {
             None => Ok(()),
-            Some(expected) => Err(Error::ColumnDimensions {
+            Some(expected) => Err(ImageTableError::Dimensions {
                 relation: self.name.clone(),
                 column: self.column.clone(),
                 expected,
                 found,
-            }),
+            }
+            .into()),
         }
     }
 }
@@ -103,5 +136,5 @@ fn check_kind(relation: RegClass) -> Result<()> {
         pg_sys::RELKIND_FOREIGN_TABLE => "a foreign table",
         _ => "no table",
     };
-    Err(Error::NotImages { relation: relation.name()?, what })
+    Err(ImageTableError::NotImages { relation: relation.name()?, what }.into())
 }

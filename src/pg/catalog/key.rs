@@ -2,15 +2,33 @@
 
 use std::ffi::CStr;
 
-use pgrx::pg_sys;
 use pgrx::pg_sys::SysCacheIdentifier::{INDEXRELID, OPEROID};
 use pgrx::spi::quote_identifier;
+use pgrx::{PgSqlErrorCode, pg_sys};
 
 use super::column::Column;
 use super::syscache;
-use crate::pg::error::{Error, Result};
+use crate::pg::error::{Result, SqlError};
 use crate::pg::open::Open;
 use crate::pg::regclass::RegClass;
+
+/// A relation without a primary key.
+#[derive(Debug, thiserror::Error)]
+#[error("relation \"{0}\" has no primary key")]
+struct NoPrimaryKey(String);
+
+impl SqlError for NoPrimaryKey {
+    fn sqlstate(&self) -> PgSqlErrorCode {
+        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
+    }
+
+    fn hint(&self) -> Option<String> {
+        let NoPrimaryKey(relation) = self;
+        Some(format!(
+            "Rows are found again by their primary key: ALTER TABLE {relation} ADD PRIMARY KEY (...)."
+        ))
+    }
+}
 
 /// A column of the primary key.
 #[derive(Debug, PartialEq)]
@@ -38,7 +56,7 @@ pub(super) fn text(row: &str, key: &[KeyColumn]) -> String {
 /// table is locked. Everything comes from PostgreSQL's caches and costs no query.
 pub fn of(relation: RegClass) -> Result<Vec<KeyColumn>> {
     let Some(columns) = primary_index(relation)?.as_ref().and_then(index_columns) else {
-        return Err(Error::NoPrimaryKey(relation.name()?));
+        return Err(NoPrimaryKey(relation.name()?).into());
     };
     let key_column = |IndexColumn { number, equal, greater }| {
         let column = Column::numbered(relation, number)?;

@@ -1,12 +1,30 @@
 //! Keyed queries: SQL that the caller wrote, whose rows are a key and an image or an embedding.
 
-use pgrx::pg_sys;
+use pgrx::{PgSqlErrorCode, pg_sys};
 
 use super::input::{InputKind, InputValue};
 use crate::pg::any::AnyValue;
-use crate::pg::error::{Error, Result};
+use crate::pg::error::{Result, SqlError};
 use crate::pg::spi::{Columns, Cursor};
 use crate::pg::types::type_name;
+
+/// What is wrong with the columns of a keyed query.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+struct KeyedColumns {
+    message: String,
+    hint: String,
+}
+
+impl SqlError for KeyedColumns {
+    fn sqlstate(&self) -> PgSqlErrorCode {
+        PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(self.hint.clone())
+    }
+}
 
 /// A row of a keyed query.
 #[derive(Debug)]
@@ -58,28 +76,28 @@ impl KeyedQuery {
 fn check(columns: &Columns, key_type: pg_sys::Oid) -> Result<InputKind> {
     let example = || "A query is such as 'SELECT id, embedding FROM images'.".to_owned();
     if columns.count() != 2 {
-        return Err(Error::KeyedColumns {
+        return Err(KeyedColumns {
             message: format!(
                 "the query must have two columns, a key and an image or embedding, not {}",
                 columns.count()
             ),
             hint: example(),
-        });
+        }
+        .into());
     }
     let found = columns.type_oid(1);
     // SAFETY: both OIDs are of types that exist.
     if !unsafe { pg_sys::IsBinaryCoercible(found, key_type) } {
         let (found, expected) = (type_name(found), type_name(key_type));
-        return Err(Error::KeyedColumns {
+        return Err(KeyedColumns {
             message: format!("the key is of type {found} in the query, but of type {expected} in the call"),
             hint: format!("Name the key's type in the call: key => NULL::{found}."),
-        });
+        }
+        .into());
     }
-    InputKind::of_type(columns.type_oid(2)).ok_or_else(|| Error::KeyedColumns {
-        message: format!(
-            "the second column of the query must be of type bytea or vector, not {}",
-            type_name(columns.type_oid(2))
-        ),
-        hint: example(),
+    InputKind::of_type(columns.type_oid(2)).ok_or_else(|| {
+        let found = type_name(columns.type_oid(2));
+        let message = format!("the second column of the query must be of type bytea or vector, not {found}");
+        KeyedColumns { message, hint: example() }.into()
     })
 }

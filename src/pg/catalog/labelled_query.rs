@@ -2,14 +2,46 @@
 
 use std::cell::Cell;
 
-use pgrx::pg_sys;
+use pgrx::{PgSqlErrorCode, pg_sys};
 
 use super::input::{InputKind, InputValue};
 use crate::batches::FETCHED_ROWS;
 use crate::limits;
-use crate::pg::error::{Error, Result};
+use crate::pg::error::{Error, Result, SqlError};
 use crate::pg::spi::{self, Columns};
 use crate::pg::types::{base_type, type_name};
+
+/// What can be wrong with a labelled query.
+#[derive(Debug, thiserror::Error)]
+enum LabelledQueryError {
+    #[error("a labelled query must have two columns, an image or embedding and a category, not {0}")]
+    Count(i32),
+    #[error("the first column of a labelled query must be of type bytea or vector, not {0}")]
+    Type(String),
+    #[error("row {0} of the query has no category")]
+    NoLabel(u64),
+}
+
+impl SqlError for LabelledQueryError {
+    fn sqlstate(&self) -> PgSqlErrorCode {
+        match self {
+            LabelledQueryError::Count(_) | LabelledQueryError::Type(_) => {
+                PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH
+            }
+            LabelledQueryError::NoLabel(_) => PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
+            LabelledQueryError::Count(_) | LabelledQueryError::Type(_) => {
+                "A labelled query is such as 'SELECT embedding, category FROM images'."
+            }
+            LabelledQueryError::NoLabel(_) => "Leave out unlabelled rows: WHERE ... IS NOT NULL.",
+        };
+        Some(hint.to_owned())
+    }
+}
 
 /// A row of a labelled query.
 #[derive(Debug)]
@@ -41,9 +73,9 @@ pub fn read(
     };
     spi::read_user_query(query, open, |row| {
         number += 1;
-        let at_row = |source| Error::Row { row: number, source: Box::new(source) };
-        limits::check_bytes("a category", limits::TEXT_BYTES, row.size(2)).map_err(at_row)?;
-        let mut category = row.text(2).ok_or(Error::NoLabel(number))?;
+        let in_row = |error: Error| error.in_row(number);
+        limits::check_bytes("a category", limits::TEXT_BYTES, row.size(2)).map_err(in_row)?;
+        let mut category = row.text(2).ok_or(LabelledQueryError::NoLabel(number))?;
         if is_padded.get() {
             category.truncate(category.trim_end_matches(' ').len());
         }
@@ -54,16 +86,8 @@ pub fn read(
 
 fn check(columns: &Columns) -> Result<InputKind> {
     if columns.count() != 2 {
-        return Err(Error::Columns(format!(
-            "a labelled query must have two columns, an image or embedding and a category, not {}",
-            columns.count()
-        )));
+        return Err(LabelledQueryError::Count(columns.count()).into());
     }
     let found = columns.type_oid(1);
-    InputKind::of_type(found).ok_or_else(|| {
-        Error::Columns(format!(
-            "the first column of a labelled query must be of type bytea or vector, not {}",
-            type_name(found)
-        ))
-    })
+    InputKind::of_type(found).ok_or_else(|| LabelledQueryError::Type(type_name(found)).into())
 }

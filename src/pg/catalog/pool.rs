@@ -7,12 +7,34 @@ use pgrx::prelude::*;
 use super::column::Column;
 use super::key;
 use super::session_settings::{EXACT_TEXT, with_settings};
-use crate::pg::error::{Error, Result};
+use crate::pg::error::{Error, Result, SqlError};
 use crate::pg::regclass::RegClass;
 use crate::pg::spi::operators::EQ;
 use crate::pg::spi::{self, Row, arg, first};
 use crate::pg::vector::Vector;
 pub use index::{IndexScan, with_long_scans};
+
+/// Images of a pool that were chosen and are not found again.
+#[derive(Debug, thiserror::Error)]
+#[error("{expected} images of {pool} were chosen, but {found} of them are found again")]
+struct PoolChanged {
+    pool: String,
+    expected: usize,
+    found: usize,
+}
+
+impl SqlError for PoolChanged {
+    fn sqlstate(&self) -> PgSqlErrorCode {
+        PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(
+            "Somebody has deleted the others meanwhile, or changed their keys. Nothing was changed: call again."
+                .to_owned(),
+        )
+    }
+}
 
 /// A pool, its columns checked and quoted.
 #[derive(Debug)]
@@ -90,7 +112,7 @@ impl Pool {
         mut each: impl FnMut(String, Vector) -> Result<()>,
     ) -> Result<()> {
         let Pool { embedding, operator: Some(operator), .. } = self else {
-            return Err(Error::Internal("the pool has no index".to_owned()));
+            return Err(Error::internal("the pool has no index"));
         };
         let sql = format!("{} ORDER BY {embedding} {operator} $1 LIMIT $2", self.images());
         let args = [arg(Vector(query.to_vec())), arg(i64::try_from(limit).unwrap_or(i64::MAX))];
@@ -138,7 +160,7 @@ impl Pool {
             found if found > expected => Err(Error::argument(format!(
                 "column {key} of {table} is not unique, so it cannot be the key"
             ))),
-            found if found < expected => Err(Error::PoolChanged { pool: table.clone(), expected, found }),
+            found if found < expected => Err(PoolChanged { pool: table.clone(), expected, found }.into()),
             _ => Ok(rows),
         }
     }
@@ -176,9 +198,9 @@ fn primary_key(relation: RegClass) -> Result<String> {
     );
     match first(&sql, &[arg(relation.0)])? {
         Some(name) => Ok(name),
-        None => Err(Error::ArgumentWithHint {
-            message: format!("relation \"{}\" has no primary key of one column", relation.name()?),
-            hint: "Name a unique column with key_column => '…'.".to_owned(),
-        }),
+        None => {
+            let message = format!("relation \"{}\" has no primary key of one column", relation.name()?);
+            Err(Error::argument(message).with_hint("Name a unique column with key_column => '…'."))
+        }
     }
 }

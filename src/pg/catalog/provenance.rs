@@ -10,16 +10,34 @@ mod pending;
 
 use std::ffi::CStr;
 
-use pgrx::pg_sys;
+use pgrx::{PgSqlErrorCode, pg_sys};
 
 use super::as_owner::as_owner;
 use super::classifier::Settings;
-use crate::pg::error::{Error, Result};
+use crate::pg::error::{Result, SqlError};
 use crate::pg::regclass::RegClass;
 use crate::pg::spi::operators::{EQ, GT};
 use crate::pg::spi::{self, arg};
 pub use model_use::ModelUse;
 pub use pending::{forget_pending, write_pending};
+
+/// Embeddings that cannot be compared, because other models made them.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+struct OtherModel {
+    message: String,
+    hint: String,
+}
+
+impl SqlError for OtherModel {
+    fn sqlstate(&self) -> PgSqlErrorCode {
+        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(self.hint.clone())
+    }
+}
 
 /// The name of the table.
 const EMBEDDING_COLUMN: &CStr = c"embedding_column";
@@ -104,10 +122,11 @@ pub fn check_pool(pool: RegClass, column: &str, classifier: RegClass, settings: 
         }
         false => format!("{start} model \"{old}\", and classifier \"{classifier}\" is of model \"{new}\""),
     };
-    Err(Error::OtherModel {
+    Err(OtherModel {
         message,
         hint: "To embed the images again, set their embeddings to NULL and call susx.embed_table; to embed the \
                classifier again, call susx.alter_classifier(classifier, model => '...') and set its embeddings to NULL."
             .to_owned(),
-    })
+    }
+    .into())
 }

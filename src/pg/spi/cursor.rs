@@ -6,11 +6,29 @@
 
 use std::ffi::CString;
 
-use pgrx::pg_sys;
+use pgrx::{PgSqlErrorCode, pg_sys};
 
 use super::portal::Portal;
 use super::{Access, Columns, Connection, Row};
-use crate::pg::error::{Error, Result};
+use crate::pg::error::{Result, SqlError};
+
+/// Something has closed the portal between two reads.
+#[derive(Debug, thiserror::Error)]
+#[error("the query that was being read has been closed")]
+struct CursorClosed;
+
+impl SqlError for CursorClosed {
+    fn sqlstate(&self) -> PgSqlErrorCode {
+        PgSqlErrorCode::ERRCODE_INVALID_CURSOR_STATE
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(
+            "ROLLBACK TO closes what was opened after the savepoint, COMMIT everything. Start the call again."
+                .to_owned(),
+        )
+    }
+}
 
 /// An open query.
 #[derive(Debug)]
@@ -32,7 +50,7 @@ impl Cursor {
     /// Passes up to `most` of the next rows to `each`. Returns how many there were.
     pub fn fetch(&self, most: usize, mut each: impl FnMut(&Row) -> Result<()>) -> Result<usize> {
         let _connection = Connection::open()?;
-        let portal = Portal::find(&self.name, Access::UserQuery).ok_or(Error::CursorClosed)?;
+        let portal = Portal::find(&self.name, Access::UserQuery).ok_or(CursorClosed)?;
         portal.fetch(i64::try_from(most).unwrap_or(i64::MAX), |row| each(row).map(|()| true))
     }
 }

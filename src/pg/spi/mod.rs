@@ -29,7 +29,7 @@ impl Connection {
         // SAFETY: balanced by SPI_finish in drop; after an ERROR PostgreSQL itself cleans up.
         match unsafe { pg_sys::SPI_connect() } {
             code if code == pg_sys::SPI_OK_CONNECT as i32 => Ok(Connection),
-            code => Err(Error::Internal(format!("SPI_connect returned {code}"))),
+            code => Err(Error::internal(format_args!("SPI_connect returned {code}"))),
         }
     }
 }

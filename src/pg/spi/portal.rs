@@ -55,7 +55,7 @@ pub(super) struct Portal {
 impl Portal {
     /// Starts a query. The caller is connected to SPI.
     pub fn open(sql: &str, args: &[DatumWithOid], access: Access) -> Result<Self> {
-        let sql = CString::new(sql).map_err(|_| Error::Internal("a query holds a NUL".to_owned()))?;
+        let sql = CString::new(sql).map_err(|_| Error::internal("a query holds a NUL"))?;
         let mut types: Vec<pg_sys::Oid> = args.iter().map(DatumWithOid::oid).collect();
         let mut values: Vec<pg_sys::Datum> =
             args.iter().map(|arg| arg.datum().map_or(pg_sys::Datum::null(), |d| d.sans_lifetime())).collect();
@@ -67,11 +67,11 @@ impl Portal {
             let plan = pg_sys::SPI_prepare(sql.as_ptr(), args.len() as i32, types.as_mut_ptr());
             if plan.is_null() {
                 let code = pg_sys::SPI_result;
-                return Err(Error::Internal(format!("SPI_prepare returned {code}")));
+                return Err(Error::internal(format_args!("SPI_prepare returned {code}")));
             }
             let statements = pg_sys::SPI_plan_get_plan_sources(plan).as_ref().map_or(0, |list| list.length);
             if statements != 1 {
-                return Err(Error::Argument(format!("a query must be one statement, not {statements}")));
+                return Err(Error::argument(format!("a query must be one statement, not {statements}")));
             }
             let (name, values) = (std::ptr::null(), values.as_mut_ptr());
             let is_read_only = access != Access::Current;

@@ -6,7 +6,8 @@ use pgrx::{FromDatum, IntoDatum, pg_sys};
 
 use crate::limits;
 use crate::pg::any::AnyValue;
-use crate::pg::error::{Error, Result};
+use crate::pg::column_error::ColumnError;
+use crate::pg::error::Result;
 use crate::pg::image::refusal;
 use crate::pg::types::{base_type, type_name};
 use crate::pg::varlena::size;
@@ -31,11 +32,12 @@ impl Row {
         unsafe {
             let found = pg_sys::SPI_gettypeid(self.descriptor, column);
             if !T::is_compatible_with(found) && !T::is_compatible_with(base_type(found)) {
-                return Err(Error::ColumnType {
+                return Err(ColumnError::Type {
                     column: self.name(column),
                     found: type_name(found),
                     expected: type_name(T::type_oid()),
-                });
+                }
+                .into());
             }
             let mut is_null = false;
             let datum = pg_sys::SPI_getbinval(self.tuple, self.descriptor, column, &mut is_null);
@@ -58,7 +60,7 @@ impl Row {
 
     /// As [`get`](Self::get), for a column that is declared NOT NULL.
     pub fn required<T: FromDatum + IntoDatum>(&self, column: i32) -> Result<T> {
-        self.get(column)?.ok_or_else(|| Error::ColumnNull(self.name(column)))
+        self.get(column)?.ok_or_else(|| ColumnError::Null(self.name(column)).into())
     }
 
     /// Whether the value of a column is NULL.
@@ -87,7 +89,7 @@ impl Row {
 
     /// As [`short_text`](Self::short_text), for a column that is declared NOT NULL.
     pub fn required_text(&self, column: i32, what: &str) -> Result<String> {
-        self.short_text(column, what)?.ok_or_else(|| Error::ColumnNull(self.name(column)))
+        self.short_text(column, what)?.ok_or_else(|| ColumnError::Null(self.name(column)).into())
     }
 
     /// Whether two columns of type bytea hold the same bytes, or both NULL. A large value that was not changed is not

@@ -27,7 +27,7 @@ impl TriggerCursor {
                 portal: Some(Portal::open(sql, &[], Access::Current)?),
                 _connection: connection,
             }),
-            code => Err(Error::Internal(format!("SPI_register_trigger_data returned {code}"))),
+            code => Err(Error::internal(format_args!("SPI_register_trigger_data returned {code}"))),
         }
     }
 

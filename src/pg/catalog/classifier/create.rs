@@ -1,14 +1,41 @@
 //! Creating a classifier's table.
 
-use pgrx::pg_sys;
 use pgrx::spi::{quote_identifier, quote_literal};
+use pgrx::{PgSqlErrorCode, pg_sys};
 
 use super::super::write;
-use crate::pg::error::{Error, Result};
+use crate::pg::error::{Error, Result, SqlError};
 use crate::pg::extensions::vector_schema;
 use crate::pg::regclass::RegClass;
 use crate::pg::spi::operators::{EQ, GT};
 use crate::pg::spi::{arg, first};
+
+/// Why a classifier cannot be created there.
+#[derive(Debug, thiserror::Error)]
+enum CreateError {
+    #[error("a classifier cannot be a temporary table")]
+    Temporary,
+    #[error("no schema has been selected to create in")]
+    NoSchema,
+}
+
+impl SqlError for CreateError {
+    fn sqlstate(&self) -> PgSqlErrorCode {
+        match self {
+            CreateError::Temporary => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+            CreateError::NoSchema => PgSqlErrorCode::ERRCODE_INVALID_SCHEMA_NAME,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            CreateError::Temporary => {
+                Some("Create it in a schema of your own and drop it when it is done.".to_owned())
+            }
+            CreateError::NoSchema => None,
+        }
+    }
+}
 
 /// The type text: without its schema, another type of that name might come first in the caller's search_path.
 const TEXT: &str = "pg_catalog.text";
@@ -27,11 +54,11 @@ pub fn create_table(name: &str, dimensions: usize) -> Result<RegClass> {
     write(&format!("COMMENT ON TABLE {quoted} IS {}", quote_literal(comment)), &[])?;
     let oid: Option<pg_sys::Oid> =
         first("SELECT pg_catalog.to_regclass($1)::pg_catalog.oid", &[arg(quoted)])?;
-    let oid = oid.ok_or_else(|| Error::Internal(format!("table {name} was not created")))?;
+    let oid = oid.ok_or_else(|| Error::internal(format_args!("table {name} was not created")))?;
     // Parallel workers, in which classify() may run, cannot read temporary tables.
     // SAFETY: looks up a table that exists.
     if unsafe { pg_sys::get_rel_persistence(oid) } as u8 == pg_sys::RELPERSISTENCE_TEMP {
-        return Err(Error::Temporary);
+        return Err(CreateError::Temporary.into());
     }
     Ok(RegClass(oid))
 }
@@ -39,10 +66,10 @@ pub fn create_table(name: &str, dimensions: usize) -> Result<RegClass> {
 /// The schema and the name of a table, as PostgreSQL reads the text. Without a schema, it is the current one.
 fn names(name: &str) -> Result<Vec<String>> {
     let mut names: Vec<String> = first("SELECT pg_catalog.parse_ident($1)", &[arg(name.to_owned())])?
-        .ok_or_else(|| Error::Internal("parse_ident returned NULL".to_owned()))?;
+        .ok_or_else(|| Error::internal("parse_ident returned NULL"))?;
     if names.len() == 1 {
         let schema: Option<String> = first("SELECT pg_catalog.current_schema()::pg_catalog.text", &[])?;
-        names.insert(0, schema.ok_or(Error::NoSchema)?);
+        names.insert(0, schema.ok_or(CreateError::NoSchema)?);
     }
     if names.len() > 2 {
         return Err(Error::argument(format!("\"{name}\" has too many dots: a name is [schema.]table")));

@@ -1,6 +1,7 @@
 //! The rows of a classifier's table.
 
 use super::super::write;
+use super::ClassifierError;
 use crate::batches::INSERTED_ROWS;
 use crate::pg::error::{Error, Result};
 use crate::pg::regclass::RegClass;
@@ -103,11 +104,12 @@ pub fn categories(classifier: RegClass) -> Result<Vec<String>> {
 
 /// The error that a category does not exist. It lists those that do.
 pub fn no_category(classifier: RegClass, category: &str) -> Result<Error> {
-    Ok(Error::NoCategory {
+    Ok(ClassifierError::NoCategory {
         classifier: classifier.name()?,
         category: category.to_owned(),
         known: known(&categories(classifier)?),
-    })
+    }
+    .into())
 }
 
 /// A list of categories for a hint, cut short if there are many.

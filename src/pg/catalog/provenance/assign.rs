@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use pgrx::pg_sys;
 use susx_server::protocol::Model;
 
-use super::Provenance;
 use super::pending::{self, PendingRecord};
+use super::{OtherModel, Provenance};
 use crate::inference::client::{OwnModel, Owner};
 use crate::pg::catalog::image_table::ImageTable;
 use crate::pg::claim::Claim;
@@ -42,7 +42,7 @@ impl ImageTable {
         while !self.try_claim(&used, claim)? {
             claim.give_back();
             if Instant::now() >= deadline {
-                return Err(self.contested(&used));
+                return Err(self.contested(&used).into());
             }
             wait::for_time(CLAIM_INTERVAL);
         }
@@ -65,7 +65,7 @@ impl ImageTable {
         if let Some(other) = other {
             // A caller who may not see all rows cannot tell whether any has an embedding.
             if relation.has_row_security() || snapshot::with_latest(|| self.has_embeddings())? {
-                return Err(self.other_model(other, used));
+                return Err(self.other_model(other, used).into());
             }
         }
         if is_uncontested && (own.is_none() || other.is_some()) {
@@ -81,8 +81,8 @@ impl ImageTable {
         Ok(first(&sql, &[])?.unwrap_or(false))
     }
 
-    fn contested(&self, used: &Provenance) -> Error {
-        Error::OtherModel {
+    fn contested(&self, used: &Provenance) -> OtherModel {
+        OtherModel {
             message: format!(
                 "column \"{}\" of relation \"{}\" is getting embeddings of another model than \"{}\" from another \
                  transaction",
@@ -92,7 +92,7 @@ impl ImageTable {
         }
     }
 
-    fn other_model(&self, recorded: &Provenance, used: &Provenance) -> Error {
+    fn other_model(&self, recorded: &Provenance, used: &Provenance) -> OtherModel {
         let ImageTable { name, column, table, embedding, .. } = self;
         let (old, new) = (&recorded.model, &used.model);
         let start = format!("column \"{column}\" of relation \"{name}\" has embeddings of");
@@ -105,11 +105,8 @@ impl ImageTable {
             }
         };
         match old == new {
-            true => Error::OtherModel {
-                message: format!("{start} other files of model \"{new}\""),
-                hint: reembed,
-            },
-            false => Error::OtherModel {
+            true => OtherModel { message: format!("{start} other files of model \"{new}\""), hint: reembed },
+            false => OtherModel {
                 message: format!("{start} model \"{old}\", not \"{new}\""),
                 hint: format!("Name the old model. {reembed}"),
             },

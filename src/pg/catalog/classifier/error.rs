@@ -1,0 +1,53 @@
+//! What can be wrong with a classifier.
+
+use pgrx::PgSqlErrorCode::{self, *};
+
+use crate::pg::error::SqlError;
+
+/// A classifier that is not there, or cannot do what is asked of it. `known` names the categories that there are.
+#[derive(Debug, thiserror::Error)]
+pub enum ClassifierError {
+    /// `known` is a sentence that names the classifiers.
+    #[error("\"{name}\" is not a classifier")]
+    NotAClassifier { name: String, known: String },
+    #[error("category \"{category}\" of classifier \"{classifier}\" does not exist")]
+    NoCategory { classifier: String, category: String, known: String },
+    #[error("categories {missing} of classifier \"{classifier}\" do not exist")]
+    NoCategories { classifier: String, missing: String, known: String },
+    #[error("classifier \"{classifier}\" expects {expected} dimensions, not {found}")]
+    Dimensions { classifier: String, expected: usize, found: usize },
+    #[error("classifier \"{0}\" has no model, so it can only classify vectors")]
+    NoModel(String),
+    #[error("classifier \"{0}\" has no support images")]
+    NoSupport(String),
+}
+
+impl SqlError for ClassifierError {
+    fn sqlstate(&self) -> PgSqlErrorCode {
+        match self {
+            ClassifierError::NotAClassifier { .. }
+            | ClassifierError::NoCategory { .. }
+            | ClassifierError::NoCategories { .. } => ERRCODE_UNDEFINED_OBJECT,
+            ClassifierError::Dimensions { .. } => ERRCODE_DATA_EXCEPTION,
+            ClassifierError::NoModel(_) | ClassifierError::NoSupport(_) => {
+                ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
+            }
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            ClassifierError::NotAClassifier { known, .. } => known.clone(),
+            ClassifierError::NoCategory { known, .. } | ClassifierError::NoCategories { known, .. } => {
+                format!("Its categories: {known}.")
+            }
+            ClassifierError::Dimensions { .. } => "Were both made by the same model?".to_owned(),
+            ClassifierError::NoModel(_) => {
+                "Set one with susx.alter_classifier(classifier, model => 'name').".to_owned()
+            }
+            ClassifierError::NoSupport(_) => {
+                "Add some with susx.build_support_set or susx.add_support.".to_owned()
+            }
+        })
+    }
+}

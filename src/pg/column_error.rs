@@ -1,0 +1,37 @@
+//! What can be wrong with a column of a table.
+
+use pgrx::PgSqlErrorCode::{self, *};
+
+use super::error::SqlError;
+
+/// A column that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ColumnError {
+    #[error("column \"{column}\" of relation \"{relation}\" does not exist")]
+    NoColumn { relation: String, column: String },
+    /// The column has another type than it should.
+    #[error("column \"{column}\" has type {found}, not {expected}")]
+    Type { column: String, found: String, expected: String },
+    #[error("column \"{0}\" is NULL, where it must have a value")]
+    Null(String),
+}
+
+impl SqlError for ColumnError {
+    fn sqlstate(&self) -> PgSqlErrorCode {
+        match self {
+            ColumnError::NoColumn { .. } => ERRCODE_UNDEFINED_COLUMN,
+            ColumnError::Type { .. } => ERRCODE_DATATYPE_MISMATCH,
+            ColumnError::Null(_) => ERRCODE_NULL_VALUE_NOT_ALLOWED,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            ColumnError::NoColumn { .. } => None,
+            ColumnError::Type { .. } | ColumnError::Null(_) => Some(
+                "The columns of a classifier are those that susx.create_classifier makes, of the same types."
+                    .to_owned(),
+            ),
+        }
+    }
+}

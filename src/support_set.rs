@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use ndarray::{Array2, ArrayView2};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use susx_core::gda;
+use susx_core::method::gda;
 use susx_core::sus::{Retrieval, SupportError, SupportSet, unit};
 
 use crate::fitted;
@@ -95,7 +95,7 @@ fn build_support_set(
     catalog::delete_support(classifier, "retrieved")?;
     let copied = pool.copy(classifier, chosen.collect())?;
     let support_set = fitted::changed_support_set(classifier)?;
-    let reliability = gda::reliability(&support_set, settings.params.logit_scale, settings.gda);
+    let reliability = gda::reliability(&support_set, settings.params.check().map_err(Error::from)?);
     let rows: Vec<Row> = summary(&support_set, copied)
         .into_iter()
         .zip(reliability)

@@ -19,7 +19,8 @@ use std::rc::Rc;
 
 use ndarray::Array2;
 use pgrx::pg_sys;
-use susx_core::classifier::{Classifier, Method};
+use susx_core::classifier::Classifier;
+use susx_core::method::Method;
 use susx_core::sus::{SupportError, SupportSet, SupportSetBuilder, unit};
 
 use crate::inference::client::{self, OwnModel};
@@ -161,7 +162,7 @@ fn fit(classifier: RegClass) -> Result<Fitted> {
     let settings = catalog::settings(classifier)?;
     let support_set = support_set(classifier)?;
     let rows = support_set.len();
-    let fitted = Classifier::fit(support_set, settings.params.check()?, settings.gda.check()?);
+    let fitted = Classifier::fit(support_set, settings.params.check()?);
     let name = classifier.name()?;
     pgrx::debug1!("fitted classifier \"{name}\" with {rows} support images");
     Ok(Fitted { name, settings, classifier: fitted })

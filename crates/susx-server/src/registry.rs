@@ -12,7 +12,7 @@ use crate::loader::Loader;
 use crate::memory;
 use crate::names::{Kind, Names};
 use crate::painter::Painter;
-use crate::protocol::{Defaults, Failure, FailureKind, Model};
+use crate::protocol::{Failure, FailureKind, Model};
 use crate::queue::ConnectionId;
 use crate::running::{Loaded, Running};
 use crate::settings::Settings;
@@ -187,7 +187,6 @@ fn stamp_of(dir: &Path, name: &str) -> Option<[u8; 32]> {
 }
 
 pub(crate) fn describe_config(config: &ModelConfig) -> Model {
-    let defaults = &config.defaults;
     Model {
         name: config.name.clone(),
         kind: Some(config.kind().to_string()),
@@ -196,15 +195,7 @@ pub(crate) fn describe_config(config: &ModelConfig) -> Model {
             .image_size()
             .and_then(|(height, width)| Some((u32::try_from(height).ok()?, u32::try_from(width).ok()?))),
         bytes: config.bytes().ok(),
-        defaults: Defaults {
-            alpha: defaults.alpha,
-            beta: defaults.beta,
-            gamma: defaults.gamma,
-            temperature: defaults.temperature,
-            logit_scale: defaults.logit_scale,
-            lambda: defaults.lambda,
-            ridge: defaults.ridge,
-        },
+        defaults: config.defaults,
         ..Model::default()
     }
 }

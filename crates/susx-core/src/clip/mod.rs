@@ -36,7 +36,7 @@ pub(crate) mod tokenizer;
 mod tower;
 
 pub use choice::Elsewhere;
-pub use config::{ClassifierDefaults, ModelConfig, ModelKind};
+pub use config::{ModelConfig, ModelKind};
 pub use decode::{IMAGE_FORMATS, ImageLimits, decode_rgb, decode_rgb_when};
 pub use error::{ClipError, Result};
 pub use model::ClipModel;

@@ -1,5 +1,6 @@
 //! Model directories: which names are allowed, which files are taken, what the files say.
 
+use susx_core::classifier::PartialParams;
 use susx_core::clip::*;
 
 use crate::TempDir;
@@ -102,7 +103,7 @@ fn susx_json_overrides_and_is_checked() {
         "vision_model": "other.onnx", "context_length": 32}"#,
     );
     let config = read(&dir);
-    let defaults = ClassifierDefaults {
+    let defaults = PartialParams {
         logit_scale: Some(20.0),
         alpha: Some(20.0),
         beta: Some(5.5),

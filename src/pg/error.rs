@@ -2,9 +2,9 @@
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgSqlErrorCode, function_name};
-use susx_core::classifier::Method;
+use susx_core::classifier::ParamError;
+use susx_core::method::{Method, UnknownMethod};
 use susx_core::sus::{CuplError, PromptError, SupportError};
-use susx_core::tip_x::ParamError;
 use susx_server::protocol::{Failure, FailureKind, ProtocolError};
 
 use super::message::shown;
@@ -62,6 +62,8 @@ pub enum Error {
     Cupl(#[from] CuplError),
     #[error(transparent)]
     Param(#[from] ParamError),
+    #[error(transparent)]
+    Method(#[from] UnknownMethod),
     #[error("{0} must not be NULL")]
     Null(&'static str),
     #[error("{0}")]
@@ -210,7 +212,7 @@ impl Error {
             Error::Limit { .. } => ERRCODE_PROGRAM_LIMIT_EXCEEDED,
             Error::NothingToEmbed { .. } => ERRCODE_NOT_NULL_VIOLATION,
             Error::NotFired | Error::NotThisTrigger => ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
-            Error::Param(ParamError::UnknownMethod(_)) => ERRCODE_UNDEFINED_OBJECT,
+            Error::Method(_) => ERRCODE_UNDEFINED_OBJECT,
             Error::Param(_) => ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
             Error::Permission(_) | Error::RowSecurity(_) => ERRCODE_INSUFFICIENT_PRIVILEGE,
             Error::InTransaction(_) => ERRCODE_INVALID_TRANSACTION_TERMINATION,
@@ -280,7 +282,7 @@ impl Error {
             Error::Prompt(PromptError::NoPlaceholder(_)) => {
                 Some("A template is a sentence such as 'a photo of a {}.'.".to_owned())
             }
-            Error::Param(ParamError::UnknownMethod(_)) => {
+            Error::Method(_) => {
                 Some(format!("Methods: {}.", Method::ALL.map(Method::name).join(", ")))
             }
             Error::CursorClosed => Some(

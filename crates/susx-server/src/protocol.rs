@@ -8,6 +8,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 use serde_bytes::{ByteBuf, Bytes};
+use susx_core::classifier::PartialParams;
 
 use crate::limits;
 
@@ -201,21 +202,10 @@ pub struct Model {
     /// Size of the model's files.
     pub bytes: Option<u64>,
     pub sha256: Option<[u8; 32]>,
-    pub defaults: Defaults,
+    /// Starting values of a new classifier, as far as the model's files give them.
+    pub defaults: PartialParams,
     /// Why it cannot be used, or why it is not on the provider that was asked for.
     pub error: Option<String>,
-}
-
-/// The values that a new classifier of a model starts from, where the model says them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Defaults {
-    pub alpha: Option<f32>,
-    pub beta: Option<f32>,
-    pub gamma: Option<f32>,
-    pub temperature: Option<f32>,
-    pub logit_scale: Option<f32>,
-    pub lambda: Option<f32>,
-    pub ridge: Option<f32>,
 }
 
 /// The inference process at work. Counts are since it started.

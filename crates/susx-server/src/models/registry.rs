@@ -16,7 +16,7 @@ use crate::models::descriptions::DescriptionCache;
 use crate::models::loader::Loader;
 use crate::models::model_cache::{ModelCache, ModelState};
 use crate::models::model_names::{ModelNames, Purpose};
-use crate::protocol::{Defaults, Failure, FailureKind, Model};
+use crate::protocol::{Failure, FailureKind, Model};
 use crate::settings::Settings;
 
 /// Loads models when they are asked for.
@@ -190,7 +190,6 @@ fn stamp_of(dir: &Path, name: &str) -> Option<[u8; 32]> {
 }
 
 pub(crate) fn describe_config(config: &ModelConfig) -> Model {
-    let defaults = &config.defaults;
     Model {
         name: config.name.clone(),
         kind: Some(config.kind().to_string()),
@@ -199,15 +198,7 @@ pub(crate) fn describe_config(config: &ModelConfig) -> Model {
             .image_size()
             .and_then(|(height, width)| Some((u32::try_from(height).ok()?, u32::try_from(width).ok()?))),
         bytes: config.bytes().ok(),
-        defaults: Defaults {
-            alpha: defaults.alpha,
-            beta: defaults.beta,
-            gamma: defaults.gamma,
-            temperature: defaults.temperature,
-            logit_scale: defaults.logit_scale,
-            lambda: defaults.lambda,
-            ridge: defaults.ridge,
-        },
+        defaults: config.defaults,
         ..Model::default()
     }
 }

@@ -11,7 +11,7 @@ use super::error::{ClipError, Result};
 use super::model_files::ModelFiles;
 use super::preprocess::Preprocessor;
 use super::preprocessor_config::PreprocessorConfig;
-use crate::classifier::PartialParams;
+use crate::classifier::{ClassifierParams, PartialParams};
 use crate::onnx::files::{read_json, read_text};
 use crate::onnx::model_dir::{self, GENERATOR_INDEX};
 
@@ -76,6 +76,9 @@ struct SusxJson {
     unknown: BTreeMap<String, Value>,
 }
 
+/// The fields of `susx.json` besides the parameters of a classifier.
+const FILE_FIELDS: [&str; 3] = ["vision_model", "text_model", "context_length"];
+
 /// Limit of the context length. `transformers` writes 1e30 where a tokenizer has no limit; no real model comes near this.
 const MAX_CONTEXT_LENGTH: u64 = 8192;
 
@@ -103,7 +106,8 @@ impl ModelConfig {
             None => SusxJson::default(),
         };
         if let Some(name) = susx.unknown.keys().next() {
-            return Err(ClipError::file(&susx_path, format!("unknown field \"{name}\"")));
+            let known = ClassifierParams::NAMES.into_iter().chain(FILE_FIELDS).collect::<Vec<_>>().join(", ");
+            return Err(ClipError::file(&susx_path, format!("unknown field \"{name}\", expected one of: {known}")));
         }
 
         let named = |file: &Option<String>| {

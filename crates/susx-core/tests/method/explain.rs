@@ -62,3 +62,17 @@ fn as_many_as_asked_for() -> Result<(), SupportError> {
     assert!(zero_shot.iter().all(|e| e.support.is_empty() && e.term("cache") == 0.0 && e.term("kl") == 0.0));
     Ok(())
 }
+
+#[test]
+fn a_method_explains_with_the_terms_of_its_row_in_the_table() -> Result<(), SupportError> {
+    let case = case(23, 32, &[6, 5, 7])?;
+    let query = case.queries.slice(s![0..1, ..]);
+    let fitted = Classifier::fit(case.support_set.clone(), valid(PARAMS[0]));
+    for method in Method::ALL {
+        for explanation in fitted.explain(query, method, 3, 2) {
+            let names: Vec<&str> = explanation.terms.iter().map(|&(name, _)| name).collect();
+            assert_eq!(names, method.terms(), "{method}");
+        }
+    }
+    Ok(())
+}

@@ -9,18 +9,15 @@
 //! * [`onnx`]: ONNX Runtime, its execution providers and the files of models (feature `inference`).
 //! * [`sus`]: from category names to zeroshot weights and a support set.
 
-#[warn(missing_docs)]
+#![warn(missing_docs)]
+
 pub mod classifier;
 #[cfg(feature = "inference")]
 pub mod clip;
-#[warn(missing_docs)]
 pub mod evaluate;
-#[warn(missing_docs)]
 pub mod fit_cache;
-#[warn(missing_docs)]
 pub mod interrupt;
 mod linalg;
-#[warn(missing_docs)]
 pub mod method;
 #[cfg(feature = "inference")]
 pub mod onnx;

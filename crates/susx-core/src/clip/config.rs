@@ -107,7 +107,10 @@ impl ModelConfig {
         };
         if let Some(name) = susx.unknown.keys().next() {
             let known = ClassifierParams::NAMES.into_iter().chain(FILE_FIELDS).collect::<Vec<_>>().join(", ");
-            return Err(ClipError::file(&susx_path, format!("unknown field \"{name}\", expected one of: {known}")));
+            return Err(ClipError::file(
+                &susx_path,
+                format!("unknown field \"{name}\", expected one of: {known}"),
+            ));
         }
 
         let named = |file: &Option<String>| {

@@ -134,7 +134,7 @@ impl Registry {
         let timeout = self.loader.settings.model_idle_timeout();
         let unloaded = unload(self.embedders.take_idle(timeout)) + unload(self.generators.take_idle(timeout));
         if unloaded > 0 {
-            memory::give_back();
+            memory::release_free_memory();
         }
     }
 

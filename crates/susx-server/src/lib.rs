@@ -1,8 +1,8 @@
 //! The inference process of susx.
 //!
 //! PostgreSQL never runs native inference code. A backend sends image bytes and text over a Unix socket to this
-//! process, which decodes, tokenizes, batches and runs ONNX Runtime. The process is not attached to shared memory, so a
-//! crash of a decoder or a GPU driver costs a backend one failed request. All connections share one copy of each
+//! process, which decodes, tokenizes, batches and runs ONNX Runtime. The process is not attached to shared memory, so
+//! a crash of a decoder or a GPU driver costs a backend one failed request. All connections share one copy of each
 //! model.
 //!
 //! The path of one image:

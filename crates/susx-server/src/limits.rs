@@ -1,8 +1,8 @@
 //! Limits that a client can hit.
 //!
-//! Numbers in a request decide how much memory and time it takes. The extension checks them first, to say which argument
-//! is wrong; the inference process checks them again and does not rely on its client. Constants that only tune the server
-//! are next to the code that uses them; the length of a message is in [`protocol`](crate::protocol).
+//! Numbers in a request decide how much memory and time it takes. The extension checks them first, to say which
+//! argument is wrong; the inference process checks them again and does not rely on its client. Constants that only
+//! tune the server are next to the code that uses them; the length of a message is in [`protocol`](crate::protocol).
 
 /// Maximum number of denoising steps per picture: schedulers have 1000 noise levels.
 pub const MAX_STEPS: u32 = 1000;

@@ -1,7 +1,7 @@
 //! Format of the log lines that the inference process sends to PostgreSQL's log.
 //!
-//! The process writes one line per message to its standard error, preceded by the level. Other output there, from native
-//! libraries or an abort, has no level. Writer and reader are both here so that they agree.
+//! The process writes one line per message to its standard error, preceded by the level. Other output there, from
+//! native libraries or an abort, has no level. Writer and reader are both here so that they agree.
 
 /// Severity of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,8 +28,8 @@ const LEVELS: [(Level, &str); 5] = [
 const MAX_LINE_BYTES: usize = 8 << 10;
 const CUT: &str = " [cut]";
 
-/// Escapes characters that could forge log lines or control a terminal. Control characters and others that change how the
-/// surrounding text is displayed become escapes like `\u{1b}`; line breaks and tabs become `\n`, `\r` and `\t`.
+/// Escapes characters that could forge log lines or control a terminal. Control characters and others that change how
+/// the surrounding text is displayed become escapes like `\u{1b}`; line breaks and tabs become `\n`, `\r` and `\t`.
 pub fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
@@ -74,8 +74,8 @@ pub struct Line {
 }
 
 impl Line {
-    /// Makes any bytes safe to display: invalid UTF-8 is replaced, control characters become spaces, and other characters
-    /// that change the display are escaped.
+    /// Makes any bytes safe to display: invalid UTF-8 is replaced, control characters become spaces, and other
+    /// characters that change the display are escaped.
     fn new(bytes: &[u8], cut: bool) -> Line {
         let text = String::from_utf8_lossy(bytes);
         let (level, text) = LEVELS

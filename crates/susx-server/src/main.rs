@@ -23,8 +23,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Logs to standard error, which the supervisor copies to PostgreSQL's log. The log's own settings filter the messages, so
-/// everything down to debug level is sent.
+/// Logs to standard error, which the supervisor copies to PostgreSQL's log. The log's own settings filter the
+/// messages, so everything down to debug level is sent.
 fn log_to_stderr() {
     env_logger::Builder::new()
         .filter_level(log::LevelFilter::Info)
@@ -59,7 +59,8 @@ fn prefer_as_oom_victim() {
     }
 }
 
-/// Lowers the priority: a bulk job may use all cores for hours, and queries and cancel requests should not wait for it.
+/// Lowers the priority: a bulk job may use all cores for hours, and queries and cancel requests should not wait for
+/// it.
 fn lower_cpu_priority() {
     const NICENESS: i32 = 5;
     if let Err(error) = rustix::process::nice(NICENESS) {

@@ -5,8 +5,8 @@
 //!
 //! This is the crate's only unsafe code: no safe wrapper of these functions is known.
 
-/// Bytes that the C library may keep at the end of a heap: enough to decode common images without asking the system for
-/// memory. Its own threshold adapts to large models and grows to 64 MiB for every thread's heap.
+/// Bytes that the C library may keep at the end of a heap: enough to decode common images without asking the system
+/// for memory. Its own threshold adapts to large models and grows to 64 MiB for every thread's heap.
 #[cfg(target_env = "gnu")]
 const TRIM_THRESHOLD: libc::c_int = 4 << 20;
 /// Larger allocations, in bytes, are mapped outside the heaps: the largest value that the library would choose itself.

@@ -1,8 +1,8 @@
 //! The protocol between a backend and the inference process.
 //!
-//! A frame is the length of the message (u32, little-endian) followed by one message in postcard's format. A connection
-//! begins with [`Request::Hello`] and [`Reply::Hello`]. After that, every request has an id, chosen by the backend, which
-//! its reply repeats. Replies are sent as soon as they are ready, in any order.
+//! A frame is the length of the message (u32, little-endian) followed by one message in postcard's format. A
+//! connection begins with [`Request::Hello`] and [`Reply::Hello`]. After that, every request has an id, chosen by the
+//! backend, which its reply repeats. Replies are sent as soon as they are ready, in any order.
 
 use std::borrow::Cow;
 
@@ -106,8 +106,8 @@ pub enum Reply {
         id: u64,
         images: Vec<Result<ByteBuf, Failure>>,
     },
-    /// Progress: the number of denoising steps done since the previous report, each of one picture. Another reply to the
-    /// request follows.
+    /// Progress: the number of denoising steps done since the previous report, each of one picture. Another reply to
+    /// the request follows.
     Denoised {
         id: u64,
         steps: u32,

@@ -146,8 +146,8 @@ impl Stats {
         self.failed(inputs, message);
     }
 
-    /// Counts `inputs` failed inputs that were in no batch and records the error; `inputs` is 0 for an error that is not
-    /// about inputs.
+    /// Counts `inputs` failed inputs that were in no batch and records the error; `inputs` is 0 for an error that is
+    /// not about inputs.
     pub fn failed(&self, inputs: usize, message: &str) {
         let mut counts = self.lock();
         counts.failed += inputs as u64;
@@ -159,7 +159,8 @@ impl Stats {
         self.lock().latencies.record(self.began.elapsed(), latency);
     }
 
-    /// The statistics as sent to backends. The caller fills in the fields that it knows: restarts, models and queue bytes.
+    /// The statistics as sent to backends. The caller fills in the fields that it knows: restarts, models and queue
+    /// bytes.
     pub fn report(&self) -> protocol::Stats {
         let uptime = self.began.elapsed();
         let mut counts = self.lock();

@@ -1,12 +1,12 @@
 //! Ends the process when work on a model never finishes.
 //!
 //! A model's files are not trusted: a graph may loop forever, and a regular expression of a tokenizer may backtrack
-//! forever. Native code cannot be interrupted. So when an activity exceeds its limit, the model is recorded
-//! in [`StuckModels`](crate::models::stuck_models::StuckModels) and the process ends; the next process does not load that
+//! forever. Native code cannot be interrupted. So when an activity exceeds its limit, the model is recorded in
+//! [`StuckModels`](crate::models::stuck_models::StuckModels) and the process ends; the next process does not load that
 //! model.
 //!
-//! Every check counts at most a few intervals, so the time during which the process or the machine was suspended does not
-//! count.
+//! Every check counts at most a few intervals, so the time during which the process or the machine was suspended does
+//! not count.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;

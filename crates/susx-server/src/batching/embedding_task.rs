@@ -1,7 +1,7 @@
 //! A batching task of an embedding model: takes batches from a queue, encodes them and answers their inputs.
 //!
-//! A model has two tasks for images and two for texts: while one runs the model, the other decodes or tokenizes the next
-//! batch. So two batches are in flight, and the one that is prepared first is encoded first.
+//! A model has two tasks for images and two for texts: while one runs the model, the other decodes or tokenizes the
+//! next batch. So two batches are in flight, and the one that is prepared first is encoded first.
 
 use std::cell::{Cell, RefCell};
 use std::ops::Range;
@@ -27,8 +27,8 @@ use crate::watchdog::{Activity, WatchGuard, Watchdog};
 /// Tasks per queue: one prepares a batch while the other runs the model.
 pub const TASKS_PER_QUEUE: usize = 2;
 
-/// Number of full batches of texts that are taken at once and grouped by length, so that runs need little padding. More
-/// would need less padding but let a single text wait longer behind a bulk job.
+/// Number of full batches of texts that are taken at once and grouped by length, so that runs need little padding.
+/// More would need less padding but let a single text wait longer behind a bulk job.
 const TEXT_BATCHES_PER_TAKE: usize = 4;
 
 thread_local! {
@@ -36,8 +36,8 @@ thread_local! {
     static SCRATCH: RefCell<PreprocessScratch> = RefCell::default();
 }
 
-/// Maximum bytes of the texts that are taken at once, unless the first one is longer. Tokenizing this many takes seconds
-/// if nothing is truncated.
+/// Maximum bytes of the texts that are taken at once, unless the first one is longer. Tokenizing this many takes
+/// seconds if nothing is truncated.
 const TEXT_BYTES_PER_TAKE: usize = 512 << 10;
 
 /// A text, as a slice of the message that it arrived in.

@@ -1,11 +1,11 @@
 //! A queue that is fair between connections, and that decides when a batch is closed.
 //!
-//! Connections take turns: a session with a hundred thousand waiting images delays another session's single image by the
-//! batches in flight, not by its whole backlog.
+//! Connections take turns: a session with a hundred thousand waiting images delays another session's single image by
+//! the batches in flight, not by its whole backlog.
 //!
-//! A full batch is closed at once. So is a smaller one, unless another connection is expected to send an input soon: one
-//! that was answered within the batch delay and has no input waiting or in flight. A session that works row by row sends
-//! its next row right after the previous answer, so concurrent sessions of this kind share batches. An expected
+//! A full batch is closed at once. So is a smaller one, unless another connection is expected to send an input soon:
+//! one that was answered within the batch delay and has no input waiting or in flight. A session that works row by row
+//! sends its next row right after the previous answer, so concurrent sessions of this kind share batches. An expected
 //! connection is waited for at most the batch delay after its answer and after the arrival of the oldest input. A
 //! connection that works alone never waits.
 

@@ -1,7 +1,8 @@
 //! Limits the pixels that are decoded at the same time.
 //!
-//! A decoder takes several bytes per pixel, and every thread may run one. Together they decode no more pixels at a time
-//! than one image may have, so susx.max_image_pixels bounds the memory of decoding, whatever the number of threads.
+//! A decoder takes several bytes per pixel, and every thread may run one. Together they decode no more pixels at a
+//! time than one image may have, so susx.max_image_pixels bounds the memory of decoding, whatever the number of
+//! threads.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -57,21 +58,21 @@ mod tests {
     #[test]
     fn the_limit_is_never_exceeded() {
         let budget = PixelBudget::new(100);
-        let most = Mutex::new(0);
+        let max_used = Mutex::new(0);
         thread::scope(|scope| {
             for count in [60, 30, 100, 10, 50, 50, 1, 99].repeat(4) {
-                let (budget, most) = (&budget, &most);
+                let (budget, max_used) = (&budget, &max_used);
                 scope.spawn(move || {
                     let _pixels = budget.take(count);
                     let used = *budget.lock();
-                    let mut most = most.lock().unwrap_or_else(PoisonError::into_inner);
-                    *most = used.max(*most);
-                    drop(most);
+                    let mut max_used = max_used.lock().unwrap_or_else(PoisonError::into_inner);
+                    *max_used = used.max(*max_used);
+                    drop(max_used);
                     thread::sleep(Duration::from_millis(1));
                 });
             }
         });
         assert_eq!(*budget.lock(), 0);
-        assert!(*most.lock().unwrap_or_else(PoisonError::into_inner) <= 100);
+        assert!(*max_used.lock().unwrap_or_else(PoisonError::into_inner) <= 100);
     }
 }

@@ -35,7 +35,8 @@ impl Output for ByteBuf {
         Reply::Generated { id, images }
     }
 
-    /// Not recorded: generating an image takes a thousand times as long as embedding one and would distort the quantiles.
+    /// Not recorded: generating an image takes a thousand times as long as embedding one and would distort the
+    /// quantiles.
     fn count(_latency: Duration) {}
 }
 

@@ -1,7 +1,7 @@
 //! A loaded model with its queues and batching tasks.
 //!
-//! Batching tasks are threads that take batches from the model's queues. They run as long as there is a reference to the
-//! [`RunningService`], so inputs that were queued before the model was unloaded are still answered.
+//! Batching tasks are threads that take batches from the model's queues. They run as long as there is a reference to
+//! the [`RunningService`], so inputs that were queued before the model was unloaded are still answered.
 
 use std::io;
 use std::ops::Deref;

@@ -107,8 +107,8 @@ impl Loader {
         Failure::new(FailureKind::Configuration, message).hint(STUCK_HINT)
     }
 
-    /// Warning for a model that does not run, or runs less than half of its operations, on the requested provider. With
-    /// the provider `auto`, the CPU is worth a warning only if ONNX Runtime supports CUDA.
+    /// Warning for a model that does not run, or runs less than half of its operations, on the requested provider.
+    /// With the provider `auto`, the CPU is worth a warning only if ONNX Runtime supports CUDA.
     pub fn fallback_warning(
         &self,
         fallback: Option<&str>,

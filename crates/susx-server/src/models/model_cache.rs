@@ -70,8 +70,8 @@ impl<M: Service> ModelState<M> {
     }
 }
 
-/// How long a failed load of unchanged files is reported without another try. Not for ever, because a shortage of memory,
-/// for example, may have caused it.
+/// How long a failed load of unchanged files is reported without another try. Not forever, because a shortage of
+/// memory, for example, may have caused it.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 
 impl<M: Service> ModelCache<M> {
@@ -80,10 +80,11 @@ impl<M: Service> ModelCache<M> {
         Arc::new(ModelCache { entries: Mutex::new(HashMap::new()) })
     }
 
-    /// Returns the model `name`, and loads it first if necessary. Requests for a model that is being loaded wait for that
-    /// load, or until `is_disconnected`.
+    /// Returns the model `name`, and loads it first if necessary. Requests for a model that is being loaded wait for
+    /// that load, or until `is_disconnected`.
     ///
-    /// `stamp` identifies the state of the model's files; `None` if there are none. Fails with the failure of the load.
+    /// `stamp` identifies the state of the model's files; `None` if there are none. Fails with the failure of the
+    /// load.
     pub fn get(
         self: &Arc<Self>,
         name: &str,
@@ -230,8 +231,8 @@ impl<M: Service> ModelCache<M> {
         }
     }
 
-    /// Removes the models that have been idle for `timeout` and returns them with their names. A model is unloaded when the
-    /// last reference to it is dropped, so requests that have just got it are still answered.
+    /// Removes the models that have been idle for `timeout` and returns them with their names. A model is unloaded
+    /// when the last reference to it is dropped, so requests that have just got it are still answered.
     pub fn take_idle(&self, timeout: Duration) -> Vec<(String, Arc<RunningService<M>>)> {
         let mut idle = Vec::new();
         for (name, seen) in self.ready() {

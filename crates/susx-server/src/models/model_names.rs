@@ -39,15 +39,15 @@ struct Listing {
 /// Inode and modification time of a directory, which change when a name is added or removed.
 type DirVersion = (u64, SystemTime);
 
-/// A directory that was modified more recently than this may change again without a new modification time, because file
-/// systems round that.
+/// A directory that was modified more recently than this may change again without a new modification time, because
+/// file systems round that.
 const SETTLE_TIME: Duration = Duration::from_secs(2);
 
 impl ModelNames {
     /// The model `name`; without a name, the only one of its kind.
     ///
-    /// Fails for an overlong name, for a model of the other kind, and without a name if there is not exactly one model. A
-    /// name without a model passes and fails when the model is read.
+    /// Fails for an overlong name, for a model of the other kind, and without a name if there is not exactly one
+    /// model. A name without a model passes and fails when the model is read.
     pub fn resolve(&self, dir: &Path, name: Option<&str>, purpose: Purpose) -> Result<String, Failure> {
         let Some(name) = name else { return only(dir, purpose, self.list(dir, purpose)?) };
         if name.len() > limits::MAX_NAME_BYTES {

@@ -108,8 +108,8 @@ impl Registry {
         Ok(models)
     }
 
-    /// Whether an activity has exceeded its limit. If so, records its model and fails the requests that wait for the model
-    /// to load.
+    /// Whether an activity has exceeded its limit. If so, records its model and fails the requests that wait for the
+    /// model to load.
     pub fn find_stuck(&self) -> bool {
         let Some(overdue) = self.loader.watchdog.overdue() else { return false };
         let failure = self.loader.give_up(&overdue);

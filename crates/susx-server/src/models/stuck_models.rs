@@ -1,7 +1,7 @@
 //! Models that an earlier inference process hung in, so that the next one does not load them again.
 //!
-//! They are listed in a file next to the socket. The supervisor removes the file when PostgreSQL is started or reloaded.
-//! A model is also tried again once its files have changed.
+//! They are listed in a file next to the socket. The supervisor removes the file when PostgreSQL is started or
+//! reloaded. A model is also tried again once its files have changed.
 
 use std::fs;
 use std::io::{self, ErrorKind};

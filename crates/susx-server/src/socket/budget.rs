@@ -52,7 +52,8 @@ struct State {
 /// Longest message, in bytes, that is admitted without using the budget: a greeting or a request for statistics fits.
 const FREE_BYTES: usize = 256;
 
-/// Number of quick requests of the largest size that fit into the quick pool.
+/// Number of quick requests of the largest size that fit into the quick pool. Fewer would let a few
+/// requests fill the pool; more would exclude ordinary images from it.
 const QUICK_REQUESTS: usize = 32;
 
 impl Budget {
@@ -62,7 +63,8 @@ impl Budget {
         Budget { bulk: Pool::new(limit - quick), quick: Pool::new(quick) }
     }
 
-    /// Reserves memory for a message of `bytes` bytes. Short messages are admitted at once, see the module's documentation.
+    /// Reserves memory for a message of `bytes` bytes. Short messages are admitted at once, see the module's
+    /// documentation.
     ///
     /// Returns `None` if `is_disconnected` becomes true first.
     pub fn admit(

@@ -238,8 +238,8 @@ fn read_length(mut stream: &UnixStream) -> Result<Option<usize>, ConnectionError
 
 /// Reads a message of `length` bytes, for which memory has been reserved.
 ///
-/// A sender may pause (a backend may be waiting for a lock), but not for longer than [`PAUSE`] while other requests wait
-/// for memory.
+/// A sender may pause (a backend may be waiting for a lock), but not for longer than [`PAUSE`] while other requests
+/// wait for memory.
 fn read_message(
     stream: &UnixStream,
     length: usize,

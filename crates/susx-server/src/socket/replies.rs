@@ -1,8 +1,8 @@
 //! Sends the replies of one connection to the backend.
 //!
-//! A backend may not read for a while, because it may be waiting for a lock. Unsent replies count towards the budget. If
-//! other requests need that memory, the connection of a backend that does not read is closed, and the backend sends its
-//! requests again when it resumes.
+//! A backend may not read for a while, because it may be waiting for a lock. Unsent replies count towards the budget.
+//! If other requests need that memory, the connection of a backend that does not read is closed, and the backend sends
+//! its requests again when it resumes.
 
 use std::io::{ErrorKind, Write};
 use std::net::Shutdown;

@@ -86,13 +86,13 @@ fn requests_are_admitted_in_order_of_arrival() {
 fn a_disconnected_waiter_blocks_no_one() {
     let budget = Budget::new(1000);
     let half = budget.take(400, &ReservationCount::default(), || false);
-    let gone = std::sync::atomic::AtomicBool::new(false);
+    let disconnected = std::sync::atomic::AtomicBool::new(false);
     thread::scope(|scope| {
         let large = scope.spawn(|| {
-            budget.take(750, &ReservationCount::default(), || gone.load(Ordering::Acquire)).is_none()
+            budget.take(750, &ReservationCount::default(), || disconnected.load(Ordering::Acquire)).is_none()
         });
         wait_until(|| half.as_ref().is_some_and(Reservation::has_waiters));
-        gone.store(true, Ordering::Release);
+        disconnected.store(true, Ordering::Release);
         assert_eq!(large.join().ok(), Some(true));
         assert!(budget.take(300, &ReservationCount::default(), || true).is_some());
     });

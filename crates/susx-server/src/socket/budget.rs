@@ -2,7 +2,7 @@
 //!
 //! A request reserves its size before it is read. When it is answered, the reservation shrinks or grows to the size of
 //! the reply and is released once the reply is sent. Memory is therefore bounded whatever the number of connections,
-//! apart from one short message for each. The budget avoids three problems:
+//! apart from one message for each. The budget avoids three problems:
 //!
 //! * Bulk jobs must not fill the budget and block a single image until one of them is done. A quarter of the budget is
 //!   kept for small requests from connections without any other reservation.
@@ -52,8 +52,8 @@ struct State {
 /// Longest message, in bytes, that is admitted without using the budget: a greeting or a request for statistics fits.
 const FREE_BYTES: usize = 256;
 
-/// Number of quick requests of the largest size that fit into the quick pool. Fewer would let a few
-/// requests fill the pool; more would exclude ordinary images from it.
+/// Number of quick requests of the largest size that fit into the quick pool. Fewer would let a few requests fill the
+/// pool; more would exclude ordinary images from it.
 const QUICK_REQUESTS: usize = 32;
 
 impl Budget {

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use susx_core::gda;
+use susx_core::method::gda;
 use susx_core::sus::SupportSet;
 
 use crate::fitted;
@@ -65,7 +65,7 @@ fn build_support_set(
     provenance::check_pool(relation, embedding_column, classifier, &settings)?;
     let copied = replace_support(classifier, &pool, prompting, per_class, exclusive, &mut progress)?;
     let support_set = fitted::changed_support_set(classifier)?;
-    let reliability = gda::reliability(&support_set, settings.params.logit_scale, settings.gda);
+    let reliability = gda::reliability(&support_set, settings.params.check().map_err(Error::from)?);
     let rows: Vec<SupportRow> = summary(&support_set, copied)
         .into_iter()
         .zip(reliability)

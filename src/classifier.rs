@@ -1,11 +1,9 @@
-//! Classifiers: their tables and their settings.
+//! Creating classifiers and changing their settings.
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use susx_core::gda;
+use susx_core::classifier::{ClassifierParams, PartialParams};
 use susx_core::sus::{PLACEHOLDER, fill_templates, unit};
-use susx_core::tip_x::Params;
-use susx_server::protocol::Defaults;
 
 use crate::inference::client;
 use crate::pg::catalog::classifier::{self as catalog, ClassifierError, NewRows, Settings};
@@ -17,7 +15,7 @@ use crate::pg::vector::Vector;
 use crate::pg::version::SameVersion;
 use crate::{arrays, limits};
 
-/// Creates the table of a classifier with every template's prompt for every category.
+/// Creates the table of a classifier, with one prompt per template and category.
 #[pg_extern(name = "create_classifier", volatile, parallel_unsafe)]
 fn create_classifier_from_names(
     _version: SameVersion,
@@ -46,8 +44,7 @@ fn create_classifier_from_names(
         model: Some(model.name),
         model_sha256: model.sha256.map(|sha256| sha256.to_vec()),
         method: None,
-        params: starting_values(model.defaults),
-        gda: gda_starting_values(model.defaults),
+        params: model.defaults.apply_to(ClassifierParams::START),
     };
     let prompt = prompt.into_iter().map(Some).collect();
     Ok(create(name, &settings, NewRows { kind: "prompt", origin: "template", category, prompt, embedding })?)
@@ -70,21 +67,16 @@ fn create_classifier_from_vectors(
         return Err(Error::argument(message).into());
     }
     check_vectors(&embedding, embedding[0].0.len())?;
-    let settings = Settings {
-        model: None,
-        model_sha256: None,
-        method: None,
-        params: Params::default(),
-        gda: gda::Params::default(),
-    };
+    let settings =
+        Settings { model: None, model_sha256: None, method: None, params: ClassifierParams::START };
     let prompt = vec![None; category.len()];
     let category = category.into_iter().map(str::to_owned).collect();
     Ok(create(name, &settings, NewRows { kind: "prompt", origin: "given", category, prompt, embedding })?)
 }
 
-/// Changes a classifier's settings; NULL leaves one as it is.
+/// Changes a classifier's settings; NULL leaves a setting as it is.
 ///
-/// Drivers send numbers as double precision, which PostgreSQL does not pass to a real by itself.
+/// The numbers are double precision because drivers send that type, which PostgreSQL does not cast to real implicitly.
 #[pg_extern(volatile, parallel_unsafe)]
 #[allow(clippy::too_many_arguments)]
 fn alter_classifier(
@@ -103,19 +95,17 @@ fn alter_classifier(
     let classifier = Error::required(classifier, "classifier")?;
     classifier.open_for_reading()?;
     let mut settings = catalog::settings(classifier)?;
-    let old = settings.params;
-    let given = |new: Option<f64>, old: f32| new.map_or(old, |new| new as f32);
-    let new = Params {
-        alpha: given(alpha, old.alpha),
-        beta: given(beta, old.beta),
-        gamma: given(gamma, old.gamma),
-        temperature: given(temperature, old.temperature),
-        logit_scale: given(logit_scale, old.logit_scale),
+    let given = PartialParams {
+        alpha: alpha.map(single),
+        beta: beta.map(single),
+        gamma: gamma.map(single),
+        temperature: temperature.map(single),
+        logit_scale: logit_scale.map(single),
+        lambda: lambda.map(single),
+        ridge: ridge.map(single),
     };
-    settings.params = new.check().map_err(Error::from)?;
-    let old = settings.gda;
-    let new = gda::Params { lambda: given(lambda, old.lambda), ridge: given(ridge, old.ridge) };
-    settings.gda = new.check().map_err(Error::from)?;
+    settings.params = given.apply_to(settings.params);
+    settings.params.check().map_err(Error::from)?;
     match method {
         None => {}
         Some(AUTOMATIC) => settings.method = None,
@@ -134,10 +124,14 @@ fn alter_classifier(
     Ok(catalog::update_settings(classifier, &settings)?)
 }
 
-/// The method that goes back to TIP-X where there is a support set, and zero-shot where there is none.
+/// The name that restores the default method: TIP-X with support images, zero-shot without.
 const AUTOMATIC: &str = "auto";
 
-/// The trigger of every classifier's table: what a session has fitted of it is out of date.
+fn single(value: f64) -> f32 {
+    value as f32
+}
+
+/// Trigger on every classifier's table: invalidates what sessions have fitted to it.
 #[pg_extern(sql = r#"
 CREATE FUNCTION susx.classifier_changed() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';
 "#)]
@@ -147,7 +141,7 @@ fn classifier_changed(fired: Fired) -> Result<NewRow, ErrorReport> {
     Ok(NewRow::NONE)
 }
 
-/// The trigger of `susx.classifier`: likewise for the classifier whose settings change.
+/// Trigger on `susx.classifier`: the same for a classifier whose settings change.
 #[pg_extern(sql = r#"
 CREATE FUNCTION susx.settings_changed() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';
 "#)]
@@ -156,7 +150,7 @@ fn settings_changed(fired: Fired) -> Result<NewRow, ErrorReport> {
     for row in [trigger.old(), trigger.new()].into_iter().flatten() {
         let classifier: Option<pg_sys::Oid> = row.get_by_name("classifier").map_err(Error::internal)?;
         if let Some(classifier) = classifier.map(RegClass) {
-            // As a change of its rows would: until it commits others do not rely on what they have fitted.
+            // The same lock as for a change of its rows: until it commits, other sessions do not trust their fits.
             classifier.lock_for_writing();
             relcache::invalidate(classifier);
         }
@@ -171,26 +165,6 @@ fn create(name: &str, settings: &Settings, prompts: NewRows) -> Result<RegClass>
     Ok(classifier)
 }
 
-/// A model's own starting values; CLIP's where it has none.
-fn starting_values(model: Defaults) -> Params {
-    let clip = Params::default();
-    Params {
-        alpha: model.alpha.unwrap_or(clip.alpha),
-        beta: model.beta.unwrap_or(clip.beta),
-        gamma: model.gamma.unwrap_or(clip.gamma),
-        temperature: model.temperature.unwrap_or(clip.temperature),
-        logit_scale: model.logit_scale.unwrap_or(clip.logit_scale),
-    }
-}
-
-fn gda_starting_values(model: Defaults) -> gda::Params {
-    let general = gda::Params::default();
-    gda::Params {
-        lambda: model.lambda.unwrap_or(general.lambda),
-        ridge: model.ridge.unwrap_or(general.ridge),
-    }
-}
-
 fn checked_name(name: Option<&str>) -> Result<&str> {
     limits::check_name("the name of a classifier", name)?;
     Error::required(name, "name")
@@ -200,8 +174,8 @@ fn checked_categories<'a>(categories: Option<&'a Array<'_, &str>>) -> Result<Vec
     let categories = arrays::required(categories, "categories")?;
     limits::check("the number of categories", limits::CATEGORIES, categories.len())?;
     let mut seen = std::collections::HashSet::new();
-    for (place, &category) in categories.iter().enumerate() {
-        limits::check_element("categories", place, category)?;
+    for (index, &category) in categories.iter().enumerate() {
+        limits::check_element("categories", index, category)?;
         if category.trim().is_empty() {
             return Err(Error::argument("a category's name must not be empty"));
         }
@@ -212,20 +186,20 @@ fn checked_categories<'a>(categories: Option<&'a Array<'_, &str>>) -> Result<Vec
     Ok(categories)
 }
 
-/// An error if the prompts of all templates and categories are too many or too long, before one is made: a name may
-/// stand in a template many times.
+/// Fails if the prompts of all templates and categories would be too many or too long, before any is built: a template
+/// may contain the name many times.
 fn check_prompts(categories: &[&str], templates: &[&str]) -> Result<()> {
     let count = categories.len().saturating_mul(templates.len());
     limits::check("the number of categories times that of templates", limits::PROMPTS, count)?;
     let mut bytes = 0usize;
-    for (place, template) in templates.iter().enumerate() {
+    for (index, template) in templates.iter().enumerate() {
         check_for_interrupts!();
-        limits::check_element("templates", place, template)?;
-        let places = template.matches(PLACEHOLDER).count();
+        limits::check_element("templates", index, template)?;
+        let placeholders = template.matches(PLACEHOLDER).count();
         for category in categories {
-            let length = template.len() - places * PLACEHOLDER.len() + places * category.len();
+            let length = template.len() - placeholders * PLACEHOLDER.len() + placeholders * category.len();
             if length > limits::TEXT_BYTES {
-                let what = format!("the prompt of element {} of templates", place + 1);
+                let what = format!("the prompt of element {} of templates", index + 1);
                 limits::check_bytes(what, limits::TEXT_BYTES, length)?;
             }
             bytes += length;
@@ -234,7 +208,7 @@ fn check_prompts(categories: &[&str], templates: &[&str]) -> Result<()> {
     limits::check_bytes("all prompts together", limits::PROMPT_BYTES, bytes)
 }
 
-/// Vectors that all have a direction, and the same number of dimensions.
+/// Fails unless all vectors have this number of dimensions and a direction.
 pub(crate) fn check_vectors(vectors: &[Vector], dimensions: usize) -> Result<()> {
     for (ord, vector) in (1..).zip(vectors) {
         check_for_interrupts!();

@@ -1,9 +1,9 @@
 //! Errors of `susx-core`, as SQL reports them.
 
 use pgrx::PgSqlErrorCode::{self, *};
-use susx_core::classifier::Method;
+use susx_core::classifier::ParamError;
+use susx_core::method::{Method, UnknownMethod};
 use susx_core::sus::{CuplError, PromptError, SupportError};
-use susx_core::tip_x::ParamError;
 
 use crate::pg::error::SqlError;
 
@@ -53,18 +53,16 @@ impl SqlError for CuplError {
 
 impl SqlError for ParamError {
     fn sqlstate(&self) -> PgSqlErrorCode {
-        match self {
-            ParamError::UnknownMethod(_) => ERRCODE_UNDEFINED_OBJECT,
-            ParamError::OutOfRange { .. } => ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
-        }
+        ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE
+    }
+}
+
+impl SqlError for UnknownMethod {
+    fn sqlstate(&self) -> PgSqlErrorCode {
+        ERRCODE_UNDEFINED_OBJECT
     }
 
     fn hint(&self) -> Option<String> {
-        match self {
-            ParamError::UnknownMethod(_) => {
-                Some(format!("Methods: {}.", Method::ALL.map(Method::name).join(", ")))
-            }
-            ParamError::OutOfRange { .. } => None,
-        }
+        Some(format!("Methods: {}.", Method::ALL.map(Method::name).join(", ")))
     }
 }

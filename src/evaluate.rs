@@ -1,4 +1,4 @@
-//! How right a classifier is on labelled images.
+//! Accuracy of a classifier on labelled images.
 
 use std::cell::RefCell;
 
@@ -15,11 +15,11 @@ use crate::pg::progress::{Command, Phase, Progress};
 use crate::pg::regclass::RegClass;
 use crate::pg::version::SameVersion;
 
-/// Category, images, images that could not be read, and the shares.
+/// Category, images, images that could not be read, and the figures.
 type Row = (Option<String>, i64, i64, Option<f64>, Option<f64>, Option<f64>, Option<f64>, Option<f64>);
 
-/// Accuracy, precision, recall and F1 on a labelled query, of all its rows and of every category; no row
-/// for NULL. Parallel unsafe: the query may be anything.
+/// Accuracy, precision, recall and F1 on a labelled query, for all its rows and for each category; no row for NULL.
+/// Parallel unsafe, because the query may do anything.
 #[pg_extern(stable, parallel_unsafe, cost = 1000000)]
 #[allow(clippy::type_complexity)]
 fn evaluate(
@@ -55,8 +55,8 @@ fn evaluate(
     Ok(TableIterator::new(rows))
 }
 
-/// How often which category of a labelled query was taken for which; no row for NULL. Parallel unsafe:
-/// the query may be anything.
+/// How often each category of a labelled query was predicted as which; no row for NULL. Parallel unsafe, because the query
+/// may do anything.
 #[pg_extern(stable, parallel_unsafe, cost = 1000000)]
 #[allow(clippy::type_complexity)]
 fn confusion_matrix(
@@ -90,8 +90,8 @@ fn classify(fitted: &Fitted, query: &str, method: Option<&str>, progress: Progre
     let progress = RefCell::new(progress);
     let begin = |expected| progress.borrow_mut().phase(Phase::Classifying, expected);
     let unreadable = labelled::read(&space, query, begin, |features, truths, failed| {
-        let most = fitted.classifier.most_queries();
-        for (features, truths) in features.axis_chunks_iter(Axis(0), most).zip(truths.chunks(most)) {
+        let rows = fitted.classifier.max_queries();
+        for (features, truths) in features.axis_chunks_iter(Axis(0), rows).zip(truths.chunks(rows)) {
             let logits = fitted.classifier.logits(features, method);
             for (logits, &truth) in logits.rows().into_iter().zip(truths) {
                 let best = top_k(&logits.to_vec(), Evaluation::TOP);

@@ -2,7 +2,7 @@
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use susx_core::classifier::{Explanation, Weight};
+use susx_core::classifier::{Contribution, Explanation};
 
 use crate::classifiable::Classifiable;
 use crate::fitted::{self, Fitted};
@@ -97,16 +97,17 @@ fn rows(
 fn rows_of(fitted: &Fitted, rank: i32, explanation: &Explanation) -> Vec<ExplanationRow> {
     let support_set = fitted.classifier.support_set();
     let name = |category: usize| support_set.categories()[category].clone();
-    let &Explanation { category, zero_shot, cache, kl, discriminant, reliability, total, ref support } =
-        explanation;
-    let weights: Vec<Option<&Weight>> =
+    let &Explanation { category, reliability, total, ref support, .. } = explanation;
+    let [zero_shot, cache, kl, discriminant] =
+        ["zero_shot", "cache", "kl", "discriminant"].map(|term| explanation.term(term));
+    let contributions: Vec<Option<&Contribution>> =
         if support.is_empty() { vec![None] } else { support.iter().map(Some).collect() };
-    let row = |weight: Option<&Weight>| {
-        let id = weight.map(|weight| support_set.ids()[weight.row]);
-        let own = weight.map(|weight| name(support_set.category_of(weight.row)));
-        let (affinity, contribution) = (weight.map(|w| w.affinity), weight.map(|w| w.contribution));
+    let row = |support: Option<&Contribution>| {
+        let id = support.map(|support| support_set.ids()[support.row]);
+        let own = support.map(|support| name(support_set.category_of(support.row)));
+        let (affinity, contribution) = (support.map(|s| s.affinity), support.map(|s| s.contribution));
         let name = name(category);
         (rank, name, zero_shot, cache, kl, total, id, own, affinity, contribution, discriminant, reliability)
     };
-    weights.into_iter().map(row).collect()
+    contributions.into_iter().map(row).collect()
 }

@@ -12,8 +12,9 @@ use std::rc::Rc;
 
 use ndarray::Array2;
 use pgrx::pg_sys;
-use susx_core::classifier::{Classifier, Method};
+use susx_core::classifier::Classifier;
 use susx_core::fit_cache::{Fit, FitCache, Snapshot, Validity};
+use susx_core::method::Method;
 use susx_core::sus::{SupportError, SupportSet, SupportSetBuilder, unit};
 
 use crate::inference::client::{self, OwnModel};
@@ -177,7 +178,7 @@ fn fit(classifier: RegClass) -> Result<Fitted> {
     let settings = catalog::settings(classifier)?;
     let support_set = support_set(classifier)?;
     let rows = support_set.len();
-    let fitted = Classifier::fit(support_set, settings.params.check()?, settings.gda.check()?);
+    let fitted = Classifier::fit(support_set, settings.params.check()?);
     let name = classifier.name()?;
     pgrx::debug1!("fitted classifier \"{name}\" with {rows} support images");
     Ok(Fitted { name, settings, classifier: fitted })

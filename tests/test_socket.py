@@ -106,7 +106,7 @@ def test_a_stranger(sql, cluster, dial):
         with contextlib.suppress(BrokenPipeError):
             connection.sendall(frame(HELLO))
         assert hung_up(connection)
-        assert eventually(lambda: f"user {os.geteuid()} is a stranger" in log())
+        assert eventually(lambda: f"connection from uid {os.geteuid()} refused" in log())
 
 
 @pytest.mark.parametrize(

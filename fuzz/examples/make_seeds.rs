@@ -5,9 +5,10 @@ use std::fs;
 use std::path::Path;
 
 use serde_bytes::{ByteBuf, Bytes};
+use susx_core::classifier::PartialParams;
 use susx_server::protocol::{
-    self, Defaults, ErrorSeen, Failure, FailureKind, Inputs, LENGTH_BYTES, Model, PROTOCOL_VERSION, Picture,
-    Reply, Request, Stats,
+    self, ErrorSeen, Failure, FailureKind, Inputs, LENGTH_BYTES, Model, PROTOCOL_VERSION, Picture, Reply,
+    Request, Stats,
 };
 
 fn main() {
@@ -99,7 +100,7 @@ fn replies() {
         loaded: true,
         bytes: Some(1 << 30),
         sha256: Some([7; 32]),
-        defaults: Defaults { alpha: Some(1.0), ..Defaults::default() },
+        defaults: PartialParams { alpha: Some(1.0), ..PartialParams::default() },
         error: None,
     };
     let stats = Stats {

@@ -5,7 +5,8 @@ use std::rc::Rc;
 
 use ndarray::ArrayView2;
 use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
-use susx_core::classifier::{Method, Ranked};
+use susx_core::classifier::Ranked;
+use susx_core::method::Method;
 use susx_core::sus::unit;
 
 use crate::batches::{

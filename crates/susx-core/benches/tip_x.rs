@@ -10,16 +10,16 @@ use std::fs::File;
 use std::hint::black_box;
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, s};
 use ndarray_npy::{ReadNpyExt, WriteNpyExt};
 use serde::{Deserialize, Serialize};
-use susx_core::classifier::{Classifier, Method, top_k};
-use susx_core::gda;
+use susx_core::classifier::{Classifier, ClassifierParams, ValidParams, top_k};
+use susx_core::method::Method;
+use susx_core::method::tip_x::{TipX, TipXGrid, TipXGridSearch};
 use susx_core::sus::{SupportError, SupportSet, SupportSetBuilder};
-use susx_core::tip_x::{Params, TipX};
-use susx_core::tune::{Grid, Search};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -30,7 +30,7 @@ const BLOCK: usize = 256;
 #[serde(tag = "command", rename_all = "kebab-case")]
 enum Command {
     /// Fits the classifier `name` from prompts.npy (C x d), support.npy (M x d) and labels.npy (M).
-    Fit { name: String, folder: PathBuf, params: Params },
+    Fit { name: String, folder: PathBuf, params: ClassifierParams },
     /// Fits the classifier `name` from `rows` random images of its own; see [`Random`]. With `folder`, they
     /// and `queries` more are also written there, for `fit` and the references.
     Generate {
@@ -40,7 +40,7 @@ enum Command {
         dimensions: usize,
         queries: usize,
         seed: u64,
-        params: Params,
+        params: ClassifierParams,
         folder: Option<PathBuf>,
     },
     /// All logits (N x C) of a file of unit queries (N x d) at once.
@@ -82,7 +82,20 @@ struct Tuned {
 
 #[derive(Default)]
 struct Program {
-    classifiers: HashMap<String, Classifier>,
+    classifiers: HashMap<String, Fitted>,
+}
+
+struct Fitted {
+    classifier: Classifier,
+    support_set: Arc<SupportSet>,
+    params: ValidParams,
+}
+
+impl Fitted {
+    /// The fit of TIP-X alone, which a classifier does not show.
+    fn tip_x(&self) -> TipX {
+        TipX::fit(Arc::clone(&self.support_set), self.params)
+    }
 }
 
 fn main() -> Result<()> {
@@ -137,10 +150,10 @@ impl Program {
                 Ok(Answer { seconds, ..Answer::default() })
             }
             Command::Tune { name, queries, labels, repetitions } => {
-                let tip_x = self.classifier(&name)?.tip_x();
+                let tip_x = self.fitted(&name)?.tip_x();
                 let queries = read(&queries)?;
                 let labels = Array1::<i64>::read_npy(File::open(labels)?)?;
-                let (seconds, tuned) = repeat(repetitions, || tune(tip_x, queries.view(), labels.view()));
+                let (seconds, tuned) = repeat(repetitions, || tune(&tip_x, queries.view(), labels.view()));
                 Ok(Answer { seconds, tuned: tuned.transpose()?, ..Answer::default() })
             }
             Command::Drop { name } => {
@@ -150,17 +163,23 @@ impl Program {
         }
     }
 
-    fn fit(&mut self, name: String, support_set: SupportSet, params: Params) -> Result<Answer> {
+    fn fit(&mut self, name: String, support_set: SupportSet, params: ClassifierParams) -> Result<Answer> {
         let params = params.check()?;
+        let support_set = Arc::new(support_set);
         let start = Instant::now();
-        let classifier = Classifier::fit(support_set, params, gda::Params::default());
+        let classifier = Classifier::fit(Arc::clone(&support_set), params);
         let seconds = vec![start.elapsed().as_secs_f64()];
-        let affinity_scale = classifier.tip_x().affinity_scale().map(|scale| (scale.a, scale.b));
-        self.classifiers.insert(name, classifier);
+        let fitted = Fitted { classifier, support_set, params };
+        let affinity_scale = fitted.tip_x().affinity_scale().map(|scale| (scale.a, scale.b));
+        self.classifiers.insert(name, fitted);
         Ok(Answer { seconds, affinity_scale, ..Answer::default() })
     }
 
     fn classifier(&self, name: &str) -> Result<&Classifier> {
+        Ok(&self.fitted(name)?.classifier)
+    }
+
+    fn fitted(&self, name: &str) -> Result<&Fitted> {
         self.classifiers.get(name).ok_or_else(|| format!("there is no classifier {name}").into())
     }
 }
@@ -179,7 +198,7 @@ fn labels(classifier: &Classifier, queries: ArrayView2<f32>, method: Method) -> 
 fn tune(tip_x: &TipX, queries: ArrayView2<f32>, labels: ArrayView1<i64>) -> Result<Tuned> {
     let truth = labels.iter().map(|&label| usize::try_from(label));
     let truth = truth.collect::<std::result::Result<Vec<_>, _>>()?;
-    let mut search = Search::new(Grid::published());
+    let mut search = TipXGridSearch::new(TipXGrid::published());
     for (queries, truth) in queries.axis_chunks_iter(Axis(0), BLOCK).zip(truth.chunks(BLOCK)) {
         search.add(&tip_x.parts(queries), truth);
     }

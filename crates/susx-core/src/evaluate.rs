@@ -1,12 +1,12 @@
-//! How right a classifier is on labelled images.
+//! Accuracy of a classifier on labelled images.
 
 use std::collections::BTreeMap;
 
-/// Where the first and the first five answers are looked for.
+/// Answers per image that count for top-5 accuracy.
 const TOP: usize = 5;
 
-/// Counts of labelled images by their true and their predicted category. Memory grows with the pairs
-/// that occur, not with the square of the categories.
+/// Counts of labelled images by true and predicted category. Memory grows with the number of pairs that occur, not with
+/// the square of the categories.
 #[derive(Clone, Debug)]
 pub struct Evaluation {
     confusion: BTreeMap<(usize, usize), u64>,
@@ -16,80 +16,83 @@ pub struct Evaluation {
 /// Counts of one category.
 #[derive(Clone, Copy, Debug, Default)]
 struct Tally {
-    /// Images of it, those of them with the right answer first, and among the first five.
+    /// Images of the category that were classified.
     n: u64,
-    right: u64,
-    near: u64,
-    /// Images that were taken for it.
+    /// Those with the true category first.
+    top1: u64,
+    /// Those with the true category among the first five.
+    top5: u64,
+    /// Images that were predicted as the category.
     predicted: u64,
-    /// Images of it that could not be read.
+    /// Images of the category that could not be read.
     failed: u64,
 }
 
-/// What can be said of one category, or of all. Fractions are between 0 and 1.
+/// Figures of one category, or of all. Fractions are between 0 and 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Figures {
-    /// Images that were classified, and images that could not be read.
+    /// Images that were classified.
     pub n: u64,
+    /// Images that could not be read.
     pub failed: u64,
-    /// Share of the images whose category comes first, and comes among the first five; `None` if `n` is 0.
+    /// Share of the images whose true category comes first; `None` if `n` is 0.
     pub top1: Option<f64>,
+    /// Share of the images whose true category is among the first five; `None` if `n` is 0.
     pub top5: Option<f64>,
-    /// Of the images taken for the category, the share that is of it; `None` if there are none.
+    /// Share of the images predicted as the category that belong to it; `None` if there are none.
     pub precision: Option<f64>,
-    /// Of the images of the category, the share that is taken for it; `None` if there are none.
+    /// Share of the images of the category that are predicted as it; `None` if there are none.
     pub recall: Option<f64>,
     /// Harmonic mean of the two, 0 if only one of them is defined; `None` if neither is.
     pub f1: Option<f64>,
 }
 
 impl Evaluation {
-    /// How many of a ranking's categories [`record`](Self::record) looks at.
+    /// How many categories of a ranking [`record`](Self::record) uses.
     pub const TOP: usize = TOP;
 
-    /// For this many categories.
+    /// Without images, for this number of categories.
     pub fn new(categories: usize) -> Self {
         Evaluation { confusion: BTreeMap::new(), tallies: vec![Tally::default(); categories] }
     }
 
-    /// Counts an image of category `truth` by its best categories, best first.
+    /// Counts an image of category `truth` that was ranked as these categories, best first.
     ///
     /// # Panics
     ///
-    /// For an index of a category that is not there.
+    /// If an index is not that of a category.
     pub fn record(&mut self, truth: usize, ranking: impl IntoIterator<Item = usize>) {
-        let mut is_near = false;
+        let mut is_top5 = false;
         let mut best = None;
         for category in ranking.into_iter().take(TOP) {
             best.get_or_insert(category);
-            is_near |= category == truth;
+            is_top5 |= category == truth;
         }
         let Some(best) = best else { return self.record_failed(truth, 1) };
         *self.confusion.entry((truth, best)).or_default() += 1;
         self.tallies[best].predicted += 1;
         let tally = &mut self.tallies[truth];
         tally.n += 1;
-        tally.right += u64::from(best == truth);
-        tally.near += u64::from(is_near);
+        tally.top1 += u64::from(best == truth);
+        tally.top5 += u64::from(is_top5);
     }
 
     /// Counts images of category `truth` that could not be read.
     ///
     /// # Panics
     ///
-    /// For an index of a category that is not there.
+    /// If an index is not that of a category.
     pub fn record_failed(&mut self, truth: usize, images: u64) {
         self.tallies[truth].failed += images;
     }
 
-    /// Every category's figures, in the order of their indices.
+    /// The figures of each category, in the order of their indices.
     pub fn categories(&self) -> impl Iterator<Item = Figures> + '_ {
         self.tallies.iter().map(Tally::figures)
     }
 
-    /// The figures of all images. Precision, recall and F1 are the means over the categories that have
-    /// images, where what is undefined counts 0: every category weighs alike, whatever its number of
-    /// images (macro averages).
+    /// The figures of all images. Precision, recall and F1 are macro averages: means over the categories that have images,
+    /// with the same weight for each category, where undefined values count as 0.
     pub fn overall(&self) -> Figures {
         let sum = |count: fn(&Tally) -> u64| self.tallies.iter().map(count).sum::<u64>();
         let n = sum(|tally| tally.n);
@@ -101,16 +104,16 @@ impl Evaluation {
         Figures {
             n,
             failed: sum(|tally| tally.failed),
-            top1: share(sum(|tally| tally.right), n),
-            top5: share(sum(|tally| tally.near), n),
+            top1: share(sum(|tally| tally.top1), n),
+            top5: share(sum(|tally| tally.top5), n),
             precision: mean(|figures| figures.precision),
             recall: mean(|figures| figures.recall),
             f1: mean(|figures| figures.f1),
         }
     }
 
-    /// The pairs of true and predicted category that occur, and how often: by truth, then by
-    /// prediction, `None` for images that could not be read coming last.
+    /// The pairs of true and predicted category that occur, with their counts, ordered by true category, then by
+    /// prediction. `None`, for images that could not be read, comes last.
     pub fn confusion(&self) -> impl Iterator<Item = (usize, Option<usize>, u64)> + '_ {
         self.tallies.iter().enumerate().flat_map(|(truth, tally)| {
             let pairs = self.confusion.range((truth, 0)..=(truth, usize::MAX));
@@ -122,15 +125,15 @@ impl Evaluation {
 
 impl Tally {
     fn figures(&self) -> Figures {
-        let recall = share(self.right, self.n);
+        let recall = share(self.top1, self.n);
         Figures {
             n: self.n,
             failed: self.failed,
             top1: recall,
-            top5: share(self.near, self.n),
-            precision: share(self.right, self.predicted),
+            top5: share(self.top5, self.n),
+            precision: share(self.top1, self.predicted),
             recall,
-            f1: share(2 * self.right, self.n + self.predicted),
+            f1: share(2 * self.top1, self.n + self.predicted),
         }
     }
 }
@@ -143,7 +146,7 @@ fn share(part: u64, whole: u64) -> Option<f64> {
 mod tests {
     use super::*;
 
-    /// Seven categories. 0 is right twice and taken for 1 once; 1 is always taken for 0; 2 was only predicted;
+    /// Seven categories. 0 is correct twice and predicted as 1 once; 1 is always predicted as 0; 2 is only predicted;
     /// 3 does not occur; 4 is never predicted; 5 has only images that cannot be read.
     fn mixed() -> Evaluation {
         let mut evaluation = Evaluation::new(7);
@@ -185,7 +188,7 @@ mod tests {
             Figures { n: 0, failed: 0, top1: None, top5: None, precision: None, recall: None, f1: None };
         assert_eq!(figures[2], Figures { precision: Some(0.0), f1: Some(0.0), ..absent });
         assert_eq!(figures[3], absent);
-        // Its place is the sixth.
+        // The true category is ranked sixth.
         assert_eq!(figures[4], Figures { top5: Some(0.0), precision: None, ..missed });
         assert_eq!(figures[5], Figures { failed: 3, ..absent });
     }
@@ -195,7 +198,7 @@ mod tests {
         let all = mixed().overall();
         assert_eq!((all.n, all.failed), (5, 4));
         assert_eq!((all.top1, all.top5), (Some(0.4), Some(0.8)));
-        // Of three categories that occur, only the first has any right.
+        // Three categories occur; only the first has correct images.
         let mean = Some(2.0 / 3.0 / 3.0);
         assert_eq!((all.precision, all.recall, all.f1), (mean, mean, mean));
     }

@@ -1,19 +1,20 @@
-//! Long computations that their caller can leave.
+//! Interrupting long computations.
 //!
-//! A backend of PostgreSQL must act on a cancel, a timeout or its own end within moments, whatever it computes. So the
-//! loops of this crate whose length depends on the data call `check` every millisecond or so, and the caller says
-//! once per process what that is to do. It may panic: nothing is half done that somebody could still see.
+//! A PostgreSQL backend must react to a cancellation, a timeout or its own termination within moments, whatever it
+//! computes. So the loops of this crate whose length depends on data call [`check`] about every millisecond, and the
+//! caller registers once per process what that does. The hook may panic: no state is left that anyone could still see.
 
 use std::sync::OnceLock;
 
 static HOOK: OnceLock<fn()> = OnceLock::new();
 
-/// Has `hook` called in all computations from now on, by the thread that computes. The first one stays.
+/// Registers the function that all computations call from now on, in the thread that computes. Later calls have no
+/// effect.
 pub fn register(hook: fn()) {
     HOOK.get_or_init(|| hook);
 }
 
-/// Lets the caller leave, if it wants to.
+/// Calls the hook, which may panic to interrupt the computation.
 pub(crate) fn check() {
     if let Some(hook) = HOOK.get() {
         hook();

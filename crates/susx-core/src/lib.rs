@@ -1,26 +1,24 @@
 //! SuS-X (arXiv 2211.16198) without PostgreSQL.
 //!
-//! * [`classifier`]: a support set ready to answer, by whatever method.
+//! * [`classifier`]: a fitted classifier, its parameters and its answers.
 //! * [`clip`]: from image bytes and text to CLIP embeddings (feature `inference`).
 //! * [`evaluate`]: from answers and labels to precision and recall.
-//! * [`fit_cache`]: fits that are kept, and when they may answer.
-//! * [`gda`]: a Gaussian discriminant on the support set.
-//! * [`interrupt`]: how a caller leaves a long computation.
+//! * [`fit_cache`]: the fits that a session keeps, and when they may answer.
+//! * [`interrupt`]: how a caller interrupts a long computation.
+//! * [`method`]: the classification methods, from an embedding and a support set to class logits.
 //! * [`onnx`]: ONNX Runtime, its execution providers and the files of models (feature `inference`).
 //! * [`sus`]: from category names to zeroshot weights and a support set.
-//! * [`tip_x`]: from an embedding and a support set to class logits.
-//! * [`tune`]: the settings of TIP-X that are right most often.
+
+#![warn(missing_docs)]
 
 pub mod classifier;
 #[cfg(feature = "inference")]
 pub mod clip;
 pub mod evaluate;
 pub mod fit_cache;
-pub mod gda;
 pub mod interrupt;
 mod linalg;
+pub mod method;
 #[cfg(feature = "inference")]
 pub mod onnx;
 pub mod sus;
-pub mod tip_x;
-pub mod tune;

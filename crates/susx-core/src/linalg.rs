@@ -1,5 +1,5 @@
-//! The two inner loops of the method, by libraries that use the processor's vector instructions and
-//! no threads. This file has the crate's only `unsafe`.
+//! The inner loops of the methods: matrix products and exponentials, with vector instructions and without threads. This
+//! file has the crate's only `unsafe`.
 
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, LinalgScalar};
 use rten_simd::SimdUnaryOp;
@@ -7,28 +7,28 @@ use rten_vecmath::Exp;
 
 use crate::interrupt;
 
-/// Multiplications between two looks at whether the caller wants to leave: a few milliseconds.
+/// Multiplications between two interrupt checks: a few milliseconds.
 const PIECE: usize = 1 << 25;
-/// The same of exponentials, and of elements of a matrix that something simple is done to.
+/// Exponentials, or elements of a matrix that are processed in a simple way, between two interrupt checks.
 const ELEMENTS: usize = 1 << 20;
 
-/// Rows of a matrix with so many columns that are looked at together, `most` at most: so many that nothing that is
-/// done to all of their elements takes long, or much memory.
-pub(crate) fn block_rows(columns: usize, most: usize) -> usize {
-    (ELEMENTS / columns.max(1)).clamp(1, most.max(1))
+/// Number of rows to process together in a matrix with this many columns, `limit` at most: few enough that an operation on
+/// all their elements needs little time and memory.
+pub(crate) fn block_rows(columns: usize, limit: usize) -> usize {
+    (ELEMENTS / columns.max(1)).clamp(1, limit.max(1))
 }
 
-/// `a b^T`, n x m, of `a` (n x d) and `b` (m x d).
+/// `a b^T`, n × m, of `a` (n × d) and `b` (m × d).
 ///
-/// ndarray's own product is as fast for large matrices, but seven times slower for a single row, which
-/// is what SQL asks for.
+/// ndarray's own product is as fast for large matrices, but seven times slower for a single row, which is what SQL
+/// queries need.
 pub(crate) fn product<T: LinalgScalar>(a: ArrayView2<T>, b: ArrayView2<T>) -> Array2<T> {
     let mut out = Array2::zeros((a.nrows(), b.nrows()));
     product_into(a, b, out.view_mut());
     out
 }
 
-/// As [`product`], into `out` (n x m). Panics if the shapes do not fit.
+/// As [`product`], into `out` (n × m). Panics if the shapes do not match.
 pub(crate) fn product_into<T: LinalgScalar>(a: ArrayView2<T>, b: ArrayView2<T>, mut out: ArrayViewMut2<T>) {
     let ((rows, dimensions), columns) = (a.dim(), b.nrows());
     assert_eq!(b.ncols(), dimensions, "rows of different lengths");
@@ -36,7 +36,7 @@ pub(crate) fn product_into<T: LinalgScalar>(a: ArrayView2<T>, b: ArrayView2<T>, 
     if rows.saturating_mul(columns).saturating_mul(dimensions) <= PIECE {
         return piece_into(a, b, out);
     }
-    // As near to squares as the matrices allow, for which least is read again.
+    // Pieces are as square as the matrices allow, because square pieces read the least memory.
     let elements = (PIECE / dimensions).max(1);
     let high = elements.isqrt().clamp(1, rows);
     let wide = (elements / high).clamp(1, columns);
@@ -48,17 +48,17 @@ pub(crate) fn product_into<T: LinalgScalar>(a: ArrayView2<T>, b: ArrayView2<T>, 
     }
 }
 
-/// As [`product_into`], at once.
+/// As [`product_into`], in one piece.
 fn piece_into<T: LinalgScalar>(a: ArrayView2<T>, b: ArrayView2<T>, mut out: ArrayViewMut2<T>) {
     interrupt::check();
     let ((rows, dimensions), columns) = (a.dim(), b.nrows());
-    // Once more, for the pointers' sake.
+    // The pointers below rely on these.
     assert_eq!(b.ncols(), dimensions, "rows of different lengths");
     assert_eq!(out.dim(), (rows, columns), "an output of another shape");
     let (out_strides, a_strides, b_strides) =
         ([out.strides()[0], out.strides()[1]], a.strides(), b.strides());
-    // SAFETY: the pointers and strides are those of views of the sizes that are passed, `b` transposed;
-    // `out` is borrowed mutably, so it overlaps neither, and every element of it is written.
+    // SAFETY: the pointers and strides belong to views of the sizes that are passed, with `b` transposed. `out` is
+    // borrowed mutably, so it overlaps neither, and every element of it is written.
     unsafe {
         gemm::gemm(
             rows,
@@ -92,7 +92,7 @@ pub(crate) fn exp(values: &mut [f32]) {
     }
 }
 
-/// The sum in several lanes, which a plain `sum()` must not do.
+/// The sum, added up in several lanes; a plain `sum()` may not change the order of additions.
 pub(crate) fn sum(values: &[f32]) -> f32 {
     const LANES: usize = 8;
     let (chunks, rest) = values.as_chunks::<LANES>();
@@ -102,7 +102,7 @@ pub(crate) fn sum(values: &[f32]) -> f32 {
             *lane += x;
         }
     }
-    // Not one after the other either.
+    // In pairs, so that the additions do not depend on each other.
     let [a, b, c, d, e, f, g, h] = lanes;
     ((a + e) + (c + g)) + ((b + f) + (d + h)) + rest.iter().sum::<f32>()
 }
@@ -156,7 +156,7 @@ mod tests {
         }
     }
 
-    /// Far more than a piece, in shapes that no piece divides.
+    /// Much larger than a piece, in shapes that are not multiples of one.
     #[test]
     fn a_large_product_is_that_of_its_rows() {
         for (n, m, d) in [(1, 70_001, 700), (70_001, 1, 700), (523, 517, 601), (3, 2, 9_000_000)] {

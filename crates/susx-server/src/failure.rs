@@ -1,4 +1,4 @@
-//! Errors of the models, as a backend sees them.
+//! Maps errors of models to the failures that backends receive.
 
 use susx_core::clip::ClipError;
 use susx_core::onnx::OnnxError;
@@ -58,7 +58,7 @@ impl From<OnnxError> for Failure {
                 FailureKind::Configuration,
                 Some(
                     "Turn susx.require_gpu off to run on the CPU, or set susx.execution_provider. \
-                     PostgreSQL's log may tell more.",
+                     PostgreSQL's log may say more.",
                 ),
             ),
             _ => (FailureKind::Inference, None),

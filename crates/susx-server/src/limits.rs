@@ -1,20 +1,21 @@
-//! What a request may ask for.
+//! Limits that a client can hit.
 //!
-//! A number that a caller chooses decides how much memory and time is spent. The extension checks it first, to say
-//! which argument is wrong; the inference process checks it again, whoever has sent it.
+//! Numbers in a request decide how much memory and time it takes. The extension checks them first, to say which
+//! argument is wrong; the inference process checks them again and does not rely on its client. Constants that only
+//! tune the server are next to the code that uses them; the length of a message is in [`protocol`](crate::protocol).
 
-/// The most denoising steps of one picture: no scheduler knows more levels of noise.
+/// Maximum number of denoising steps per picture: schedulers have 1000 noise levels.
 pub const MAX_STEPS: u32 = 1000;
-/// The longest side of a picture, in pixels.
+/// Maximum width and height of a picture, in pixels.
 pub const MAX_SIDE: u32 = 4096;
-/// The strongest guidance. At some point the predictions are no finite numbers any more.
+/// Maximum guidance scale. Far larger values make the predictions infinite.
 pub const MAX_GUIDANCE_SCALE: f32 = 100.0;
-/// The most pictures of one message.
+/// Maximum number of pictures per request.
 pub const MAX_PICTURES: usize = 64;
-/// The most images or texts of one message.
+/// Maximum number of images or texts per request.
 pub const MAX_INPUTS: usize = 4096;
-/// The longest name of a model, in bytes: no file system has longer names.
+/// Maximum length of a model's name, in bytes: file systems allow no longer names.
 pub const MAX_NAME_BYTES: usize = 255;
-/// The default of `susx.max_text_bytes`. Most texts of this length are cut to what the model sees before they are
-/// tokenized, and the others take a few seconds.
+/// Default of `susx.max_text_bytes`, in bytes. Most texts of this length are truncated before they are tokenized; the
+/// others take a few seconds.
 pub const DEFAULT_TEXT_BYTES: usize = 1 << 20;

@@ -1,10 +1,9 @@
-//! How log lines travel from the inference process to PostgreSQL's log.
+//! Format of the log lines that the inference process sends to PostgreSQL's log.
 //!
-//! The process writes them to its standard error, one message a line and its level in front. Whatever
-//! else arrives there, from a native library or an abort, is a line without a level. The reading side
-//! is here too, so that both agree.
+//! The process writes one line per message to its standard error, preceded by the level. Other output there, from
+//! native libraries or an abort, has no level. Writer and reader are both here so that they agree.
 
-/// How much a line matters.
+/// Severity of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
     Error,
@@ -14,8 +13,8 @@ pub enum Level {
     Trace,
 }
 
-/// The start of a line of ours; then comes the level.
-const MARK: &str = "susx-server ";
+/// Start of susx-server's own lines, followed by the level.
+const PREFIX: &str = "susx-server ";
 
 const LEVELS: [(Level, &str); 5] = [
     (Level::Error, "ERROR: "),
@@ -25,13 +24,12 @@ const LEVELS: [(Level, &str); 5] = [
     (Level::Trace, "TRACE: "),
 ];
 
-/// Longer lines are cut.
-const LONGEST_BYTES: usize = 8 << 10;
+/// Longest line, in bytes; longer ones are cut.
+const MAX_LINE_BYTES: usize = 8 << 10;
 const CUT: &str = " [cut]";
 
-/// A text that can be shown: a log stays a list of lines that say what happened, and a terminal does what its user
-/// wants. Control characters, and others that change how the text around them is shown, are written as `\u{1b}`, line
-/// breaks and tabs as `\n`, `\r` and `\t`.
+/// Escapes characters that could forge log lines or control a terminal. Control characters and others that change how
+/// the surrounding text is displayed become escapes like `\u{1b}`; line breaks and tabs become `\n`, `\r` and `\t`.
 pub fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
@@ -44,7 +42,7 @@ pub fn escape(text: &str) -> String {
     escaped
 }
 
-/// Whether a character separates lines, turns the direction of writing, or takes no room.
+/// Whether a character separates lines, changes the writing direction or has no width.
 fn is_invisible(c: char) -> bool {
     matches!(
         c,
@@ -59,16 +57,16 @@ fn is_invisible(c: char) -> bool {
     )
 }
 
-/// The line of a message, with its end: one message is one line.
+/// Formats a message as one line, including the line break.
 pub fn format(level: Level, message: &str) -> String {
     let name = LEVELS.iter().find(|(known, _)| *known == level).map_or("", |(_, name)| name);
-    let mut line = format!("{MARK}{name}");
+    let mut line = format!("{PREFIX}{name}");
     line.push_str(&escape(message.trim_end()));
     line.push('\n');
     line
 }
 
-/// A line that has arrived: its level, if it is one of ours, and its text.
+/// A received line: its text, and its level if susx-server wrote it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
     pub level: Option<Level>,
@@ -76,15 +74,15 @@ pub struct Line {
 }
 
 impl Line {
-    /// Whatever the bytes are, the text can be shown: wrong UTF-8 is replaced, control characters are
-    /// spaces, and what changes how others are shown is escaped.
+    /// Makes any bytes safe to display: invalid UTF-8 is replaced, control characters become spaces, and other
+    /// characters that change the display are escaped.
     fn new(bytes: &[u8], cut: bool) -> Line {
         let text = String::from_utf8_lossy(bytes);
         let (level, text) = LEVELS
             .iter()
-            .find_map(|(level, name)| Some((Some(*level), text.strip_prefix(MARK)?.strip_prefix(name)?)))
+            .find_map(|(level, name)| Some((Some(*level), text.strip_prefix(PREFIX)?.strip_prefix(name)?)))
             .unwrap_or((None, &text));
-        // Our own lines have none any more; in those of a native library they are colours and the like.
+        // Our own lines are escaped already; in those of native libraries, control characters are mostly colours.
         let text: String = text.trim_end().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         let mut text = escape(&text);
         if cut {
@@ -94,17 +92,17 @@ impl Line {
     }
 }
 
-/// Makes lines of what arrives in pieces.
+/// Splits a stream of bytes into lines.
 #[derive(Debug, Default)]
 pub struct Splitter {
-    /// The line that has no end yet, up to [`LONGEST_BYTES`].
+    /// Start of the incomplete line, up to [`MAX_LINE_BYTES`].
     partial: Vec<u8>,
-    /// It was longer.
+    /// Whether the incomplete line was longer than that.
     cut: bool,
 }
 
 impl Splitter {
-    /// The lines that these bytes complete. Empty ones are left out.
+    /// Adds bytes and returns the lines that they complete, without empty ones.
     pub fn push(&mut self, mut bytes: &[u8]) -> Vec<Line> {
         let mut lines = Vec::new();
         while let Some(end) = bytes.iter().position(|&byte| byte == b'\n') {
@@ -116,7 +114,7 @@ impl Splitter {
         lines
     }
 
-    /// What there is of a line that will not get its end.
+    /// Ends the incomplete line and returns it, unless it is empty.
     pub fn finish(&mut self) -> Option<Line> {
         let line = Line::new(&self.partial, self.cut);
         self.partial.clear();
@@ -125,9 +123,9 @@ impl Splitter {
     }
 
     fn append(&mut self, bytes: &[u8]) {
-        let room = LONGEST_BYTES - self.partial.len();
-        self.cut |= bytes.len() > room;
-        self.partial.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        let available = MAX_LINE_BYTES - self.partial.len();
+        self.cut |= bytes.len() > available;
+        self.partial.extend_from_slice(&bytes[..bytes.len().min(available)]);
     }
 }
 
@@ -152,8 +150,8 @@ mod tests {
     }
 
     #[test]
-    fn what_would_change_how_a_line_is_shown_is_escaped() {
-        for (text, shown) in [
+    fn characters_that_change_the_display_are_escaped() {
+        for (text, escaped) in [
             ("a cat", "a cat"),
             ("naïve 東京 👩\u{200d}🚀", "naïve 東京 👩\u{200d}🚀"),
             ("\u{1b}[2J", r"\u{1b}[2J"),
@@ -162,12 +160,12 @@ mod tests {
             ("\u{202e}gnp.tac\u{2028}x\u{feff}", r"\u{202e}gnp.tac\u{2028}x\u{feff}"),
             (r"C:\new", r"C:\new"),
         ] {
-            assert_eq!(escape(text), shown);
+            assert_eq!(escape(text), escaped);
         }
     }
 
     #[test]
-    fn pieces_make_lines() {
+    fn lines_may_arrive_in_pieces() {
         let text = format!("{}foreign\n\n{}rest", format(Level::Warn, "a"), format(Level::Info, "b"));
         let whole = split(&[text.as_bytes()]);
         let expected = [
@@ -182,23 +180,23 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_text_is_shown_as_well_as_can_be() {
+    fn invalid_text_is_made_displayable() {
         assert_eq!(
             split(&[b"\xff\xfe b\x00\x1b[31mad\r\n"]),
             [(None, "\u{fffd}\u{fffd} b  [31mad".to_owned())]
         );
-        // A name that is none of ours is text.
+        // An unknown level is part of the text.
         assert_eq!(split(&[b"susx-server FATAL: x\n"]), [(None, "susx-server FATAL: x".to_owned())]);
     }
 
     #[test]
     fn a_long_line_is_cut_and_the_next_is_whole() {
-        let long = vec![b'x'; 3 * LONGEST_BYTES];
+        let long = vec![b'x'; 3 * MAX_LINE_BYTES];
         let lines = split(&[&long, &long, b"\nnext\n"]);
         assert_eq!(lines.len(), 2);
-        assert_eq!(lines[0].1.len(), LONGEST_BYTES + CUT.len());
+        assert_eq!(lines[0].1.len(), MAX_LINE_BYTES + CUT.len());
         assert_eq!(lines[1], (None, "next".to_owned()));
-        let just_fits = [vec![b'x'; LONGEST_BYTES], b"\n".to_vec()].concat();
+        let just_fits = [vec![b'x'; MAX_LINE_BYTES], b"\n".to_vec()].concat();
         assert!(!split(&[&just_fits])[0].1.ends_with(CUT));
     }
 }

@@ -1,4 +1,4 @@
-//! See the library's documentation.
+//! The program `susx-server`; see the library's documentation.
 
 use std::fs;
 use std::io::Write;
@@ -11,9 +11,9 @@ use susx_server::log_lines::{self, Level};
 use susx_server::settings::Settings;
 
 fn main() -> ExitCode {
-    log_to_the_supervisor();
-    be_the_first_victim();
-    let_the_database_go_first();
+    log_to_stderr();
+    prefer_as_oom_victim();
+    lower_cpu_priority();
     match susx_server::socket::listen::run(Settings::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -23,9 +23,9 @@ fn main() -> ExitCode {
     }
 }
 
-/// Standard error goes to PostgreSQL's log, which also decides what is worth keeping: of our own
-/// messages all but the finest are sent.
-fn log_to_the_supervisor() {
+/// Logs to standard error, which the supervisor copies to PostgreSQL's log. The log's own settings filter the
+/// messages, so everything down to debug level is sent.
+fn log_to_stderr() {
     env_logger::Builder::new()
         .filter_level(log::LevelFilter::Info)
         .filter_module("susx_server", log::LevelFilter::Debug)
@@ -41,7 +41,7 @@ fn log_to_the_supervisor() {
             out.write_all(log_lines::format(level, &record.args().to_string()).as_bytes())
         })
         .init();
-    // One line instead of several; those that are caught cost one batch or one image.
+    // One line instead of several. Most panics are caught and cost one batch or one image.
     panic::set_hook(Box::new(|panic| {
         let thread = thread::current();
         let place = panic.location().map(|place| format!(" at {place}")).unwrap_or_default();
@@ -50,20 +50,20 @@ fn log_to_the_supervisor() {
     }));
 }
 
-/// Where the machine runs out of memory, this process is the one to kill: it is started again at once,
-/// and calls are repeated, while a killed backend would restart all of PostgreSQL.
-fn be_the_first_victim() {
-    const MOST: &str = "1000";
-    if let Err(error) = fs::write("/proc/self/oom_score_adj", MOST) {
-        log::debug!("cannot become the kernel's first victim when memory is short: {error}");
+/// Makes this process the kernel's first choice when memory runs out. It is restarted at once and calls are repeated,
+/// whereas a killed backend would restart all of PostgreSQL.
+fn prefer_as_oom_victim() {
+    const HIGHEST: &str = "1000";
+    if let Err(error) = fs::write("/proc/self/oom_score_adj", HIGHEST) {
+        log::debug!("cannot raise the process's OOM score: {error}");
     }
 }
 
-/// All cores are busy with a bulk job for hours; a session that has a cancel to act on, or a query to
-/// answer, should not stand in line with it.
-fn let_the_database_go_first() {
+/// Lowers the priority: a bulk job may use all cores for hours, and queries and cancel requests should not wait for
+/// it.
+fn lower_cpu_priority() {
     const NICENESS: i32 = 5;
     if let Err(error) = rustix::process::nice(NICENESS) {
-        log::debug!("cannot lower the priority: {error}");
+        log::debug!("cannot lower the process's priority: {error}");
     }
 }

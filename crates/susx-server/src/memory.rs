@@ -1,41 +1,44 @@
-//! Memory that was freed, given back to the system.
+//! Returns freed memory to the system.
 //!
-//! A model's weights and tensors are freed when it is unloaded, but the C library keeps most of that for later,
-//! at the end of each thread's heap and between things that are still in use.
+//! Unloading a model frees its weights and tensors, but the C library keeps most of that memory at the end of each
+//! thread's heap and between live allocations.
 //!
-//! This is the only unsafe code of the crate: no safe wrapper of these functions is known.
+//! This is the crate's only unsafe code: no safe wrapper of these functions is known.
 
-/// What the C library may keep at the end of a heap, in bytes: what a thread needs to decode common pictures again
-/// and again. By itself the library learns from a large model to keep up to 64 MiB at the end of every thread's heap.
+/// Bytes that the C library may keep at the end of a heap: enough to decode common images without asking the system
+/// for memory. Its own threshold adapts to large models and grows to 64 MiB for every thread's heap.
 #[cfg(target_env = "gnu")]
-const KEPT: libc::c_int = 4 << 20;
-/// What is larger lies apart from the heaps, in bytes: the most that the library would come to by itself.
+const TRIM_THRESHOLD: libc::c_int = 4 << 20;
+/// Larger allocations, in bytes, are mapped outside the heaps: the largest value that the library would choose itself.
 #[cfg(target_env = "gnu")]
-const APART: libc::c_int = 32 << 20;
+const MMAP_THRESHOLD: libc::c_int = 32 << 20;
 
-/// Bounds what is kept, for the whole process; called before there are threads.
+/// Bounds the freed memory that the process keeps. Call it before threads are started.
 #[cfg(target_env = "gnu")]
-pub fn keep_little() {
-    // SAFETY: it sets two numbers of the allocator's, under its own lock.
+pub fn limit_retained_memory() {
+    // SAFETY: `mallopt` sets two parameters of the allocator under the allocator's lock.
     let are_set = unsafe {
-        [libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT), libc::mallopt(libc::M_MMAP_THRESHOLD, APART)] == [1, 1]
+        [
+            libc::mallopt(libc::M_TRIM_THRESHOLD, TRIM_THRESHOLD),
+            libc::mallopt(libc::M_MMAP_THRESHOLD, MMAP_THRESHOLD),
+        ] == [1, 1]
     };
     if !are_set {
-        log::debug!("the C library does not let its thresholds be set");
+        log::debug!("the C library rejected the memory thresholds");
     }
 }
 
-/// Gives back what can be given back.
+/// Returns all free memory that can be returned.
 #[cfg(target_env = "gnu")]
-pub fn give_back() {
-    // SAFETY: it takes the allocator's own locks, and touches only what is free.
+pub fn release_free_memory() {
+    // SAFETY: `malloc_trim` takes the allocator's locks and touches only free memory.
     unsafe { libc::malloc_trim(0) };
 }
 
-/// Other C libraries give it back by themselves, or never.
+/// Does nothing: other C libraries have no such parameters.
 #[cfg(not(target_env = "gnu"))]
-pub fn keep_little() {}
+pub fn limit_retained_memory() {}
 
-/// As above.
+/// Does nothing: other C libraries have no such function.
 #[cfg(not(target_env = "gnu"))]
-pub fn give_back() {}
+pub fn release_free_memory() {}

@@ -1,8 +1,8 @@
 //! Stands in for the crate `susx-diffusion` in a server that is built without its feature `diffusion`.
 //!
-//! It declares what the server uses of that crate. No generator can be read or loaded: [`GeneratorConfig::read`] always
-//! fails, and [`Generator`] and [`GeneratorConfig`] have no values.
-#![expect(dead_code, reason = "it declares what susx-diffusion has, used or not")]
+//! It declares the items that the server uses of that crate. No generator can be read or loaded:
+//! [`GeneratorConfig::read`] always fails, and [`Generator`] and [`GeneratorConfig`] have no values.
+#![expect(dead_code, reason = "declares the items of susx-diffusion, used or not")]
 
 use std::convert::Infallible;
 use std::ops::ControlFlow;

@@ -1,66 +1,68 @@
-//! What a backend and the inference process say to each other.
+//! The protocol between a backend and the inference process.
 //!
-//! A frame is a length (u32, little-endian, of what follows) and one message in postcard's format. A
-//! connection begins with [`Request::Hello`] and [`Reply::Hello`]; then every request has an id, chosen
-//! by the backend, that its reply carries. Replies come in the order in which they are ready.
+//! A frame is the length of the message (u32, little-endian) followed by one message in postcard's format. A
+//! connection begins with [`Request::Hello`] and [`Reply::Hello`]. After that, every request has an id, chosen by the
+//! backend, which its reply repeats. Replies are sent as soon as they are ready, in any order.
 
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 use serde_bytes::{ByteBuf, Bytes};
+use susx_core::classifier::PartialParams;
 
 use crate::limits;
 
-/// Changed with every change of a message, so that an old library never misreads a new server.
+/// Increased with every change of a message, so that a library never misreads a server of another version.
 pub const PROTOCOL_VERSION: u32 = 3;
 
-/// Bytes of a frame's length.
+/// Size of a frame's length prefix, in bytes.
 pub const LENGTH_BYTES: usize = size_of::<u32>();
 
-/// The longest message either side accepts: an image of PostgreSQL's largest size and its envelope.
+/// Longest message that either side accepts, in bytes: PostgreSQL's largest value (1 GiB) and 1 MiB for the rest.
 pub const MAX_MESSAGE_BYTES: usize = (1 << 30) + (1 << 20);
 
-/// From a backend.
+/// A message from a backend.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Request<'a> {
     /// The first message of a connection.
     Hello { protocol: u32, version: &'a str },
-    /// Embeddings of images or texts.
+    /// Asks for embeddings of images or texts.
     Embed {
         id: u64,
         model: Option<&'a str>,
         #[serde(borrow)]
         inputs: Inputs<'a>,
     },
-    /// Images that a generator paints.
+    /// Asks a generator for images.
     Generate {
         id: u64,
         generator: Option<&'a str>,
         #[serde(borrow)]
         pictures: Vec<Picture<'a>>,
     },
-    /// What there is to know about one embedding model, which is loaded for it.
+    /// Asks for the description of an embedding model, which is loaded if necessary.
     Describe { id: u64, model: Option<&'a str> },
-    /// What there is to know about one generator, which is loaded for it.
+    /// Asks for the description of a generator, which is loaded if necessary.
     DescribeGenerator { id: u64, generator: Option<&'a str> },
-    /// Every model of the model directory, loaded or not.
+    /// Asks for every model of the model directory, loaded or not.
     Models { id: u64 },
-    /// What the process has done and is doing; answered whatever it is busy with.
+    /// Asks for the process's statistics; answered at once, however busy the process is.
     Stats { id: u64 },
 }
 
-/// What to embed.
+/// The inputs to embed.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Inputs<'a> {
     /// Image files.
     #[serde(borrow)]
     Images(Vec<&'a Bytes>),
+    /// UTF-8 texts.
     #[serde(borrow)]
     Texts(Vec<&'a str>),
 }
 
 impl Inputs<'_> {
-    /// How many there are.
+    /// The number of inputs.
     pub fn count(&self) -> usize {
         match self {
             Inputs::Images(images) => images.len(),
@@ -69,26 +71,26 @@ impl Inputs<'_> {
     }
 }
 
-/// An image to generate. Equal ones give equal images.
+/// An image to generate. Equal pictures give equal images.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Picture<'a> {
     #[serde(borrow)]
     pub prompt: Cow<'a, str>,
-    /// What is not to be seen; empty for nothing in particular.
+    /// Describes what the image should not show; may be empty.
     #[serde(borrow)]
     pub negative_prompt: Cow<'a, str>,
-    /// Decides the noise that the image is made of.
+    /// Seed of the initial noise.
     pub seed: u64,
     /// Denoising steps, at least 1.
     pub steps: u32,
-    /// Weight of the prompt; up to 1 there is no guidance.
+    /// Weight of the prompt; values up to 1 turn guidance off.
     pub guidance_scale: f32,
-    /// In pixels; the generator's own size where not given.
+    /// Size in pixels; `None` is the generator's default size.
     pub width: Option<u32>,
     pub height: Option<u32>,
 }
 
-/// From the inference process.
+/// A message from the inference process.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Reply {
     Hello {
@@ -105,8 +107,8 @@ pub enum Reply {
         id: u64,
         images: Vec<Result<ByteBuf, Failure>>,
     },
-    /// So many more denoising steps of the request's pictures are done; each is a step of one picture. It is not
-    /// the last reply to the request.
+    /// Progress: the number of denoising steps done since the previous report, each of one picture. Another reply to
+    /// the request follows.
     Denoised {
         id: u64,
         steps: u32,
@@ -123,7 +125,7 @@ pub enum Reply {
         id: u64,
         stats: Box<Stats>,
     },
-    /// The request as a whole has failed.
+    /// The whole request has failed.
     Failed {
         id: u64,
         failure: Failure,
@@ -131,7 +133,7 @@ pub enum Reply {
 }
 
 impl Reply {
-    /// The request that it answers; 0 for the greeting.
+    /// Id of the request that it answers; 0 for the greeting.
     pub fn id(&self) -> u64 {
         match self {
             Reply::Hello { .. } => 0,
@@ -147,30 +149,30 @@ impl Reply {
 }
 
 impl Picture<'_> {
-    /// Whether its numbers are ones that any generator takes.
+    /// Checks the numbers against [`limits`]; fails with [`FailureKind::Parameter`].
     pub fn check(&self) -> Result<(), Failure> {
-        let wrong = |name: &str, expected: String, found: String| {
+        let out_of_range = |name: &str, expected: String, found: String| {
             let message = format!("{name}: expected {expected}, not {found}");
             Err(Failure { kind: FailureKind::Parameter, message, hint: None })
         };
         if !(1..=limits::MAX_STEPS).contains(&self.steps) {
-            return wrong("steps", format!("1 to {}", limits::MAX_STEPS), self.steps.to_string());
+            return out_of_range("steps", format!("1 to {}", limits::MAX_STEPS), self.steps.to_string());
         }
         if !(0.0..=limits::MAX_GUIDANCE_SCALE).contains(&self.guidance_scale) {
             let expected = format!("0 to {}", limits::MAX_GUIDANCE_SCALE);
-            return wrong("guidance_scale", expected, self.guidance_scale.to_string());
+            return out_of_range("guidance_scale", expected, self.guidance_scale.to_string());
         }
         for (name, side) in [("width", self.width), ("height", self.height)] {
             if side.is_some_and(|side| !(1..=limits::MAX_SIDE).contains(&side)) {
                 let found = side.unwrap_or_default().to_string();
-                return wrong(name, format!("1 to {} pixels", limits::MAX_SIDE), found);
+                return out_of_range(name, format!("1 to {} pixels", limits::MAX_SIDE), found);
             }
         }
         Ok(())
     }
 }
 
-/// The failure of a text or an image that is longer than a limit, which is a setting.
+/// The failure for a text or image of `found` bytes that exceeds the limit of a setting.
 pub fn too_large(what: &str, found: usize, limit: usize, setting: &str) -> Failure {
     Failure {
         kind: FailureKind::TooLarge,
@@ -179,82 +181,75 @@ pub fn too_large(what: &str, found: usize, limit: usize, setting: &str) -> Failu
     }
 }
 
-/// The failure of a name of so many bytes, which is too long to be a model's.
+/// The failure for a model name of `found` bytes, which is too long.
 pub fn no_model_has_such_a_name(found: usize) -> Failure {
     let limit = limits::MAX_NAME_BYTES;
     let message = format!("the name of the model has {found} bytes, the limit is {limit}");
     Failure { kind: FailureKind::UnknownModel, message, hint: None }
 }
 
-/// A model of the model directory. What only loading tells is `None` until then.
+/// A model of the model directory. Fields that are known only after loading are `None` before.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Model {
     pub name: String,
-    /// `clip`, `vision`, `text`, or `diffusion`: a generator.
+    /// `clip`, `vision`, `text`, or `diffusion` for a generator.
     pub kind: Option<String>,
     pub dimensions: Option<u32>,
-    /// Height and width of `pixel_values`, or of the images that a generator is made for.
+    /// Height and width in pixels of the model's input, or of a generator's images by default.
     pub image_size: Option<(u32, u32)>,
-    /// The execution provider that really runs.
+    /// The execution provider in use.
     pub provider: Option<String>,
     pub loaded: bool,
-    /// Size of the model's files.
+    /// Total size of the model's files, in bytes.
     pub bytes: Option<u64>,
     pub sha256: Option<[u8; 32]>,
-    pub defaults: Defaults,
-    /// Why it cannot be used, or why it is not on the provider that was asked for.
+    /// Starting values of a new classifier, where the model's files give them.
+    pub defaults: PartialParams,
+    /// Why the model cannot be used, or why it does not run on the requested provider.
     pub error: Option<String>,
 }
 
-/// The values that a new classifier of a model starts from, where the model says them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Defaults {
-    pub alpha: Option<f32>,
-    pub beta: Option<f32>,
-    pub gamma: Option<f32>,
-    pub temperature: Option<f32>,
-    pub logit_scale: Option<f32>,
-    pub lambda: Option<f32>,
-    pub ridge: Option<f32>,
-}
-
-/// The inference process at work. Counts are since it started.
+/// Statistics of the inference process. Counts are since its start.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Stats {
     pub version: String,
     /// Microseconds since 1970.
     pub started: i64,
-    /// How often it was started again since its supervisor began.
+    /// How often the supervisor has restarted it.
     pub restarts: u32,
-    /// Sessions that have asked for something, and are still connected.
+    /// Connected sessions that have sent a request other than for statistics.
     pub connections: u64,
-    /// Loaded models and those that are being loaded, with their provider.
+    /// Loaded models with their provider, and those being loaded.
     pub models: Vec<String>,
-    /// Inputs that have arrived and have no answer yet, and the bytes of their requests.
+    /// Inputs that have arrived and are not answered yet.
     pub queue_inputs: u64,
+    /// Memory reserved for requests and unsent replies, in bytes.
     pub queue_bytes: u64,
-    /// Inputs that were embedded.
+    /// Embedded images.
     pub images: u64,
+    /// Embedded texts.
     pub texts: u64,
-    /// Images that were generated.
+    /// Generated images.
     pub generated: u64,
-    /// Inputs that got an error.
+    /// Inputs answered with an error.
     pub failed: u64,
+    /// Batches of images or texts.
     pub batches: u64,
-    /// Per second, over the last ten seconds.
+    /// Over the last ten seconds, like the other rates.
     pub images_per_second: f64,
     pub texts_per_second: f64,
-    /// Denoising steps, each of one image.
+    /// Denoising steps per second, each of one image.
     pub steps_per_second: f64,
-    /// How many batches had 1, 2, 3 to 4, 5 to 8, ... inputs.
+    /// Numbers of batches with 1, 2, 3 to 4, 5 to 8, ... inputs.
     pub batch_sizes: Vec<u64>,
-    /// Milliseconds from a request's arrival to its reply, in the last one to two minutes.
+    /// Median time from a request's arrival to its reply over the last one to two minutes, in milliseconds.
     pub p50_ms: Option<f64>,
+    /// 95th percentile of the same.
     pub p95_ms: Option<f64>,
     pub last_error: Option<ErrorSeen>,
 }
 
-/// An error, and when it was.
+/// An error and its time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ErrorSeen {
     pub message: String,
@@ -262,7 +257,7 @@ pub struct ErrorSeen {
     pub at: i64,
 }
 
-/// Why there is no answer.
+/// Why a request or an input has failed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
 pub struct Failure {
@@ -271,33 +266,33 @@ pub struct Failure {
     pub hint: Option<String>,
 }
 
-/// Whose fault it is; the extension has an SQLSTATE for each.
+/// Cause of a failure; the extension maps each to an SQLSTATE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FailureKind {
     /// An image or text that cannot be embedded.
     Input,
-    /// An image or a text beyond a limit.
+    /// An image or text that exceeds a limit.
     TooLarge,
     /// There is no such model.
     UnknownModel,
-    /// The model is there, but does something else.
+    /// The model exists but is of another kind.
     WrongModel,
-    /// What a picture is asked for with makes no sense to the generator.
+    /// A parameter of a picture is invalid.
     Parameter,
-    /// The generator's safety checker has refused to show an image.
+    /// The generator's safety checker blocked the image.
     Blocked,
-    /// A setting or a model's files must be put right first.
+    /// A setting or a model's files must be corrected.
     Configuration,
     /// The model or the machine failed.
     Inference,
-    /// The other side broke the protocol.
+    /// The other side violated the protocol.
     Protocol,
-    /// The inference process dies of it. The backend's own finding: the server does not live to say it.
+    /// The input crashes the inference process. Found by the backend; a server never sends it.
     ServerDied,
 }
 
 impl FailureKind {
-    /// Whether the input itself is at fault, so that other inputs of the batch may still succeed.
+    /// Whether the input itself caused the failure, so that other inputs of the batch may still succeed.
     pub const fn is_of_input(self) -> bool {
         match self {
             FailureKind::Input | FailureKind::TooLarge | FailureKind::Blocked | FailureKind::ServerDied => {
@@ -313,7 +308,7 @@ impl FailureKind {
     }
 }
 
-/// A message that cannot be sent or understood.
+/// A message that cannot be encoded or decoded.
 #[derive(Debug, thiserror::Error)]
 pub enum ProtocolError {
     #[error("a message of {0} bytes is longer than the largest allowed, {MAX_MESSAGE_BYTES} bytes")]
@@ -322,14 +317,14 @@ pub enum ProtocolError {
     Postcard(#[from] postcard::Error),
 }
 
-/// The frame of a message.
+/// Encodes a message as a frame.
 pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, ProtocolError> {
     let mut frame = Vec::new();
     append(message, &mut frame)?;
     Ok(frame)
 }
 
-/// Appends the frame of a message to `frames`, which stay as they are on an error.
+/// Appends the frame of a message to `frames`, which is unchanged on an error.
 pub fn append<T: Serialize>(message: &T, frames: &mut Vec<u8>) -> Result<(), ProtocolError> {
     let begin = frames.len();
     frames.extend([0; LENGTH_BYTES]);
@@ -346,7 +341,7 @@ pub fn append<T: Serialize>(message: &T, frames: &mut Vec<u8>) -> Result<(), Pro
     }
 }
 
-/// The length of the message that follows these bytes.
+/// Decodes a length prefix. Fails if the message is too long.
 pub fn message_length(prefix: [u8; LENGTH_BYTES]) -> Result<usize, ProtocolError> {
     match u32::from_le_bytes(prefix) as usize {
         length if length > MAX_MESSAGE_BYTES => Err(ProtocolError::TooLong(length)),
@@ -354,12 +349,12 @@ pub fn message_length(prefix: [u8; LENGTH_BYTES]) -> Result<usize, ProtocolError
     }
 }
 
-/// The message in a frame, without the frame's length.
+/// Decodes a message, given without its length prefix.
 pub fn decode<'a, T: Deserialize<'a>>(message: &'a [u8]) -> Result<T, ProtocolError> {
     Ok(postcard::from_bytes(message)?)
 }
 
-/// Takes the first reply out of what has been received, once it is whole.
+/// Removes the first reply from the received bytes; `None` until it is complete.
 pub fn take_reply(received: &mut Vec<u8>) -> Result<Option<Reply>, ProtocolError> {
     let Some(prefix) = received.first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
     let end = LENGTH_BYTES + message_length(*prefix)?;

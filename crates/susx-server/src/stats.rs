@@ -1,8 +1,7 @@
-//! What the process has done and is doing, for `susx.stat_server`.
+//! The process's counters, for `susx.stat_server`.
 //!
-//! Counting costs a lock per batch and one per request, both of which take milliseconds; what is counted
-//! for every input is a single atomic addition. The counters are the process's, so there is one set of
-//! them: [`server`].
+//! Counting takes one lock per batch and one per request, both of which run for milliseconds, and one atomic addition
+//! per input. There is one set of counters for the process: [`server`].
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
@@ -12,18 +11,19 @@ use hdrhistogram::Histogram;
 
 use crate::protocol::{self, ErrorSeen, Failure};
 
-/// Rates are over this many seconds, the current one included.
+/// Window of the rates in seconds, including the current second.
 const RATE_SECONDS: u64 = 10;
-/// Latencies are of this long, and of as long before it.
+/// Latency quantiles cover the current period and the one before.
 const LATENCY_PERIOD: Duration = Duration::from_secs(60);
-/// Two digits: p95 of 123 ms is shown as 123 or 124 ms.
+/// Significant digits of recorded latencies: 123 ms is shown as 123 or 124 ms.
 const LATENCY_DIGITS: u8 = 2;
-/// The longest latency that is told apart, in microseconds: an hour.
+/// Upper bound of recorded latencies in microseconds: one hour. Longer ones count as this.
 const LONGEST_LATENCY: u64 = 3_600_000_000;
-/// 1, 2, 3 to 4, ... inputs; the last one is of 4,097 and more, beyond susx.batch_size.
+/// Buckets of the batch size histogram: 1, 2, 3 to 4, ... inputs; the last one, 4,097 and more, is beyond the largest
+/// susx.batch_size.
 const BATCH_BUCKETS: usize = 14;
 
-/// What a batch is made of.
+/// The kind of inputs in a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InputKind {
     Images,
@@ -53,7 +53,8 @@ struct Counts {
     last_error: Option<(String, SystemTime)>,
 }
 
-/// What was done in one second of the process's life; its place is its number modulo their count.
+/// Counts of one second. `number` is the second's distance from the process's start; it is stored at `number` modulo
+/// [`RATE_SECONDS`].
 #[derive(Clone, Copy, Debug, Default)]
 struct Second {
     number: u64,
@@ -62,9 +63,9 @@ struct Second {
     steps: u64,
 }
 
-/// One more, as long as it lives.
+/// Keeps a gauge incremented until dropped.
 #[derive(Debug)]
-pub struct Present(&'static AtomicU64);
+pub struct CountGuard(&'static AtomicU64);
 
 /// The counters of this process.
 pub fn server() -> &'static Stats {
@@ -72,24 +73,24 @@ pub fn server() -> &'static Stats {
     &SERVER
 }
 
-/// A session that uses the process.
-pub fn connection() -> Present {
-    Present::new(&server().connections)
+/// Counts a connected session until the guard is dropped.
+pub fn connection() -> CountGuard {
+    CountGuard::new(&server().connections)
 }
 
-/// An input that has arrived, until it is answered or dropped.
-pub fn input() -> Present {
-    Present::new(&server().queue_inputs)
+/// Counts a waiting input until the guard is dropped.
+pub fn input() -> CountGuard {
+    CountGuard::new(&server().queue_inputs)
 }
 
-impl Present {
+impl CountGuard {
     fn new(count: &'static AtomicU64) -> Self {
         count.fetch_add(1, Ordering::Relaxed);
-        Present(count)
+        CountGuard(count)
     }
 }
 
-impl Drop for Present {
+impl Drop for CountGuard {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -122,16 +123,16 @@ impl Stats {
             InputKind::Images => counts.images += embedded,
             InputKind::Texts => counts.texts += embedded,
         }
-        counts.note(answers);
+        counts.record_error(answers);
     }
 
-    /// Counts images that a generator was asked for by their answers.
+    /// Counts generated images by their answers.
     pub fn generated<T>(&self, answers: &[Result<T, Failure>]) {
         let failed = answers.iter().filter(|answer| answer.is_err()).count() as u64;
         let mut counts = self.lock();
         counts.generated += answers.len() as u64 - failed;
         counts.failed += failed;
-        counts.note(answers);
+        counts.record_error(answers);
     }
 
     /// Counts denoising steps, each of one image.
@@ -139,31 +140,32 @@ impl Stats {
         self.lock().second(self.began.elapsed()).steps += steps;
     }
 
-    /// Counts a batch that nobody got an answer from.
+    /// Counts a batch that failed as a whole.
     pub fn lost_batch(&self, inputs: usize, message: &str) {
         self.lock().count_batch(inputs);
         self.failed(inputs, message);
     }
 
-    /// Counts inputs that got an error without being in any batch; 0 of them where the error is about
-    /// something else.
+    /// Counts `inputs` failed inputs that were in no batch and records the error; `inputs` is 0 for an error that is
+    /// not about inputs.
     pub fn failed(&self, inputs: usize, message: &str) {
         let mut counts = self.lock();
         counts.failed += inputs as u64;
         counts.last_error = Some((message.to_owned(), SystemTime::now()));
     }
 
-    /// Counts a request that is being replied to.
+    /// Records the latency of a request.
     pub fn replied(&self, latency: Duration) {
         self.lock().latencies.record(self.began.elapsed(), latency);
     }
 
-    /// What a session gets to see; what others know is filled in by them.
+    /// The statistics as sent to backends. The caller fills in the fields that it knows: restarts, models and queue
+    /// bytes.
     pub fn report(&self) -> protocol::Stats {
-        let up = self.began.elapsed();
+        let uptime = self.began.elapsed();
         let mut counts = self.lock();
-        let [images_per_second, texts_per_second, steps_per_second] = counts.rates(up);
-        let recent = counts.latencies.recent(up);
+        let [images_per_second, texts_per_second, steps_per_second] = counts.rates(uptime);
+        let recent = counts.latencies.recent(uptime);
         let quantile = |q| Some(recent.as_ref()?.value_at_quantile(q) as f64 / 1000.0);
         protocol::Stats {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -190,14 +192,14 @@ impl Stats {
     }
 
     fn lock(&self) -> MutexGuard<'_, Counts> {
-        // Counts are valid whatever panicked meanwhile.
+        // Counts are valid after every statement, so a panic elsewhere does not spoil them.
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Counts {
-    /// Keeps the last error of these answers.
-    fn note<T>(&mut self, answers: &[Result<T, Failure>]) {
+    /// Records the last error of these answers.
+    fn record_error<T>(&mut self, answers: &[Result<T, Failure>]) {
         if let Some(failure) = answers.iter().filter_map(|answer| answer.as_ref().err()).next_back() {
             self.last_error = Some((failure.message.clone(), SystemTime::now()));
         }
@@ -205,14 +207,14 @@ impl Counts {
 
     fn count_batch(&mut self, inputs: usize) {
         self.batches += 1;
-        // 1, 2, 3 to 4, 5 to 8: the power of two that is not below it.
+        // The exponent of the next power of two: 1, 2, 3 to 4, 5 to 8, ...
         let bucket = inputs.next_power_of_two().trailing_zeros() as usize;
         self.batch_sizes[bucket.min(BATCH_BUCKETS - 1)] += 1;
     }
 
-    /// The count of the second that is so far into the process's life.
-    fn second(&mut self, up: Duration) -> &mut Second {
-        let number = up.as_secs();
+    /// The counts of the second at this uptime.
+    fn second(&mut self, uptime: Duration) -> &mut Second {
+        let number = uptime.as_secs();
         let second = &mut self.seconds[(number % RATE_SECONDS) as usize];
         if second.number != number {
             *second = Second { number, ..Second::default() };
@@ -221,20 +223,20 @@ impl Counts {
     }
 
     /// Images, texts and denoising steps per second.
-    fn rates(&self, up: Duration) -> [f64; 3] {
-        let now = up.as_secs();
+    fn rates(&self, uptime: Duration) -> [f64; 3] {
+        let now = uptime.as_secs();
         let recent = self.seconds.iter().filter(|second| second.number + RATE_SECONDS > now);
         let sums = recent.fold([0; 3], |[images, texts, steps], second| {
             [images + second.images, texts + second.texts, steps + second.steps]
         });
         let whole = (RATE_SECONDS - 1).min(now);
-        // In its first second no process seems faster than it is.
-        let seconds = (whole as f64 + up.as_secs_f64().fract()).max(1.0);
+        // At least 1, so that rates are not inflated during the first second.
+        let seconds = (whole as f64 + uptime.as_secs_f64().fract()).max(1.0);
         sums.map(|sum| sum as f64 / seconds)
     }
 }
 
-/// Latencies of this period and of the one before.
+/// Latencies of the current period and of the one before.
 #[derive(Debug, Default)]
 struct Latencies {
     period: u64,
@@ -243,10 +245,10 @@ struct Latencies {
 }
 
 impl Latencies {
-    fn record(&mut self, up: Duration, latency: Duration) {
-        self.turn(up);
+    fn record(&mut self, uptime: Duration, latency: Duration) {
+        self.rotate(uptime);
         if self.current.is_none() {
-            // These bounds are right: then there is one.
+            // Fails only for invalid bounds, and these are valid.
             self.current = Histogram::new_with_bounds(1, LONGEST_LATENCY, LATENCY_DIGITS).ok();
         }
         if let Some(current) = &mut self.current {
@@ -254,16 +256,16 @@ impl Latencies {
         }
     }
 
-    fn recent(&mut self, up: Duration) -> Option<Histogram<u32>> {
-        self.turn(up);
+    fn recent(&mut self, uptime: Duration) -> Option<Histogram<u32>> {
+        self.rotate(uptime);
         match (self.current.clone(), &self.last) {
             (Some(mut recent), Some(last)) => recent.add(last).ok().map(|()| recent),
             (recent, last) => recent.or_else(|| last.clone()),
         }
     }
 
-    fn turn(&mut self, up: Duration) {
-        let period = up.as_secs() / LATENCY_PERIOD.as_secs();
+    fn rotate(&mut self, uptime: Duration) {
+        let period = uptime.as_secs() / LATENCY_PERIOD.as_secs();
         if period != self.period {
             self.last = self.current.take().filter(|_| period == self.period + 1);
             self.period = period;

@@ -1,12 +1,12 @@
 //! Ends the process when work on a model never finishes.
 //!
-//! A model's files come from anywhere: a graph may loop forever, and a regular expression in a tokenizer may
-//! backtrack forever. Native code cannot be interrupted. So when an activity exceeds its limit, the model is recorded
-//! in [`StuckModels`](crate::models::stuck_models::StuckModels) and the process ends; the next process refuses to load
-//! that model.
+//! A model's files are not trusted: a graph may loop forever, and a regular expression of a tokenizer may backtrack
+//! forever. Native code cannot be interrupted. So when an activity exceeds its limit, the model is recorded in
+//! [`StuckModels`](crate::models::stuck_models::StuckModels) and the process ends; the next process does not load that
+//! model.
 //!
-//! Time advances by at most a few intervals per check, so a process that was suspended, with its machine perhaps, is
-//! not blamed for the time it could not use.
+//! Every check counts at most a few intervals, so the time during which the process or the machine was suspended does
+//! not count.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -33,7 +33,7 @@ pub struct Overdue {
     pub limit: Duration,
 }
 
-/// All activities that have not ended.
+/// All activities in progress.
 #[derive(Debug)]
 pub struct Watchdog {
     state: Mutex<State>,
@@ -77,8 +77,8 @@ impl Watchdog {
         WatchGuard { watchdog: self, number }
     }
 
-    /// The activity that has exceeded its limit; of several, the one that has run for longest. The others may only
-    /// have waited for the threads that it occupies, and the next process tries them again.
+    /// The activity that has exceeded its limit; of several, the one that has run for longest. The others may
+    /// only have waited for the threads that it occupies, and the next process tries them again.
     pub fn overdue(&self) -> Option<Overdue> {
         self.overdue_at(Instant::now())
     }

@@ -5,9 +5,8 @@ mod error;
 mod rows;
 
 use pgrx::datum::DatumWithOid;
-use susx_core::classifier::Method;
-use susx_core::gda;
-use susx_core::tip_x::Params;
+use susx_core::classifier::ClassifierParams;
+use susx_core::method::Method;
 
 use super::{prevent_in_read_only, write};
 use crate::inference::client::{OwnModel, Owner};
@@ -28,37 +27,32 @@ pub use rows::{
 pub struct Settings {
     pub model: Option<String>,
     pub model_sha256: Option<Vec<u8>>,
-    /// `None`: TIP-X once there is a support set, zero-shot before.
+    /// `None` selects the default: TIP-X with support images, zero-shot without.
     pub method: Option<Method>,
-    pub params: Params,
-    pub gda: gda::Params,
+    pub params: ClassifierParams,
 }
 
 /// The settings of a classifier, or an error that lists the classifiers there are.
 pub fn settings(classifier: RegClass) -> Result<Settings> {
     let mut found = None;
-    spi::read(
-        "SELECT model, model_sha256, method, alpha, beta, gamma, temperature, logit_scale, \
-         lambda, ridge FROM susx.classifier WHERE classifier OPERATOR(pg_catalog.=) $1",
-        &[arg(classifier)],
-        |row| {
-            let method: Option<String> = row.get(3)?;
-            found = Some(Settings {
-                model: row.get(1)?,
-                model_sha256: row.get(2)?,
-                method: method.map(|name| name.parse()).transpose()?,
-                params: Params {
-                    alpha: row.required(4)?,
-                    beta: row.required(5)?,
-                    gamma: row.required(6)?,
-                    temperature: row.required(7)?,
-                    logit_scale: row.required(8)?,
-                },
-                gda: gda::Params { lambda: row.required(9)?, ridge: row.required(10)? },
-            });
-            Ok(false)
-        },
-    )?;
+    let sql = format!(
+        "SELECT {} FROM susx.classifier WHERE classifier OPERATOR(pg_catalog.=) $1",
+        settings_columns().join(", ")
+    );
+    spi::read(&sql, &[arg(classifier)], |row| {
+        let method: Option<String> = row.get(3)?;
+        let mut params = ClassifierParams::START.values();
+        for (column, value) in (4..).zip(&mut params) {
+            *value = row.required(column)?;
+        }
+        found = Some(Settings {
+            model: row.get(1)?,
+            model_sha256: row.get(2)?,
+            method: method.map(|name| name.parse()).transpose()?,
+            params: ClassifierParams::from_values(params),
+        });
+        Ok(false)
+    })?;
     match found {
         Some(settings) => Ok(settings),
         None => {
@@ -66,6 +60,11 @@ pub fn settings(classifier: RegClass) -> Result<Settings> {
             Err(ClassifierError::NotAClassifier { name, known }.into())
         }
     }
+}
+
+/// The columns of `susx.classifier` that hold settings: those of [`Settings`], with one column per parameter.
+fn settings_columns() -> Vec<&'static str> {
+    ["model", "model_sha256", "method"].into_iter().chain(ClassifierParams::NAMES).collect()
 }
 
 fn known_classifiers() -> Result<String> {
@@ -78,23 +77,30 @@ fn known_classifiers() -> Result<String> {
 
 /// Stores the settings of a new classifier.
 pub fn insert_settings(classifier: RegClass, settings: &Settings) -> Result<()> {
-    let sql = "INSERT INTO susx.classifier \
-               (classifier, model, model_sha256, method, alpha, beta, gamma, temperature, logit_scale, lambda, ridge) \
-               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
-    write(sql, &settings.args(classifier))?;
+    let columns = settings_columns();
+    let values: Vec<String> = (2..).take(columns.len()).map(|number| format!("${number}")).collect();
+    let sql = format!(
+        "INSERT INTO susx.classifier (classifier, {}) VALUES ($1, {})",
+        columns.join(", "),
+        values.join(", ")
+    );
+    write(&sql, &settings.args(classifier))?;
     Ok(())
 }
 
-/// Stores changed settings. Row-level security hides the row from who may not change it.
+/// Stores changed settings. Row-level security hides the row from users who may not change it.
 pub fn update_settings(classifier: RegClass, settings: &Settings) -> Result<()> {
     classifier.open_for_updating()?;
     prevent_in_read_only();
-    // The trigger of the settings does it as well. In this order, so that no two wait for each other.
+    // The trigger of the settings takes this lock as well. Taking it first prevents deadlocks.
     classifier.lock_for_writing();
-    let sql = "UPDATE susx.classifier SET model = $2, model_sha256 = $3, method = $4, \
-               alpha = $5, beta = $6, gamma = $7, temperature = $8, logit_scale = $9, lambda = $10, ridge = $11 \
-               WHERE classifier OPERATOR(pg_catalog.=) $1";
-    match write(sql, &settings.args(classifier))? {
+    let assignments: Vec<String> =
+        (2..).zip(settings_columns()).map(|(number, column)| format!("{column} = ${number}")).collect();
+    let sql = format!(
+        "UPDATE susx.classifier SET {} WHERE classifier OPERATOR(pg_catalog.=) $1",
+        assignments.join(", ")
+    );
+    match write(&sql, &settings.args(classifier))? {
         0 => Err(RelationError::Permission(classifier.name()?).into()),
         _ => Ok(()),
     }
@@ -108,21 +114,15 @@ impl Settings {
         Ok(OwnModel { owner, name, sha256: self.model_sha256.clone() })
     }
 
-    /// The columns of `susx.classifier`, in their order.
-    fn args<'a>(&self, classifier: RegClass) -> [DatumWithOid<'a>; 11] {
-        let params = self.params;
-        [
+    /// The classifier, followed by the values of [`settings_columns`].
+    fn args<'a>(&self, classifier: RegClass) -> Vec<DatumWithOid<'a>> {
+        let mut args = vec![
             arg(classifier),
             arg(self.model.clone()),
             arg(self.model_sha256.clone()),
             arg(self.method.map(|method| method.name().to_owned())),
-            arg(params.alpha),
-            arg(params.beta),
-            arg(params.gamma),
-            arg(params.temperature),
-            arg(params.logit_scale),
-            arg(self.gda.lambda),
-            arg(self.gda.ridge),
-        ]
+        ];
+        args.extend(self.params.values().map(arg));
+        args
     }
 }

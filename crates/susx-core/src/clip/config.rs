@@ -1,5 +1,6 @@
 //! A model's directory in the Hugging Face ONNX layout, read and checked but not loaded.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -10,9 +11,9 @@ use super::error::{ClipError, Result};
 use super::model_files::ModelFiles;
 use super::preprocess::Preprocessor;
 use super::preprocessor_config::PreprocessorConfig;
+use crate::classifier::{ClassifierParams, PartialParams};
 use crate::onnx::files::{read_json, read_text};
 use crate::onnx::model_dir::{self, GENERATOR_INDEX};
-use crate::tip_x::{ParamError, scale, weight};
 
 /// Which encoders a model has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,25 +34,6 @@ impl fmt::Display for ModelKind {
             ModelKind::Text => "text",
         })
     }
-}
-
-/// The values that a classifier on this model starts from; `None` leaves it to the classifier.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct ClassifierDefaults {
-    /// Factor of the cosine similarities before the softmax.
-    pub logit_scale: Option<f32>,
-    /// Weight of the Tip-Adapter cache.
-    pub alpha: Option<f32>,
-    /// Sharpness of the Tip-Adapter cache.
-    pub beta: Option<f32>,
-    /// Weight of the KL term of TIP-X.
-    pub gamma: Option<f32>,
-    /// Temperature T of TIP-X.
-    pub temperature: Option<f32>,
-    /// Weight of the discriminant.
-    pub lambda: Option<f32>,
-    /// Ridge of the discriminant.
-    pub ridge: Option<f32>,
 }
 
 /// A model's directory, read and checked; nothing is loaded.
@@ -76,25 +58,26 @@ pub struct ModelConfig {
     /// The pad token, if a file next to `tokenizer.json` names one.
     pub pad_token: Option<String>,
     /// The default settings of a classifier on this model.
-    pub defaults: ClassifierDefaults,
+    pub defaults: PartialParams,
 }
 
 /// `susx.json`: what the files of an export leave out or have wrong.
 #[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 struct SusxJson {
-    logit_scale: Option<f32>,
-    alpha: Option<f32>,
-    beta: Option<f32>,
-    gamma: Option<f32>,
-    temperature: Option<f32>,
-    lambda: Option<f32>,
-    ridge: Option<f32>,
+    #[serde(flatten)]
+    params: PartialParams,
     /// File names below the model's directory.
     vision_model: Option<String>,
     text_model: Option<String>,
     context_length: Option<usize>,
+    /// Everything else, which is a mistake.
+    #[serde(flatten)]
+    unknown: BTreeMap<String, Value>,
 }
+
+/// The fields of `susx.json` besides the parameters of a classifier.
+const FILE_FIELDS: [&str; 3] = ["vision_model", "text_model", "context_length"];
 
 /// Limit of the context length. `transformers` writes 1e30 where a tokenizer has no limit; no real model comes near this.
 const MAX_CONTEXT_LENGTH: u64 = 8192;
@@ -122,6 +105,13 @@ impl ModelConfig {
             }
             None => SusxJson::default(),
         };
+        if let Some(name) = susx.unknown.keys().next() {
+            let known = ClassifierParams::NAMES.into_iter().chain(FILE_FIELDS).collect::<Vec<_>>().join(", ");
+            return Err(ClipError::file(
+                &susx_path,
+                format!("unknown field \"{name}\", expected one of: {known}"),
+            ));
+        }
 
         let named = |file: &Option<String>| {
             let path = file.as_deref().map(|file| model_dir::file_below(&dir, file)).transpose();
@@ -243,50 +233,27 @@ fn context_length(
     Ok(stated.min().unwrap_or(default) as usize)
 }
 
-/// What classifiers start from: `susx.json`, and for the scale `config.json`.
+/// The starting values of classifiers: `susx.json`, and for the scale `config.json`.
 ///
-/// `logit_scale_init_value` is the logarithm of the scale *before* training. Files of trained CLIPs
-/// still state CLIP's 2.6592 there, although their scale ended at CLIP's ceiling of 100: so that
-/// value means 100. SigLIP's files state nothing; the released models have 112 to 118 (and a bias,
-/// which a softmax over categories cancels).
+/// `logit_scale_init_value` is the logarithm of the scale *before* training. The files of trained CLIPs still give CLIP's
+/// 2.6592, although their scale ended at CLIP's ceiling of 100, so that value means 100. SigLIP's files give nothing; the
+/// released models have 112 to 118 (and a bias, which a softmax over categories cancels).
 fn defaults(
     susx: &SusxJson,
     susx_path: &Path,
     config: &Value,
     model_type: Option<&str>,
-) -> Result<ClassifierDefaults> {
+) -> Result<PartialParams> {
     let logit_scale = match config["logit_scale_init_value"].as_f64() {
         Some(value) if (value - UNTRAINED_LOGIT_SCALE).abs() < 1e-3 => Some(100.0),
-        Some(value) => scale("logit_scale", value.exp() as f32).ok(),
+        Some(value) => Some(value.exp() as f32),
         None => match model_type {
             Some("clip") => Some(100.0),
             Some("siglip" | "siglip2" | "siglip_model") => Some(115.0),
             _ => None,
         },
     };
-    type Check = fn(&'static str, f32) -> std::result::Result<f32, ParamError>;
-    let settings: [(_, _, Check); 7] = [
-        ("logit_scale", susx.logit_scale, scale),
-        ("temperature", susx.temperature, scale),
-        ("ridge", susx.ridge, scale),
-        ("alpha", susx.alpha, weight),
-        ("beta", susx.beta, weight),
-        ("gamma", susx.gamma, weight),
-        ("lambda", susx.lambda, weight),
-    ];
-    for (name, value, check) in settings {
-        value
-            .map(|value| check(name, value))
-            .transpose()
-            .map_err(|error| ClipError::file(susx_path, error))?;
-    }
-    Ok(ClassifierDefaults {
-        logit_scale: susx.logit_scale.or(logit_scale),
-        alpha: susx.alpha,
-        beta: susx.beta,
-        gamma: susx.gamma,
-        temperature: susx.temperature,
-        lambda: susx.lambda,
-        ridge: susx.ridge,
-    })
+    let stated = PartialParams { logit_scale, ..PartialParams::default() }.check().unwrap_or_default();
+    let chosen = susx.params.check().map_err(|error| ClipError::file(susx_path, error))?;
+    Ok(chosen.or(stated))
 }

@@ -27,7 +27,7 @@ mod preprocess;
 mod preprocessor_config;
 mod tokenizer;
 
-pub use config::{ClassifierDefaults, ModelConfig, ModelKind, pad_token};
+pub use config::{ModelConfig, ModelKind, pad_token};
 pub use decode::{IMAGE_FORMATS, ImageLimits, decode_rgb, decode_rgb_when};
 pub use error::{ClipError, Result};
 pub use list::{list_models, model_names};

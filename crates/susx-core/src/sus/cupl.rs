@@ -1,5 +1,5 @@
-//! Files of CuPL: sentences of a language model that describe each category
-//! (Pratt et al., arXiv 2209.03320), as published: `{"category": ["sentence", ...], ...}`.
+//! CuPL files: sentences that a language model wrote about each category (Pratt et al., arXiv 2209.03320), in the
+//! published format `{"category": ["sentence", ...], ...}`.
 
 use std::collections::BTreeMap;
 use std::io::{BufReader, Read};
@@ -8,29 +8,53 @@ use serde_json::Value;
 
 use crate::interrupt;
 
-/// What is wrong with a file. Elements are counted from 1.
+/// An error in a CuPL file. Elements are numbered from 1.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CuplError {
+    /// The file is not JSON.
     #[error("the prompts cannot be read: {0}")]
     Unreadable(String),
+    /// The file is not an object.
     #[error("the prompts must be an object of categories, not {0}")]
     NotAnObject(&'static str),
+    /// The object is empty.
     #[error("the prompts name no category")]
     NoCategory,
+    /// The value of a category is not an array.
     #[error("category \"{category}\": expected an array of sentences, not {found}")]
-    NotAnArray { category: String, found: &'static str },
+    NotAnArray {
+        /// The category.
+        category: String,
+        /// The type of its value.
+        found: &'static str,
+    },
+    /// The array of a category is empty.
     #[error("category \"{0}\" has no sentence")]
     NoSentence(String),
+    /// An element is not a string.
     #[error("category \"{category}\", element {ord}: expected a string, not {found}")]
-    NotAString { category: String, ord: usize, found: &'static str },
+    NotAString {
+        /// The category.
+        category: String,
+        /// Number of the element.
+        ord: usize,
+        /// Its type.
+        found: &'static str,
+    },
+    /// An element is blank.
     #[error("category \"{category}\", element {ord}: the sentence is empty")]
-    Empty { category: String, ord: usize },
+    Empty {
+        /// The category.
+        category: String,
+        /// Number of the element.
+        ord: usize,
+    },
 }
 
-/// Bytes between two looks at whether the caller wants to leave.
+/// Bytes parsed between two checks for an interrupt.
 const PART: usize = 1 << 15;
 
-/// Text that is read part by part.
+/// A reader that checks for interrupts.
 struct Interruptible<'a>(&'a [u8]);
 
 impl Read for Interruptible<'_> {
@@ -40,7 +64,7 @@ impl Read for Interruptible<'_> {
     }
 }
 
-/// The sentences of every category, at least one each, in their order.
+/// Parses a file: the sentences of each category, at least one each, in their order in the file.
 pub fn parse_cupl(json: &str) -> Result<BTreeMap<String, Vec<String>>, CuplError> {
     let reader = BufReader::with_capacity(PART, Interruptible(json.as_bytes()));
     let file = serde_json::from_reader(reader).map_err(|error| CuplError::Unreadable(error.to_string()))?;
@@ -118,7 +142,7 @@ mod tests {
         ] {
             assert_eq!(message(json), Err(expected.to_owned()));
         }
-        // What the parser itself refuses: a number beyond every float, and far too deep.
+        // The parser itself rejects a number outside the range of floats, and excessive nesting.
         let deep = format!(r#"{{"dog": {}{}}}"#, "[".repeat(500), "]".repeat(500));
         for json in [r#"{"dog": [1e999]}"#, &deep, "{"] {
             assert!(matches!(parse_cupl(json), Err(CuplError::Unreadable(_))), "{json}");

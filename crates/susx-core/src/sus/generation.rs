@@ -1,22 +1,21 @@
-//! Which images a generator is asked for: prompts and seeds, the same on every machine.
+//! Prompts and seeds of generated images, the same on every machine.
 //!
-//! The published scripts generate the images of every category from the same few seeds, so that image i of
-//! each begins with the same noise. Here the seed of an image depends on its category, too.
+//! The published scripts use the same few seeds for every category, so image i of each category starts from the same
+//! noise. Here the seed of an image also depends on its category.
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-/// The seed of a category's image, from 0 to 2⁶³ - 1; `index` counts from 0.
+/// The seed of a category's image number `index` (from 0): a number from 0 to 2⁶³ − 1.
 ///
-/// It is the SHA-256 of the caller's seed (8 bytes, big-endian), the category's name in UTF-8 and the index (8
-/// bytes, big-endian): of that the first 8 bytes, as a big-endian number without its highest bit.
+/// Computed as the SHA-256 of the caller's seed (8 bytes, big-endian), the category's name in UTF-8 and the index (8
+/// bytes, big-endian), of which the first 8 bytes are read as a big-endian number without its highest bit.
 pub fn image_seed(seed: i64, category: &str, index: u64) -> i64 {
     (first_bits(seed, category, &index.to_be_bytes()) & i64::MAX as u64).cast_signed()
 }
 
-/// A category's sentences in the random order that the seed decides: that of the SHA-256 of the seed (8 bytes,
-/// big-endian), the category and the sentence. A sentence that is added or removed leaves the order of the
-/// others as it is.
+/// Shuffles a category's sentences by the seed: sorts them by the SHA-256 of the seed (8 bytes, big-endian), the
+/// category and the sentence. Adding or removing a sentence keeps the order of the others.
 pub fn in_random_order<T: AsRef<str>>(seed: i64, category: &str, mut sentences: Vec<T>) -> Vec<T> {
     sentences.sort_by_cached_key(|sentence| first_bits(seed, category, sentence.as_ref().as_bytes()));
     sentences
@@ -31,22 +30,25 @@ fn first_bits(seed: i64, category: &str, what: &[u8]) -> u64 {
     digest.iter().take(8).fold(0, |bits, &byte| bits << 8 | u64::from(byte))
 }
 
-/// What an image was generated with, beside its prompt. It is kept with the image, so that the image can be
-/// made again, and need not be.
+/// How an image was generated, apart from its prompt. Stored with the image: it allows the image to be generated again,
+/// and tells whether it needs to be.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Recipe<'a> {
-    /// Name of the model.
+    /// Name of the generator.
     pub generator: &'a str,
-    /// Where the noise begins.
+    /// Seed of the noise.
     pub seed: i64,
+    /// Number of denoising steps.
     pub steps: u32,
+    /// Weight of the prompt.
     pub guidance_scale: f32,
+    /// What the image must not show; empty for nothing in particular.
     #[serde(skip_serializing_if = "str::is_empty")]
     pub negative_prompt: &'a str,
 }
 
 impl Recipe<'_> {
-    /// As JSON: equal recipes give equal texts.
+    /// The recipe as JSON. Equal recipes give equal texts.
     pub fn to_json(&self) -> Result<String, serde_json::Error> {
         serde_json::to_string(self)
     }

@@ -1,11 +1,11 @@
-//! SuS-LC (paper, section 3.1): the support set out of a pool of unlabelled images.
+//! SuS-LC (paper, section 3.1): retrieves a support set from a pool of unlabelled images.
 //!
-//! Each prompt of a category has the pool's most similar images as its candidates; a category's
-//! support is its prompts' candidates in turn, best first, until it has enough. (The published code
-//! asks every prompt too, and then takes all images from the first.)
+//! The candidates of a prompt are the images of the pool that are most similar to it. A category takes its support
+//! images from its prompts in turn, the best candidates first, until it has enough. (The published code also searches
+//! with every prompt, but then takes all images from the first.)
 //!
-//! An image is exclusive to the category whose zeroshot weight it is nearest to, unless told
-//! otherwise: a dog is then never the cat's sixteenth-best picture.
+//! By default, an image is a candidate only for the category whose zeroshot weight is nearest to it. This keeps, for
+//! example, a dog from becoming the sixteenth image of `cat`.
 
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, HashSet};
@@ -16,12 +16,12 @@ use super::SupportSet;
 use crate::interrupt;
 use crate::linalg::{block_rows, product};
 
-/// An image that was chosen for a category.
+/// An image chosen for a category.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Candidate {
     /// Index of the category.
     pub category: usize,
-    /// Index of the prompt whose candidate it was.
+    /// Index of the prompt that it is a candidate of.
     pub prompt: usize,
     /// The image's key in the pool.
     pub key: String,
@@ -29,44 +29,44 @@ pub struct Candidate {
     pub similarity: f32,
 }
 
-/// A retrieval going on: images are offered in any order, and the best are kept.
+/// A retrieval in progress. Images are offered in any order; the best candidates of each prompt are kept.
 #[derive(Debug)]
 pub struct Retrieval {
     zeroshot_weights: Array2<f32>,
-    /// Unit rows, P x d.
+    /// Unit rows, P × d.
     prompts: Array2<f32>,
     /// The category of each prompt, P.
     owner: Vec<usize>,
     per_class: usize,
     exclusive: bool,
-    /// Per prompt at most `per_class` images, the worst on top.
-    kept: Vec<BinaryHeap<Worst>>,
+    /// For each prompt, at most `per_class` candidates; the top of the heap is the least similar.
+    kept: Vec<BinaryHeap<KeptImage>>,
 }
 
-/// Orders by similarity, then by key, so that the order of the offers does not matter; the heap's top
-/// is the one to drop next.
+/// A candidate of a prompt. The greatest is the next to drop: ordered by falling similarity, then by key, so that the
+/// result does not depend on the order of the offers.
 #[derive(Debug, PartialEq)]
-struct Worst {
+struct KeptImage {
     similarity: f32,
     key: String,
 }
 
-impl Eq for Worst {}
+impl Eq for KeptImage {}
 
-impl Ord for Worst {
+impl Ord for KeptImage {
     fn cmp(&self, other: &Self) -> Ordering {
         other.similarity.total_cmp(&self.similarity).then_with(|| self.key.cmp(&other.key))
     }
 }
 
-impl PartialOrd for Worst {
+impl PartialOrd for KeptImage {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
 impl Retrieval {
-    /// `prompts` (P x d) has unit rows, `owner` (P) the category of each.
+    /// Starts a retrieval with unit prompt embeddings (P × d) and the category of each (`owner`, P).
     pub fn new(
         support_set: &SupportSet,
         prompts: Array2<f32>,
@@ -79,12 +79,12 @@ impl Retrieval {
         Retrieval { zeroshot_weights, prompts, owner, per_class, exclusive, kept }
     }
 
-    /// The prompts' embeddings, P x d.
+    /// The prompt embeddings, P × d.
     pub fn prompts(&self) -> ArrayView2<'_, f32> {
         self.prompts.view()
     }
 
-    /// Offers images with unit features (N x d) to every prompt.
+    /// Offers images, given by their keys (N) and unit features (N × d), to every prompt.
     pub fn offer(&mut self, keys: &[String], features: ArrayView2<f32>) {
         let most = block_rows(self.owner.len(), usize::MAX);
         for (keys, features) in keys.chunks(most).zip(features.axis_chunks_iter(Axis(0), most)) {
@@ -105,7 +105,8 @@ impl Retrieval {
         }
     }
 
-    /// Offers images to one prompt, best first, as an index returns them. Whether it has enough.
+    /// Offers images to one prompt, the most similar first, as an index returns them. Returns whether the prompt has
+    /// enough candidates.
     pub fn offer_to(&mut self, prompt: usize, keys: &[String], features: ArrayView2<f32>) -> bool {
         let similarities = product(features, self.prompts.slice(s![prompt..=prompt, ..]));
         let nearest = self.nearest(features);
@@ -117,15 +118,16 @@ impl Retrieval {
         self.kept[prompt].len() >= self.per_class
     }
 
-    /// Forgets what was offered to a prompt.
+    /// Drops the candidates of a prompt.
     pub fn restart(&mut self, prompt: usize) {
         self.kept[prompt].clear();
     }
 
-    /// The images of every category, by category, best first per prompt and the prompts in turn.
+    /// Chooses the images of every category, in the order of the categories: from their prompts in turn, the most
+    /// similar first.
     pub fn select(self) -> Vec<Candidate> {
         let categories = self.zeroshot_weights.nrows();
-        let mut lists: Vec<Vec<(usize, std::vec::IntoIter<Worst>)>> =
+        let mut lists: Vec<Vec<(usize, std::vec::IntoIter<KeptImage>)>> =
             (0..categories).map(|_| Vec::new()).collect();
         for (prompt, (heap, &category)) in self.kept.into_iter().zip(&self.owner).enumerate() {
             interrupt::check();
@@ -139,7 +141,7 @@ impl Retrieval {
                 interrupt::check();
                 open = false;
                 for (prompt, list) in &mut prompts {
-                    // An image that another prompt brought already gives way to the next one.
+                    // Skip images that another prompt has contributed.
                     let next = list.find(|image| !seen.contains(&image.key));
                     let Some(image) = next.filter(|_| seen.len() < self.per_class) else { continue };
                     open = true;
@@ -152,7 +154,7 @@ impl Retrieval {
         chosen
     }
 
-    /// The category that each image is most similar to; the first of equals.
+    /// The category that each image is most similar to; the first one in case of a tie.
     fn nearest(&self, features: ArrayView2<f32>) -> Vec<usize> {
         if !self.exclusive {
             return Vec::new();
@@ -177,7 +179,7 @@ impl Retrieval {
                 _ => return,
             }
         }
-        heap.push(Worst { similarity, key: key.to_owned() });
+        heap.push(KeptImage { similarity, key: key.to_owned() });
         if heap.len() > self.per_class {
             heap.pop();
         }

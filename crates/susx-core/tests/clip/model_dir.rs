@@ -1,5 +1,6 @@
 //! Model directories: valid names, the choice of files, and their content.
 
+use susx_core::classifier::PartialParams;
 use susx_core::clip::*;
 use susx_core::onnx::OnnxError;
 use susx_core::onnx::model_dir::check_model_name;
@@ -107,7 +108,7 @@ fn susx_json_overrides_and_is_checked() {
         "vision_model": "other.onnx", "context_length": 32}"#,
     );
     let config = read(&dir);
-    let defaults = ClassifierDefaults {
+    let defaults = PartialParams {
         logit_scale: Some(20.0),
         alpha: Some(20.0),
         beta: Some(5.5),

@@ -1,18 +1,18 @@
 //! Explanations against the literal terms.
 
 use ndarray::s;
-use susx_core::classifier::{Method, top_k};
+use susx_core::classifier::{Classifier, top_k};
+use susx_core::method::Method;
 use susx_core::sus::SupportError;
-use susx_core::tip_x::TipX;
 
-use crate::literal::{PARAMS, balance, case, literal, pairs};
+use crate::literal::{PARAMS, balance, case, literal, pairs, valid};
 
 #[test]
 fn terms_and_contributions_are_those_of_the_formula() -> Result<(), SupportError> {
     for counts in [vec![4, 9, 1], vec![3, 0, 5, 0]] {
         for params in PARAMS {
             let case = case(21, 32, &counts)?;
-            let fitted = TipX::fit(case.support_set.clone(), params);
+            let fitted = Classifier::fit(case.support_set.clone(), valid(params));
             let terms = literal(&case, params);
             let [affinity, kl] = pairs(&case, params);
             let balance = balance(&case);
@@ -24,16 +24,15 @@ fn terms_and_contributions_are_those_of_the_formula() -> Result<(), SupportError
                 for (explanation, ranked) in found.iter().zip(ranked) {
                     let c = explanation.category;
                     assert_eq!((c, explanation.total), (ranked.category, ranked.score));
-                    for (term, expected) in
-                        [explanation.zero_shot, explanation.cache, explanation.kl].into_iter().zip(&terms)
-                    {
+                    let own = ["zero_shot", "cache", "kl"].map(|term| explanation.term(term));
+                    for (term, expected) in own.into_iter().zip(&terms) {
                         assert!((f64::from(term) - expected[(n, c)]).abs() < 1e-3);
                     }
-                    let sum = explanation.zero_shot + explanation.cache + explanation.kl;
+                    let sum = own.iter().sum::<f32>();
                     assert!((sum - explanation.total).abs() < 1e-4);
                     let contributions: f32 =
                         explanation.support.iter().map(|weight| weight.contribution).sum();
-                    assert!((contributions - explanation.cache - explanation.kl).abs() < 2e-3);
+                    assert!((contributions - own[1] - own[2]).abs() < 2e-3);
                     assert!(explanation.support.is_sorted_by(|a, b| a.contribution >= b.contribution));
                     for weight in &explanation.support {
                         let (i, own) = (weight.row, case.labels[weight.row]);
@@ -56,10 +55,24 @@ fn terms_and_contributions_are_those_of_the_formula() -> Result<(), SupportError
 fn as_many_as_asked_for() -> Result<(), SupportError> {
     let case = case(22, 16, &[5, 5])?;
     let query = case.queries.slice(s![0..1, ..]);
-    let fitted = TipX::fit(case.support_set.clone(), PARAMS[0]);
+    let fitted = Classifier::fit(case.support_set.clone(), valid(PARAMS[0]));
     let found = fitted.explain(query, Method::TipX, 1, 2);
     assert_eq!((found.len(), found[0].support.len()), (1, 2));
     let zero_shot = fitted.explain(query, Method::ZeroShot, 2, 2);
-    assert!(zero_shot.iter().all(|e| e.support.is_empty() && e.cache == 0.0 && e.kl == 0.0));
+    assert!(zero_shot.iter().all(|e| e.support.is_empty() && e.term("cache") == 0.0 && e.term("kl") == 0.0));
+    Ok(())
+}
+
+#[test]
+fn a_method_explains_with_the_terms_of_its_row_in_the_table() -> Result<(), SupportError> {
+    let case = case(23, 32, &[6, 5, 7])?;
+    let query = case.queries.slice(s![0..1, ..]);
+    let fitted = Classifier::fit(case.support_set.clone(), valid(PARAMS[0]));
+    for method in Method::ALL {
+        for explanation in fitted.explain(query, method, 3, 2) {
+            let names: Vec<&str> = explanation.terms.iter().map(|&(name, _)| name).collect();
+            assert_eq!(names, method.terms(), "{method}");
+        }
+    }
     Ok(())
 }

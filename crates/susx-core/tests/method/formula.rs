@@ -1,11 +1,12 @@
 //! Every logit of every method.
 
 use ndarray::Axis;
-use susx_core::classifier::Method;
+use susx_core::classifier::Classifier;
+use susx_core::method::Method;
+use susx_core::method::tip_x::TipX;
 use susx_core::sus::{SupportError, SupportSetBuilder};
-use susx_core::tip_x::TipX;
 
-use crate::literal::{PARAMS, case, largest_difference, literal};
+use crate::literal::{PARAMS, case, largest_difference, literal, valid};
 
 #[test]
 fn every_term_is_the_formula() -> Result<(), SupportError> {
@@ -15,7 +16,7 @@ fn every_term_is_the_formula() -> Result<(), SupportError> {
     {
         for params in PARAMS {
             let case = case(7, dimensions, &counts)?;
-            let terms = TipX::fit(case.support_set.clone(), params).terms(case.queries.view(), Method::TipX);
+            let terms = TipX::fit(case.support_set.clone(), valid(params)).terms(case.queries.view());
             let [zero_shot, cache, kl] = literal(&case, params);
             let differences = [
                 largest_difference(&terms.zero_shot, &zero_shot),
@@ -31,7 +32,7 @@ fn every_term_is_the_formula() -> Result<(), SupportError> {
 #[test]
 fn a_method_has_its_terms_and_no_other() -> Result<(), SupportError> {
     let case = case(3, 32, &[4, 4, 4])?;
-    let fitted = TipX::fit(case.support_set.clone(), PARAMS[0]);
+    let fitted = Classifier::fit(case.support_set.clone(), valid(PARAMS[0]));
     let [zero_shot, cache, kl] = literal(&case, PARAMS[0]);
     for (method, expected) in [
         (Method::ZeroShot, zero_shot.clone()),
@@ -49,7 +50,7 @@ fn a_method_has_its_terms_and_no_other() -> Result<(), SupportError> {
 #[test]
 fn a_row_has_its_logits_alone_and_in_a_batch() -> Result<(), SupportError> {
     let case = case(11, 64, &[3, 9, 0, 4])?;
-    let fitted = TipX::fit(case.support_set.clone(), PARAMS[0]);
+    let fitted = Classifier::fit(case.support_set.clone(), valid(PARAMS[0]));
     let together = fitted.logits(case.queries.view(), Method::TipX);
     for (i, row) in together.rows().into_iter().enumerate() {
         let alone = fitted.logits(case.queries.view().select(Axis(0), &[i]).view(), Method::TipX);
@@ -62,7 +63,7 @@ fn a_row_has_its_logits_alone_and_in_a_batch() -> Result<(), SupportError> {
 #[test]
 fn without_support_every_method_is_zero_shot() -> Result<(), SupportError> {
     let case = case(5, 16, &[0, 0, 0])?;
-    let fitted = TipX::fit(case.support_set.clone(), PARAMS[0]);
+    let fitted = Classifier::fit(case.support_set.clone(), valid(PARAMS[0]));
     let zero_shot = fitted.logits(case.queries.view(), Method::ZeroShot);
     assert_eq!(fitted.logits(case.queries.view(), Method::TipX), zero_shot);
     Ok(())
@@ -78,7 +79,7 @@ fn equal_rows_have_one_affinity_to_scale_to() -> Result<(), SupportError> {
         for _ in 0..3 {
             builder.push_image("a", 0, &[0.9, 0.1])?;
         }
-        let fitted = TipX::fit(builder.finish()?, PARAMS[0]);
+        let fitted = Classifier::fit(builder.finish()?, valid(PARAMS[0]));
         let query = ndarray::arr2(&[[0.6, 0.8]]);
         let term =
             fitted.logits(query.view(), Method::TipX) - fitted.logits(query.view(), Method::TipAdapter);

@@ -5,18 +5,31 @@ use std::error::Error;
 use ndarray::{Array2, ArrayView2, Axis, s};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
-use susx_core::classifier::{Classifier, Method, top_k};
-use susx_core::gda::{self, Gda, Grid, Params, Search};
+use susx_core::classifier::{Classifier, ClassifierParams, ValidParams, top_k};
+use susx_core::method::Method;
+use susx_core::method::gda::{self, Gda, GdaGrid, GdaGridSearch};
 use susx_core::sus::{SupportSet, SupportSetBuilder};
 
 use crate::gda_literal::{Literal, leave_one_out, literal};
-use crate::literal::{Case, PARAMS, case, largest_difference};
+use crate::literal::{Case, PARAMS, case, largest_difference, valid};
 
-const GDA: [Params; 3] = [
-    Params { lambda: 2.0, ridge: 3.0 },
-    Params { lambda: 0.0, ridge: 0.1 },
-    Params { lambda: 9.0, ridge: 20.0 },
+const START: ClassifierParams = ClassifierParams::START;
+
+const GDA: [ClassifierParams; 3] = [
+    ClassifierParams { lambda: 2.0, ridge: 3.0, ..START },
+    ClassifierParams { lambda: 0.0, ridge: 0.1, ..START },
+    ClassifierParams { lambda: 9.0, ridge: 20.0, ..START },
 ];
+
+/// These parameters of the discriminant with another scale.
+fn scaled(params: ClassifierParams, logit_scale: f32) -> ValidParams {
+    valid(ClassifierParams { logit_scale, ..params })
+}
+
+/// The parameters of a classifier, with those of the discriminant replaced.
+fn joined(params: ClassifierParams, gda: ClassifierParams) -> ValidParams {
+    valid(ClassifierParams { lambda: gda.lambda, ridge: gda.ridge, ..params })
+}
 
 /// The case with every row for which `is_labelled` says so labelled, and no other.
 fn relabelled(case: &Case, is_labelled: impl Fn(usize) -> bool) -> Result<SupportSet, Box<dyn Error>> {
@@ -37,8 +50,8 @@ fn relabelled(case: &Case, is_labelled: impl Fn(usize) -> bool) -> Result<Suppor
 }
 
 /// A fit that is there.
-fn fit(set: &SupportSet, logit_scale: f32, params: Params) -> Result<Gda, Box<dyn Error>> {
-    Gda::fit(set, logit_scale, params).ok_or_else(|| "it tells nothing apart".into())
+fn fit(set: &SupportSet, logit_scale: f32, params: ClassifierParams) -> Result<Gda, Box<dyn Error>> {
+    Gda::fit(set, scaled(params, logit_scale)).ok_or_else(|| "it tells nothing apart".into())
 }
 
 /// The literal one.
@@ -46,7 +59,7 @@ fn expect(
     set: &SupportSet,
     queries: ArrayView2<f32>,
     logit_scale: f32,
-    params: Params,
+    params: ClassifierParams,
 ) -> Result<Literal, Box<dyn Error>> {
     literal(set, queries, logit_scale, params).ok_or_else(|| "it tells nothing apart".into())
 }
@@ -117,7 +130,7 @@ fn images_that_the_names_disown_are_not_trusted() -> Result<(), Box<dyn Error>> 
     let set = builder.finish()?;
     let reliability = fit(&set, 100.0, GDA[0])?.reliability().to_vec();
     assert!(reliability[1] < 0.9 * reliability[0], "{reliability:?}");
-    assert_eq!(gda::reliability(&set, 100.0, GDA[0]), reliability);
+    assert_eq!(gda::reliability(&set, scaled(GDA[0], 100.0)), reliability);
     assert!(gda::looks_absent(0.2, 8) && !gda::looks_absent(0.25, 8));
     assert!(gda::looks_absent(0.0, 0) && !gda::looks_absent(0.1, 1));
     Ok(())
@@ -137,10 +150,10 @@ fn what_tells_nothing_apart_is_zero_shot() -> Result<(), Box<dyn Error>> {
     let one_image = case(4, 2, &[0, 1, 0])?.support_set;
     let one_category = case(4, 2, &[0, 5, 0])?.support_set;
     for set in [builder.finish()?, of_one.finish()?, one_image, one_category] {
-        assert!(Gda::fit(&set, 10.0, GDA[0]).is_none());
+        assert!(Gda::fit(&set, scaled(GDA[0], 10.0)).is_none());
         let query = ndarray::arr2(&[[0.6f32, 0.8]]);
         assert!(literal(&set, query.view(), 10.0, GDA[0]).is_none());
-        let classifier = Classifier::fit(set, PARAMS[0], GDA[0]);
+        let classifier = Classifier::fit(set, joined(PARAMS[0], GDA[0]));
         let [found, expected] =
             [Method::Gda, Method::ZeroShot].map(|method| classifier.explain(query.view(), method, 5, 5));
         assert_eq!(found, expected);
@@ -160,7 +173,7 @@ fn a_fit_can_be_sent_elsewhere() -> Result<(), Box<dyn Error>> {
 #[test]
 fn only_who_asks_for_it_pays() -> Result<(), Box<dyn Error>> {
     let case = case(9, 24, &[5, 1, 0, 7])?;
-    let classifier = Classifier::fit(case.support_set.clone(), PARAMS[0], GDA[0]);
+    let classifier = Classifier::fit(case.support_set.clone(), joined(PARAMS[0], GDA[0]));
     let before = classifier.size();
     classifier.logits(case.queries.view(), Method::TipX);
     assert_eq!(classifier.size(), before);
@@ -177,7 +190,7 @@ fn only_who_asks_for_it_pays() -> Result<(), Box<dyn Error>> {
 #[test]
 fn without_support_it_is_zero_shot() -> Result<(), Box<dyn Error>> {
     let case = case(5, 16, &[0, 0, 0])?;
-    let classifier = Classifier::fit(case.support_set.clone(), PARAMS[0], GDA[0]);
+    let classifier = Classifier::fit(case.support_set.clone(), joined(PARAMS[0], GDA[0]));
     assert_eq!(classifier.default_method(), Method::ZeroShot);
     let zero_shot = classifier.logits(case.queries.view(), Method::ZeroShot);
     assert_eq!(classifier.logits(case.queries.view(), Method::Gda), zero_shot);
@@ -195,7 +208,7 @@ fn terms_and_contributions_are_those_of_the_formula() -> Result<(), Box<dyn Erro
         for params in GDA {
             let case = case(21, dimensions, &counts)?;
             let set = relabelled(&case, |i| i % 2 == 0)?;
-            let classifier = Classifier::fit(set.clone(), PARAMS[2], params);
+            let classifier = Classifier::fit(set.clone(), joined(PARAMS[2], params));
             let expected = expect(&set, case.queries.view(), PARAMS[2].logit_scale, params)?;
             for n in 0..case.queries.nrows() {
                 let query = case.queries.slice(s![n..n + 1, ..]);
@@ -205,10 +218,12 @@ fn terms_and_contributions_are_those_of_the_formula() -> Result<(), Box<dyn Erro
                 for (explanation, ranked) in found.iter().zip(ranked) {
                     let c = explanation.category;
                     assert_eq!((c, explanation.total), (ranked.category, ranked.score));
-                    assert_eq!((explanation.cache, explanation.kl), (0.0, 0.0));
+                    assert_eq!((explanation.term("cache"), explanation.term("kl")), (0.0, 0.0));
+                    let (zero_shot, discriminant) =
+                        (explanation.term("zero_shot"), explanation.term("discriminant"));
                     let near = |a: f32, b: f64| (f64::from(a) - b).abs() < 1e-3;
-                    assert!(near(explanation.discriminant, expected.discriminant[(n, c)]));
-                    assert!(near(explanation.zero_shot + explanation.discriminant, expected.scores[(n, c)]));
+                    assert!(near(discriminant, expected.discriminant[(n, c)]));
+                    assert!(near(zero_shot + discriminant, expected.scores[(n, c)]));
                     assert!(explanation.reliability.is_some_and(|r| near(r, expected.reliability[c])));
                     assert_eq!(explanation.support.len(), counts[c]);
                     let sum: f32 = explanation.support.iter().map(|weight| weight.contribution).sum();
@@ -245,11 +260,11 @@ proptest! {
         prop_assume!(counts.iter().any(|&count| count > 0));
         let case = case(seed, dimensions, &counts).map_err(|error| failed(error.into()))?;
         let set = relabelled(&case, |i| labelled > 0 && i % labelled == 0).map_err(failed)?;
-        let params = Params { lambda, ridge };
+        let params = ClassifierParams { lambda, ridge, ..START };
         let (Some(gda), Some(expected)) =
-            (Gda::fit(&set, 20.0, params), literal(&set, case.queries.view(), 20.0, params))
+            (Gda::fit(&set, scaled(params, 20.0)), literal(&set, case.queries.view(), 20.0, params))
         else {
-            prop_assert!(Gda::fit(&set, 20.0, params).is_none());
+            prop_assert!(Gda::fit(&set, scaled(params, 20.0)).is_none());
             prop_assert!(literal(&set, case.queries.view(), 20.0, params).is_none());
             return Ok(());
         };
@@ -278,18 +293,19 @@ fn a_thousand_categories() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn grid() -> Grid {
-    Grid { lambda: vec![2.0, 0.0, 0.7, 30.0], ridge: vec![3.0, 0.1] }
+fn grid() -> GdaGrid {
+    GdaGrid { lambda: vec![2.0, 0.0, 0.7, 30.0], ridge: vec![3.0, 0.1] }
 }
 
 /// Whether the counts are those of the scores, but for rows that are too near to call.
 fn check(
-    search: &Search,
-    scores: impl Fn(Params) -> Option<Array2<f64>>,
+    search: &GdaGridSearch,
+    scores: impl Fn(ClassifierParams) -> Option<Array2<f64>>,
     truth: &[usize],
 ) -> Result<(), Box<dyn Error>> {
     let mut undecided = 0;
-    for (params, right) in search.counts() {
+    for (lambda, ridge, right) in search.counts() {
+        let params = ClassifierParams { lambda, ridge, ..START };
         let (mut sure, mut close) = (0, 0);
         for (row, &truth) in scores(params).ok_or("nothing is told apart")?.rows().into_iter().zip(truth) {
             let first = (0..row.len()).fold(0, |best, c| if row[c] > row[best] { c } else { best });
@@ -314,18 +330,21 @@ fn every_pair_is_counted_as_by_the_formula() -> Result<(), Box<dyn Error>> {
         let set = relabelled(&case, |i| i % 3 == 0)?;
         // Not the generator's categories: a test of a search wants rows that are hard.
         let truth: Vec<usize> = (0..20).map(|i| (i + i / 6) % counts.len()).collect();
-        let mut search = Search::new(&set, 30.0, grid());
+        let mut search = GdaGridSearch::new(&set, 30.0, grid());
         for (queries, truth) in case.queries.axis_chunks_iter(Axis(0), 6).zip(truth.chunks(6)) {
             search.add(queries, truth);
         }
         let scores = |params| literal(&set, case.queries.view(), 30.0, params).map(|fit| fit.scores);
         check(&search, scores, &truth)?;
-        let most = search.counts().map(|(_, right)| right).max();
+        let most = search.counts().map(|(.., right)| right).max();
         let best = search.best();
         assert_eq!(best.map(|best| Some(best.gda)), Some(most));
-        let first = search.counts().find(|&(_, right)| Some(right) == most);
-        assert_eq!(best.map(|best| best.params), first.map(|(params, _)| params));
-        let names = search.counts().find(|(params, _)| params.lambda == 0.0).map(|(_, right)| right);
+        let first = search.counts().find(|&(.., right)| Some(right) == most);
+        assert_eq!(
+            best.map(|best| (best.lambda, best.ridge)),
+            first.map(|(lambda, ridge, _)| (lambda, ridge))
+        );
+        let names = search.counts().find(|&(lambda, ..)| lambda == 0.0).map(|(.., right)| right);
         assert_eq!(best.map(|best| best.zero_shot), names);
         assert_eq!(best.map(|best| best.rows), Some(20));
     }
@@ -344,7 +363,7 @@ fn leaving_a_row_out_is_the_fit_without_it() -> Result<(), Box<dyn Error>> {
         let case = case(seed, dimensions, &counts)?;
         for labelled in [0, 3] {
             let set = relabelled(&case, |i| labelled > 0 && i % labelled == 0)?;
-            let mut search = Search::new(&set, 30.0, grid());
+            let mut search = GdaGridSearch::new(&set, 30.0, grid());
             for start in (0..set.len()).step_by(4) {
                 search.leave_out(start..(start + 4).min(set.len()));
             }
@@ -385,9 +404,9 @@ fn leaving_a_row_out_is_nearly_fitting_without_it() -> Result<(), Box<dyn Error>
 #[test]
 fn no_query_is_no_result() -> Result<(), Box<dyn Error>> {
     let case = case(5, 16, &[3, 3])?;
-    assert_eq!(Search::new(&case.support_set, 30.0, grid()).best(), None);
-    let standard = Grid::standard();
-    assert_eq!((standard.lambda[0], standard.ridge[0]), (Params::default().lambda, Params::default().ridge));
+    assert_eq!(GdaGridSearch::new(&case.support_set, 30.0, grid()).best(), None);
+    let standard = GdaGrid::standard();
+    assert_eq!((standard.lambda[0], standard.ridge[0]), (START.lambda, START.ridge));
     assert!(standard.lambda.contains(&0.0));
     Ok(())
 }

@@ -2,7 +2,7 @@
 //! scale of the cosines found by bisection.
 
 use ndarray::{Array1, Array2, ArrayView2};
-use susx_core::gda::Params;
+use susx_core::classifier::ClassifierParams;
 use susx_core::sus::SupportSet;
 
 pub struct Literal {
@@ -251,7 +251,7 @@ fn agreement(
 }
 
 impl Fit {
-    fn new(set: &SupportSet, logit_scale: f32, params: Params) -> Fit {
+    fn new(set: &SupportSet, logit_scale: f32, params: ClassifierParams) -> Fit {
         let (w, x) = (wide(set.zeroshot_weights()), wide(set.features()));
         let categories = w.nrows();
         let own: Vec<usize> = (0..set.len()).map(|i| set.category_of(i)).collect();
@@ -298,7 +298,7 @@ pub fn literal(
     set: &SupportSet,
     queries: ArrayView2<f32>,
     logit_scale: f32,
-    params: Params,
+    params: ClassifierParams,
 ) -> Option<Literal> {
     let fit = Fit::new(set, logit_scale, params);
     let (sigma_z, sigma_g) = fit.spreads;
@@ -330,7 +330,7 @@ pub fn literal(
 
 /// The scores of every support row (M x C), but for their factor, by the fit without it, with the weights, the
 /// mean variance, the spreads and the shift of the fit with it.
-pub fn leave_one_out(set: &SupportSet, logit_scale: f32, params: Params) -> Array2<f64> {
+pub fn leave_one_out(set: &SupportSet, logit_scale: f32, params: ClassifierParams) -> Array2<f64> {
     let fit = Fit::new(set, logit_scale, params);
     let cosines = fit.x.dot(&wide(set.zeroshot_weights()).t());
     let (sigma_z, sigma_g) = fit.spreads;

@@ -1,14 +1,15 @@
 //! TIP-X's terms against `tests/golden/tip_x`, which NumPy computed in float64.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use ndarray::{Array1, Array2, Array3, Axis};
 use ndarray_npy::{ReadableElement, read_npy};
-use susx_core::classifier::Method;
+use susx_core::classifier::ClassifierParams;
+use susx_core::method::tip_x::TipX;
 use susx_core::sus::{SupportError, SupportSetBuilder};
-use susx_core::tip_x::{Params, TipX};
 
-use crate::literal::largest_difference;
+use crate::literal::{largest_difference, valid};
 
 fn golden<T: ReadableElement, D: ndarray::Dimension>(name: &str) -> ndarray::Array<T, D> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/tip_x");
@@ -30,15 +31,16 @@ fn every_term_is_numpys() -> Result<(), SupportError> {
             }
         }
     }
-    let support_set = builder.finish()?;
+    let support_set = Arc::new(builder.finish()?);
 
     let expected: [Array3<f64>; 3] = [golden("zero_shot"), golden("cache"), golden("kl")];
     let parameters: Array2<f64> = golden("parameters");
     assert!(parameters.nrows() >= 3);
     for (place, row) in parameters.rows().into_iter().enumerate() {
         let [alpha, beta, gamma, temperature, logit_scale] = std::array::from_fn(|i| row[i] as f32);
-        let params = Params { alpha, beta, gamma, temperature, logit_scale };
-        let terms = TipX::fit(support_set.clone(), params).terms(queries.view(), Method::TipX);
+        let start = ClassifierParams::START;
+        let params = ClassifierParams { alpha, beta, gamma, temperature, logit_scale, ..start };
+        let terms = TipX::fit(support_set.clone(), valid(params)).terms(queries.view());
         let found = [Some(terms.zero_shot), terms.cache, terms.kl];
         for ((name, found), expected) in ["zero-shot", "cache", "KL"].iter().zip(found).zip(&expected) {
             let expected = expected.index_axis(Axis(0), place).to_owned();

@@ -4,11 +4,13 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use ndarray::Array2;
-use susx_core::classifier::{Classifier, Method};
+use susx_core::classifier::{Classifier, ClassifierParams, ValidParams};
+use susx_core::interrupt;
+use susx_core::method::tip_x::{LeaveOneOut, TipX, TipXGrid, TipXGridSearch};
+use susx_core::method::{Method, gda};
 use susx_core::sus::{Retrieval, SupportError, SupportSet, SupportSetBuilder, parse_cupl, unit};
-use susx_core::tip_x::{LeaveOneOut, Params, TipX};
-use susx_core::tune::{Grid, Search};
-use susx_core::{gda, interrupt};
+
+use crate::literal::valid;
 
 thread_local! {
     /// How often this thread was asked, and at which time it wants to leave.
@@ -62,6 +64,10 @@ fn matrix(rows: usize, dimensions: usize) -> Result<Array2<f32>, SupportError> {
     Ok(Array2::from_shape_vec((rows, dimensions), elements).unwrap_or_default())
 }
 
+fn params() -> ValidParams {
+    valid(ClassifierParams::START)
+}
+
 /// Multiplications of a few milliseconds.
 const PIECE: usize = 1 << 25;
 
@@ -71,10 +77,10 @@ fn a_fit() -> Result<(), SupportError> {
     let set = support_set(categories, per_class, dimensions)?;
     let rows = categories * per_class;
     // Every support row against every other.
-    can_be_left("TIP-X", rows, || TipX::fit(set.clone(), Params::default()));
-    can_be_left("the discriminant", rows, || gda::Gda::fit(&set, 100.0, gda::Params::default()));
-    can_be_left("the reliability", rows, || gda::reliability(&set, 100.0, gda::Params::default()));
-    let tip_x = TipX::fit(set, Params::default());
+    can_be_left("TIP-X", rows, || TipX::fit(set.clone(), params()));
+    can_be_left("the discriminant", rows, || gda::Gda::fit(&set, params()));
+    can_be_left("the reliability", rows, || gda::reliability(&set, params()));
+    let tip_x = TipX::fit(set, params());
     can_be_left("leaving out", rows, || LeaveOneOut::new(&tip_x));
     Ok(())
 }
@@ -86,7 +92,7 @@ fn many_dimensions() -> Result<(), SupportError> {
         let set = support_set(categories, per_class, dimensions)?;
         let size = dimensions.min(categories * per_class);
         let least = size * size * size / PIECE + size / 64;
-        can_be_left("the discriminant", least, || gda::Gda::fit(&set, 100.0, gda::Params::default()));
+        can_be_left("the discriminant", least, || gda::Gda::fit(&set, params()));
     }
     Ok(())
 }
@@ -94,7 +100,7 @@ fn many_dimensions() -> Result<(), SupportError> {
 #[test]
 fn answers() -> Result<(), SupportError> {
     let set = support_set(200, 3, 32)?;
-    let classifier = Classifier::fit(set, Params::default(), gda::Params::default());
+    let classifier = Classifier::fit(set, params());
     // What is fitted when it is first asked for.
     classifier.explain(matrix(1, 32)?.view(), Method::Gda, 1, 1);
     let queries = matrix(100, 32)?;
@@ -125,18 +131,18 @@ fn a_retrieval() -> Result<(), SupportError> {
 
 #[test]
 fn a_search() -> Result<(), SupportError> {
-    let tip_x = TipX::fit(support_set(20, 4, 16)?, Params::default());
+    let tip_x = TipX::fit(support_set(20, 4, 16)?, params());
     let queries = matrix(40, 16)?;
     let truth: Vec<usize> = (0..40).map(|row| row % 20).collect();
-    let betas = Grid::published().beta.len();
+    let betas = TipXGrid::published().beta.len();
     can_be_left("the grid search", betas * truth.len() / 8, || {
-        let mut search = Search::new(Grid::published());
+        let mut search = TipXGridSearch::new(TipXGrid::published());
         search.add(&tip_x.parts(queries.view()), &truth);
         search.best()
     });
-    let grid = gda::Grid::standard();
+    let grid = gda::GdaGrid::standard();
     can_be_left("the other search", truth.len() * grid.ridge.len(), || {
-        let mut search = gda::Search::new(tip_x.support_set(), 100.0, grid.clone());
+        let mut search = gda::GdaGridSearch::new(tip_x.support_set(), 100.0, grid.clone());
         search.add(queries.view(), &truth);
         search.leave_out(0..40);
         search.best()

@@ -1,8 +1,8 @@
 //! TIP-X read literally in float64, with the KL divergence of every pair, and cases to try it on.
 
 use ndarray::{Array1, Array2, ArrayView2};
+use susx_core::classifier::{ClassifierParams, ParamError, ValidParams};
 use susx_core::sus::{SupportError, SupportSet, SupportSetBuilder};
-use susx_core::tip_x::Params;
 
 /// A xorshift generator: the tests need many numbers, not good ones.
 pub struct Numbers(pub u64);
@@ -71,7 +71,7 @@ fn divergences(log_p: &Array2<f64>, log_q: &Array2<f64>) -> Array2<f64> {
 }
 
 /// The zero-shot, cache and KL terms.
-pub fn literal(case: &Case, params: Params) -> [Array2<f64>; 3] {
+pub fn literal(case: &Case, params: ClassifierParams) -> [Array2<f64>; 3] {
     let (categories, weight) = (case.support_set.categories().len(), balance(case));
     let queries = case.queries.nrows();
     let [affinity, kl] = pairs(case, params);
@@ -110,7 +110,7 @@ pub fn balance(case: &Case) -> Vec<f64> {
 }
 
 /// The affinity and the scaled divergence `a KL + b` of every query and support row.
-pub fn pairs(case: &Case, params: Params) -> [Array2<f64>; 2] {
+pub fn pairs(case: &Case, params: ClassifierParams) -> [Array2<f64>; 2] {
     let (f, s, w) = (
         wide(case.queries.view()),
         wide(case.support_set.features()),
@@ -152,8 +152,15 @@ pub fn largest_difference(ours: &Array2<f32>, literal: &Array2<f64>) -> f64 {
     ours.iter().zip(literal).map(|(&x, &y)| (f64::from(x) - y).abs()).fold(0.0, f64::max)
 }
 
-pub const PARAMS: [Params; 3] = [
-    Params { alpha: 1.0, beta: 5.5, gamma: 1.0, temperature: 0.5, logit_scale: 100.0 },
-    Params { alpha: 10.0, beta: 20.0, gamma: 0.1, temperature: 0.5, logit_scale: 100.0 },
-    Params { alpha: 3.0, beta: 1.0, gamma: 8.0, temperature: 0.1, logit_scale: 20.0 },
+const START: ClassifierParams = ClassifierParams::START;
+
+pub const PARAMS: [ClassifierParams; 3] = [
+    ClassifierParams { alpha: 1.0, beta: 5.5, gamma: 1.0, temperature: 0.5, logit_scale: 100.0, ..START },
+    ClassifierParams { alpha: 10.0, beta: 20.0, gamma: 0.1, temperature: 0.5, logit_scale: 100.0, ..START },
+    ClassifierParams { alpha: 3.0, beta: 1.0, gamma: 8.0, temperature: 0.1, logit_scale: 20.0, ..START },
 ];
+
+/// Parameters of a test, which are valid.
+pub fn valid(params: ClassifierParams) -> ValidParams {
+    params.check().unwrap_or_else(|error: ParamError| panic!("{error}"))
+}

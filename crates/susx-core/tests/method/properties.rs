@@ -3,20 +3,22 @@
 use ndarray::{Array2, Axis};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
-use susx_core::classifier::Method;
+use susx_core::classifier::{Classifier, ClassifierParams};
+use susx_core::method::Method;
+use susx_core::method::tip_x::TipX;
 use susx_core::sus::{SupportError, SupportSet, SupportSetBuilder};
-use susx_core::tip_x::{Params, TipX};
 
-use crate::literal::{Case, case, literal};
+use crate::literal::{Case, case, literal, valid};
 
-fn params() -> impl Strategy<Value = Params> {
+fn params() -> impl Strategy<Value = ClassifierParams> {
     (0.0f32..20.0, 0.0f32..20.0, 0.0f32..8.0, 0.3f32..1.0, 1.0f32..100.0).prop_map(
-        |(alpha, beta, gamma, temperature, logit_scale)| Params {
+        |(alpha, beta, gamma, temperature, logit_scale)| ClassifierParams {
             alpha,
             beta,
             gamma,
             temperature,
             logit_scale,
+            ..ClassifierParams::START
         },
     )
 }
@@ -51,15 +53,18 @@ fn rebuilt(case: &Case, categories: &[usize], rows: &[usize]) -> Result<SupportS
 
 /// Cosines are of float32, and the scale of the KL term magnifies their last digit.
 fn near(
-    fitted: &TipX,
-    params: Params,
+    fitted: &Classifier,
+    params: ClassifierParams,
     found: &Array2<f32>,
     expected: &Array2<f32>,
 ) -> Result<(), TestCaseError> {
     let size = expected.iter().fold(1.0f32, |most, x| most.max(x.abs()));
     let set = fitted.support_set();
     let mean_count = set.len() as f32 / set.categories().len() as f32;
-    let magnified = fitted.affinity_scale().map_or(0.0, |scale| scale.a as f32) * params.gamma * mean_count;
+    let magnified =
+        TipX::fit(set.clone(), valid(params)).affinity_scale().map_or(0.0, |scale| scale.a as f32)
+            * params.gamma
+            * mean_count;
     let tolerance = 2e-5 * size + 1e-5 * magnified;
     for (a, b) in found.iter().zip(expected) {
         prop_assert!((a - b).abs() <= tolerance, "{a} is not {b} to within {tolerance}");
@@ -73,8 +78,8 @@ proptest! {
     #[test]
     fn every_method_of_tip_x_is_its_formula(shape in shape(), params in params()) {
         let case = any_case(shape)?;
-        let fitted = TipX::fit(case.support_set.clone(), params);
-        let without = [Params { alpha: 0.0, gamma: 0.0, ..params }, Params { gamma: 0.0, ..params }, params];
+        let fitted = Classifier::fit(case.support_set.clone(), valid(params));
+        let without = [ClassifierParams { alpha: 0.0, gamma: 0.0, ..params }, ClassifierParams { gamma: 0.0, ..params }, params];
         for (method, params) in [Method::ZeroShot, Method::TipAdapter, Method::TipX].into_iter().zip(without) {
             let [zero_shot, cache, kl] = literal(&case, params);
             near(&fitted, params, &fitted.logits(case.queries.view(), method), &(zero_shot + cache + kl).mapv(|x| x as f32))?;
@@ -85,9 +90,9 @@ proptest! {
     #[test]
     fn equal_counts_need_no_balance(seed in 1u64.., categories in 2usize..6, count in 1usize..6, params in params()) {
         let case = any_case((seed, vec![count; categories]))?;
-        let fitted = TipX::fit(case.support_set.clone(), params);
+        let fitted = Classifier::fit(case.support_set.clone(), valid(params));
         let [affinity, kl] = crate::literal::pairs(&case, params);
-        let mut expected = literal(&case, Params { alpha: 0.0, gamma: 0.0, ..params })[0].clone();
+        let mut expected = literal(&case, ClassifierParams { alpha: 0.0, gamma: 0.0, ..params })[0].clone();
         for ((n, i), affinity) in affinity.indexed_iter() {
             expected[(n, case.labels[i])] += f64::from(params.alpha)
                 * (-f64::from(params.beta) * (1.0 - affinity)).exp() - f64::from(params.gamma) * kl[(n, i)];
@@ -98,7 +103,7 @@ proptest! {
     #[test]
     fn a_row_alone_is_that_row_of_a_batch(shape in shape(), params in params()) {
         let case = any_case(shape)?;
-        let fitted = TipX::fit(case.support_set.clone(), params);
+        let fitted = Classifier::fit(case.support_set.clone(), valid(params));
         let together = fitted.logits(case.queries.view(), Method::TipX);
         for (i, query) in case.queries.axis_chunks_iter(Axis(0), 1).enumerate() {
             near(&fitted, params, &fitted.logits(query, Method::TipX), &together.select(Axis(0), &[i]))?;
@@ -108,10 +113,10 @@ proptest! {
     #[test]
     fn no_order_matters(shape in shape(), params in params(), shift in 1usize..40) {
         let case = any_case(shape)?;
-        let expected = TipX::fit(case.support_set.clone(), params).logits(case.queries.view(), Method::TipX);
+        let expected = Classifier::fit(case.support_set.clone(), valid(params)).logits(case.queries.view(), Method::TipX);
         let turned = |n: usize| -> Vec<usize> { (0..n).rev().map(|i| (i + shift) % n).collect() };
         let categories = turned(case.support_set.categories().len());
-        let other = TipX::fit(rebuilt(&case, &categories, &turned(case.labels.len()))?, params);
+        let other = Classifier::fit(rebuilt(&case, &categories, &turned(case.labels.len()))?, valid(params));
         near(&other, params, &other.logits(case.queries.view(), Method::TipX), &expected.select(Axis(1), &categories))?;
     }
 
@@ -123,9 +128,9 @@ proptest! {
         let case = any_case(shape)?;
         let categories: Vec<usize> = (0..case.support_set.categories().len()).collect();
         let times = |n: usize| -> Vec<usize> { (0..n).flat_map(|_| 0..case.labels.len()).collect() };
-        let twice = TipX::fit(rebuilt(&case, &categories, &times(2))?, params);
-        let half = Params { alpha: params.alpha / 2.0, gamma: params.gamma / 2.0, ..params };
-        let four_times = TipX::fit(rebuilt(&case, &categories, &times(4))?, half);
+        let twice = Classifier::fit(rebuilt(&case, &categories, &times(2))?, valid(params));
+        let half = ClassifierParams { alpha: params.alpha / 2.0, gamma: params.gamma / 2.0, ..params };
+        let four_times = Classifier::fit(rebuilt(&case, &categories, &times(4))?, valid(half));
         near(
             &twice,
             params,
@@ -137,7 +142,7 @@ proptest! {
     #[test]
     fn without_alpha_and_gamma_it_is_zero_shot(shape in shape(), params in params()) {
         let case = any_case(shape)?;
-        let fitted = TipX::fit(case.support_set.clone(), Params { alpha: 0.0, gamma: 0.0, ..params });
+        let fitted = Classifier::fit(case.support_set.clone(), valid(ClassifierParams { alpha: 0.0, gamma: 0.0, ..params }));
         let zero_shot = fitted.logits(case.queries.view(), Method::ZeroShot);
         prop_assert_eq!(fitted.logits(case.queries.view(), Method::TipX), zero_shot);
     }

@@ -1,14 +1,20 @@
 //! Queries that are ranked together, each as if it were alone.
 
 use ndarray::{Array2, Axis, concatenate};
-use susx_core::classifier::{Classifier, Method, Ranked, top_k};
-use susx_core::gda;
+use susx_core::classifier::{Classifier, ClassifierParams, Ranked, top_k};
+use susx_core::method::Method;
 use susx_core::sus::{SupportError, SupportSet, SupportSetBuilder};
-use susx_core::tip_x::Params;
 
-use crate::literal::Numbers;
+use crate::literal::{Numbers, valid};
 
-const PARAMS: Params = Params { alpha: 2.0, beta: 5.5, gamma: 0.5, temperature: 0.5, logit_scale: 30.0 };
+const PARAMS: ClassifierParams = ClassifierParams {
+    alpha: 2.0,
+    beta: 5.5,
+    gamma: 0.5,
+    temperature: 0.5,
+    logit_scale: 30.0,
+    ..ClassifierParams::START
+};
 const DIMENSIONS: usize = 96;
 const CATEGORIES: usize = 12;
 
@@ -54,7 +60,7 @@ fn a_query_is_ranked_as_if_it_were_alone() -> Result<(), SupportError> {
     let mut numbers = Numbers(7);
     let set = support_set(&mut numbers)?;
     let queries = queries(&set, &mut numbers);
-    let fitted = Classifier::fit(set, PARAMS, gda::Params::default());
+    let fitted = Classifier::fit(set, valid(PARAMS));
     for method in Method::ALL {
         for k in [1, 2, 5, CATEGORIES, usize::MAX] {
             let together = fitted.rank(queries.view(), method, k);
@@ -75,7 +81,7 @@ fn a_query_is_ranked_as_if_it_were_alone() -> Result<(), SupportError> {
 
 #[test]
 fn no_query_and_no_rank() -> Result<(), SupportError> {
-    let fitted = Classifier::fit(support_set(&mut Numbers(3))?, PARAMS, gda::Params::default());
+    let fitted = Classifier::fit(support_set(&mut Numbers(3))?, valid(PARAMS));
     assert!(fitted.rank(Array2::zeros((0, DIMENSIONS)).view(), Method::TipX, 3).is_empty());
     let unit = fitted.support_set().features().slice_move(ndarray::s![..2, ..]);
     assert_eq!(fitted.rank(unit, Method::TipX, 0), [vec![], vec![]]);

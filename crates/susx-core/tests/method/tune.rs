@@ -1,16 +1,23 @@
 //! Tuning against a loop over every triple that computes every logit.
 
 use ndarray::{Array2, Axis, s};
+use susx_core::classifier::ClassifierParams;
+use susx_core::method::tip_x::{LeaveOneOut, TipX, TipXGrid, TipXGridSearch};
 use susx_core::sus::{SupportError, SupportSet, SupportSetBuilder};
-use susx_core::tip_x::{LeaveOneOut, Params, TipX};
-use susx_core::tune::{Grid, Search};
 
-use crate::literal::{Case, case, literal};
+use crate::literal::{Case, case, literal, valid};
 
-const PARAMS: Params = Params { alpha: 1.0, beta: 5.5, gamma: 1.0, temperature: 0.5, logit_scale: 10.0 };
+const PARAMS: ClassifierParams = ClassifierParams {
+    alpha: 1.0,
+    beta: 5.5,
+    gamma: 1.0,
+    temperature: 0.5,
+    logit_scale: 10.0,
+    ..ClassifierParams::START
+};
 
-fn grid() -> Grid {
-    Grid {
+fn grid() -> TipXGrid {
+    TipXGrid {
         alpha: vec![0.0, 0.3, 2.0, 9.0],
         beta: vec![0.0, 5.5, 20.0],
         gamma: vec![0.0, 0.1, 0.7, 2.0, 30.0],
@@ -26,14 +33,14 @@ fn verdict(logits: &[f64], truth: usize) -> (bool, f64) {
 }
 
 /// Rows right, and rows too near to call in float32, for every triple; each row with its own case.
-fn naive(grid: &Grid, rows: &[(Case, usize)]) -> Vec<(u32, u32)> {
+fn naive(grid: &TipXGrid, rows: &[(Case, usize)]) -> Vec<(u32, u32)> {
     let mut counts = Vec::new();
     for &alpha in &grid.alpha {
         for &beta in &grid.beta {
             for &gamma in &grid.gamma {
                 let (mut right, mut close) = (0, 0);
                 for (case, truth) in rows {
-                    let terms = literal(case, Params { alpha, beta, gamma, ..PARAMS });
+                    let terms = literal(case, ClassifierParams { alpha, beta, gamma, ..PARAMS });
                     let logits = &(&terms[0] + &terms[1]) + &terms[2];
                     let (is_right, margin) = verdict(&logits.row(0).to_vec(), *truth);
                     if margin < 1e-3 {
@@ -49,7 +56,7 @@ fn naive(grid: &Grid, rows: &[(Case, usize)]) -> Vec<(u32, u32)> {
     counts
 }
 
-fn check(search: &Search, expected: &[(u32, u32)]) {
+fn check(search: &TipXGridSearch, expected: &[(u32, u32)]) {
     let found: Vec<_> = search.counts().collect();
     assert_eq!(found.len(), expected.len());
     for (&(alpha, beta, gamma, right), &(sure, close)) in found.iter().zip(expected) {
@@ -87,8 +94,8 @@ fn every_triple_is_counted_as_by_the_loop() -> Result<(), SupportError> {
         let case = case(seed, 24, &counts)?;
         // Not the generator's categories: a test of a search wants rows that are hard.
         let truth: Vec<usize> = (0..20).map(|i| (i * 3 + i / 6) % counts.len()).collect();
-        let fitted = TipX::fit(case.support_set.clone(), PARAMS);
-        let mut search = Search::new(grid());
+        let fitted = TipX::fit(case.support_set.clone(), valid(PARAMS));
+        let mut search = TipXGridSearch::new(grid());
         for (rows, truth) in case.queries.axis_chunks_iter(Axis(0), 6).zip(truth.chunks(6)) {
             search.add(&fitted.parts(rows), truth);
         }
@@ -117,17 +124,17 @@ fn without(case: &Case, row: usize) -> Result<(SupportSet, Vec<usize>), SupportE
 fn leaving_a_row_out_is_fitting_without_it() -> Result<(), SupportError> {
     for (seed, counts) in [(5, vec![4; 5]), (6, vec![1, 7, 0, 3]), (7, vec![1, 1, 1]), (8, vec![2, 1])] {
         let case = case(seed, 24, &counts)?;
-        let fitted = TipX::fit(case.support_set.clone(), PARAMS);
+        let fitted = TipX::fit(case.support_set.clone(), valid(PARAMS));
         let leave_one_out = LeaveOneOut::new(&fitted);
         assert_eq!(leave_one_out.categories(), case.labels);
         let parts = leave_one_out.parts(0..case.labels.len());
-        let mut search = Search::new(grid());
+        let mut search = TipXGridSearch::new(grid());
         search.add(&parts, &case.labels);
         let mut rows = Vec::new();
         for (i, &label) in case.labels.iter().enumerate() {
             let query = case.support_set.features().slice(s![i..i + 1, ..]).to_owned();
             let (support_set, labels) = without(&case, i)?;
-            let refitted = TipX::fit(support_set.clone(), PARAMS).parts(query.view());
+            let refitted = TipX::fit(support_set.clone(), valid(PARAMS)).parts(query.view());
             let near = |a: f32, b: f32| (a - b).abs() < 1e-4 * (1.0 + b.abs());
             for c in 0..counts.len() {
                 assert!(near(parts.balance[(i, c)], refitted.balance[(0, c)]), "balance {i} {c}");
@@ -149,15 +156,15 @@ fn leaving_a_row_out_is_fitting_without_it() -> Result<(), SupportError> {
 
 #[test]
 fn evenly_spaced_betas() -> Result<(), SupportError> {
-    let grid = Grid {
+    let grid = TipXGrid {
         alpha: vec![0.0, 3.0],
         beta: (0..40).map(|i| 1.0 + 0.245 * i as f32).collect(),
         gamma: vec![0.0, 1.0],
     };
     let case = case(9, 24, &[3, 5, 4])?;
-    let fitted = TipX::fit(case.support_set.clone(), PARAMS);
+    let fitted = TipX::fit(case.support_set.clone(), valid(PARAMS));
     let truth: Vec<usize> = (0..20).map(|i| (i * 2 + i / 7) % 3).collect();
-    let mut search = Search::new(grid.clone());
+    let mut search = TipXGridSearch::new(grid.clone());
     search.add(&fitted.parts(case.queries.view()), &truth);
     let rows: Vec<_> = truth.iter().enumerate().map(|(i, &truth)| (alone(&case, i), truth)).collect();
     check(&search, &naive(&grid, &rows));
@@ -172,8 +179,8 @@ fn equal_categories_are_told_apart_as_by_ranking() -> Result<(), SupportError> {
         builder.push_prompt(name, &[1.0, 0.0])?;
         builder.push_image(name, 0, &[0.8, 0.6])?;
     }
-    let fitted = TipX::fit(builder.finish()?, PARAMS);
-    let mut search = Search::new(grid());
+    let fitted = TipX::fit(builder.finish()?, valid(PARAMS));
+    let mut search = TipXGridSearch::new(grid());
     search.add(&fitted.parts(Array2::from_elem((2, 2), 0.5f32.sqrt()).view()), &[0, 1]);
     assert!(search.counts().all(|(.., right)| right == 1));
     Ok(())
@@ -181,7 +188,7 @@ fn equal_categories_are_told_apart_as_by_ranking() -> Result<(), SupportError> {
 
 #[test]
 fn the_published_grid() {
-    let grid = Grid::published();
+    let grid = TipXGrid::published();
     assert_eq!([grid.alpha.len(), grid.beta.len(), grid.gamma.len()], [21, 200, 51]);
     assert_eq!(
         (grid.alpha[0], grid.alpha[1], grid.beta[0], grid.gamma[0], grid.gamma[1]),
@@ -190,5 +197,5 @@ fn the_published_grid() {
     let near = |a: f32, b: f32| (a - b).abs() < 1e-4;
     assert!(near(grid.alpha[20], 0.1 + 49.9 * 19.0 / 20.0) && near(grid.gamma[50], 0.1 + 29.9 * 49.0 / 50.0));
     assert!(near(grid.beta[199], 1.0 + 49.0 * 199.0 / 200.0));
-    assert_eq!(Search::new(grid).best(), None);
+    assert_eq!(TipXGridSearch::new(grid).best(), None);
 }

@@ -1,4 +1,4 @@
-//! An embedding model at work: its encoders, its queues and its tasks.
+//! An embedding model as a service: its encoders, queues and tasks.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,41 +15,45 @@ use crate::protocol::Failure;
 use crate::settings::Settings;
 use crate::watchdog::Watchdog;
 
-/// A loaded model and its queues.
+/// A loaded embedding model and its queues.
 pub struct EmbeddingService {
     pub model: ClipModel,
     pub images: FairQueue<PendingInput<Bytes>>,
     pub texts: FairQueue<PendingInput<Text>>,
 }
 
-/// How long a tokenizer may work on one batch. The texts of a batch take seconds at most; if it goes on for longer, one
-/// of its expressions may go on for ever.
-const TOKENIZING: Duration = Duration::from_secs(60);
+/// Time limit of the tokenizer for one batch. Tokenizing takes seconds at most; after a minute, one of the tokenizer's
+/// regular expressions is probably backtracking without end.
+const TOKENIZING_LIMIT: Duration = Duration::from_secs(60);
 
-/// Starts the tasks of a model.
+/// Starts the tasks of a model. Fails if a thread cannot be started.
 pub fn start(
     model: ClipModel,
     settings: &Settings,
     watchdog: &Arc<Watchdog>,
-    room: &Arc<PixelBudget>,
+    pixel_budget: &Arc<PixelBudget>,
 ) -> Result<RunningService<EmbeddingService>, Failure> {
     let batching = Batching { size: settings.batch_size, delay: settings.batch_delay() };
     let limits = EmbeddingLimits {
         batch_size: settings.batch_size,
         image: ImageLimits { max_bytes: settings.max_image_bytes, max_pixels: settings.max_image_pixels },
         max_text_bytes: settings.max_text_bytes,
-        tokenizing: TOKENIZING.min(settings.load_timeout()),
-        running: settings.load_timeout(),
+        tokenizing_limit: TOKENIZING_LIMIT.min(settings.load_timeout()),
+        run_limit: settings.load_timeout(),
         watchdog: Arc::clone(watchdog),
-        room: Arc::clone(room),
+        pixel_budget: Arc::clone(pixel_budget),
     };
     let name = model.name().to_owned();
     let mut tasks: Vec<BatchingTask<EmbeddingService>> = Vec::new();
     for _ in 0..embedding_task::TASKS_PER_QUEUE {
         let (for_images, for_texts) = (limits.clone(), limits.clone());
-        let images = move |it: &EmbeddingService| embedding_task::images(&it.model, &it.images, &for_images);
+        let images = move |service: &EmbeddingService| {
+            embedding_task::images(&service.model, &service.images, &for_images)
+        };
         tasks.push((format!("images {name}"), Box::new(images)));
-        let texts = move |it: &EmbeddingService| embedding_task::texts(&it.model, &it.texts, &for_texts);
+        let texts = move |service: &EmbeddingService| {
+            embedding_task::texts(&service.model, &service.texts, &for_texts)
+        };
         tasks.push((format!("texts {name}"), Box::new(texts)));
     }
     let (images, texts) = (FairQueue::new(batching), FairQueue::new(batching));

@@ -1,8 +1,7 @@
-//! A task of an embedding model takes batches from its queue, encodes them and answers.
+//! A batching task of an embedding model: takes batches from a queue, encodes them and answers their inputs.
 //!
-//! A model has two tasks for images and two for texts: while one runs the model, the other decodes or
-//! tokenizes the next batch. So two batches are in flight, and only the tasks' order of arrival at the
-//! model decides which comes first.
+//! A model has two tasks for images and two for texts: while one runs the model, the other decodes or tokenizes the
+//! next batch. So two batches are in flight, and the one that is prepared first is encoded first.
 
 use std::cell::{Cell, RefCell};
 use std::ops::Range;
@@ -25,76 +24,78 @@ use crate::protocol::{Failure, FailureKind, too_large};
 use crate::stats::{self, InputKind};
 use crate::watchdog::{Activity, WatchGuard, Watchdog};
 
-/// Lanes for images, and for texts: one prepares while the other runs the model.
+/// Tasks per queue: one prepares a batch while the other runs the model.
 pub const TASKS_PER_QUEUE: usize = 2;
 
-/// Texts that are taken together, in batches: among them, those of about the same length share runs. More
-/// would waste less on padding, and let a single text wait longer behind a bulk job.
-const TEXT_BATCHES: usize = 4;
+/// Number of full batches of texts that are taken at once and grouped by length, so that runs need little padding.
+/// More would need less padding but let a single text wait longer behind a bulk job.
+const TEXT_BATCHES_PER_TAKE: usize = 4;
 
 thread_local! {
-    /// Each thread that decodes has one.
+    /// Buffers of each decoding thread.
     static SCRATCH: RefCell<PreprocessScratch> = RefCell::default();
 }
 
-/// Bytes of texts that are taken together, unless one is longer: what makes a task work for seconds, where all of them
-/// have to be read.
-const TEXT_BYTES: usize = 512 << 10;
+/// Maximum bytes of the texts that are taken at once, unless the first one is longer. Tokenizing this many takes
+/// seconds if nothing is truncated.
+const TEXT_BYTES_PER_TAKE: usize = 512 << 10;
 
-/// A text as it lies in its message.
+/// A text, as a slice of the message that it arrived in.
 #[derive(Clone, Debug)]
 pub struct Text(Bytes);
 
 impl Text {
-    /// `text` is a part of `message`.
+    /// Slices `message`. Panics if `text` is not a part of it.
     pub fn of(message: &Bytes, text: &str) -> Self {
         Text(message.slice_ref(text.as_bytes()))
     }
 
     fn as_str(&self) -> &str {
-        // It was a text when it was found in the message.
+        // Made of a `&str`, so always valid UTF-8.
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 }
 
-/// An error for a text that is too long.
-pub fn check_text(text: &str, most: usize) -> Result<(), Failure> {
+/// Fails with [`FailureKind::TooLarge`] if a text has more than `max_bytes` bytes.
+pub fn check_text(text: &str, max_bytes: usize) -> Result<(), Failure> {
     match text.len() {
-        found if found > most => Err(too_large("text", found, most, "susx.max_text_bytes")),
+        found if found > max_bytes => Err(too_large("text", found, max_bytes, "susx.max_text_bytes")),
         _ => Ok(()),
     }
 }
 
-/// What the tasks of a model go by.
+/// Limits and shared state of a model's tasks.
 #[derive(Clone)]
 pub struct EmbeddingLimits {
     /// Inputs of a full batch.
     pub batch_size: usize,
     pub image: ImageLimits,
-    /// The longest text.
+    /// Maximum length of a text.
     pub max_text_bytes: usize,
-    /// How long a batch may take to tokenize.
-    pub tokenizing: Duration,
-    /// How long the model may run for so many inputs.
-    pub running: Duration,
+    /// Time limit for tokenizing a batch; zero is none.
+    pub tokenizing_limit: Duration,
+    /// Time limit for running the model on up to [`INPUTS_PER_RUN_LIMIT`] inputs; zero is none.
+    pub run_limit: Duration,
     pub watchdog: Arc<Watchdog>,
-    pub room: Arc<PixelBudget>,
+    /// Limits the pixels that are decoded at the same time.
+    pub pixel_budget: Arc<PixelBudget>,
 }
 
-/// Inputs that have the time of one run; more have more.
-const TIMED_INPUTS: usize = 32;
+/// Inputs that one run limit covers. Larger batches get a multiple of the limit.
+const INPUTS_PER_RUN_LIMIT: usize = 32;
 
 impl EmbeddingLimits {
-    fn run(&self, model: &ClipModel, inputs: usize) -> WatchGuard<'_> {
-        let times = inputs.div_ceil(TIMED_INPUTS).max(1);
-        let limit = self.running.saturating_mul(u32::try_from(times).unwrap_or(u32::MAX));
+    /// Starts the watchdog's timer for running the model on a batch.
+    fn watch_run(&self, model: &ClipModel, inputs: usize) -> WatchGuard<'_> {
+        let factor = inputs.div_ceil(INPUTS_PER_RUN_LIMIT).max(1);
+        let limit = self.run_limit.saturating_mul(u32::try_from(factor).unwrap_or(u32::MAX));
         self.watchdog.begin(model.name(), Activity::Batch, limit)
     }
 }
 
 /// Embeds images until the queue is closed.
 pub fn images(model: &ClipModel, queue: &FairQueue<PendingInput<Bytes>>, limits: &EmbeddingLimits) {
-    // The batch's tensor, which grows to the largest batch there was.
+    // The batch's tensor, kept between batches to avoid allocating it again.
     let mut pixel_values = Vec::new();
     let take = || queue.take(limits.batch_size);
     run(queue, take, |files| {
@@ -106,8 +107,8 @@ pub fn images(model: &ClipModel, queue: &FairQueue<PendingInput<Bytes>>, limits:
 
 /// Embeds texts until the queue is closed.
 pub fn texts(model: &ClipModel, queue: &FairQueue<PendingInput<Text>>, limits: &EmbeddingLimits) {
-    let most = TEXT_BATCHES * limits.batch_size;
-    let take = || queue.take_weighing(most, TEXT_BYTES, |text| text.payload.0.len());
+    let max_texts = TEXT_BATCHES_PER_TAKE * limits.batch_size;
+    let take = || queue.take_weighted(max_texts, TEXT_BYTES_PER_TAKE, |text| text.payload.0.len());
     run(queue, take, |texts| {
         let embeddings = embed_texts(model, limits, texts);
         stats::server().batch(InputKind::Texts, &embeddings);
@@ -115,17 +116,17 @@ pub fn texts(model: &ClipModel, queue: &FairQueue<PendingInput<Text>>, limits: &
     });
 }
 
-/// `embed` answers every content of a batch, in order.
+/// Takes batches until the queue is closed. `embed` returns one result per input of a batch, in order.
 fn run<T>(
     queue: &FairQueue<PendingInput<T>>,
     take: impl Fn() -> Option<Vec<Dequeued<PendingInput<T>>>>,
     mut embed: impl FnMut(&[&PendingInput<T>]) -> Vec<EmbeddingResult>,
 ) {
     while let Some(batch) = take() {
-        let contents: Vec<&PendingInput<T>> = batch.iter().map(|dequeued| &dequeued.item).collect();
+        let inputs: Vec<&PendingInput<T>> = batch.iter().map(|dequeued| &dequeued.item).collect();
         // A panic costs the batch, not the task: the inputs are dropped, which fails their requests.
-        let embeddings = catch_unwind(AssertUnwindSafe(|| embed(&contents)));
-        // Before the answers: who gets one may send the next input at once.
+        let embeddings = catch_unwind(AssertUnwindSafe(|| embed(&inputs)));
+        // Before the inputs are answered, because a client may send its next input at once.
         queue.done(batch.iter().map(|dequeued| dequeued.connection));
         match embeddings {
             Ok(embeddings) => {
@@ -145,7 +146,7 @@ fn embed_images(
     pixel_values: &mut Vec<f32>,
 ) -> Vec<EmbeddingResult> {
     let Some(preprocessor) = model.preprocessor() else {
-        return no_tower(model, "image", files.len());
+        return no_encoder(model, "image", files.len());
     };
     let len = preprocessor.len();
     if pixel_values.len() < files.len() * len {
@@ -174,22 +175,26 @@ fn embed_images(
             .map_err(|error| ClipError::from(OnnxError::inference(error)))?;
         model.image_features(view)
     };
-    let _guard = limits.run(model, good.len());
-    in_place(decoded, rows(good.len(), &features))
+    let _guard = limits.watch_run(model, good.len());
+    merge_in_order(decoded, rows(good.len(), &features))
 }
 
-/// The embeddings of what could be prepared, in the places of those inputs.
-fn in_place(prepared: Vec<Result<(), Failure>>, embeddings: Vec<EmbeddingResult>) -> Vec<EmbeddingResult> {
+/// Puts the embeddings in the places of the inputs that were prepared, and keeps the failures of the others.
+fn merge_in_order(
+    prepared: Vec<Result<(), Failure>>,
+    embeddings: Vec<EmbeddingResult>,
+) -> Vec<EmbeddingResult> {
     let mut embeddings = embeddings.into_iter();
-    let fewer =
-        || Failure::new(FailureKind::Inference, "the model gave fewer embeddings than it was given inputs");
+    let too_few = || {
+        Failure::new(FailureKind::Inference, "the model returned fewer embeddings than it was given inputs")
+    };
     prepared
         .into_iter()
-        .map(|result| result.and_then(|()| embeddings.next().unwrap_or_else(|| Err(fewer()))))
+        .map(|result| result.and_then(|()| embeddings.next().unwrap_or_else(|| Err(too_few()))))
         .collect()
 }
 
-/// Decodes one file to its place in the batch.
+/// Decodes and preprocesses one file into its part of the batch's tensor.
 fn decode(
     preprocessor: &Preprocessor,
     limits: &EmbeddingLimits,
@@ -197,16 +202,16 @@ fn decode(
     out: &mut [f32],
 ) -> Result<(), Failure> {
     let decode = || {
-        // Until the picture has been made small.
-        let pixels = Cell::new(None);
+        // Holds the permit until the image has been preprocessed.
+        let permit = Cell::new(None);
         let image = decode_rgb_when(file, &limits.image, &|count| {
-            pixels.set(Some(limits.room.take(count)));
+            permit.set(Some(limits.pixel_budget.take(count)));
         })?;
         SCRATCH.with_borrow_mut(|scratch| preprocessor.pixel_values_into(&image, scratch, out))
     };
     match catch_unwind(AssertUnwindSafe(decode)) {
         Ok(result) => result.map_err(Failure::from),
-        Err(_) => Err(Failure::new(FailureKind::Input, "the image's decoder failed on it")),
+        Err(_) => Err(Failure::new(FailureKind::Input, "the decoder panicked on this image")),
     }
 }
 
@@ -216,15 +221,15 @@ fn embed_texts(
     inputs: &[&PendingInput<Text>],
 ) -> Vec<EmbeddingResult> {
     let Some(tokenizer) = model.tokenizer() else {
-        return no_tower(model, "text", inputs.len());
+        return no_encoder(model, "text", inputs.len());
     };
     let checks: Vec<_> =
         inputs.iter().map(|input| check_text(input.payload.as_str(), limits.max_text_bytes)).collect();
     let texts: Vec<&str> = inputs.iter().map(|input| input.payload.as_str()).collect();
-    // What is too long is not tokenized.
-    let wanted = |place: usize| checks[place].is_ok() && !inputs[place].is_abandoned();
+    // Texts that are too long or abandoned are not tokenized.
+    let wanted = |index: usize| checks[index].is_ok() && !inputs[index].is_abandoned();
     let tokenized = {
-        let _guard = limits.watchdog.begin(model.name(), Activity::Tokenizing, limits.tokenizing);
+        let _guard = limits.watchdog.begin(model.name(), Activity::Tokenizing, limits.tokenizing_limit);
         tokenizer.encode_each(&texts, wanted)
     };
     let mut tokens: Vec<TokenIds> = Vec::new();
@@ -240,18 +245,18 @@ fn embed_texts(
         }));
     }
     if tokens.is_empty() {
-        return in_place(prepared, Vec::new());
+        return merge_in_order(prepared, Vec::new());
     }
-    let _guard = limits.run(model, tokens.len());
+    let _guard = limits.watch_run(model, tokens.len());
     let embeddings = rows(tokens.len(), &|rows| model.text_features(&tokenizer.batch(&tokens[rows])));
-    in_place(prepared, embeddings)
+    merge_in_order(prepared, embeddings)
 }
 
-/// Runs the model on some of a batch's inputs.
+/// Runs the model on a range of a batch's inputs.
 type Features<'a> = &'a dyn Fn(Range<usize>) -> Result<Array2<f32>, ClipError>;
 
-/// One embedding per input. An input of which the model makes no vector costs only itself: then the
-/// inputs are run one by one. Any other failure is everybody's.
+/// One embedding per input. If the model fails because of an input, the inputs are run one by one, so that only that
+/// input fails. Any other failure applies to all inputs.
 fn rows(inputs: usize, features: Features) -> Vec<EmbeddingResult> {
     match features(0..inputs) {
         Ok(features) => features.rows().into_iter().map(|row| Ok(row.to_vec())).collect(),
@@ -262,7 +267,7 @@ fn rows(inputs: usize, features: Features) -> Vec<EmbeddingResult> {
     }
 }
 
-fn no_tower(model: &ClipModel, tower: &'static str, inputs: usize) -> Vec<EmbeddingResult> {
-    let error = ClipError::NoEncoder { model: model.config().name.clone(), encoder: tower };
+fn no_encoder(model: &ClipModel, encoder: &'static str, inputs: usize) -> Vec<EmbeddingResult> {
+    let error = ClipError::NoEncoder { model: model.config().name.clone(), encoder };
     vec![Err(error.into()); inputs]
 }

@@ -1,27 +1,27 @@
-//! A queue that is fair between connections, and that knows when a batch is complete.
+//! A queue that is fair between connections, and that decides when a batch is closed.
 //!
-//! Connections take turns: a session with a hundred thousand images waiting delays another session's
-//! single image by the batches in flight, not by its own length.
+//! Connections take turns: a session with a hundred thousand waiting images delays another session's single image by
+//! the batches in flight, not by its whole backlog.
 //!
-//! A batch is closed when it is full. A smaller one is closed at once, unless somebody is expected: a
-//! connection that was answered a moment ago and has nothing here. A session that works row by row sends
-//! its next row right after the answer to the last; so sessions that do that at the same time share
-//! batches. They are waited for for the batch delay at most, counted from their answer and from the
-//! arrival of the oldest input. Who is alone is never made to wait.
+//! A full batch is closed at once. So is a smaller one, unless another connection is expected to send an input soon:
+//! one that was answered within the batch delay and has no input waiting or in flight. A session that works row by row
+//! sends its next row right after the previous answer, so concurrent sessions of this kind share batches. An expected
+//! connection is waited for at most the batch delay after its answer and after the arrival of the oldest input. A
+//! connection that works alone never waits.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// ModelNames a connection.
+/// Identifies a connection; never reused by a process.
 pub type ConnectionId = u64;
 
 /// When a batch is closed.
 #[derive(Clone, Copy, Debug)]
 pub struct Batching {
-    /// Inputs of a full one.
+    /// Number of inputs in a full batch.
     pub size: usize,
-    /// The longest that an input waits for others.
+    /// Maximum time that an input waits for others.
     pub delay: Duration,
 }
 
@@ -30,11 +30,11 @@ pub struct Batching {
 pub struct FairQueue<T> {
     batching: Batching,
     state: Mutex<State<T>>,
-    /// Something that changes when the next batch is closed.
-    change: Condvar,
+    /// Notified of every change that may close the next batch.
+    changed: Condvar,
 }
 
-/// An input that was taken from the queue, and who sent it.
+/// An input taken from the queue, with the connection that sent it.
 #[derive(Debug)]
 pub struct Dequeued<T> {
     pub connection: ConnectionId,
@@ -43,48 +43,48 @@ pub struct Dequeued<T> {
 
 #[derive(Debug)]
 struct State<T> {
-    /// Connections with something waiting, whose turn it is at the front.
+    /// Connections with waiting inputs, in the order of their turns.
     turns: VecDeque<ConnectionId>,
     connections: HashMap<ConnectionId, Connection<T>>,
-    /// Inputs that wait, of all connections.
+    /// Number of waiting inputs of all connections.
     waiting: usize,
-    /// Nothing more will come.
+    /// Whether no more inputs are expected.
     is_closed: bool,
 }
 
 #[derive(Debug)]
 struct Connection<T> {
-    /// With the time of their arrival.
+    /// Waiting inputs with their times of arrival.
     waiting: VecDeque<(Instant, T)>,
-    /// How many inputs were taken and are not done.
+    /// Number of inputs taken but not done.
     in_flight: usize,
-    /// When it had its last answer.
+    /// Time of its last answer.
     answered: Option<Instant>,
 }
 
 impl<T> FairQueue<T> {
+    /// An empty queue.
     pub fn new(batching: Batching) -> Self {
-        FairQueue { batching, state: Mutex::new(State::new()), change: Condvar::new() }
+        FairQueue { batching, state: Mutex::new(State::new()), changed: Condvar::new() }
     }
 
-    /// Adds a connection's inputs behind its own.
+    /// Appends inputs to those of the same connection.
     pub fn push(&self, connection: ConnectionId, items: impl IntoIterator<Item = T>) {
         self.lock().push(connection, items, Instant::now());
-        self.change.notify_one();
+        self.changed.notify_one();
     }
 
-    /// Waits until a batch is closed and takes it: up to `most` inputs, one from each connection in
-    /// turn. `most` may be more than a full batch: then what waits is taken too. `None` once the queue has
-    /// been closed and is empty.
-    pub fn take(&self, most: usize) -> Option<Vec<Dequeued<T>>> {
-        self.take_weighing(most, 0, |_| 0)
+    /// Waits until a batch is closed and takes up to `max_items` waiting inputs, one from each connection in turn.
+    /// `max_items` may exceed the size of a full batch. Returns `None` once the queue is closed and empty.
+    pub fn take(&self, max_items: usize) -> Option<Vec<Dequeued<T>>> {
+        self.take_weighted(max_items, 0, |_| 0)
     }
 
-    /// The same, up to what weighs `heaviest` together; the first is taken whatever it weighs.
-    pub fn take_weighing(
+    /// Like [`take`](Self::take), up to a total weight of `max_weight`. The first input is taken whatever its weight.
+    pub fn take_weighted(
         &self,
-        most: usize,
-        heaviest: usize,
+        max_items: usize,
+        max_weight: usize,
         weigh: impl Fn(&T) -> usize,
     ) -> Option<Vec<Dequeued<T>>> {
         let mut state = self.lock();
@@ -93,41 +93,43 @@ impl<T> FairQueue<T> {
                 return None;
             }
             let now = Instant::now();
-            let closes = state.closes(self.batching, now);
-            state = match closes.map(|at| at.saturating_duration_since(now)) {
+            let closes_at = state.closes_at(self.batching, now);
+            state = match closes_at.map(|at| at.saturating_duration_since(now)) {
                 Some(Duration::ZERO) => break,
-                Some(rest) => self.change.wait_timeout(state, rest).unwrap_or_else(PoisonError::into_inner).0,
-                None => self.change.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(rest) => {
+                    self.changed.wait_timeout(state, rest).unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
             };
         }
-        let batch = state.take(most, heaviest, weigh);
+        let batch = state.take(max_items, max_weight, weigh);
         if state.waiting > 0 {
-            self.change.notify_one();
+            self.changed.notify_one();
         }
         Some(batch)
     }
 
-    /// Nothing more will come: those who take batches get what is left, and then nothing.
+    /// Closes the queue. Remaining inputs can still be taken; after that, [`take`](Self::take) returns `None`.
     pub fn close(&self) {
         self.lock().is_closed = true;
-        self.change.notify_all();
+        self.changed.notify_all();
     }
 
-    /// Whether nothing waits and nothing is being worked on.
+    /// Whether no input is waiting or in flight.
     pub fn is_idle(&self) -> bool {
         self.lock().connections.values().all(Connection::is_idle)
     }
 
-    /// Inputs that were dequeued, by their connections, are about to be answered.
+    /// Marks inputs, given by their connections, as done: they are about to be answered.
     pub fn done(&self, connections: impl IntoIterator<Item = ConnectionId>) {
         self.lock().done(connections, Instant::now());
     }
 
-    /// Drops everything that a connection has waiting, and expects nothing more from it.
+    /// Drops a connection's waiting inputs and expects no more from it.
     pub fn forget(&self, connection: ConnectionId) {
         let forgotten = self.lock().forget(connection);
-        self.change.notify_one();
-        // Outside the lock: an item may do work when it is dropped.
+        self.changed.notify_one();
+        // Dropped outside the lock, because an item's destructor may do work.
         drop(forgotten);
     }
 
@@ -154,9 +156,9 @@ impl<T> State<T> {
         self.waiting += after - before;
     }
 
-    /// When the next batch is closed, if nothing else happens; `None` while nothing waits.
-    fn closes(&mut self, batching: Batching, now: Instant) -> Option<Instant> {
-        // Who was answered too long ago is not expected any more.
+    /// When the next batch is closed if the queue does not change; `None` while no input waits.
+    fn closes_at(&mut self, batching: Batching, now: Instant) -> Option<Instant> {
+        // Connections answered longer ago than the delay are not expected any more.
         self.connections.retain(|_, connection| {
             !connection.is_idle() || connection.answered.is_some_and(|at| at + batching.delay > now)
         });
@@ -175,16 +177,16 @@ impl<T> State<T> {
         Some(last.min(oldest.unwrap_or(last)) + batching.delay)
     }
 
-    fn take(&mut self, most: usize, heaviest: usize, weigh: impl Fn(&T) -> usize) -> Vec<Dequeued<T>> {
-        let mut batch = Vec::with_capacity(most.min(self.waiting));
+    fn take(&mut self, max_items: usize, max_weight: usize, weigh: impl Fn(&T) -> usize) -> Vec<Dequeued<T>> {
+        let mut batch = Vec::with_capacity(max_items.min(self.waiting));
         let mut weight = 0usize;
-        while batch.len() < most {
+        while batch.len() < max_items {
             let Some(id) = self.turns.pop_front() else { break };
             let Some(connection) = self.connections.get_mut(&id) else { continue };
             let Some((_, next)) = connection.waiting.front() else { continue };
             weight = weight.saturating_add(weigh(next));
-            if weight > heaviest && !batch.is_empty() {
-                // It comes first in the next batch.
+            if weight > max_weight && !batch.is_empty() {
+                // The input comes first in the next batch.
                 self.turns.push_front(id);
                 break;
             }
@@ -201,7 +203,7 @@ impl<T> State<T> {
 
     fn done(&mut self, connections: impl IntoIterator<Item = ConnectionId>, now: Instant) {
         for id in connections {
-            // It may have been forgotten meanwhile.
+            // The connection may have been forgotten since.
             let Some(connection) = self.connections.get_mut(&id) else { continue };
             connection.in_flight = connection.in_flight.saturating_sub(1);
             connection.answered = Some(now);
@@ -217,7 +219,7 @@ impl<T> State<T> {
 }
 
 impl<T> Connection<T> {
-    /// Whether it has nothing here.
+    /// Whether it has no input waiting or in flight.
     fn is_idle(&self) -> bool {
         self.waiting.is_empty() && self.in_flight == 0
     }

@@ -1,8 +1,8 @@
-//! A generator at work: it takes prompts from its queue, a few at a time, and answers with images.
+//! A generator as a service: takes small batches of prompts from its queue and answers with images.
 //!
-//! An image takes seconds to minutes, so there is one task, which does one batch after the other; embedding
-//! has tasks of its own, and goes on. After every denoising step those who wait are told, and where nobody
-//! is left who waits, the rest is not done.
+//! An image takes seconds to minutes, so there is one task, which generates one batch after the other. Embedding
+//! models have tasks of their own and are not held up. After every denoising step the waiting backends are sent their
+//! progress, and a batch is cancelled once all of its backends have disconnected.
 
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -25,11 +25,11 @@ pub struct GenerationService {
     pub generator: Generator,
     pub pictures: FairQueue<PendingInput<GenerationJob, ByteBuf>>,
     watchdog: Arc<Watchdog>,
-    /// How long the tokenizer and the text encoder may take.
-    preparing: Duration,
+    /// Time limit for the tokenizer and the text encoder; zero is none.
+    preparation_limit: Duration,
 }
 
-/// What to paint and how.
+/// The input and settings of one image.
 #[derive(Clone, Debug)]
 pub struct GenerationJob {
     input: ImageInput,
@@ -54,7 +54,7 @@ impl From<Picture<'_>> for GenerationJob {
     }
 }
 
-/// Starts the task of a generator.
+/// Starts the task of a generator. Fails if its thread cannot be started.
 pub fn start(
     generator: Generator,
     settings: &Settings,
@@ -62,11 +62,11 @@ pub fn start(
 ) -> Result<RunningService<GenerationService>, Failure> {
     let size = settings.generator_batch_size;
     let pictures = FairQueue::new(Batching { size, delay: settings.batch_delay() });
-    let name = format!("paints {}", generator.name());
+    let name = format!("generate {}", generator.name());
     let task: BatchingTask<GenerationService> = (name, Box::new(move |service| service.work(size)));
     let watchdog = Arc::clone(watchdog);
-    let preparing = settings.load_timeout();
-    RunningService::start(GenerationService { generator, pictures, watchdog, preparing }, [task])
+    let preparation_limit = settings.load_timeout();
+    RunningService::start(GenerationService { generator, pictures, watchdog, preparation_limit }, [task])
 }
 
 impl Service for GenerationService {
@@ -90,10 +90,10 @@ impl Service for GenerationService {
 type Batch = Vec<Dequeued<PendingInput<GenerationJob, ByteBuf>>>;
 
 impl GenerationService {
-    /// Paints until the queue is closed.
-    fn work(&self, most: usize) {
-        while let Some(mut batch) = self.pictures.take(most) {
-            // What differs in its settings cannot be painted together.
+    /// Takes and generates batches of up to `max_images` images until the queue is closed.
+    fn work(&self, max_images: usize) {
+        while let Some(mut batch) = self.pictures.take(max_images) {
+            // Images of one run have the same settings, so the batch is split by settings.
             while let Some(first) = batch.first() {
                 let settings = first.item.payload.settings;
                 let (alike, others): (Batch, Batch) =
@@ -108,7 +108,7 @@ impl GenerationService {
         let inputs: Vec<&PendingInput<GenerationJob, ByteBuf>> =
             batch.iter().map(|dequeued| &dequeued.item).collect();
         // A panic costs the batch, not the task: the inputs are dropped, which fails their requests.
-        let images = catch_unwind(AssertUnwindSafe(|| self.paint(settings, &inputs)));
+        let images = catch_unwind(AssertUnwindSafe(|| self.generate(settings, &inputs)));
         self.pictures.done(batch.iter().map(|dequeued| dequeued.connection));
         match images {
             Ok(Some(images)) => {
@@ -117,35 +117,35 @@ impl GenerationService {
                     dequeued.item.answer(image);
                 }
             }
-            // Nobody wants them any more.
+            // All of its backends have disconnected.
             Ok(None) => {}
             Err(_) => stats::server().failed(batch.len(), "generating a batch of images panicked"),
         }
     }
 
-    /// One answer per input; `None` if nobody is left to read any.
-    fn paint(
+    /// One answer per input; `None` if all of the backends have disconnected.
+    fn generate(
         &self,
         settings: &diffusion::Settings,
         inputs: &[&PendingInput<GenerationJob, ByteBuf>],
     ) -> Option<Vec<ImageResult>> {
         let inputs_to_generate: Vec<ImageInput> =
             inputs.iter().map(|input| input.payload.input.clone()).collect();
-        // Some schedulers run the U-Net more often than there are steps.
-        let mut told = 0;
-        // Until the first step; how long that and the others take depends on the size of the images.
+        // Some schedulers run the U-Net more than once per step, so progress is scaled to the number of steps.
+        let mut reported = 0;
+        // Watched until the first denoising step. The steps are not, because their duration depends on the image size.
         let mut guard =
-            Some(self.watchdog.begin(self.generator.name(), Activity::Tokenizing, self.preparing));
+            Some(self.watchdog.begin(self.generator.name(), Activity::Tokenizing, self.preparation_limit));
         let mut step = |Progress { done, total }| {
             drop(guard.take());
             if inputs.iter().all(|input| input.is_abandoned()) {
                 return ControlFlow::Break(());
             }
             let steps = settings.steps * done / total.max(1);
-            if steps > told {
-                stats::server().denoised(((steps - told) * inputs.len()) as u64);
-                inputs.iter().for_each(|input| input.denoised((steps - told) as u32));
-                told = steps;
+            if steps > reported {
+                stats::server().denoised(((steps - reported) * inputs.len()) as u64);
+                inputs.iter().for_each(|input| input.denoised((steps - reported) as u32));
+                reported = steps;
             }
             ControlFlow::Continue(())
         };
@@ -153,10 +153,10 @@ impl GenerationService {
             Ok(pictures) => Some(pictures.into_iter().map(png).collect()),
             Err(GenerateError::Cancelled) => None,
             Err(error @ GenerateError::Setting { .. }) => Some(vec![Err(error.into()); inputs.len()]),
-            // There may be room for each of them, or one of them may be to blame.
+            // The batch may be too large for the memory, or one input may have caused the error.
             Err(error) if inputs.len() > 1 => {
                 log::debug!("{error}: generating the {} images of the batch one by one", inputs.len());
-                let one = |input| match self.paint(settings, &[input]) {
+                let one = |input| match self.generate(settings, &[input]) {
                     Some(mut images) => images.pop(),
                     None => None,
                 };

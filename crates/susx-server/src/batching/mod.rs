@@ -1,4 +1,4 @@
-//! From requests to batches: one queue per model and kind of input, and the tasks that work on them.
+//! Turns requests into batches: one queue per model and kind of input, and the tasks that process them.
 //!
 //! A [`service`] is a loaded model with its queues and the threads that take batches from them.
 

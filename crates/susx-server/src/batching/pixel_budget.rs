@@ -1,12 +1,12 @@
-//! Pictures that are being decoded, counted in pixels.
+//! Limits the pixels that are decoded at the same time.
 //!
-//! A decoder takes several bytes for each pixel, and there are as many decoders as threads. All of them together have no
-//! more pixels at a time than one picture may have: so it is that limit, and not the number of threads, that says how much
-//! memory decoding takes.
+//! A decoder takes several bytes per pixel, and every thread may run one. Together they decode no more pixels at a
+//! time than one image may have, so susx.max_image_pixels bounds the memory of decoding, whatever the number of
+//! threads.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// Room for so many pixels.
+/// A number of pixels that decoders share.
 #[derive(Debug)]
 pub struct PixelBudget {
     limit: u64,
@@ -14,26 +14,27 @@ pub struct PixelBudget {
     changed: Condvar,
 }
 
-/// Pixels that are being decoded, as long as it lives.
+/// Pixels taken from the budget, returned when dropped.
 #[derive(Debug)]
 pub struct PixelPermit<'a> {
-    room: &'a PixelBudget,
+    budget: &'a PixelBudget,
     count: u64,
 }
 
 impl PixelBudget {
+    /// A budget of `limit` pixels.
     pub fn new(limit: u64) -> Self {
         PixelBudget { limit, used: Mutex::new(0), changed: Condvar::new() }
     }
 
-    /// Waits until there is room for so many.
+    /// Waits until `count` pixels are available and takes them. An image larger than the budget is decoded alone.
     pub fn take(&self, count: u64) -> PixelPermit<'_> {
         let mut used = self.lock();
         while *used > 0 && *used + count > self.limit {
             used = self.changed.wait(used).unwrap_or_else(PoisonError::into_inner);
         }
         *used += count;
-        PixelPermit { room: self, count }
+        PixelPermit { budget: self, count }
     }
 
     fn lock(&self) -> MutexGuard<'_, u64> {
@@ -43,8 +44,8 @@ impl PixelBudget {
 
 impl Drop for PixelPermit<'_> {
     fn drop(&mut self) {
-        *self.room.lock() -= self.count;
-        self.room.changed.notify_all();
+        *self.budget.lock() -= self.count;
+        self.budget.changed.notify_all();
     }
 }
 
@@ -55,23 +56,23 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn together_they_are_no_more_than_one_may_be() {
-        let room = PixelBudget::new(100);
-        let most = Mutex::new(0);
+    fn the_limit_is_never_exceeded() {
+        let budget = PixelBudget::new(100);
+        let max_used = Mutex::new(0);
         thread::scope(|scope| {
             for count in [60, 30, 100, 10, 50, 50, 1, 99].repeat(4) {
-                let (room, most) = (&room, &most);
+                let (budget, max_used) = (&budget, &max_used);
                 scope.spawn(move || {
-                    let _pixels = room.take(count);
-                    let used = *room.lock();
-                    let mut most = most.lock().unwrap_or_else(PoisonError::into_inner);
-                    *most = used.max(*most);
-                    drop(most);
+                    let _pixels = budget.take(count);
+                    let used = *budget.lock();
+                    let mut max_used = max_used.lock().unwrap_or_else(PoisonError::into_inner);
+                    *max_used = used.max(*max_used);
+                    drop(max_used);
                     thread::sleep(Duration::from_millis(1));
                 });
             }
         });
-        assert_eq!(*room.lock(), 0);
-        assert!(*most.lock().unwrap_or_else(PoisonError::into_inner) <= 100);
+        assert_eq!(*budget.lock(), 0);
+        assert!(*max_used.lock().unwrap_or_else(PoisonError::into_inner) <= 100);
     }
 }

@@ -1,4 +1,4 @@
-//! A request for embeddings or images, from its arrival to its reply.
+//! A request for embeddings or images, from its arrival until its reply is queued.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -10,11 +10,11 @@ use crate::socket::budget::Reservation;
 use crate::socket::replies::ReplySender;
 use crate::stats;
 
-/// What is made of one input.
+/// Result of one input: an embedding or an image.
 pub trait Output: Sized {
-    /// The reply to a request with one answer per input.
+    /// The reply to a request, with one answer per input.
     fn reply(id: u64, answers: Vec<Result<Self, Failure>>) -> Reply;
-    /// A request was answered so long after its arrival.
+    /// Records the time from the request's arrival to its reply.
     fn count(latency: Duration);
 }
 
@@ -35,28 +35,30 @@ impl Output for ByteBuf {
         Reply::Generated { id, images }
     }
 
-    /// They take a thousand times as long: together with those of embeddings they would mean nothing.
+    /// Not recorded: generating an image takes a thousand times as long as embedding one and would distort the
+    /// quantiles.
     fn count(_latency: Duration) {}
 }
 
-/// The answers to one input.
+/// Answer to one image or text.
 pub type EmbeddingResult = Result<Vec<f32>, Failure>;
+/// Answer to one picture.
 pub type ImageResult = Result<ByteBuf, Failure>;
 
-/// What there is in place of an answer that nobody reads.
+/// Placeholder for the answer of an input whose backend has disconnected.
 pub fn abandoned() -> Failure {
-    Failure::new(FailureKind::Inference, "nobody waits for it")
+    Failure::new(FailureKind::Inference, "the client has disconnected")
 }
 
-/// Who has sent a request, as long as it is there.
+/// Connection, memory and arrival time of a request.
 #[derive(Debug)]
-pub struct Sent {
-    /// Where replies go.
+pub struct RequestContext {
+    /// Queue of the connection's replies.
     pub replies: ReplySender,
-    /// Gone with the connection.
-    pub presence: Weak<()>,
-    /// Its bytes, and then those of its reply until that is sent.
-    pub share: Reservation,
+    /// Dangling once the connection has ended.
+    pub connected: Weak<()>,
+    /// Memory reserved for the request, and then for its reply.
+    pub reservation: Reservation,
     pub arrived: Instant,
 }
 
@@ -65,51 +67,56 @@ pub struct Sent {
 struct PendingRequest<P: Output> {
     id: u64,
     replies: ReplySender,
-    presence: Weak<()>,
+    connected: Weak<()>,
     arrived: Instant,
-    /// `None` once there is a reply.
-    share: Mutex<Option<Reservation>>,
+    /// `None` once the reply is queued.
+    reservation: Mutex<Option<Reservation>>,
     /// `None` until answered.
     answers: Mutex<Vec<Option<Result<P, Failure>>>>,
 }
 
-/// One input of a request, waiting for what is made of it.
+/// One input of a request, until it is answered.
 #[derive(Debug)]
 pub struct PendingInput<T, P: Output = Vec<f32>> {
     pub payload: T,
-    place: usize,
+    index: usize,
     request: Arc<PendingRequest<P>>,
-    _waits: stats::Present,
+    _waiting: stats::CountGuard,
 }
 
-/// What an input takes beside its bytes, until it is answered.
-pub const INPUT_BYTES: usize = 256;
+/// Approximate overhead of an input in memory, in bytes: its queue entry and its place in the list of answers.
+pub const INPUT_OVERHEAD_BYTES: usize = 256;
 
-/// Splits a request into its inputs. One without any is answered.
-pub fn split<T, P: Output>(id: u64, contents: Vec<T>, bytes: usize, sent: Sent) -> Vec<PendingInput<T, P>> {
-    let Sent { replies, presence, mut share, arrived } = sent;
-    if contents.is_empty() {
-        replies.send(P::reply(id, Vec::new()), Some(share));
+/// Splits a request of `bytes` bytes into its inputs. A request without inputs is answered at once.
+pub fn split<T, P: Output>(
+    id: u64,
+    payloads: Vec<T>,
+    bytes: usize,
+    context: RequestContext,
+) -> Vec<PendingInput<T, P>> {
+    let RequestContext { replies, connected, mut reservation, arrived } = context;
+    if payloads.is_empty() {
+        replies.send(P::reply(id, Vec::new()), Some(reservation));
         return Vec::new();
     }
-    share.resize(bytes + INPUT_BYTES * contents.len());
-    let answers = Mutex::new(contents.iter().map(|_| None).collect());
-    let share = Mutex::new(Some(share));
-    let request = Arc::new(PendingRequest { id, replies, presence, arrived, share, answers });
-    let input = |(place, payload)| PendingInput {
+    reservation.resize(bytes + INPUT_OVERHEAD_BYTES * payloads.len());
+    let answers = Mutex::new(payloads.iter().map(|_| None).collect());
+    let reservation = Mutex::new(Some(reservation));
+    let request = Arc::new(PendingRequest { id, replies, connected, arrived, reservation, answers });
+    let input = |(index, payload)| PendingInput {
         payload,
-        place,
+        index,
         request: Arc::clone(&request),
-        _waits: stats::input(),
+        _waiting: stats::input(),
     };
-    contents.into_iter().enumerate().map(input).collect()
+    payloads.into_iter().enumerate().map(input).collect()
 }
 
 impl<T, P: Output> PendingInput<T, P> {
-    /// Takes the answer; the last one of a request sends its reply.
+    /// Stores the answer; the last answer of a request queues its reply.
     pub fn answer(self, answer: Result<P, Failure>) {
         let mut answers = self.request.lock();
-        answers[self.place] = Some(answer);
+        answers[self.index] = Some(answer);
         if answers.iter().all(Option::is_some) {
             let answers = answers.drain(..).flatten().collect();
             P::count(self.request.arrived.elapsed());
@@ -117,12 +124,12 @@ impl<T, P: Output> PendingInput<T, P> {
         }
     }
 
-    /// Whether nobody is left to read the answer.
+    /// Whether the backend has disconnected.
     pub fn is_abandoned(&self) -> bool {
-        self.request.presence.strong_count() == 0
+        self.request.connected.strong_count() == 0
     }
 
-    /// Tells the sender that so many more denoising steps are done.
+    /// Reports `steps` more denoising steps to the backend.
     pub fn denoised(&self, steps: u32) {
         self.request.replies.send(Reply::Denoised { id: self.request.id, steps }, None);
     }
@@ -134,13 +141,14 @@ impl<P: Output> PendingRequest<P> {
     }
 
     fn reply(&self, reply: Reply) {
-        let share = self.share.lock().unwrap_or_else(PoisonError::into_inner).take();
-        self.replies.send(reply, share);
+        let reservation = self.reservation.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.replies.send(reply, reservation);
     }
 }
 
 impl<P: Output> Drop for PendingRequest<P> {
-    /// No backend waits for ever: inputs that were dropped, by a panic say, fail the request.
+    /// Fails the request if inputs were dropped without an answer, for example by a panic, so that no backend waits
+    /// forever.
     fn drop(&mut self) {
         if !self.lock().is_empty() {
             let failure = Failure {
@@ -161,21 +169,22 @@ mod tests {
     use std::thread;
 
     use crate::protocol::take_reply;
-    use crate::socket::budget::{Budget, Holdings};
+    use crate::socket::budget::{Budget, ReservationCount};
     use crate::socket::replies::replies;
 
-    /// The replies to a request, with whose inputs something is done.
-    fn replies_to(contents: Vec<&str>, act: impl FnOnce(Vec<PendingInput<&str>>)) -> Vec<Reply> {
+    /// The replies to a request after `act` has handled its inputs.
+    fn replies_to(payloads: Vec<&str>, act: impl FnOnce(Vec<PendingInput<&str>>)) -> Vec<Reply> {
         let (ours, mut theirs) = UnixStream::pair().unwrap_or_else(|error| panic!("{error}"));
         let budget = Arc::new(Budget::new(10_000));
         let (replies, writer) = replies(ours, Arc::clone(&budget), Duration::from_secs(1));
-        let share = budget.take(100, &Holdings::default(), || false);
-        let share = share.unwrap_or_else(|| panic!("there is room"));
-        let count = contents.len();
-        let sent = Sent { replies, presence: Weak::new(), share, arrived: Instant::now() };
-        let inputs = split(7, contents, 100, sent);
+        let reservation = budget.take(100, &ReservationCount::default(), || false);
+        let reservation = reservation.unwrap_or_else(|| panic!("the budget is empty"));
+        let count = payloads.len();
+        let context =
+            RequestContext { replies, connected: Weak::new(), reservation, arrived: Instant::now() };
+        let inputs = split(7, payloads, 100, context);
         if count > 0 {
-            assert_eq!(budget.used(), 100 + count * INPUT_BYTES);
+            assert_eq!(budget.used(), 100 + count * INPUT_OVERHEAD_BYTES);
         }
         act(inputs);
         let writer = thread::spawn(|| writer.work());

@@ -1,7 +1,7 @@
-//! A loaded model at work, until nobody holds it any more.
+//! A loaded model with its queues and batching tasks.
 //!
-//! A model has queues and tasks, the threads that take batches from them. They live as long as somebody
-//! holds the [`Running`] model: what was sent to it before it was unloaded is answered.
+//! Batching tasks are threads that take batches from the model's queues. They run as long as there is a reference to
+//! the [`RunningService`], so inputs that were queued before the model was unloaded are still answered.
 
 use std::io;
 use std::ops::Deref;
@@ -11,22 +11,22 @@ use std::thread::{self, JoinHandle};
 use crate::batching::fair_queue::ConnectionId;
 use crate::protocol::{Failure, FailureKind};
 
-/// A model that is loaded, with its queues.
+/// A loaded model and its queues.
 pub trait Service: Send + Sync + 'static {
-    /// The execution provider that it really runs on.
+    /// The execution provider in use.
     fn provider(&self) -> &str;
-    /// Whether nothing waits and nothing is being worked on.
+    /// Whether no input is waiting or in flight.
     fn is_idle(&self) -> bool;
-    /// Drops what a connection has waiting.
+    /// Drops the waiting inputs of a connection.
     fn forget(&self, connection: ConnectionId);
-    /// Nothing more will be sent to it: its tasks end when they have answered what waits.
+    /// Closes the queues. The tasks answer the waiting inputs and end.
     fn close(&self);
 }
 
-/// A thread's name, and what it does until the model is closed.
+/// Name and body of a batching task's thread. The body returns once the model is closed.
 pub type BatchingTask<M> = (String, Box<dyn FnOnce(&M) + Send>);
 
-/// A model and its tasks, which end with it.
+/// A model and its running tasks. Dropping it closes the model and joins the tasks.
 #[derive(Debug)]
 pub struct RunningService<M: Service> {
     model: Arc<M>,
@@ -34,7 +34,7 @@ pub struct RunningService<M: Service> {
 }
 
 impl<M: Service> RunningService<M> {
-    /// Starts the tasks.
+    /// Starts the tasks. Fails if a thread cannot be started.
     pub fn start(model: M, tasks: impl IntoIterator<Item = BatchingTask<M>>) -> Result<Self, Failure> {
         let mut running = RunningService { model: Arc::new(model), tasks: Vec::new() };
         for task in tasks {
@@ -62,13 +62,13 @@ impl<M: Service> Drop for RunningService<M> {
     fn drop(&mut self) {
         self.model.close();
         for task in self.tasks.drain(..) {
-            // A task that has panicked has ended, too.
+            // An error means that the task has panicked, so it has ended as well.
             let _ = task.join();
         }
     }
 }
 
-/// The failure where a thread cannot be started.
+/// The failure for a thread that cannot be started.
 pub fn cannot_start(error: &io::Error) -> Failure {
     Failure::new(FailureKind::Inference, format!("cannot start a thread: {error}"))
 }

@@ -1,4 +1,4 @@
-//! Loading a model, from the settings to its tasks.
+//! Loads a model and starts its batching tasks.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,47 +20,54 @@ use crate::protocol::{Failure, FailureKind};
 use crate::settings::Settings;
 use crate::watchdog::{Activity, Overdue, Watchdog};
 
-/// What the threads that load models share.
+/// Settings and state that all loads share.
 pub struct Loader {
     pub settings: Settings,
     pub watchdog: Arc<Watchdog>,
-    /// For the pictures of all models.
-    room: Arc<PixelBudget>,
+    /// Limits the pixels that all models decode at the same time.
+    pixel_budget: Arc<PixelBudget>,
     stuck: StuckModels,
     runtime: Mutex<Option<Arc<OnnxRuntime>>>,
 }
 
-/// The name that the dynamic loader looks for where no path is set.
+/// Library name for the dynamic loader when susx.onnxruntime_library is not set.
 const SYSTEM_LIBRARY: &str = "libonnxruntime.so";
 
 impl Loader {
+    /// A loader without any state yet; ONNX Runtime is loaded with the first model.
     pub fn new(settings: Settings) -> Self {
         let stuck = StuckModels::beside(&settings.socket);
-        let room = Arc::new(PixelBudget::new(settings.max_image_pixels));
-        Loader { settings, watchdog: Arc::default(), room, stuck, runtime: Mutex::new(None) }
+        let pixel_budget = Arc::new(PixelBudget::new(settings.max_image_pixels));
+        Loader { settings, watchdog: Arc::default(), pixel_budget, stuck, runtime: Mutex::new(None) }
     }
 
+    /// Loads the embedding model `name` from `dir` and starts its tasks.
+    ///
+    /// Fails if an earlier process hung in it, or if its files, ONNX Runtime or the execution provider cannot be used.
     pub fn embedder(&self, dir: &Path, name: &str) -> Result<RunningService<EmbeddingService>, LoadError> {
         self.stuck(name, onnx::stamp(dir, name)).map_or(Ok(()), Err)?;
         let _guard = self.watchdog.begin(name, Activity::Loading, self.settings.load_timeout());
-        let refused = |error: ClipError| refused(is_of_files(&error), error.into(), dir, Purpose::Embedding);
-        let config = ModelConfig::read(dir, name).map_err(refused)?;
+        let load_error =
+            |error: ClipError| load_error(is_caused_by_files(&error), error.into(), dir, Purpose::Embedding);
+        let config = ModelConfig::read(dir, name).map_err(load_error)?;
         log::debug!("loading model \"{name}\"");
         let runtime = self.runtime()?;
-        let model = ClipModel::load(&runtime, config, &self.session_options()).map_err(refused)?;
+        let model = ClipModel::load(&runtime, config, &self.session_options()).map_err(load_error)?;
         self.log_loaded(name, model.provider(), model.fallback_reason(), model.partial_fallback());
-        Ok(embedding_service::start(model, &self.settings, &self.watchdog, &self.room)?)
+        Ok(embedding_service::start(model, &self.settings, &self.watchdog, &self.pixel_budget)?)
     }
 
+    /// Loads the generator `name` from `dir` and starts its task; fails like [`embedder`](Self::embedder).
     pub fn generator(&self, dir: &Path, name: &str) -> Result<RunningService<GenerationService>, LoadError> {
         self.stuck(name, onnx::stamp(dir, name)).map_or(Ok(()), Err)?;
         let _guard = self.watchdog.begin(name, Activity::Loading, self.settings.load_timeout());
-        let refused =
-            |error: GenerateError| refused(is_of_files(&error), error.into(), dir, Purpose::Generation);
-        let config = GeneratorConfig::read(dir, name).map_err(refused)?;
+        let load_error = |error: GenerateError| {
+            load_error(is_caused_by_files(&error), error.into(), dir, Purpose::Generation)
+        };
+        let config = GeneratorConfig::read(dir, name).map_err(load_error)?;
         log::debug!("loading generator \"{name}\"");
         let runtime = self.runtime()?;
-        let generator = Generator::load(&runtime, config, &self.session_options()).map_err(refused)?;
+        let generator = Generator::load(&runtime, config, &self.session_options()).map_err(load_error)?;
         self.log_loaded(
             name,
             generator.provider(),
@@ -70,13 +77,13 @@ impl Loader {
         Ok(generation_service::start(generator, &self.settings, &self.watchdog)?)
     }
 
-    /// Why a model is not to be loaded: an earlier process was stuck in it.
+    /// The failure of a model that an earlier process hung in; such a model is not loaded.
     pub fn stuck(&self, name: &str, stamp: Option<Stamp>) -> Option<Failure> {
-        let message = self.stuck.recall(name, &stamp?.digest)?;
+        let message = self.stuck.message(name, &stamp?.digest)?;
         Some(Failure::new(FailureKind::Configuration, message).hint(STUCK_HINT))
     }
 
-    /// Remembers what a process is stuck in, for the next one; what those who wait for it are told.
+    /// Records the overdue model for the next process, and returns the failure for the requests that wait for it.
     pub fn give_up(&self, overdue: &Overdue) -> Failure {
         let Overdue { model, activity, limit } = overdue;
         let message = match activity {
@@ -93,16 +100,16 @@ impl Loader {
         log::error!("{message}: ending the process, and leaving the model alone until its files change");
         let dir = self.settings.model_dir.as_deref();
         if let Some(stamp) = dir.and_then(|dir| onnx::stamp(dir, model))
-            && let Err(error) = self.stuck.remember(model, stamp.digest, &message)
+            && let Err(error) = self.stuck.record(model, stamp.digest, &message)
         {
             log::error!("the next process will not know that the model \"{model}\" is stuck: {error}");
         }
         Failure::new(FailureKind::Configuration, message).hint(STUCK_HINT)
     }
 
-    /// Why a model does not run on the provider that was asked for, or runs on it for the smaller part.
-    /// Where it was left to us, there is nothing wrong with the CPU, unless ONNX Runtime is the one for GPUs.
-    pub fn broken_promise(
+    /// Warning for a model that does not run, or runs less than half of its operations, on the requested provider.
+    /// With the provider `auto`, the CPU is worth a warning only if ONNX Runtime supports CUDA.
+    pub fn fallback_warning(
         &self,
         fallback: Option<&str>,
         partial: Option<&PartialFallback>,
@@ -124,7 +131,7 @@ impl Loader {
         partial: Option<&PartialFallback>,
     ) {
         log::info!("loaded model \"{name}\" on {provider}");
-        let level = match self.broken_promise(fallback, partial) {
+        let level = match self.fallback_warning(fallback, partial) {
             Some(_) => log::Level::Warn,
             None => log::Level::Info,
         };
@@ -133,9 +140,9 @@ impl Loader {
         }
     }
 
-    /// ONNX Runtime, loaded once. A failure is not kept: the library may be put right meanwhile.
+    /// ONNX Runtime, loaded once. A failure is not cached, because the library may be repaired later.
     fn runtime(&self) -> Result<Arc<OnnxRuntime>, Failure> {
-        // What a panic while loading leaves behind is none, which is valid.
+        // A panic during a load leaves `None` behind, which is valid.
         let mut runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(runtime) = runtime.as_ref() {
             return Ok(Arc::clone(runtime));
@@ -154,7 +161,7 @@ impl Loader {
             intra_threads: self.settings.threads,
             gpu_mem_limit: Some(self.settings.gpu_memory_limit << 20).filter(|&limit| limit > 0),
             batch_size: self.settings.batch_size,
-            // The socket's folder is the server's own.
+            // The socket's directory is private to the server.
             scratch: self.settings.socket.parent().map(Path::to_owned),
         }
     }
@@ -163,11 +170,11 @@ impl Loader {
 const STUCK_HINT: &str =
     "It is tried again when its files have changed, or after the configuration of PostgreSQL is reloaded.";
 
-fn refused(is_of_files: bool, failure: Failure, dir: &Path, purpose: Purpose) -> LoadError {
-    LoadError { failure: model_names::with_known(failure, dir, purpose), is_of_files }
+fn load_error(is_caused_by_files: bool, failure: Failure, dir: &Path, purpose: Purpose) -> LoadError {
+    LoadError { failure: model_names::with_available(failure, dir, purpose), is_caused_by_files }
 }
 
-/// Whether another try with the same files would end in the same way.
-fn is_of_files(error: &impl WrapsOnnxError) -> bool {
+/// Whether the model's files caused the error, rather than ONNX Runtime or the execution provider.
+fn is_caused_by_files(error: &impl WrapsOnnxError) -> bool {
     !matches!(error.as_onnx(), Some(OnnxError::Runtime { .. } | OnnxError::Provider { .. }))
 }

@@ -1,5 +1,4 @@
-//! Loaded models by their names: each is loaded once, when it is first asked for, and unloaded when it was
-//! not used for long.
+//! Cache of loaded models by name. A model is loaded on first use, once for all requests, and unloaded when idle.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,23 +14,23 @@ use crate::protocol::{Failure, FailureKind};
 /// The models of one kind.
 #[derive(Debug)]
 pub struct ModelCache<M: Service> {
-    /// Locked for a look-up, and never while a model is loaded.
+    /// Never locked during a load.
     entries: Mutex<HashMap<String, Entry<M>>>,
 }
 
 #[derive(Debug)]
 enum Entry<M: Service> {
-    /// By a thread of its own.
+    /// A thread is loading it.
     Loading(Arc<PendingLoad<M>>),
     Ready {
         model: Arc<RunningService<M>>,
-        /// When it was last asked for or seen at work.
+        /// When it was last requested or seen busy.
         used: Instant,
     },
     Failed {
         failure: Failure,
         at: Instant,
-        /// Of the files that were tried.
+        /// Stamp of the files that failed to load.
         stamp: [u8; 32],
     },
 }
@@ -40,29 +39,29 @@ enum Entry<M: Service> {
 #[derive(Clone, Debug)]
 pub struct LoadError {
     pub failure: Failure,
-    /// Whether it is the fault of its files: then they need not be tried again so soon.
-    pub is_of_files: bool,
+    /// Whether the model's files caused it, so that another try with the same files is likely to fail, too.
+    pub is_caused_by_files: bool,
 }
 
 impl From<Failure> for LoadError {
     fn from(failure: Failure) -> Self {
-        LoadError { failure, is_of_files: false }
+        LoadError { failure, is_caused_by_files: false }
     }
 }
 
-/// A model as it is now.
+/// Current state of a model in the cache.
 #[derive(Debug)]
 pub enum ModelState<M: Service> {
     Absent,
-    /// For so long.
+    /// With the time since the load started.
     Loading(Duration),
     Ready(Arc<RunningService<M>>),
     Failed(Failure),
 }
 
 impl<M: Service> ModelState<M> {
-    /// What is to be said of a model that is not loaded.
-    pub fn remark(&self) -> Option<String> {
+    /// Status text of a model that is loading or failed to load.
+    pub fn status(&self) -> Option<String> {
         match self {
             ModelState::Loading(time) => Some(format!("it has been loading for {} s", time.as_secs())),
             ModelState::Failed(failure) => Some(failure.message.clone()),
@@ -71,24 +70,27 @@ impl<M: Service> ModelState<M> {
     }
 }
 
-/// How long the failure of files that have not changed is told without trying them again. What else may be to
-/// blame, memory that was short for instance, may have changed.
-const REFUSED_FOR: Duration = Duration::from_secs(10);
+/// How long a failed load of unchanged files is reported without another try. Not forever, because a shortage of
+/// memory, for example, may have caused it.
+const RETRY_AFTER: Duration = Duration::from_secs(10);
+
 impl<M: Service> ModelCache<M> {
+    /// An empty cache.
     pub fn new() -> Arc<Self> {
         Arc::new(ModelCache { entries: Mutex::new(HashMap::new()) })
     }
 
-    /// The model of that name; loads it where it is not. All who ask meanwhile wait for the same end of it, or until
-    /// they `have_left`.
+    /// Returns the model `name`, and loads it first if necessary. Requests for a model that is being loaded wait for
+    /// that load, or until `is_disconnected`.
     ///
-    /// `stamp` is of the model's files, where there are any.
+    /// `stamp` identifies the state of the model's files; `None` if there are none. Fails with the failure of the
+    /// load.
     pub fn get(
         self: &Arc<Self>,
         name: &str,
         stamp: impl FnOnce() -> Option<[u8; 32]>,
         load: impl FnOnce() -> Result<RunningService<M>, LoadError> + Send + 'static,
-        has_left: impl Fn() -> bool,
+        is_disconnected: impl Fn() -> bool,
     ) -> Result<Arc<RunningService<M>>, Failure> {
         match lock(&self.entries).get_mut(name) {
             Some(Entry::Ready { model, used }) => {
@@ -97,7 +99,7 @@ impl<M: Service> ModelCache<M> {
             }
             Some(Entry::Loading(_) | Entry::Failed { .. }) | None => {}
         }
-        // Looking at the files takes a while, if only a short one.
+        // Computed without the lock, because it reads the file system.
         let stamp = stamp();
         let loading = {
             let mut entries = lock(&self.entries);
@@ -108,23 +110,23 @@ impl<M: Service> ModelCache<M> {
                 }
                 Some(Entry::Loading(loading)) => Arc::clone(loading),
                 Some(Entry::Failed { failure, at, stamp: tried })
-                    if stamp == Some(*tried) && at.elapsed() < REFUSED_FOR =>
+                    if stamp == Some(*tried) && at.elapsed() < RETRY_AFTER =>
                 {
                     return Err(failure.clone());
                 }
                 Some(Entry::Failed { .. }) | None => {
                     let loading = PendingLoad::new();
                     entries.insert(name.to_owned(), Entry::Loading(Arc::clone(&loading)));
-                    self.begin(name, stamp, load, &loading, &mut entries)?;
+                    self.start_load(name, stamp, load, &loading, &mut entries)?;
                     loading
                 }
             }
         };
-        loading.wait(has_left)
+        loading.wait(is_disconnected)
     }
 
     /// Starts the thread that loads a model.
-    fn begin(
+    fn start_load(
         self: &Arc<Self>,
         name: &str,
         stamp: Option<[u8; 32]>,
@@ -132,7 +134,7 @@ impl<M: Service> ModelCache<M> {
         loading: &Arc<PendingLoad<M>>,
         entries: &mut HashMap<String, Entry<M>>,
     ) -> Result<(), Failure> {
-        let (all, loading, name) = (Arc::clone(self), Arc::clone(loading), name.to_owned());
+        let (cache, loading, name) = (Arc::clone(self), Arc::clone(loading), name.to_owned());
         let work = {
             let name = name.clone();
             move || {
@@ -143,7 +145,7 @@ impl<M: Service> ModelCache<M> {
                     )
                     .into())
                 });
-                all.end(&name, stamp, result, &loading);
+                cache.finish_load(&name, stamp, result, &loading);
             }
         };
         match thread::Builder::new().name("load".to_owned()).spawn(work) {
@@ -155,7 +157,8 @@ impl<M: Service> ModelCache<M> {
         }
     }
 
-    fn end(
+    /// Stores the outcome of a load and wakes the requests that wait for it.
+    fn finish_load(
         &self,
         name: &str,
         stamp: Option<[u8; 32]>,
@@ -163,7 +166,7 @@ impl<M: Service> ModelCache<M> {
         loading: &Arc<PendingLoad<M>>,
     ) {
         let mut entries = lock(&self.entries);
-        // It may have been given up meanwhile.
+        // The watchdog may have given up this load.
         if !matches!(entries.get(name), Some(Entry::Loading(current)) if Arc::ptr_eq(current, loading)) {
             return;
         }
@@ -174,9 +177,9 @@ impl<M: Service> ModelCache<M> {
                 entries.insert(name.to_owned(), entry);
                 Ok(model)
             }
-            Err(LoadError { failure, is_of_files }) => {
-                // Whoever asks for names that are no model's leaves nothing behind.
-                match stamp.filter(|_| is_of_files) {
+            Err(LoadError { failure, is_caused_by_files }) => {
+                // Unknown names have no stamp and leave no entry behind.
+                match stamp.filter(|_| is_caused_by_files) {
                     Some(stamp) => {
                         let entry = Entry::Failed { failure: failure.clone(), at: Instant::now(), stamp };
                         entries.insert(name.to_owned(), entry);
@@ -187,32 +190,31 @@ impl<M: Service> ModelCache<M> {
             }
         };
         drop(entries);
-        loading.tell(result);
+        loading.finish(result);
     }
 
-    /// Tells those who wait for a model that it is not to be had; whether any may have waited.
+    /// Fails the requests that wait for a model's load; returns whether there was a load.
     pub fn give_up(&self, name: &str, failure: &Failure) -> bool {
         let mut entries = lock(&self.entries);
         let Some(Entry::Loading(loading)) = entries.get(name) else { return false };
         let loading = Arc::clone(loading);
         entries.remove(name);
         drop(entries);
-        loading.tell(Err(failure.clone()));
+        loading.finish(Err(failure.clone()));
         true
     }
 
-    /// What there is of a model. Waits for nothing, and is no use of it.
-    pub fn look(&self, name: &str) -> ModelState<M> {
+    /// Current state of a model. Never waits, and does not count as use.
+    pub fn state(&self, name: &str) -> ModelState<M> {
         match lock(&self.entries).get(name) {
             None => ModelState::Absent,
-            Some(Entry::Loading(loading)) => ModelState::Loading(loading.time()),
+            Some(Entry::Loading(loading)) => ModelState::Loading(loading.elapsed()),
             Some(Entry::Ready { model, .. }) => ModelState::Ready(Arc::clone(model)),
             Some(Entry::Failed { failure, .. }) => ModelState::Failed(failure.clone()),
         }
     }
 
-    /// The models that are loaded, with the provider that each really runs on, and those that are being
-    /// loaded. Waits for none of them.
+    /// Names of the loaded models with the execution provider in use, and of those being loaded. Never waits.
     pub fn names(&self) -> Vec<String> {
         let name = |(name, entry): (&String, &Entry<M>)| match entry {
             Entry::Ready { model, .. } => Some(format!("{name} ({})", model.provider())),
@@ -222,15 +224,15 @@ impl<M: Service> ModelCache<M> {
         lock(&self.entries).iter().filter_map(name).collect()
     }
 
-    /// Drops what a connection has waiting.
+    /// Drops the waiting inputs of a connection.
     pub fn forget(&self, connection: ConnectionId) {
         for (_, model) in self.ready() {
             model.forget(connection);
         }
     }
 
-    /// Takes out the models that were idle for so long, by their names. They are unloaded as they are dropped,
-    /// or when the last of those who have asked for them a moment ago has what it wanted.
+    /// Removes the models that have been idle for `timeout` and returns them with their names. A model is unloaded
+    /// when the last reference to it is dropped, so requests that have just got it are still answered.
     pub fn take_idle(&self, timeout: Duration) -> Vec<(String, Arc<RunningService<M>>)> {
         let mut idle = Vec::new();
         for (name, seen) in self.ready() {

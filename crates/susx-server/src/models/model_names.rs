@@ -1,4 +1,4 @@
-//! Which model a request means, by its name or where it names none.
+//! Finds the model that a request asks for, by name or as the only one of its kind.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -20,37 +20,38 @@ pub enum Purpose {
     Generation,
 }
 
-/// The names of the models of a directory, read again when it has changed.
+/// Names of the models in the model directory, read again when the directory has changed.
 #[derive(Debug, Default)]
 pub struct ModelNames {
-    listed: Mutex<Option<Listed>>,
+    listing: Mutex<Option<Listing>>,
 }
 
 #[derive(Clone, Debug)]
-struct Listed {
-    /// The directory and those in it, in whose places others may come.
-    folders: Vec<(PathBuf, Option<Change>)>,
-    /// Whether their changes were long ago when they were read.
+struct Listing {
+    /// The model directory and each model's directory, with their versions when they were read.
+    dirs: Vec<(PathBuf, Option<DirVersion>)>,
+    /// Whether all of them were last changed more than [`SETTLE_TIME`] before they were read.
     is_settled: bool,
     embedders: Vec<String>,
     generators: Vec<String>,
 }
 
-/// What tells a directory from what it was before a change of the names in it: its number, and when it was changed
-/// last.
-type Change = (u64, SystemTime);
+/// Inode and modification time of a directory, which change when a name is added or removed.
+type DirVersion = (u64, SystemTime);
 
-/// A directory that was changed so short a time ago may be changed again without another time of change.
-const UNSETTLED: Duration = Duration::from_secs(2);
+/// A directory that was modified more recently than this may change again without a new modification time, because
+/// file systems round that.
+const SETTLE_TIME: Duration = Duration::from_secs(2);
 
 impl ModelNames {
-    /// The model of that name; without a name, the only one of its kind.
+    /// The model `name`; without a name, the only one of its kind.
     ///
-    /// A name that is none is refused when the model is read; here, only a model of the other kind.
+    /// Fails for an overlong name, for a model of the other kind, and without a name if there is not exactly one
+    /// model. A name without a model passes and fails when the model is read.
     pub fn resolve(&self, dir: &Path, name: Option<&str>, purpose: Purpose) -> Result<String, Failure> {
-        let Some(name) = name else { return only(dir, purpose, self.of(dir, purpose)?) };
+        let Some(name) = name else { return only(dir, purpose, self.list(dir, purpose)?) };
         if name.len() > limits::MAX_NAME_BYTES {
-            return Err(protocol::no_model_has_such_a_name(name.len()).hint(known(dir, purpose)));
+            return Err(protocol::no_model_has_such_a_name(name.len()).hint(available(dir, purpose)));
         }
         if check_model_name(name).is_ok() && dir.join(name).is_dir() {
             let is_generator = model_dir::is_generator(dir, name);
@@ -60,64 +61,65 @@ impl ModelNames {
                 _ => return Ok(name.to_owned()),
             };
             let failure = Failure::new(FailureKind::WrongModel, format!("the model \"{name}\" {wrong}"));
-            return Err(failure.hint(known(dir, purpose)));
+            return Err(failure.hint(available(dir, purpose)));
         }
         Ok(name.to_owned())
     }
 
-    /// All of a kind, in order.
-    pub fn of(&self, dir: &Path, purpose: Purpose) -> Result<Vec<String>, Failure> {
-        let mut listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
-        let listed = match &mut *listed {
-            Some(listed) if listed.is_current(dir) => listed,
-            other => other.insert(Listed::read(dir)?),
+    /// Names of all models of a kind, sorted.
+    pub fn list(&self, dir: &Path, purpose: Purpose) -> Result<Vec<String>, Failure> {
+        let mut listing = self.listing.lock().unwrap_or_else(PoisonError::into_inner);
+        let listing = match &mut *listing {
+            Some(listing) if listing.is_current(dir) => listing,
+            other => other.insert(Listing::read(dir)?),
         };
         Ok(match purpose {
-            Purpose::Embedding => listed.embedders.clone(),
-            Purpose::Generation => listed.generators.clone(),
+            Purpose::Embedding => listing.embedders.clone(),
+            Purpose::Generation => listing.generators.clone(),
         })
     }
 }
 
-impl Listed {
-    fn read(dir: &Path) -> Result<Listed, Failure> {
+impl Listing {
+    fn read(dir: &Path) -> Result<Listing, Failure> {
         let now = SystemTime::now();
-        let seen = |path: PathBuf| {
-            let change = change(&path);
-            (path, change)
+        let with_version = |path: PathBuf| {
+            let version = version(&path);
+            (path, version)
         };
-        // Each is looked at before it is read: what changes meanwhile has changed since.
-        let mut folders = vec![seen(dir.to_owned())];
+        // Versions are taken before the directories are read, so that a change in between is noticed later.
+        let mut dirs = vec![with_version(dir.to_owned())];
         for purpose in [Purpose::Embedding, Purpose::Generation] {
-            folders.extend(names(dir, purpose)?.into_iter().map(|name| seen(dir.join(name))));
+            dirs.extend(names(dir, purpose)?.into_iter().map(|name| with_version(dir.join(name))));
         }
         let (embedders, generators) = (names(dir, Purpose::Embedding)?, names(dir, Purpose::Generation)?);
-        let is_old = |at: SystemTime| now.duration_since(at).is_ok_and(|age| age > UNSETTLED);
-        let is_settled = folders.iter().all(|(_, change)| change.is_some_and(|(_, at)| is_old(at)));
-        Ok(Listed { folders, is_settled, embedders, generators })
+        let is_old = |at: SystemTime| now.duration_since(at).is_ok_and(|age| age > SETTLE_TIME);
+        let is_settled = dirs.iter().all(|(_, version)| version.is_some_and(|(_, at)| is_old(at)));
+        Ok(Listing { dirs, is_settled, embedders, generators })
     }
 
-    /// Whether no name was added to the directory or to one of those in it, or taken away.
+    /// Whether no name was added to or removed from these directories since they were read.
     fn is_current(&self, dir: &Path) -> bool {
         self.is_settled
-            && self.folders.first().is_some_and(|(listed, _)| listed == dir)
-            && self.folders.iter().all(|(path, before)| before.is_some() && change(path) == *before)
+            && self.dirs.first().is_some_and(|(path, _)| path == dir)
+            && self.dirs.iter().all(|(path, before)| before.is_some() && version(path) == *before)
     }
 }
 
-fn change(dir: &Path) -> Option<Change> {
+fn version(dir: &Path) -> Option<DirVersion> {
     let metadata = dir.metadata().ok()?;
     Some((metadata.ino(), metadata.modified().ok()?))
 }
 
-/// An error that names no model, with those that there are.
-pub fn with_known(failure: Failure, dir: &Path, purpose: Purpose) -> Failure {
+/// Adds the available models as a hint to a failure about an unknown model.
+pub fn with_available(failure: Failure, dir: &Path, purpose: Purpose) -> Failure {
     match failure.kind {
-        FailureKind::UnknownModel => failure.hint(known(dir, purpose)),
+        FailureKind::UnknownModel => failure.hint(available(dir, purpose)),
         _ => failure,
     }
 }
 
+/// The only model of a kind; an error if there is none or more than one.
 fn only(dir: &Path, purpose: Purpose, mut names: Vec<String>) -> Result<String, Failure> {
     match (names.pop(), names.is_empty()) {
         (Some(name), true) => Ok(name),
@@ -131,7 +133,7 @@ fn only(dir: &Path, purpose: Purpose, mut names: Vec<String>) -> Result<String, 
                 Purpose::Embedding => "Name one in the call or in the setting susx.model.",
                 Purpose::Generation => "Name one in the call.",
             };
-            let hint = format!("{how} {}", known(dir, purpose));
+            let hint = format!("{how} {}", available(dir, purpose));
             Err(Failure::new(FailureKind::Configuration, message).hint(hint))
         }
     }
@@ -144,7 +146,8 @@ fn names(dir: &Path, purpose: Purpose) -> Result<Vec<String>, Failure> {
     })
 }
 
-fn known(dir: &Path, purpose: Purpose) -> String {
+/// Lists the available models, for a hint.
+fn available(dir: &Path, purpose: Purpose) -> String {
     let noun = purpose.noun();
     match names(dir, purpose) {
         Ok(names) if names.is_empty() => {

@@ -1,4 +1,4 @@
-//! A model that is being loaded, and those who wait for it.
+//! A model that is being loaded, and the requests that wait for it.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use crate::batching::service::{RunningService, Service};
 use crate::protocol::{Failure, FailureKind};
 
-/// Between two looks whether somebody still waits for a model.
-const LOOK_UP: Duration = Duration::from_millis(100);
+/// Time between two checks whether a waiting client has disconnected.
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What all who wait for a model are told.
+/// Outcome of a load, shared by all requests that wait for it.
 #[derive(Debug)]
 pub struct PendingLoad<M: Service> {
     since: Instant,
@@ -18,32 +18,33 @@ pub struct PendingLoad<M: Service> {
 }
 
 impl<M: Service> PendingLoad<M> {
+    /// A load that starts now.
     pub fn new() -> Arc<Self> {
         Arc::new(PendingLoad { since: Instant::now(), result: Mutex::new(None), done: Condvar::new() })
     }
 
-    /// How long it has been loading.
-    pub fn time(&self) -> Duration {
+    /// Time since the load started.
+    pub fn elapsed(&self) -> Duration {
         self.since.elapsed()
     }
 
-    /// Ends the waiting.
-    pub fn tell(&self, result: Result<Arc<RunningService<M>>, Failure>) {
+    /// Ends the load and wakes all that wait for it.
+    pub fn finish(&self, result: Result<Arc<RunningService<M>>, Failure>) {
         *self.lock() = Some(result);
         self.done.notify_all();
     }
 
-    /// What comes of it; an error once the one who waits `has_left`.
-    pub fn wait(&self, has_left: impl Fn() -> bool) -> Result<Arc<RunningService<M>>, Failure> {
+    /// Waits for the outcome; fails once `is_disconnected`.
+    pub fn wait(&self, is_disconnected: impl Fn() -> bool) -> Result<Arc<RunningService<M>>, Failure> {
         let mut result = self.lock();
         loop {
             if let Some(result) = result.as_ref() {
                 return result.clone();
             }
-            if has_left() {
-                return Err(Failure::new(FailureKind::Inference, "nobody waits for the model"));
+            if is_disconnected() {
+                return Err(Failure::new(FailureKind::Inference, "the client has disconnected"));
             }
-            result = self.done.wait_timeout(result, LOOK_UP).unwrap_or_else(PoisonError::into_inner).0;
+            result = self.done.wait_timeout(result, CHECK_INTERVAL).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 

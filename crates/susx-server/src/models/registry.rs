@@ -1,4 +1,4 @@
-//! The models of the model directory: which there are, and those that are loaded.
+//! The models of the model directory: names, descriptions and loaded models.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,42 +16,45 @@ use crate::models::descriptions::DescriptionCache;
 use crate::models::loader::Loader;
 use crate::models::model_cache::{ModelCache, ModelState};
 use crate::models::model_names::{ModelNames, Purpose};
-use crate::protocol::{Defaults, Failure, FailureKind, Model};
+use crate::protocol::{Failure, FailureKind, Model};
 use crate::settings::Settings;
 
-/// Loads models when they are asked for.
+/// Finds, loads, describes and unloads models.
 pub struct Registry {
     loader: Arc<Loader>,
     embedders: Arc<ModelCache<EmbeddingService>>,
     generators: Arc<ModelCache<GenerationService>>,
     names: ModelNames,
-    described: DescriptionCache,
+    descriptions: DescriptionCache,
 }
 
-/// The kind of models that make images.
+/// [`Model::kind`] of generators.
 pub(crate) const GENERATOR: &str = "diffusion";
 
-/// What `models()` says of a model whose files were replaced.
+/// Remark in `models()` on a loaded model whose files were replaced.
 const CHANGED_ON_DISK: &str =
     "its files have changed since they were loaded: the new ones are used after a restart of PostgreSQL";
 
 impl Registry {
+    /// A registry without loaded models.
     pub fn new(settings: Settings) -> Self {
         Registry {
             loader: Arc::new(Loader::new(settings)),
             embedders: ModelCache::new(),
             generators: ModelCache::new(),
             names: ModelNames::default(),
-            described: DescriptionCache::default(),
+            descriptions: DescriptionCache::default(),
         }
     }
 
-    /// The embedding model of that name, loaded; without a name, the only one there is. Waits for it until the one
-    /// who asks `has_left`.
+    /// The embedding model `name`, loaded if necessary; without a name, the only one. Waits for the load until
+    /// `is_disconnected`.
+    ///
+    /// Fails if there is no such model, no name and not exactly one model, or if the load fails.
     pub fn embedder(
         &self,
         name: Option<&str>,
-        has_left: impl Fn() -> bool,
+        is_disconnected: impl Fn() -> bool,
     ) -> Result<Arc<RunningService<EmbeddingService>>, Failure> {
         let dir = self.model_dir()?;
         let name = self.names.resolve(dir, name, Purpose::Embedding)?;
@@ -59,14 +62,14 @@ impl Registry {
             let (loader, dir, name) = (Arc::clone(&self.loader), dir.to_owned(), name.clone());
             move || loader.embedder(&dir, &name)
         };
-        self.embedders.get(&name, || stamp_of(dir, &name), load, has_left)
+        self.embedders.get(&name, || stamp_of(dir, &name), load, is_disconnected)
     }
 
-    /// The generator of that name, in the same way.
+    /// The generator `name`; like [`embedder`](Self::embedder).
     pub fn generator(
         &self,
         name: Option<&str>,
-        has_left: impl Fn() -> bool,
+        is_disconnected: impl Fn() -> bool,
     ) -> Result<Arc<RunningService<GenerationService>>, Failure> {
         #[cfg(not(feature = "diffusion"))]
         GeneratorConfig::read(self.model_dir()?, name.unwrap_or_default())?;
@@ -76,36 +79,37 @@ impl Registry {
             let (loader, dir, name) = (Arc::clone(&self.loader), dir.to_owned(), name.clone());
             move || loader.generator(&dir, &name)
         };
-        self.generators.get(&name, || stamp_of(dir, &name), load, has_left)
+        self.generators.get(&name, || stamp_of(dir, &name), load, is_disconnected)
     }
 
-    /// Every model of the directory, in the order of their names. Waits for none of them.
+    /// Describes every model of the directory, sorted by name. Waits for no load.
     pub fn list(&self) -> Result<Vec<Model>, Failure> {
         let dir = self.model_dir()?;
-        let unloaded = |name: &str, purpose: Purpose, state: Option<String>| {
+        let unloaded = |name: &str, purpose: Purpose, status: Option<String>| {
             let stamp = onnx::stamp(dir, name);
             let stuck = self.loader.stuck(name, stamp).map(|failure| failure.message);
-            let model = self.described.get(dir, name, purpose, stamp);
-            Model { error: stuck.or(state).or(model.error), ..model }
+            let model = self.descriptions.get(dir, name, purpose, stamp);
+            Model { error: stuck.or(status).or(model.error), ..model }
         };
         let mut models: Vec<Model> = Vec::new();
-        for name in self.names.of(dir, Purpose::Embedding)? {
-            models.push(match self.embedders.look(&name) {
+        for name in self.names.list(dir, Purpose::Embedding)? {
+            models.push(match self.embedders.state(&name) {
                 ModelState::Ready(running) => self.describe(&running.model),
-                other => unloaded(&name, Purpose::Embedding, other.remark()),
+                other => unloaded(&name, Purpose::Embedding, other.status()),
             });
         }
-        for name in self.names.of(dir, Purpose::Generation)? {
-            models.push(match self.generators.look(&name) {
+        for name in self.names.list(dir, Purpose::Generation)? {
+            models.push(match self.generators.state(&name) {
                 ModelState::Ready(running) => self.describe_generator(&running),
-                other => unloaded(&name, Purpose::Generation, other.remark()),
+                other => unloaded(&name, Purpose::Generation, other.status()),
             });
         }
         models.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(models)
     }
 
-    /// Whether an activity has exceeded its limit; if so, fails the requests that wait for its model.
+    /// Whether an activity has exceeded its limit. If so, records its model and fails the requests that wait for the
+    /// model to load.
     pub fn find_stuck(&self) -> bool {
         let Some(overdue) = self.loader.watchdog.overdue() else { return false };
         let failure = self.loader.give_up(&overdue);
@@ -114,8 +118,8 @@ impl Registry {
         true
     }
 
-    /// The models that are loaded, with the provider that each really runs on, and those that are being
-    /// loaded. Waits for none of them.
+    /// Names of the loaded models with the execution provider in use, and of those being loaded, sorted. Waits for no
+    /// load.
     pub fn loaded(&self) -> Vec<String> {
         let mut models = self.embedders.names();
         models.extend(self.generators.names());
@@ -123,53 +127,53 @@ impl Registry {
         models
     }
 
-    /// Drops what a connection has waiting in any model's queue.
+    /// Drops the waiting inputs of a connection from the queues of all models.
     pub fn forget(&self, connection: ConnectionId) {
         self.embedders.forget(connection);
         self.generators.forget(connection);
     }
 
-    /// Unloads the models that were not used for the time that the settings say.
+    /// Unloads the models that have been idle for susx.model_idle_timeout.
     pub fn unload_idle(&self) {
         let timeout = self.loader.settings.model_idle_timeout();
         let unloaded = unload(self.embedders.take_idle(timeout)) + unload(self.generators.take_idle(timeout));
         if unloaded > 0 {
-            memory::give_back();
+            memory::release_free_memory();
         }
     }
 
-    /// What a loaded model says of itself.
+    /// Describes a loaded embedding model.
     pub fn describe(&self, model: &ClipModel) -> Model {
         Model {
             dimensions: u32::try_from(model.dimensions()).ok(),
             provider: Some(model.provider().to_owned()),
             loaded: true,
             sha256: Some(model.sha256()),
-            error: self.remarks(model),
+            error: self.warnings(model),
             bytes: Some(model.bytes()),
             kind: Some(model.kind().to_string()),
             ..describe_config(model.config())
         }
     }
 
-    /// What is to be said of a loaded model, if anything.
-    fn remarks(&self, model: &ClipModel) -> Option<String> {
+    /// Warnings about a loaded model, if any.
+    fn warnings(&self, model: &ClipModel) -> Option<String> {
         let changed = model.has_changed_on_disk().then(|| CHANGED_ON_DISK.to_owned());
-        let remarks: Vec<String> = changed
+        let warnings: Vec<String> = changed
             .into_iter()
-            .chain(self.loader.broken_promise(model.fallback_reason(), model.partial_fallback()))
+            .chain(self.loader.fallback_warning(model.fallback_reason(), model.partial_fallback()))
             .collect();
-        (!remarks.is_empty()).then(|| remarks.join("; "))
+        (!warnings.is_empty()).then(|| warnings.join("; "))
     }
 
-    /// What a loaded generator says of itself.
-    pub fn describe_generator(&self, painter: &GenerationService) -> Model {
-        let generator = &painter.generator;
+    /// Describes a loaded generator.
+    pub fn describe_generator(&self, service: &GenerationService) -> Model {
+        let generator = &service.generator;
         Model {
             provider: Some(generator.provider().to_owned()),
             loaded: true,
             sha256: Some(generator.sha256()),
-            error: self.loader.broken_promise(generator.fallback_reason(), generator.partial_fallback()),
+            error: self.loader.fallback_warning(generator.fallback_reason(), generator.partial_fallback()),
             bytes: Some(generator.bytes()),
             ..describe_generator_config(generator.config())
         }
@@ -189,8 +193,8 @@ fn stamp_of(dir: &Path, name: &str) -> Option<[u8; 32]> {
     onnx::stamp(dir, name).map(|stamp| stamp.digest)
 }
 
+/// Describes an embedding model by its configuration alone.
 pub(crate) fn describe_config(config: &ModelConfig) -> Model {
-    let defaults = &config.defaults;
     Model {
         name: config.name.clone(),
         kind: Some(config.kind().to_string()),
@@ -199,19 +203,12 @@ pub(crate) fn describe_config(config: &ModelConfig) -> Model {
             .image_size()
             .and_then(|(height, width)| Some((u32::try_from(height).ok()?, u32::try_from(width).ok()?))),
         bytes: config.bytes().ok(),
-        defaults: Defaults {
-            alpha: defaults.alpha,
-            beta: defaults.beta,
-            gamma: defaults.gamma,
-            temperature: defaults.temperature,
-            logit_scale: defaults.logit_scale,
-            lambda: defaults.lambda,
-            ridge: defaults.ridge,
-        },
+        defaults: config.defaults,
         ..Model::default()
     }
 }
 
+/// Describes a generator by its configuration alone.
 pub(crate) fn describe_generator_config(config: &GeneratorConfig) -> Model {
     Model {
         name: config.name.clone(),
@@ -222,7 +219,7 @@ pub(crate) fn describe_generator_config(config: &GeneratorConfig) -> Model {
     }
 }
 
-/// Drops models, with all that they have in memory; returns how many.
+/// Drops models, which frees their memory once no request uses them; returns their number.
 fn unload<M: Service>(models: Vec<(String, Arc<RunningService<M>>)>) -> usize {
     let count = models.len();
     for (name, model) in models {

@@ -1,7 +1,7 @@
-//! The models that a process was stuck in, as the next one knows them.
+//! Models that an earlier inference process hung in, so that the next one does not load them again.
 //!
-//! They are in a file beside the socket. The supervisor removes it when PostgreSQL is started or reloaded; a model
-//! whose files have changed since is tried again.
+//! They are listed in a file next to the socket. The supervisor removes the file when PostgreSQL is started or
+//! reloaded. A model is also tried again once its files have changed.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -11,12 +11,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::protocol;
 
-/// Name of the file.
+/// Name of the file, in the socket's directory.
 pub const FILE: &str = "stuck";
-/// More models than anybody has; the oldest are forgotten.
-const MOST: usize = 1000;
+/// Maximum number of entries, far more than a model directory has; the oldest are dropped.
+const MAX_ENTRIES: usize = 1000;
 
-/// The file.
+/// The file with the list.
 #[derive(Clone, Debug)]
 pub struct StuckModels {
     path: PathBuf,
@@ -25,31 +25,31 @@ pub struct StuckModels {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Entry {
     model: String,
-    /// Of the model's files.
+    /// Stamp of the model's files.
     stamp: [u8; 32],
     message: String,
 }
 
 impl StuckModels {
-    /// Those of the server with this socket.
+    /// The list of the server with this socket.
     pub fn beside(socket: &Path) -> Self {
         StuckModels { path: socket.with_file_name(FILE) }
     }
 
-    /// What is to be said of a model that a process was stuck in, if its files are the same as then.
-    pub fn recall(&self, model: &str, stamp: &[u8; 32]) -> Option<String> {
-        let entry = |entry: &Entry| entry.model == model && entry.stamp == *stamp;
-        self.read().into_iter().find(entry).map(|entry| entry.message)
+    /// Why a model is not to be loaded; `None` unless a process hung in it and its files are unchanged.
+    pub fn message(&self, model: &str, stamp: &[u8; 32]) -> Option<String> {
+        let is_same = |entry: &Entry| entry.model == model && entry.stamp == *stamp;
+        self.read().into_iter().find(is_same).map(|entry| entry.message)
     }
 
-    /// Remembers a model.
-    pub fn remember(&self, model: &str, stamp: [u8; 32], message: &str) -> io::Result<()> {
+    /// Adds a model that this process hangs in, or replaces its entry.
+    pub fn record(&self, model: &str, stamp: [u8; 32], message: &str) -> io::Result<()> {
         let mut entries = self.read();
         entries.retain(|entry| entry.model != model);
         entries.push(Entry { model: model.to_owned(), stamp, message: message.to_owned() });
-        entries.drain(..entries.len().saturating_sub(MOST));
+        entries.drain(..entries.len().saturating_sub(MAX_ENTRIES));
         let bytes = protocol::encode(&entries).map_err(io::Error::other)?;
-        // Whoever reads it meanwhile sees the old one.
+        // Replaced by a rename, so that readers see either the old or the new list.
         let new = self.path.with_extension("new");
         fs::write(&new, bytes)?;
         fs::rename(&new, &self.path)
@@ -76,20 +76,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_model_is_known_until_its_files_change() -> io::Result<()> {
+    fn a_model_is_listed_until_its_files_change() -> io::Result<()> {
         let folder = std::env::temp_dir().join(format!("susx-stuck-{}", std::process::id()));
         fs::create_dir_all(&folder)?;
         let stuck = StuckModels::beside(&folder.join("socket"));
-        assert_eq!(stuck.recall("m", &[1; 32]), None);
-        stuck.remember("m", [1; 32], "it is stuck")?;
-        stuck.remember("n", [2; 32], "so is this")?;
+        assert_eq!(stuck.message("m", &[1; 32]), None);
+        stuck.record("m", [1; 32], "it is stuck")?;
+        stuck.record("n", [2; 32], "so is this")?;
         let again = StuckModels::beside(&folder.join("socket"));
-        assert_eq!(again.recall("m", &[1; 32]).as_deref(), Some("it is stuck"));
-        assert_eq!(again.recall("n", &[2; 32]).as_deref(), Some("so is this"));
-        assert_eq!(again.recall("m", &[3; 32]), None);
-        // What is no such file is nothing.
+        assert_eq!(again.message("m", &[1; 32]).as_deref(), Some("it is stuck"));
+        assert_eq!(again.message("n", &[2; 32]).as_deref(), Some("so is this"));
+        assert_eq!(again.message("m", &[3; 32]), None);
+        // A damaged file counts as empty.
         fs::write(folder.join(FILE), b"\xff\xff\xff\xff\xff")?;
-        assert_eq!(again.recall("m", &[1; 32]), None);
+        assert_eq!(again.message("m", &[1; 32]), None);
         fs::remove_dir_all(&folder)
     }
 }

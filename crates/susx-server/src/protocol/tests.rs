@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn images_arrive_as_they_were_sent() -> Result<(), ProtocolError> {
+fn images_survive_a_round_trip() -> Result<(), ProtocolError> {
     let image: Vec<u8> = (0..=255).collect();
     let inputs = Inputs::Images(vec![Bytes::new(&image), Bytes::new(&[])]);
     let frame = encode(&Request::Embed { id: 7, model: Some("clip"), inputs })?;
@@ -9,7 +9,7 @@ fn images_arrive_as_they_were_sent() -> Result<(), ProtocolError> {
     assert_eq!(message_length([length[0], length[1], length[2], length[3]])?, message.len());
     let Request::Embed { id: 7, model: Some("clip"), inputs: Inputs::Images(images) } = decode(message)?
     else {
-        panic!("another message");
+        panic!("unexpected message");
     };
     assert_eq!(images, [Bytes::new(&image), Bytes::new(&[])]);
     Ok(())
@@ -19,7 +19,7 @@ fn images_arrive_as_they_were_sent() -> Result<(), ProtocolError> {
 fn garbage_is_an_error() {
     assert!(decode::<Request>(&[0xff; 40]).is_err());
     assert!(decode::<Request>(&[]).is_err());
-    // A list that claims more elements than there are bytes.
+    // The length of the list exceeds the message.
     assert!(decode::<Reply>(&[1, 0, 0xff, 0xff, 0xff, 0xff, 0x0f]).is_err());
     assert!(message_length([0xff; 4]).is_err());
 }

@@ -1,16 +1,14 @@
-//! Back-pressure: how many bytes of requests there may be in this process.
+//! Back-pressure: limits the bytes of requests and replies held by this process.
 //!
-//! A request takes its share before it is read. What is made of it counts instead once it is answered, until that is
-//! sent: so memory is bounded whatever the number of connections, apart from one message of each. Three things must
-//! not follow from that:
+//! A request reserves its size before it is read. When it is answered, the reservation shrinks or grows to the size of
+//! the reply and is released once the reply is sent. Memory is therefore bounded whatever the number of connections,
+//! apart from one message for each. The budget avoids three problems:
 //!
-//! * That a few bulk jobs, whose requests fill the budget, keep a single image out until one of them is
-//!   done. So a quarter of the budget is kept for small requests of connections that have nothing else
-//!   here.
-//! * That a full budget makes the process look dead. A greeting, by which the supervisor tells whether it
-//!   hangs, and a question for its counters wait for nothing; nor does any other message as short, one
-//!   at a time of each connection.
-//! * That a large request waits for ever while small ones slip in. So whoever came first goes first.
+//! * Bulk jobs must not fill the budget and block a single image until one of them is done. A quarter of the budget is
+//!   kept for small requests from connections without any other reservation.
+//! * A full budget must not make the process look dead. The greeting that the supervisor uses as a health check, a
+//!   request for statistics and any other short message are admitted at once, one at a time per connection.
+//! * A large request must not starve while small ones are admitted. Waiting requests are admitted in order of arrival.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,16 +22,16 @@ pub struct Budget {
     quick: Arc<Pool>,
 }
 
-/// One connection's shares, by their number.
+/// Number of reservations that one connection holds.
 #[derive(Clone, Debug, Default)]
-pub struct Holdings(Arc<AtomicUsize>);
+pub struct ReservationCount(Arc<AtomicUsize>);
 
 /// Bytes taken from the budget, given back when dropped.
 #[derive(Debug)]
 pub struct Reservation {
     pool: Arc<Pool>,
     bytes: usize,
-    holder: Holdings,
+    held: ReservationCount,
 }
 
 #[derive(Debug)]
@@ -47,14 +45,15 @@ struct Pool {
 struct State {
     used: usize,
     last_ticket: u64,
-    /// Tickets of those who wait.
-    line: VecDeque<u64>,
+    /// Tickets of the waiting requests, in order of arrival.
+    queue: VecDeque<u64>,
 }
 
-/// The longest message that costs nothing.
+/// Longest message, in bytes, that is admitted without using the budget: a greeting or a request for statistics fits.
 const FREE_BYTES: usize = 256;
 
-/// How many quick requests of the largest size fit.
+/// Number of quick requests of the largest size that fit into the quick pool. Fewer would let a few requests fill the
+/// pool; more would exclude ordinary images from it.
 const QUICK_REQUESTS: usize = 32;
 
 impl Budget {
@@ -64,45 +63,58 @@ impl Budget {
         Budget { bulk: Pool::new(limit - quick), quick: Pool::new(quick) }
     }
 
-    /// A share for a message of so many bytes, which waits for nothing if it is a short one.
-    pub fn admit(&self, bytes: usize, holder: &Holdings, has_left: impl Fn() -> bool) -> Option<Reservation> {
-        if bytes > FREE_BYTES || holder.0.load(Ordering::Acquire) > 0 {
-            return self.take(bytes, holder, has_left);
+    /// Reserves memory for a message of `bytes` bytes. Short messages are admitted at once, see the module's
+    /// documentation.
+    ///
+    /// Returns `None` if `is_disconnected` becomes true first.
+    pub fn admit(
+        &self,
+        bytes: usize,
+        held: &ReservationCount,
+        is_disconnected: impl Fn() -> bool,
+    ) -> Option<Reservation> {
+        if bytes > FREE_BYTES || held.0.load(Ordering::Acquire) > 0 {
+            return self.take(bytes, held, is_disconnected);
         }
-        holder.0.fetch_add(1, Ordering::AcqRel);
-        Some(Reservation { pool: Arc::clone(&self.quick), bytes: 0, holder: holder.clone() })
+        held.0.fetch_add(1, Ordering::AcqRel);
+        Some(Reservation { pool: Arc::clone(&self.quick), bytes: 0, held: held.clone() })
     }
 
-    /// Waits until there is room for `bytes`, or until the one who asked `has_left`. A request larger
-    /// than the whole budget is let in when no other large one is there.
-    pub fn take(&self, bytes: usize, holder: &Holdings, has_left: impl Fn() -> bool) -> Option<Reservation> {
-        let is_quick = bytes <= self.quick.limit / QUICK_REQUESTS && holder.0.load(Ordering::Acquire) == 0;
+    /// Waits until `bytes` bytes are available and reserves them, or returns `None` once `is_disconnected`. A request
+    /// larger than its pool is admitted when the pool is empty.
+    pub fn take(
+        &self,
+        bytes: usize,
+        held: &ReservationCount,
+        is_disconnected: impl Fn() -> bool,
+    ) -> Option<Reservation> {
+        let is_quick = bytes <= self.quick.limit / QUICK_REQUESTS && held.0.load(Ordering::Acquire) == 0;
         let pool = if is_quick { &self.quick } else { &self.bulk };
-        pool.take(bytes, has_left).then(|| {
-            holder.0.fetch_add(1, Ordering::AcqRel);
-            Reservation { pool: Arc::clone(pool), bytes, holder: holder.clone() }
+        pool.take(bytes, is_disconnected).then(|| {
+            held.0.fetch_add(1, Ordering::AcqRel);
+            Reservation { pool: Arc::clone(pool), bytes, held: held.clone() }
         })
     }
 
-    /// Whether somebody waits for room.
+    /// Whether a request is waiting for memory.
     pub fn has_waiters(&self) -> bool {
         self.bulk.has_waiters() || self.quick.has_waiters()
     }
 
-    /// Bytes that are dequeued.
+    /// Reserved bytes.
     pub fn used(&self) -> usize {
         self.bulk.lock().used + self.quick.lock().used
     }
 }
 
 impl Reservation {
-    /// Whether somebody waits for the room that this share takes.
+    /// Whether a request is waiting for memory of the same pool.
     pub fn has_waiters(&self) -> bool {
         self.pool.has_waiters()
     }
 
-    /// What was read has become something of another size. It is there already, so that nothing waits for room; but
-    /// whoever comes next does, until there is some.
+    /// Changes the size of the reservation. Never waits, because the memory is already in use; the pool may exceed its
+    /// limit, and then later requests wait.
     pub fn resize(&mut self, bytes: usize) {
         let mut state = self.pool.lock();
         state.used = state.used - self.bytes + bytes;
@@ -114,7 +126,7 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.holder.0.fetch_sub(1, Ordering::AcqRel);
+        self.held.0.fetch_sub(1, Ordering::AcqRel);
         self.pool.lock().used -= self.bytes;
         self.pool.changed.notify_all();
     }
@@ -125,33 +137,34 @@ impl Pool {
         Arc::new(Pool { limit, state: Mutex::default(), changed: Condvar::new() })
     }
 
-    /// Whether there is room now; false if the one who asked has left.
-    fn take(&self, bytes: usize, has_left: impl Fn() -> bool) -> bool {
-        const LOOK_UP: Duration = Duration::from_millis(100);
+    /// Waits for `bytes` bytes and takes them; false if `is_disconnected` became true first.
+    fn take(&self, bytes: usize, is_disconnected: impl Fn() -> bool) -> bool {
+        const CHECK_INTERVAL: Duration = Duration::from_millis(100);
         let mut state = self.lock();
         state.last_ticket += 1;
         let ticket = state.last_ticket;
-        state.line.push_back(ticket);
-        let has_room = loop {
+        state.queue.push_back(ticket);
+        let admitted = loop {
             let fits = state.used == 0 || state.used + bytes <= self.limit;
-            if fits && state.line.front() == Some(&ticket) {
+            if fits && state.queue.front() == Some(&ticket) {
                 state.used += bytes;
                 break true;
             }
-            if has_left() {
+            if is_disconnected() {
                 break false;
             }
-            state = self.changed.wait_timeout(state, LOOK_UP).unwrap_or_else(PoisonError::into_inner).0;
+            state =
+                self.changed.wait_timeout(state, CHECK_INTERVAL).unwrap_or_else(PoisonError::into_inner).0;
         };
-        state.line.retain(|&waiting| waiting != ticket);
+        state.queue.retain(|&waiting| waiting != ticket);
         drop(state);
-        // The next in the line.
+        // The next request in the queue may fit now.
         self.changed.notify_all();
-        has_room
+        admitted
     }
 
     fn has_waiters(&self) -> bool {
-        !self.lock().line.is_empty()
+        !self.lock().queue.is_empty()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -1,6 +1,6 @@
 //! One backend's connection: a thread that reads its requests and one that writes its replies.
 //!
-//! The writer is apart so that no task ever waits for a backend that does not read.
+//! Replies have a thread of their own so that no batching task waits for a backend that does not read.
 
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::net::UnixStream;
@@ -14,7 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::batching::embedding_task::{Text, check_text};
 use crate::batching::fair_queue::ConnectionId;
 use crate::batching::generation_service::GenerationJob;
-use crate::batching::request::{self, Sent};
+use crate::batching::request::{self, RequestContext};
 use crate::limits;
 use crate::models::registry::Registry;
 use crate::protocol::{
@@ -22,7 +22,7 @@ use crate::protocol::{
     Request,
 };
 use crate::settings::Settings;
-use crate::socket::budget::{Budget, Holdings, Reservation};
+use crate::socket::budget::{Budget, Reservation, ReservationCount};
 use crate::socket::replies::{self, ReplySender};
 use crate::stats;
 
@@ -37,25 +37,25 @@ enum ConnectionError {
     NoGreeting,
     #[error("the library speaks protocol {0}, this server protocol {PROTOCOL_VERSION}")]
     Version(u32),
-    #[error("a message of {length} bytes stopped after {arrived}, and others wait for its memory")]
+    #[error("a message of {length} bytes stopped after {arrived}, and other requests wait for its memory")]
     Stalled { length: usize, arrived: usize },
 }
 
-/// How long a sender may pause in the middle of a message while others wait for the room that it takes.
-/// Then its connection is closed. The backend sends its request again over a new one.
+/// Longest pause in the middle of a message or reply while other requests wait for memory. After it the connection is
+/// closed, and the backend sends its request again over a new one.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// What all connections share.
+/// State common to all connections.
 pub struct Shared {
     pub(crate) registry: Registry,
     budget: Arc<Budget>,
     max_text_bytes: usize,
-    /// How often this process was started again.
+    /// How often the supervisor has restarted this process.
     restarts: u32,
 }
 
 impl Shared {
-    /// Without any model yet.
+    /// State with an empty model cache.
     pub fn new(settings: Settings) -> Self {
         Shared {
             budget: Arc::new(Budget::new(settings.queue_megabytes << 20)),
@@ -66,61 +66,63 @@ impl Shared {
     }
 }
 
-/// Serves one backend until it goes.
+/// Serves one backend until it disconnects.
 pub fn serve(id: ConnectionId, stream: UnixStream, shared: &Shared) {
-    match converse(id, &stream, shared) {
+    match serve_requests(id, &stream, shared) {
         Ok(()) => {}
-        // The session says so, to the one who can do something about it.
+        // The backend reports this to its user, who can act on it.
         Err(error @ ConnectionError::Version(_)) => log::debug!("connection {id}: {error}"),
         Err(error) => log::warn!("connection {id}: {error}"),
     }
-    // Nobody is left to read the answers.
+    // No one will read the remaining answers.
     shared.registry.forget(id);
 }
 
-fn converse(id: ConnectionId, stream: &UnixStream, shared: &Shared) -> Result<(), ConnectionError> {
+fn serve_requests(id: ConnectionId, stream: &UnixStream, shared: &Shared) -> Result<(), ConnectionError> {
     let (replies, writer) = replies::replies(stream.try_clone()?, Arc::clone(&shared.budget), PAUSE);
     thread::Builder::new().name("replies".to_owned()).spawn(move || writer.work())?;
 
-    let holder = Holdings::default();
-    // While there is no room for its next message, this connection reads no further: that is the
-    // back-pressure.
+    let held = ReservationCount::default();
+    // Back-pressure: the connection is not read while its next message does not fit into the budget.
     let next = || {
         let Some(length) = read_length(stream)? else { return Ok(None) };
-        let Some(share) = shared.budget.admit(length, &holder, || has_left(stream)) else { return Ok(None) };
-        let message = read_message(stream, length, &share)?;
-        Ok::<_, ConnectionError>(Some((message, share)))
+        let Some(reservation) = shared.budget.admit(length, &held, || is_disconnected(stream)) else {
+            return Ok(None);
+        };
+        let message = read_message(stream, length, &reservation)?;
+        Ok::<_, ConnectionError>(Some((message, reservation)))
     };
-    let Some((message, share)) = next()? else { return Ok(()) };
+    let Some((message, reservation)) = next()? else { return Ok(()) };
     greet(&message, &replies)?;
-    drop(share);
-    // Gone when the backend is: nobody goes on working for it.
-    let presence = Arc::new(());
-    // Counts once it asks for something: one who only looks is no session at work.
+    drop(reservation);
+    // Dropped when the backend disconnects, which cancels the work for it.
+    let connected = Arc::new(());
+    // Sessions that only ask for statistics are not counted as connections.
     let mut counted = None;
-    while let Some((message, share)) = next()? {
-        let presence = Arc::downgrade(&presence);
-        let sent = Sent { replies: replies.clone(), presence, share, arrived: Instant::now() };
+    while let Some((message, reservation)) = next()? {
+        let connected = Arc::downgrade(&connected);
+        let context =
+            RequestContext { replies: replies.clone(), connected, reservation, arrived: Instant::now() };
         let request = protocol::decode(&message)?;
         if !matches!(request, Request::Stats { .. }) {
             counted.get_or_insert_with(stats::connection);
         }
-        answer(id, request, &message, sent, stream, shared)?;
+        answer(id, request, &message, context, stream, shared)?;
     }
     Ok(())
 }
 
-/// Answers a request, or puts what is in it into its model's queue.
+/// Answers a request at once, or puts its inputs into the queue of its model.
 fn answer(
     connection: ConnectionId,
     request: Request,
     message: &Bytes,
-    sent: Sent,
+    context: RequestContext,
     stream: &UnixStream,
     shared: &Shared,
 ) -> Result<(), ConnectionError> {
     let registry = &shared.registry;
-    let has_left = || has_left(stream);
+    let is_disconnected = || is_disconnected(stream);
     let bytes = message.len();
     let reply = match request {
         Request::Hello { .. } => return Err(ConnectionError::NoGreeting),
@@ -138,17 +140,17 @@ fn answer(
             let count = pictures.len();
             failed(id, count, too_many("pictures", count, limits::MAX_PICTURES))
         }
-        Request::Embed { id, model, inputs } => match registry.embedder(model, has_left) {
+        Request::Embed { id, model, inputs } => match registry.embedder(model, is_disconnected) {
             Ok(running) => {
                 match inputs {
                     Inputs::Images(images) => {
-                        // They stay where they are, in the message.
+                        // Slices of the message: nothing is copied.
                         let images = images.into_iter().map(|image| message.slice_ref(image)).collect();
-                        running.images.push(connection, request::split(id, images, bytes, sent));
+                        running.images.push(connection, request::split(id, images, bytes, context));
                     }
                     Inputs::Texts(texts) => {
                         let texts = texts.into_iter().map(|text| Text::of(message, text)).collect();
-                        running.texts.push(connection, request::split(id, texts, bytes, sent));
+                        running.texts.push(connection, request::split(id, texts, bytes, context));
                     }
                 }
                 return Ok(());
@@ -156,36 +158,38 @@ fn answer(
             Err(failure) => failed(id, inputs.count(), failure),
         },
         Request::Generate { id, generator, pictures } => {
-            let checked = pictures.iter().try_for_each(|picture| check(picture, shared));
-            match checked.and_then(|()| registry.generator(generator, has_left)) {
+            let checked = pictures.iter().try_for_each(|picture| check_picture(picture, shared));
+            match checked.and_then(|()| registry.generator(generator, is_disconnected)) {
                 Ok(running) => {
                     let pictures = pictures.into_iter().map(GenerationJob::from).collect();
-                    running.pictures.push(connection, request::split(id, pictures, bytes, sent));
+                    running.pictures.push(connection, request::split(id, pictures, bytes, context));
                     return Ok(());
                 }
                 Err(failure) => failed(id, pictures.len(), failure),
             }
         }
-        Request::Describe { id, model } => match registry.embedder(model, has_left) {
+        Request::Describe { id, model } => match registry.embedder(model, is_disconnected) {
             Ok(running) => Reply::Model { id, model: Box::new(registry.describe(&running.model)) },
             Err(failure) => failed(id, 0, failure),
         },
-        Request::DescribeGenerator { id, generator } => match registry.generator(generator, has_left) {
-            Ok(running) => Reply::Model { id, model: Box::new(registry.describe_generator(&running)) },
-            Err(failure) => failed(id, 0, failure),
-        },
+        Request::DescribeGenerator { id, generator } => {
+            match registry.generator(generator, is_disconnected) {
+                Ok(running) => Reply::Model { id, model: Box::new(registry.describe_generator(&running)) },
+                Err(failure) => failed(id, 0, failure),
+            }
+        }
         Request::Models { id } => match registry.list() {
             Ok(models) => Reply::Models { id, models },
             Err(failure) => failed(id, 0, failure),
         },
         Request::Stats { id } => Reply::Stats { id, stats: Box::new(report(shared)) },
     };
-    sent.replies.send(reply, Some(sent.share));
+    context.replies.send(reply, Some(context.reservation));
     Ok(())
 }
 
-/// Whether a picture can be asked for at all.
-fn check(picture: &Picture, shared: &Shared) -> Result<(), Failure> {
+/// Checks the numbers of a picture and the length of its texts.
+fn check_picture(picture: &Picture, shared: &Shared) -> Result<(), Failure> {
     picture.check()?;
     for text in [&picture.prompt, &picture.negative_prompt] {
         check_text(text, shared.max_text_bytes)?;
@@ -193,8 +197,8 @@ fn check(picture: &Picture, shared: &Shared) -> Result<(), Failure> {
     Ok(())
 }
 
-fn too_many(what: &str, count: usize, most: usize) -> Failure {
-    Failure::new(FailureKind::Protocol, format!("a message has {count} {what}, the limit is {most}"))
+fn too_many(what: &str, count: usize, limit: usize) -> Failure {
+    Failure::new(FailureKind::Protocol, format!("a message has {count} {what}, the limit is {limit}"))
 }
 
 fn greet(message: &[u8], replies: &ReplySender) -> Result<(), ConnectionError> {
@@ -216,7 +220,7 @@ fn report(shared: &Shared) -> protocol::Stats {
     }
 }
 
-/// The failure of a request with so many inputs.
+/// Counts a failed request and builds its reply; `inputs` is the number of inputs that fail with it.
 fn failed(id: u64, inputs: usize, failure: Failure) -> Reply {
     stats::server().failed(inputs, &failure.message);
     Reply::Failed { id, failure }
@@ -232,11 +236,15 @@ fn read_length(mut stream: &UnixStream) -> Result<Option<usize>, ConnectionError
     Ok(Some(protocol::message_length(prefix)?))
 }
 
-/// Reads a message, for which there is room in the budget.
+/// Reads a message of `length` bytes, for which memory has been reserved.
 ///
-/// Its memory is reserved, but used only as the bytes arrive. A sender may take its time between two of
-/// them (a backend may be waiting for a lock), but not for longer than [`PAUSE`] while others wait.
-fn read_message(stream: &UnixStream, length: usize, share: &Reservation) -> Result<Bytes, ConnectionError> {
+/// A sender may pause (a backend may be waiting for a lock), but not for longer than [`PAUSE`] while other requests
+/// wait for memory.
+fn read_message(
+    stream: &UnixStream,
+    length: usize,
+    reservation: &Reservation,
+) -> Result<Bytes, ConnectionError> {
     let mut message = Vec::with_capacity(length);
     stream.set_read_timeout(Some(PAUSE))?;
     loop {
@@ -245,7 +253,7 @@ fn read_message(stream: &UnixStream, length: usize, share: &Reservation) -> Resu
             Ok(_) if message.len() < length => return Err(io::Error::from(ErrorKind::UnexpectedEof).into()),
             Ok(_) => break,
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                if message.len() == arrived && share.has_waiters() {
+                if message.len() == arrived && reservation.has_waiters() {
                     return Err(ConnectionError::Stalled { length, arrived });
                 }
             }
@@ -257,7 +265,7 @@ fn read_message(stream: &UnixStream, length: usize, share: &Reservation) -> Resu
 }
 
 /// Whether the backend has closed its side.
-fn has_left(stream: &UnixStream) -> bool {
+fn is_disconnected(stream: &UnixStream) -> bool {
     let mut fds = [PollFd::new(stream, PollFlags::RDHUP)];
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     matches!(poll(&mut fds, Some(&now)), Ok(n) if n > 0)
@@ -272,17 +280,19 @@ mod tests {
         UnixStream::pair().unwrap_or_else(|error| panic!("{error}"))
     }
 
-    fn share(budget: &Budget, bytes: usize) -> Reservation {
-        budget.take(bytes, &Holdings::default(), || false).unwrap_or_else(|| panic!("nobody has left"))
+    fn reservation(budget: &Budget, bytes: usize) -> Reservation {
+        budget
+            .take(bytes, &ReservationCount::default(), || false)
+            .unwrap_or_else(|| panic!("the connection is open"))
     }
 
     #[test]
     fn a_message_arrives_in_pieces() {
         let (mut sender, receiver) = pair();
         let budget = Budget::new(1000);
-        let share = share(&budget, 6);
+        let reservation = reservation(&budget, 6);
         thread::scope(|scope| {
-            let reader = scope.spawn(|| read_message(&receiver, 6, &share));
+            let reader = scope.spawn(|| read_message(&receiver, 6, &reservation));
             for piece in [b"abc", b"def"] {
                 thread::sleep(Duration::from_millis(20));
                 assert!(sender.write_all(piece).is_ok());
@@ -292,21 +302,21 @@ mod tests {
     }
 
     #[test]
-    fn who_stops_in_the_middle_loses_the_room_only_to_others() {
+    fn a_stalled_message_is_dropped_only_if_another_request_waits() {
         let (mut sender, receiver) = pair();
         let budget = Budget::new(1000);
         thread::scope(|scope| {
-            let stalled = share(&budget, 700);
+            let stalled = reservation(&budget, 700);
             let reader = scope.spawn(|| {
                 let read = read_message(&receiver, 700, &stalled);
                 drop(stalled);
                 read
             });
             assert!(sender.write_all(b"the beginning").is_ok());
-            // Nobody else is there: it may stop for as long as it likes.
+            // No other request waits, so the pause may be of any length.
             thread::sleep(PAUSE + Duration::from_millis(500));
             assert!(!reader.is_finished());
-            let other = scope.spawn(|| budget.take(700, &Holdings::default(), || false).is_some());
+            let other = scope.spawn(|| budget.take(700, &ReservationCount::default(), || false).is_some());
             assert_eq!(other.join().ok(), Some(true));
             let end = reader.join();
             assert!(matches!(end, Ok(Err(ConnectionError::Stalled { length: 700, arrived: 13 }))), "{end:?}");

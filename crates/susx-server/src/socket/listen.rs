@@ -1,4 +1,4 @@
-//! The socket, and the process's life.
+//! Listens on the socket, and starts and ends the process's background threads.
 
 use std::fs;
 use std::io::{self, Read};
@@ -14,10 +14,12 @@ use crate::settings::Settings;
 use crate::socket::connection::{self, Shared};
 use crate::watchdog;
 
-/// Listens until the process is told to end.
+/// Accepts connections until the process ends.
+///
+/// Fails if the socket cannot be bound or a thread cannot be started.
 pub fn run(settings: Settings) -> io::Result<()> {
     log::debug!("{settings:?}");
-    memory::keep_little();
+    memory::limit_retained_memory();
     rayon::ThreadPoolBuilder::new()
         .num_threads(settings.threads)
         .thread_name(|_| "decode".to_owned())
@@ -47,38 +49,39 @@ pub fn run(settings: Settings) -> io::Result<()> {
     Ok(())
 }
 
-/// Unloads models that were not used for so long; zero never does.
+/// Starts the thread that unloads models unused for `timeout`; zero disables it.
 fn unload_idle_models(timeout: Duration, shared: &Arc<Shared>) -> io::Result<()> {
-    const LONGEST: Duration = Duration::from_secs(1);
+    const MAX_INTERVAL: Duration = Duration::from_secs(1);
     if timeout.is_zero() {
         return Ok(());
     }
     let shared = Arc::clone(shared);
     thread::Builder::new().name("idle models".to_owned()).spawn(move || {
         loop {
-            thread::sleep(LONGEST.min(timeout / 4));
+            thread::sleep(MAX_INTERVAL.min(timeout / 4));
             shared.registry.unload_idle();
         }
     })?;
     Ok(())
 }
 
-/// Ends the process when it is stuck in a model, once those who wait for that model know.
+/// Starts the watchdog's thread, which ends the process when a model never finishes.
 fn end_when_stuck(shared: &Arc<Shared>) -> io::Result<()> {
-    const LAST_WORDS: Duration = Duration::from_millis(500);
+    // Time to send the failure to the requests that wait for the model.
+    const REPLY_GRACE: Duration = Duration::from_millis(500);
     let shared = Arc::clone(shared);
-    thread::Builder::new().name("watch".to_owned()).spawn(move || {
+    thread::Builder::new().name("watchdog".to_owned()).spawn(move || {
         while !shared.registry.find_stuck() {
             thread::sleep(watchdog::INTERVAL);
         }
-        thread::sleep(LAST_WORDS);
+        thread::sleep(REPLY_GRACE);
         end();
     })?;
     Ok(())
 }
 
-/// Binds the socket under another name and renames it: nobody ever connects to a socket that others
-/// may use, or that is not listening yet.
+/// Binds the socket under a temporary name and renames it. A client never sees a socket that does not listen yet or
+/// that other users may open.
 fn bind(path: &Path) -> io::Result<UnixListener> {
     let new = path.with_extension("new");
     match fs::remove_file(&new) {
@@ -91,7 +94,7 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Only PostgreSQL's own user may ask, whatever the permissions of the file are.
+/// Accepts only connections from PostgreSQL's own user, whatever the socket's permissions are.
 fn check_peer(stream: &UnixStream) -> io::Result<()> {
     let peer = rustix::net::sockopt::socket_peercred(stream)?;
     if peer.uid == rustix::process::geteuid() {
@@ -99,28 +102,27 @@ fn check_peer(stream: &UnixStream) -> io::Result<()> {
     } else {
         Err(io::Error::new(
             io::ErrorKind::PermissionDenied,
-            format!("user {} is a stranger", peer.uid.as_raw()),
+            format!("connection from uid {} refused", peer.uid.as_raw()),
         ))
     }
 }
 
-/// The supervisor holds the other end of standard input: when it has gone, however it went, so does
-/// this process.
+/// Ends the process when its standard input is closed. The supervisor holds the other end, so this happens however the
+/// supervisor ends.
 fn end_with_standard_input(socket: std::path::PathBuf) -> io::Result<()> {
     thread::Builder::new().name("supervisor".to_owned()).spawn(move || {
         let mut rest = [0; 64];
         let mut input = io::stdin().lock();
         while matches!(input.read(&mut rest), Ok(n) if n > 0) {}
-        // Failing that, the next server replaces the socket.
+        // A socket that cannot be removed is replaced by the next server.
         let _ = fs::remove_file(socket);
         end();
     })?;
     Ok(())
 }
 
-/// Ends this process where it stands. `exit` would run the destructors of ONNX Runtime's statics while
-/// the tasks are still at work, and sessions would get errors that mean nothing, such as "GetElementType
-/// is not implemented", instead of the end of their connection.
+/// Kills this process. `exit` would run the destructors of ONNX Runtime's statics while tasks still use them, and
+/// sessions would get misleading errors such as "GetElementType is not implemented" instead of a closed connection.
 fn end() -> ! {
     let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
     std::process::abort()

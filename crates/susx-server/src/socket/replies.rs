@@ -1,8 +1,8 @@
-//! The replies of one connection, on their way to the backend.
+//! Sends the replies of one connection to the backend.
 //!
-//! A backend may take its time to read them: it may be waiting for a lock. What waits for it counts in the budget; if
-//! others need that room, a backend that does not read loses its connection, and sends its requests again when it
-//! goes on.
+//! A backend may not read for a while, because it may be waiting for a lock. Unsent replies count towards the budget.
+//! If other requests need that memory, the connection of a backend that does not read is closed, and the backend sends
+//! its requests again when it resumes.
 
 use std::io::{ErrorKind, Write};
 use std::net::Shutdown;
@@ -14,65 +14,65 @@ use std::time::Duration;
 use crate::protocol::{self, Failure, FailureKind, Reply};
 use crate::socket::budget::{Budget, Reservation};
 
-/// Where the replies of a connection go.
+/// Queues replies for a connection's writer.
 #[derive(Clone, Debug)]
-pub struct ReplySender(Sender<Sent>);
+pub struct ReplySender(Sender<QueuedReply>);
 
-/// A reply, and what it takes of the budget.
+/// A reply and the memory reserved for it.
 #[derive(Debug)]
-struct Sent {
+struct QueuedReply {
     reply: Reply,
-    share: Option<Reservation>,
+    reservation: Option<Reservation>,
 }
 
-/// Writes replies.
+/// Writes a connection's replies to its socket.
 #[derive(Debug)]
 pub struct ReplyWriter {
     stream: UnixStream,
-    replies: Receiver<Sent>,
+    replies: Receiver<QueuedReply>,
     budget: Arc<Budget>,
-    /// How long the backend may pause while others wait for room.
+    /// How long the backend may not read while other requests wait for memory.
     pause: Duration,
 }
 
-/// The replies of a connection, and who writes them.
+/// The two ends of a connection's queue of replies.
 pub fn replies(stream: UnixStream, budget: Arc<Budget>, pause: Duration) -> (ReplySender, ReplyWriter) {
     let (sender, replies) = mpsc::channel();
     (ReplySender(sender), ReplyWriter { stream, replies, budget, pause })
 }
 
 impl ReplySender {
-    /// Sends a reply in the place of the request that it answers.
-    pub fn send(&self, reply: Reply, mut share: Option<Reservation>) {
-        if let Some(share) = &mut share {
-            share.resize(reply.bytes());
+    /// Queues a reply, and resizes the request's reservation to the size of the reply.
+    pub fn send(&self, reply: Reply, mut reservation: Option<Reservation>) {
+        if let Some(reservation) = &mut reservation {
+            reservation.resize(reply.bytes());
         }
-        // The writer ends with the connection: then nobody wants the reply.
-        let _ = self.0.send(Sent { reply, share });
+        // This fails only after the writer has ended with its connection: no one will read the reply.
+        let _ = self.0.send(QueuedReply { reply, reservation });
     }
 }
 
 impl ReplyWriter {
     /// Writes until the connection ends.
     pub fn work(mut self) {
-        while let Ok(Sent { reply, share }) = self.replies.recv() {
+        while let Ok(QueuedReply { reply, reservation }) = self.replies.recv() {
             let frame = protocol::encode(&reply).or_else(|error| {
-                // Too long to say: every request can be answered with its failure.
+                // The reply is too long. A failure always fits.
                 let failure = Failure::new(FailureKind::Protocol, error);
                 protocol::encode(&Reply::Failed { id: reply.id(), failure })
             });
-            // In its place there is the frame, of about the same size.
+            // Freed early: the frame takes about as much memory and is covered by the same reservation.
             drop(reply);
             if !frame.is_ok_and(|frame| self.write(&frame)) {
-                // The reader sees the end of the connection too, and cleans up.
+                // The reading thread sees the shutdown, too, and cleans up.
                 let _ = self.stream.shutdown(Shutdown::Both);
                 return;
             }
-            drop(share);
+            drop(reservation);
         }
     }
 
-    /// Whether all of it was written.
+    /// Writes the frame; false if the connection failed or was given up.
     fn write(&mut self, frame: &[u8]) -> bool {
         if self.stream.set_write_timeout(Some(self.pause)).is_err() {
             return false;
@@ -85,7 +85,9 @@ impl ReplyWriter {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                     if self.budget.has_waiters() {
-                        log::warn!("a session does not read its replies, and others wait for their memory");
+                        log::warn!(
+                            "a session does not read its replies, and other requests wait for their memory"
+                        );
                         return false;
                     }
                 }
@@ -102,11 +104,11 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::socket::budget::Holdings;
+    use crate::socket::budget::ReservationCount;
 
     const PAUSE: Duration = Duration::from_millis(50);
 
-    /// A reply that no socket takes at once.
+    /// A reply larger than a socket's buffer.
     fn long() -> Reply {
         Reply::Embedded { id: 1, embeddings: vec![Ok(vec![1.0; 512]); 2000] }
     }
@@ -118,12 +120,12 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_for_a_reader_counts() {
+    fn unsent_replies_count_towards_the_budget() {
         let budget = Arc::new(Budget::new(1000));
         let (replies, mut theirs, writer) = start(&budget);
-        replies.send(long(), budget.take(10, &Holdings::default(), || false));
+        replies.send(long(), budget.take(10, &ReservationCount::default(), || false));
         assert!(budget.used() >= 4 * 512 * 2000);
-        // Nobody wants its room: it may wait.
+        // No other request waits for memory, so the writer may wait.
         thread::sleep(4 * PAUSE);
         assert!(!writer.is_finished());
         drop(replies);
@@ -134,17 +136,18 @@ mod tests {
     }
 
     #[test]
-    fn who_does_not_read_loses_the_room_only_to_others() {
+    fn a_backend_that_does_not_read_is_dropped_only_if_another_request_waits() {
         let budget = Arc::new(Budget::new(1000));
         let (replies, theirs, writer) = start(&budget);
-        let shares: Vec<_> = (0..3).map(|_| budget.take(10, &Holdings::default(), || false)).collect();
-        for share in shares {
-            replies.send(long(), share);
+        let reservations: Vec<_> =
+            (0..3).map(|_| budget.take(10, &ReservationCount::default(), || false)).collect();
+        for reservation in reservations {
+            replies.send(long(), reservation);
         }
         thread::sleep(2 * PAUSE);
         assert!(!writer.is_finished());
-        // It waits for all three, and gets in.
-        assert!(budget.take(700, &Holdings::default(), || false).is_some());
+        // Admitted once the memory of all three replies is released.
+        assert!(budget.take(700, &ReservationCount::default(), || false).is_some());
         assert!(writer.join().is_ok());
         drop((replies, theirs));
     }

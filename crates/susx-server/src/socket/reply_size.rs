@@ -1,28 +1,28 @@
-//! How much memory a reply takes until it is sent, for the budget.
+//! Memory use of a reply, for the budget.
 
 use serde_bytes::ByteBuf;
 
 use crate::protocol::{Failure, Model, Reply, Stats};
 
 impl Reply {
-    /// About how much memory it takes.
+    /// Approximate size in memory, in bytes.
     pub fn bytes(&self) -> usize {
-        // Of what has a length of its own.
-        const EACH: usize = 64;
+        // Overhead of one heap allocation and its owner.
+        const OVERHEAD: usize = 64;
         let failure =
             |failure: &Failure| failure.message.len() + failure.hint.as_ref().map_or(0, String::len);
         let inner = match self {
             Reply::Embedded { embeddings, .. } => {
                 let size = |answer: &Result<Vec<f32>, Failure>| match answer {
-                    Ok(embedding) => EACH + size_of_val(embedding.as_slice()),
-                    Err(error) => EACH + failure(error),
+                    Ok(embedding) => OVERHEAD + size_of_val(embedding.as_slice()),
+                    Err(error) => OVERHEAD + failure(error),
                 };
                 embeddings.iter().map(size).sum()
             }
             Reply::Generated { images, .. } => {
                 let size = |answer: &Result<ByteBuf, Failure>| match answer {
-                    Ok(image) => EACH + image.len(),
-                    Err(error) => EACH + failure(error),
+                    Ok(image) => OVERHEAD + image.len(),
+                    Err(error) => OVERHEAD + failure(error),
                 };
                 images.iter().map(size).sum()
             }
@@ -30,7 +30,7 @@ impl Reply {
             Reply::Model { model, .. } => model.bytes_in_memory(),
             Reply::Failed { failure: error, .. } => failure(error),
             Reply::Stats { stats, .. } => {
-                EACH * (stats.models.len() + stats.batch_sizes.len()) + size_of::<Stats>()
+                OVERHEAD * (stats.models.len() + stats.batch_sizes.len()) + size_of::<Stats>()
             }
             Reply::Hello { .. } | Reply::Denoised { .. } => 0,
         };

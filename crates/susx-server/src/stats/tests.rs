@@ -11,7 +11,7 @@ fn everything_is_counted_once() {
     let stats = Stats::new();
     stats.batch(InputKind::Images, &answers(3, 1));
     stats.batch(InputKind::Texts, &answers(1, 0));
-    // An image that was generated was not embedded, and is part of no batch.
+    // Generated images count neither as embedded nor as part of a batch.
     stats.generated(&answers(2, 1));
     stats.lost_batch(9, "panic");
     stats.failed(2, "no model");
@@ -24,7 +24,7 @@ fn everything_is_counted_once() {
 }
 
 #[test]
-fn batch_sizes_have_the_bounds_that_are_documented() {
+fn batch_size_buckets_have_the_documented_bounds() {
     let mut counts = Counts::default();
     for inputs in [1, 2, 3, 4, 5, 8, 9, 32, 33, 4096, 4097, 1 << 20] {
         counts.count_batch(inputs);
@@ -33,7 +33,7 @@ fn batch_sizes_have_the_bounds_that_are_documented() {
 }
 
 #[test]
-fn rates_forget() {
+fn rates_cover_the_recent_window_only() {
     let mut counts = Counts::default();
     let at = Duration::from_millis;
     counts.second(at(200)).images += 5;
@@ -42,7 +42,7 @@ fn rates_forget() {
     counts.second(at(3_900)).texts += 8;
     counts.second(at(3_950)).steps += 2;
     assert_eq!(counts.rates(at(4_000)), [21.0 / 4.0, 2.0, 0.5]);
-    // The first second has left the window, which is 9.5 seconds long now.
+    // The first second is outside the window, which is 9.5 seconds long now.
     assert_eq!(counts.rates(at(12_500)), [16.0 / 9.5, 8.0 / 9.5, 2.0 / 9.5]);
     assert_eq!(counts.rates(at(14_000)), [0.0; 3]);
     counts.second(at(20_100)).images += 9;
@@ -50,19 +50,19 @@ fn rates_forget() {
 }
 
 #[test]
-fn latencies_are_of_the_recent_past() {
+fn latencies_cover_two_periods_only() {
     let mut latencies = Latencies::default();
     let at = Duration::from_secs;
     assert!(latencies.recent(at(1)).is_none());
     for milliseconds in 1..=100 {
         latencies.record(at(10), Duration::from_millis(milliseconds));
     }
-    let p95 = |latencies: &mut Latencies, up| {
-        latencies.recent(up).map(|recent| recent.value_at_quantile(0.95) as f64 / 1000.0)
+    let p95 = |latencies: &mut Latencies, uptime| {
+        latencies.recent(uptime).map(|recent| recent.value_at_quantile(0.95) as f64 / 1000.0)
     };
     let first = p95(&mut latencies, at(59)).unwrap_or_default();
     assert!((94.0..=96.0).contains(&first), "{first}");
-    // In the next minute they count beside the new ones, and then no more.
+    // Old latencies count for one more period.
     for _ in 0..10_000 {
         latencies.record(at(61), Duration::from_millis(1));
     }

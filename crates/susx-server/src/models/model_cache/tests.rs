@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 struct Model {
     queue: FairQueue<u32>,
-    /// What its task has done.
+    /// Sum of the numbers that its task has processed.
     sum: Arc<AtomicUsize>,
 }
 
@@ -60,25 +60,25 @@ fn idle_models_are_unloaded_and_busy_ones_are_not() {
     if let Ok(running) = &running {
         running.queue.push(1, [5, 6]);
     }
-    assert!(entries.take_idle(Duration::ZERO).is_empty(), "it is at work");
+    assert!(entries.take_idle(Duration::ZERO).is_empty(), "a busy model stays loaded");
     drop(closed);
-    // Somebody has just asked for it: what it sends is answered.
+    // A request still holds the model, and its inputs are processed.
     let mut idle = Vec::new();
     while idle.is_empty() {
         idle = entries.take_idle(Duration::ZERO);
     }
-    assert!(entries.names().is_empty() && matches!(entries.look("m"), ModelState::Absent));
+    assert!(entries.names().is_empty() && matches!(entries.state("m"), ModelState::Absent));
     drop(idle);
     if let Ok(running) = &running {
         running.queue.push(1, [100]);
     }
-    // Waits for the task.
+    // Joins the task.
     drop(running);
     assert_eq!(sum.load(Ordering::SeqCst), 111);
     assert!(load().is_ok_and(|again| again.is_idle()), "loaded again");
 }
 
-/// A load that waits for the gate, counts, and fails.
+/// Requests a model whose load waits for the gate, counts and fails.
 fn failing(
     entries: &Arc<ModelCache<Model>>,
     stamp: u8,
@@ -90,19 +90,19 @@ fn failing(
         drop(lock(&gate));
         loads.fetch_add(1, Ordering::SeqCst);
         let failure = Failure::new(FailureKind::Configuration, "broken");
-        Err(LoadError { failure, is_of_files: true })
+        Err(LoadError { failure, is_caused_by_files: true })
     };
     entries.get("m", || Some([stamp; 32]), load, || false)
 }
 
 #[test]
-fn who_waits_for_a_model_that_fails_gets_that_failure() {
+fn all_waiters_get_the_failure_of_a_load() {
     let (entries, loads, gate) = (ModelCache::new(), Arc::default(), Arc::default());
     let closed = lock(&gate);
     thread::scope(|scope| {
         let waiters: Vec<_> =
             (0..50).map(|_| scope.spawn(|| failing(&entries, 1, &loads, &gate).is_err())).collect();
-        while !matches!(entries.look("m"), ModelState::Loading(_)) {
+        while !matches!(entries.state("m"), ModelState::Loading(_)) {
             thread::yield_now();
         }
         assert_eq!(entries.names(), ["m (loading)"]);
@@ -110,9 +110,9 @@ fn who_waits_for_a_model_that_fails_gets_that_failure() {
         assert!(waiters.into_iter().all(|waiter| waiter.join().is_ok_and(|failed| failed)));
     });
     assert_eq!(loads.load(Ordering::SeqCst), 1);
-    // The same files are not tried again so soon, other ones are.
+    // The same files are not tried again for a while; changed files are.
     assert!(
-        failing(&entries, 1, &loads, &gate).is_err() && matches!(entries.look("m"), ModelState::Failed(_))
+        failing(&entries, 1, &loads, &gate).is_err() && matches!(entries.state("m"), ModelState::Failed(_))
     );
     assert_eq!(loads.load(Ordering::SeqCst), 1);
     assert!(failing(&entries, 2, &loads, &gate).is_err());
@@ -131,16 +131,16 @@ fn a_model_can_be_given_up() {
         }
         assert_eq!(waiter.join().ok().flatten().map(|failure| failure.message), Some("stuck".to_owned()));
     });
-    // What comes of it after all is nobody's.
+    // The result of the abandoned load is discarded.
     drop(closed);
     while loads.load(Ordering::SeqCst) == 0 {
         thread::yield_now();
     }
-    assert!(matches!(entries.look("m"), ModelState::Absent));
+    assert!(matches!(entries.state("m"), ModelState::Absent));
 }
 
 #[test]
-fn who_leaves_waits_no_longer() {
+fn a_disconnected_client_stops_waiting() {
     let (entries, gate) = (ModelCache::<Model>::new(), Arc::new(Mutex::new(())));
     let closed = lock(&gate);
     let load = {
@@ -151,7 +151,9 @@ fn who_leaves_waits_no_longer() {
         }
     };
     assert!(
-        entries.get("m", || None, load, || true).is_err_and(|failure| failure.message.contains("nobody"))
+        entries
+            .get("m", || None, load, || true)
+            .is_err_and(|failure| failure.message.contains("disconnected"))
     );
     drop(closed);
 }

@@ -1,0 +1,174 @@
+//! The fitted discriminant.
+
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, concatenate};
+use serde::{Deserialize, Serialize};
+
+use super::discriminant::Discriminant;
+use super::reliability::WeightedSupport;
+use super::weighting::{RELIABILITY_POWER, lambda_factor};
+use crate::classifier::ValidParams;
+use crate::interrupt;
+use crate::linalg::{exp, product, range, sum};
+use crate::method::BoundedLogits;
+use crate::sus::SupportSet;
+
+/// Factor on `logit_scale` that calibrates the probabilities: docs/methods.md has the calibration error.
+const CALIBRATION: f32 = 1.75;
+
+/// The fitted discriminant. It needs neither the support set nor the names, and can be serialized.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Gda {
+    /// The zeroshot weights (C × d), followed by the discriminants in the range of the cosines (C × d): 2C × d.
+    maps: Array2<f32>,
+    /// Added to the discriminants, C.
+    bias: Array1<f32>,
+    /// `r_c`, C.
+    reliability: Vec<f32>,
+    /// Scale of the cosines in the softmax that says which categories a query may belong to.
+    gate: f32,
+    /// `lambda'`.
+    lambda: f32,
+    /// `1.75 logit_scale`.
+    scale: f32,
+    /// Length of the longest row of the discriminants' maps.
+    longest: f32,
+    /// Largest absolute bias.
+    largest_bias: f32,
+}
+
+/// The scores of one query, before they are added up.
+#[derive(Clone, Debug)]
+pub(super) struct QueryScores {
+    /// `s'_c`, C.
+    names: Vec<f32>,
+    /// `g''_c`, C.
+    discriminant: Vec<f32>,
+    /// `r`: reliability of the categories that the query may belong to.
+    reliability: f32,
+    /// `R`: weight of the discriminant; that of the names is 1.
+    weight: f32,
+    /// Factor on the names' scores.
+    name_factor: f32,
+    /// Factor on the discriminants.
+    pub support_factor: f32,
+}
+
+impl QueryScores {
+    /// The zero-shot term of a logit.
+    pub fn zero_shot(&self, c: usize) -> f32 {
+        self.name_factor * self.names[c]
+    }
+
+    /// The discriminant term of a logit.
+    pub fn discriminant(&self, c: usize) -> f32 {
+        self.support_factor * self.discriminant[c]
+    }
+}
+
+impl Gda {
+    /// Fits a support set that is not empty, in float64; `None` if it, or the names, do not separate any two
+    /// categories. O(M C d + M d min(M, d) + min(M, d)^3).
+    pub fn fit(support_set: &SupportSet, params: ValidParams) -> Option<Self> {
+        let support = WeightedSupport::of(support_set, params);
+        let discriminant =
+            Discriminant::calibrated(support_set, &support.sums, support.debias, params.ridge.into())?;
+        let maps = (&discriminant.weights * discriminant.scale).mapv(|x| x as f32);
+        let longest = maps.rows().into_iter().map(|w| w.dot(&w).sqrt()).fold(0.0, f32::max);
+        let bias = (&discriminant.bias * discriminant.scale - &discriminant.shift).mapv(|x| x as f32);
+        let largest_bias = bias.iter().fold(0.0f32, |most, x| most.max(x.abs()));
+        Some(Gda {
+            // Both have d columns.
+            maps: concatenate(Axis(0), &[support_set.zeroshot_weights(), maps.view()]).ok()?,
+            bias,
+            reliability: support.reliability.iter().map(|&r| r as f32).collect(),
+            gate: support.gate as f32,
+            lambda: params.lambda * lambda_factor(params.logit_scale, discriminant.range) as f32,
+            scale: CALIBRATION * params.logit_scale,
+            longest,
+            largest_bias,
+        })
+    }
+
+    /// Number of categories, C.
+    fn categories(&self) -> usize {
+        self.bias.len()
+    }
+
+    /// Reliability of each category's support, 0 to 1, C; 0 for a category without support.
+    pub fn reliability(&self) -> &[f32] {
+        &self.reliability
+    }
+
+    /// The logits (N × C) of unit queries (N × d). O(N C d).
+    pub fn logits(&self, queries: ArrayView2<f32>) -> Array2<f32> {
+        self.bounded_logits(queries).logits
+    }
+
+    /// The logits, with their rounding.
+    pub(super) fn bounded_logits(&self, queries: ArrayView2<f32>) -> BoundedLogits {
+        let products = product(queries, self.maps.view());
+        let mut logits = Array2::zeros((queries.nrows(), self.categories()));
+        let mut rounding = Vec::with_capacity(queries.nrows());
+        for (products, mut logits) in products.rows().into_iter().zip(logits.rows_mut()) {
+            interrupt::check();
+            let scores = self.scores(products);
+            for (c, logit) in logits.iter_mut().enumerate() {
+                *logit = scores.zero_shot(c) + scores.discriminant(c);
+            }
+            rounding.push(self.rounding(&scores));
+        }
+        BoundedLogits { logits, rounding }
+    }
+
+    /// The scores of a unit query (1 × d).
+    pub(super) fn query_scores(&self, query: ArrayView2<f32>) -> QueryScores {
+        self.scores(product(query, self.maps.view()).row(0))
+    }
+
+    /// The scores of one query from its products with all maps (2C).
+    fn scores(&self, products: ArrayView1<f32>) -> QueryScores {
+        let (cosines, discriminant) = products.split_at(Axis(0), self.categories());
+        let cosines = cosines.to_vec();
+        let mean = sum(&cosines) / cosines.len() as f32;
+        let largest = cosines.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let mut shares: Vec<f32> = cosines.iter().map(|cosine| self.gate * (cosine - largest)).collect();
+        exp(&mut shares);
+        let reliable: f32 = shares.iter().zip(&self.reliability).map(|(share, r)| share * r).sum();
+        let reliability = reliable / sum(&shares);
+        let weight = self.lambda * reliability.powi(RELIABILITY_POWER);
+        let name_factor = self.scale / (1.0 + weight);
+        QueryScores {
+            reliability,
+            weight,
+            name_factor,
+            support_factor: name_factor * weight,
+            names: cosines.iter().map(|cosine| cosine - mean).collect(),
+            discriminant: (&discriminant + &self.bias).to_vec(),
+        }
+    }
+
+    /// How far rounding can move two logits towards each other. A product is off by `d` roundings at worst. That moves
+    /// the terms of a logit and, through the softmax, the weight of the discriminant. The weight is the same for all
+    /// categories, so it moves the difference of two nearly equal logits by no more than its own relative error times
+    /// the difference of their zero-shot terms.
+    fn rounding(&self, scores: &QueryScores) -> f32 {
+        let product = self.maps.ncols() as f32 * f32::EPSILON;
+        let of_terms = 2.0 * product * (2.0 + scores.weight * self.longest);
+        let of_weight = if scores.reliability > 0.0 {
+            let change = (1.0 + 2.0 * self.gate * product / scores.reliability).powi(RELIABILITY_POWER) - 1.0;
+            let (names, discriminant) = (range(&scores.names), range(&scores.discriminant));
+            change
+                * ((1.0 + change) * (names.1 - names.0))
+                    .min(scores.weight * (discriminant.1 - discriminant.0))
+        } else {
+            0.0
+        };
+        let size = 2.0 + scores.weight * (self.longest + self.largest_bias);
+        scores.name_factor * (of_terms + of_weight + 8.0 * f32::EPSILON * size)
+    }
+
+    /// Size on the heap, in bytes.
+    pub fn size(&self) -> usize {
+        (self.maps.len() + self.bias.len() + self.reliability.len()) * size_of::<f32>()
+    }
+}

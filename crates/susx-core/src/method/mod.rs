@@ -1,0 +1,147 @@
+//! Every classification method: a folder each, and one table.
+//!
+//! A method is a type that implements [`FittedMethod`], in a folder of its own, and a row of the table below.
+
+pub mod gda;
+pub mod tip_adapter;
+pub mod tip_x;
+pub mod zero_shot;
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use ndarray::{Array2, ArrayView2};
+use serde::{Deserialize, Serialize};
+
+use crate::classifier::{Explanation, ValidParams};
+use crate::sus::SupportSet;
+
+/// A method, fitted on a support set. Immutable.
+pub(crate) trait FittedMethod: fmt::Debug + Send + Sync {
+    /// The logits (N × C) of unit queries (N × d), with their rounding.
+    fn logits(&self, queries: ArrayView2<f32>) -> BoundedLogits;
+
+    /// The `k` best categories of a unit query (1 × d), best first, each with up to `support` rows.
+    fn explain(&self, query: ArrayView2<f32>, k: usize, support: usize) -> Vec<Explanation>;
+
+    /// Size on the heap without the support set, in bytes.
+    fn size(&self) -> usize;
+}
+
+/// Logits and how exact they are.
+#[derive(Clone, Debug)]
+pub(crate) struct BoundedLogits {
+    /// N × C.
+    pub logits: Array2<f32>,
+    /// For each row, how far rounding can move two of its logits towards each other, N.
+    pub rounding: Vec<f32>,
+}
+
+/// Fits a method on a support set with at least one image; `None` if it does not separate any two categories.
+type FitMethod = fn(&Arc<SupportSet>, ValidParams) -> Option<Box<dyn FittedMethod>>;
+
+/// Generates [`Method`] from one row per method: documentation, variant, name in SQL, whether it needs support
+/// images, the names of its terms, and how it is fitted.
+macro_rules! methods {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal, $needs_support:literal, $terms:expr, $fit:expr;)*) => {
+        /// A classification method.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        pub enum Method {
+            $($(#[$doc])* #[serde(rename = $name)] $variant,)*
+        }
+
+        impl Method {
+            /// All methods.
+            pub const ALL: [Method; METHODS.len()] = [$(Method::$variant),*];
+        }
+
+        const METHODS: &[MethodSpec] = &[
+            $(MethodSpec { name: $name, needs_support: $needs_support, terms: $terms, fit: $fit },)*
+        ];
+    };
+}
+
+/// What the table says of a method.
+struct MethodSpec {
+    name: &'static str,
+    needs_support: bool,
+    terms: &'static [&'static str],
+    fit: FitMethod,
+}
+
+methods! {
+    /// CLIP's own logits: the category names alone.
+    ZeroShot = "zero-shot", false, &[zero_shot::TERM], zero_shot::ZeroShot::boxed;
+    /// The cache of Tip-Adapter (Zhang et al., ECCV 2022), training-free.
+    TipAdapter = "tip-adapter", true, &[zero_shot::TERM, tip_adapter::TERM], tip_adapter::TipAdapter::boxed;
+    /// The cache and the KL term of SuS-X (Udandarao et al., ICCV 2023).
+    TipX = "tip-x", true, &[zero_shot::TERM, tip_adapter::TERM, tip_x::TERM], tip_x::TipX::boxed;
+    /// A Gaussian discriminant on the support set, weighted by how reliable each category's support is.
+    Gda = "gda", true, &[zero_shot::TERM, gda::TERM], gda::FittedGda::boxed;
+}
+
+/// A name that no method has.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown method \"{0}\"")]
+pub struct UnknownMethod(pub String);
+
+impl Method {
+    /// The method of a classifier with support images if none is asked for.
+    pub const DEFAULT: Method = Method::TipX;
+
+    /// The name in SQL.
+    pub const fn name(self) -> &'static str {
+        METHODS[self as usize].name
+    }
+
+    /// The terms that a logit of this method is the sum of.
+    pub const fn terms(self) -> &'static [&'static str] {
+        METHODS[self as usize].terms
+    }
+
+    /// The method, fitted; `None` if the support set does not allow it.
+    pub(crate) fn fit(
+        self,
+        support_set: &Arc<SupportSet>,
+        params: ValidParams,
+    ) -> Option<Box<dyn FittedMethod>> {
+        let spec = &METHODS[self as usize];
+        if spec.needs_support && support_set.is_empty() { None } else { (spec.fit)(support_set, params) }
+    }
+
+    /// The method that answers where another cannot be fitted.
+    pub(crate) fn zero_shot(support_set: &Arc<SupportSet>, params: ValidParams) -> Box<dyn FittedMethod> {
+        Box::new(zero_shot::ZeroShot::fit(Arc::clone(support_set), params))
+    }
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Method {
+    type Err = UnknownMethod;
+
+    fn from_str(name: &str) -> Result<Self, UnknownMethod> {
+        Method::ALL
+            .into_iter()
+            .find(|method| method.name() == name)
+            .ok_or_else(|| UnknownMethod(name.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_round_trip() {
+        for method in Method::ALL {
+            assert_eq!(method.name().parse::<Method>(), Ok(method));
+        }
+        assert_eq!("TIP-X".parse::<Method>(), Err(UnknownMethod("TIP-X".into())));
+    }
+}

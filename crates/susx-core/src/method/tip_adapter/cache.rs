@@ -1,0 +1,75 @@
+//! The cache term.
+
+use std::ops::Range;
+
+use ndarray::{Array2, ArrayView2, Axis, s};
+
+use super::Balance;
+use crate::classifier::ValidParams;
+use crate::linalg::{exp, product_into, sum};
+use crate::sus::SupportSet;
+
+/// Queries and support rows whose affinities are in memory at the same time: half a megabyte, which stays in the
+/// processor's cache between the product and the sums.
+const QUERIES: usize = 256;
+const ROWS: usize = 512;
+
+/// The cache term (n × C) of unit queries (n × d).
+///
+/// One matrix product, one exponential per support row, one sum per category: the support rows are sorted by category,
+/// so no one-hot product is needed. Works in blocks, each of which is consumed while it is in the processor's cache.
+pub(super) fn term(
+    support_set: &SupportSet,
+    balance: &Balance,
+    params: ValidParams,
+    queries: ArrayView2<f32>,
+) -> Array2<f32> {
+    let features = support_set.features();
+    let mut term = Array2::zeros((queries.nrows(), balance.ratio.len()));
+    let mut block = Array2::zeros((queries.nrows().min(QUERIES), features.nrows().min(ROWS)));
+    for (queries, mut term) in
+        queries.axis_chunks_iter(Axis(0), QUERIES).zip(term.axis_chunks_iter_mut(Axis(0), QUERIES))
+    {
+        let mut start = 0;
+        for rows in features.axis_chunks_iter(Axis(0), ROWS) {
+            let span = start..start + rows.nrows();
+            let categories: Vec<_> = categories_within(support_set, &span).collect();
+            let mut block = block.slice_mut(s![..queries.nrows(), ..rows.nrows()]);
+            product_into(queries, rows, block.view_mut());
+            for (mut affinities, mut term) in block.rows_mut().into_iter().zip(term.rows_mut()) {
+                let Some(affinities) = affinities.as_slice_mut() else { continue };
+                sharpen(affinities, params.beta);
+                for (c, own) in &categories {
+                    term[*c] += sum(&affinities[own.clone()]);
+                }
+            }
+            start = span.end;
+        }
+    }
+    for mut term in term.rows_mut() {
+        for (value, balance) in term.iter_mut().zip(&balance.ratio) {
+            *value *= params.alpha * balance;
+        }
+    }
+    term
+}
+
+/// The categories with rows in a span of support rows, and which rows, counted from the start of the span.
+fn categories_within(
+    support_set: &SupportSet,
+    span: &Range<usize>,
+) -> impl Iterator<Item = (usize, Range<usize>)> {
+    let offsets = support_set.offsets();
+    let Range { start, end } = *span;
+    (support_set.category_of(start)..support_set.categories().len())
+        .take_while(move |&c| offsets[c] < end)
+        .map(move |c| (c, offsets[c].max(start) - start..offsets[c + 1].min(end) - start))
+}
+
+/// Replaces affinities `A` by `exp(-beta (1 - A))`.
+pub(super) fn sharpen(affinities: &mut [f32], beta: f32) {
+    for a in affinities.iter_mut() {
+        *a = beta * (*a - 1.0);
+    }
+    exp(affinities);
+}

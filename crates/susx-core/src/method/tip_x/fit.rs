@@ -1,0 +1,116 @@
+//! TIP-X, fitted on a support set.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use ndarray::{ArrayView2, s};
+
+use super::kl::{KlQueries, KlTerm};
+use super::scale::{self, AffinityScale};
+use super::{LogitParts, Terms};
+use crate::classifier::{Explanation, ValidParams};
+use crate::linalg::product;
+use crate::method::tip_adapter::TipAdapter;
+use crate::method::{BoundedLogits, FittedMethod};
+use crate::sus::SupportSet;
+
+/// A support set with everything precomputed that does not depend on the query. Immutable.
+#[derive(Clone, Debug)]
+pub struct TipX {
+    pub(super) adapter: TipAdapter,
+    pub(super) kl: Option<ScaledKl>,
+}
+
+/// The KL term and the constants that scale it.
+#[derive(Clone, Debug)]
+pub(super) struct ScaledKl {
+    pub term: KlTerm,
+    pub scale: AffinityScale,
+}
+
+impl TipX {
+    /// Precomputes everything that queries have in common. O(M C d), and O(min(M, 4096)^2 d) for the scale of the KL
+    /// term, which is left out if gamma is 0.
+    pub fn fit(support_set: impl Into<Arc<SupportSet>>, params: ValidParams) -> Self {
+        let support_set = support_set.into();
+        let kl = (!support_set.is_empty() && params.gamma > 0.0).then(|| {
+            let term = KlTerm::fit(&support_set, params.temperature);
+            let scale = scale::of_support(&support_set, &term);
+            ScaledKl { term, scale }
+        });
+        TipX { adapter: TipAdapter::fit(support_set, params), kl }
+    }
+
+    pub(in crate::method) fn boxed(
+        support_set: &Arc<SupportSet>,
+        params: ValidParams,
+    ) -> Option<Box<dyn FittedMethod>> {
+        Some(Box::new(Self::fit(Arc::clone(support_set), params)))
+    }
+
+    /// The support set that was fitted.
+    pub fn support_set(&self) -> &SupportSet {
+        &self.adapter.support_set
+    }
+
+    /// The frozen constants of the KL term; `None` without one.
+    pub fn affinity_scale(&self) -> Option<AffinityScale> {
+        self.kl.as_ref().map(|kl| kl.scale)
+    }
+
+    /// The terms of the logits of unit queries (N × d).
+    ///
+    /// A category without support gets the cache and KL terms of the supported category that gains most from them.
+    pub fn terms(&self, queries: ArrayView2<f32>) -> Terms {
+        self.adapter.terms(queries, |cosines| {
+            let ScaledKl { term, scale } = self.kl.as_ref()?;
+            let weight = -self.adapter.params.gamma * self.adapter.balance.mean_count;
+            let queries = term.queries(self.support_set().zeroshot_weights(), cosines);
+            Some(term.divergences(&queries, |_, _, divergence| weight * scale.apply(divergence)))
+        })
+    }
+
+    /// The parts of the logits of unit queries (n × d) that do not depend on alpha, beta and gamma. The KL part is 0 for
+    /// a fit with gamma 0.
+    pub fn parts(&self, queries: ArrayView2<f32>) -> LogitParts {
+        LogitParts::of(self, queries)
+    }
+
+    /// `gamma * (a KL(p || q_i) + b)` of some support rows, for the query with these cosines (1 × C).
+    fn kl_of_rows(&self, kl: &ScaledKl, query: &KlQueries, rows: Range<usize>) -> Vec<f32> {
+        let support_set = self.support_set();
+        let features = support_set.features().slice_move(s![rows, ..]);
+        let (centred, lambda) = kl.term.centred(support_set.zeroshot_weights(), features);
+        let products = product(query.projected.view(), centred.view());
+        let divergence = products.iter().zip(lambda).map(|(product, lambda)| f64::from(lambda - product));
+        let gamma = self.adapter.params.gamma;
+        divergence.map(|own| gamma * kl.scale.apply(query.shared[0] + own)).collect()
+    }
+}
+
+impl FittedMethod for TipX {
+    fn logits(&self, queries: ArrayView2<f32>) -> BoundedLogits {
+        let params = self.adapter.params;
+        let kl = self.kl.as_ref().map_or(0.0, |kl| {
+            params.gamma * self.adapter.balance.mean_count * kl.scale.a as f32 * 2.0 / params.temperature
+        });
+        self.adapter.bounded_logits(self.terms(queries), kl)
+    }
+
+    fn explain(&self, query: ArrayView2<f32>, k: usize, support: usize) -> Vec<Explanation> {
+        let terms = self.terms(query);
+        let kl = self.kl.as_ref().map(|kl| {
+            let weights = self.support_set().zeroshot_weights();
+            (kl, kl.term.queries(weights, product(query, weights).view()))
+        });
+        let of_rows = |rows: Range<usize>| match &kl {
+            Some((kl, query)) => self.kl_of_rows(kl, query, rows),
+            None => vec![0.0; rows.len()],
+        };
+        self.adapter.explain_terms(query, &terms, of_rows, k, support)
+    }
+
+    fn size(&self) -> usize {
+        self.adapter.size() + self.kl.as_ref().map_or(0, |kl| kl.term.size())
+    }
+}

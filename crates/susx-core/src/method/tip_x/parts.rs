@@ -1,0 +1,46 @@
+//! Logits before alpha, beta and gamma are known: what a grid search works on.
+
+use ndarray::{Array2, ArrayView2};
+
+use super::TipX;
+use super::fit::ScaledKl;
+use crate::linalg::product;
+
+/// Parts of logits: that of category `c` is
+/// `zero_shot + alpha * balance * sum over i in c of exp(-beta (1 - A_i)) - gamma * kl`.
+#[derive(Clone, Debug)]
+pub struct LogitParts {
+    /// `logit_scale * s_c`, n × C.
+    pub zero_shot: Array2<f32>,
+    /// `A`, n × M; minus infinity for a support row that is left out.
+    pub affinities: Array2<f32>,
+    /// `n * (a * mean over i in c of KL + b)`, n × C; meaningless for a category without support.
+    pub kl: Array2<f32>,
+    /// `n/n_c`, n × C; 0 for a category without support.
+    pub balance: Array2<f32>,
+    /// First column of each category in `affinities`, followed by M; C + 1.
+    pub offsets: Vec<usize>,
+}
+
+impl LogitParts {
+    /// Of unit queries (n × d).
+    pub(super) fn of(tip_x: &TipX, queries: ArrayView2<f32>) -> Self {
+        let (adapter, support_set) = (&tip_x.adapter, tip_x.support_set());
+        let weights = support_set.zeroshot_weights();
+        let mut zero_shot = product(queries, weights);
+        let mut kl = Array2::zeros(zero_shot.dim());
+        if let Some(ScaledKl { term, scale }) = &tip_x.kl {
+            let mean_count = adapter.balance.mean_count;
+            let queries = term.queries(weights, zero_shot.view());
+            kl = term.divergences(&queries, |_, _, divergence| mean_count * scale.apply(divergence));
+        }
+        zero_shot *= adapter.params.logit_scale;
+        LogitParts {
+            affinities: product(queries, support_set.features()),
+            balance: Array2::from_shape_fn(zero_shot.dim(), |(_, c)| adapter.balance.ratio[c]),
+            offsets: support_set.offsets().to_vec(),
+            zero_shot,
+            kl,
+        }
+    }
+}

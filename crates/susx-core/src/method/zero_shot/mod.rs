@@ -1,0 +1,64 @@
+//! Zero-shot CLIP: the logit of category `c` is `logit_scale * s_c`, where `s_c` is the cosine of the image and the
+//! category's zeroshot weight.
+
+use std::sync::Arc;
+
+use ndarray::{Array2, ArrayView2};
+
+use super::{BoundedLogits, FittedMethod};
+use crate::classifier::{Explanation, Ranked, ValidParams, top_k};
+use crate::linalg::product;
+use crate::sus::SupportSet;
+
+/// Name of the term.
+pub(super) const TERM: &str = "zero_shot";
+
+/// The category names alone.
+#[derive(Clone, Debug)]
+pub(super) struct ZeroShot {
+    support_set: Arc<SupportSet>,
+    logit_scale: f32,
+}
+
+impl ZeroShot {
+    pub fn fit(support_set: Arc<SupportSet>, params: ValidParams) -> Self {
+        ZeroShot { support_set, logit_scale: params.logit_scale }
+    }
+
+    pub fn boxed(support_set: &Arc<SupportSet>, params: ValidParams) -> Option<Box<dyn FittedMethod>> {
+        Some(Box::new(Self::fit(Arc::clone(support_set), params)))
+    }
+
+    fn scores(&self, queries: ArrayView2<f32>) -> Array2<f32> {
+        product(queries, self.support_set.zeroshot_weights()) * self.logit_scale
+    }
+}
+
+impl FittedMethod for ZeroShot {
+    fn logits(&self, queries: ArrayView2<f32>) -> BoundedLogits {
+        let logits = self.scores(queries);
+        // A cosine is off by `d` roundings at worst.
+        let cosine = self.support_set.dimensions() as f32 * f32::EPSILON;
+        let bound = |row: ndarray::ArrayView1<f32>| {
+            let size = row.fold(0.0f32, |most, &x| x.abs().max(most));
+            2.0 * cosine * self.logit_scale + 8.0 * f32::EPSILON * size
+        };
+        let rounding = logits.rows().into_iter().map(bound).collect();
+        BoundedLogits { logits, rounding }
+    }
+
+    fn explain(&self, query: ArrayView2<f32>, k: usize, _support: usize) -> Vec<Explanation> {
+        let explain = |ranked: Ranked| Explanation {
+            category: ranked.category,
+            terms: vec![(TERM, ranked.score)],
+            reliability: None,
+            total: ranked.score,
+            support: Vec::new(),
+        };
+        top_k(&self.scores(query).row(0).to_vec(), k).into_iter().map(explain).collect()
+    }
+
+    fn size(&self) -> usize {
+        0
+    }
+}

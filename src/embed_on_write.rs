@@ -15,15 +15,15 @@ use crate::pg::catalog::transition_rows::{TransitionRows, TransitionTables};
 use crate::pg::error::{Error, Result};
 use crate::pg::message::warn;
 use crate::pg::regclass::RegClass;
-use crate::pg::trigger::{Fired, NewRow};
+use crate::pg::trigger::{NewRow, TriggerCall};
 use crate::pg::version::SameVersion;
 
 /// Embeds the rows that a statement has written without an embedding, or with that of a former image.
 #[pg_extern(sql = r#"
 CREATE FUNCTION susx.embed_on_write() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';
 "#)]
-fn embed_on_write(_version: SameVersion, fired: Fired) -> Result<NewRow, ErrorReport> {
-    embed(&fired.trigger()?)?;
+fn embed_on_write(_version: SameVersion, call: TriggerCall) -> Result<NewRow, ErrorReport> {
+    embed(&call.trigger()?)?;
     Ok(NewRow::NONE)
 }
 

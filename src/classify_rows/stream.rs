@@ -12,7 +12,6 @@ use crate::batches::{
     CLASSIFIED_BYTES, CLASSIFIED_EMBEDDINGS, CLASSIFIED_IMAGES, CLASSIFIED_ROWS_AT_FIRST,
     CLASSIFY_AHEAD_BATCHES,
 };
-use crate::blame::is_of_the_input;
 use crate::fitted::Fitted;
 use crate::inference::client::{Embedding, Stream};
 use crate::pg::any::AnyValue;
@@ -209,7 +208,9 @@ impl ClassificationStream {
                         self.check_dimensions(&embedding).map_err(|error| at_row(number, error))?;
                         self.feature(&embedding, &mut features)
                     }
-                    Some(Err(failure)) if is_of_the_input(&failure) => Some(Outcome::Failed(failure.message)),
+                    Some(Err(failure)) if failure.kind.is_of_input() => {
+                        Some(Outcome::Failed(failure.message))
+                    }
                     Some(Err(failure)) => return Err(at_row(number, Error::Server(failure))),
                     None => {
                         return Err(Error::Internal("an image was given no answer".to_owned()));

@@ -1,6 +1,6 @@
-//! The inference process as PostgreSQL's processes see it: [`client`] asks it, [`supervisor`] keeps it running, and
-//! [`stats`] looks at it.
+//! The inference process, from PostgreSQL's side: [`client`] sends it requests, [`supervisor`] keeps it running, and
+//! [`server_stats`] reports its state.
 
 pub mod client;
-pub mod stats;
+pub mod server_stats;
 pub mod supervisor;

@@ -7,9 +7,9 @@ use susx_core::sus::{CuplError, PromptError, SupportError};
 use susx_core::tip_x::ParamError;
 use susx_server::protocol::{Failure, FailureKind, ProtocolError};
 
+use super::embedding_model::EmbeddingOwner;
 use super::message::shown;
 use super::version;
-use crate::inference::client::Owner;
 
 /// What can go wrong.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +50,7 @@ pub enum Error {
     #[error("classifier \"{0}\" has no model, so it can only classify vectors")]
     NoModel(String),
     #[error("the files of model \"{model}\" are not those that {owner} made with")]
-    ModelChanged { owner: Owner, model: String },
+    ModelChanged { owner: EmbeddingOwner, model: String },
     /// Embeddings that cannot be compared.
     #[error("{message}")]
     OtherModel { message: String, hint: String },
@@ -265,11 +265,11 @@ impl Error {
             Error::NoModel(_) => {
                 Some("Set one with susx.alter_classifier(classifier, model => 'name').".to_owned())
             }
-            Error::ModelChanged { owner: Owner::Column { relation, column }, .. } => Some(format!(
+            Error::ModelChanged { owner: EmbeddingOwner::Column { relation, column }, .. } => Some(format!(
                 "Put the old files back and restart PostgreSQL. Or embed anew: UPDATE {relation} SET {column} = NULL, \
                  and call again."
             )),
-            Error::ModelChanged { owner: Owner::Classifier(classifier), model } => Some(format!(
+            Error::ModelChanged { owner: EmbeddingOwner::Classifier(classifier), model } => Some(format!(
                 "Put the old files back and restart PostgreSQL. Or embed anew: the classifier's rows, with \
                  susx.alter_classifier('{classifier}', model => '{model}') and UPDATE {classifier} SET embedding = NULL; \
                  its images' tables; and what susx.build_support_set retrieved from them."

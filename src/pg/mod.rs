@@ -1,9 +1,10 @@
-//! Everything that touches PostgreSQL's internals.
+//! Access to PostgreSQL's internals.
 
 pub mod any;
 pub mod at_commit;
 pub mod catalog;
 pub mod claim;
+pub mod embedding_model;
 pub mod error;
 pub mod extensions;
 pub mod guc;
@@ -13,12 +14,13 @@ pub mod limited_text;
 pub mod message;
 pub mod name;
 mod open;
+pub mod placeholders;
 pub mod procedure;
 pub mod progress;
-pub mod refused;
 pub mod regclass;
 pub mod relcache;
 pub mod roles;
+pub mod row_versions;
 pub mod snapshot;
 pub mod spi;
 pub mod statement;
@@ -27,5 +29,4 @@ pub mod types;
 pub mod varlena;
 pub mod vector;
 pub mod version;
-pub mod versions;
 pub mod wait;

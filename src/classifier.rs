@@ -5,12 +5,12 @@ use pgrx::prelude::*;
 use susx_core::classifier::{ClassifierParams, PartialParams};
 use susx_core::sus::{PLACEHOLDER, fill_templates, unit};
 
-use crate::inference::client;
+use crate::inference::client::{self, Stream};
 use crate::pg::catalog::classifier::{self as catalog, ClassifierError, NewRows, Settings};
 use crate::pg::error::{Error, Result};
 use crate::pg::regclass::RegClass;
 use crate::pg::relcache;
-use crate::pg::trigger::{Fired, NewRow};
+use crate::pg::trigger::{NewRow, TriggerCall};
 use crate::pg::vector::Vector;
 use crate::pg::version::SameVersion;
 use crate::{arrays, limits};
@@ -39,7 +39,7 @@ fn create_classifier_from_names(
     }
     let model = client::describe(model)?;
     let texts: Vec<&str> = prompt.iter().map(String::as_str).collect();
-    let embedding = embeddings(client::embed_texts(Some(&model.name), &texts)?)?;
+    let embedding = embeddings(client::embed_texts(Stream::new(Some(&model.name)), &texts)?)?;
     let settings = Settings {
         model: Some(model.name),
         model_sha256: model.sha256.map(|sha256| sha256.to_vec()),
@@ -135,8 +135,8 @@ fn single(value: f64) -> f32 {
 #[pg_extern(sql = r#"
 CREATE FUNCTION susx.classifier_changed() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';
 "#)]
-fn classifier_changed(fired: Fired) -> Result<NewRow, ErrorReport> {
-    let relation = fired.trigger()?.relid().map_err(Error::internal)?;
+fn classifier_changed(call: TriggerCall) -> Result<NewRow, ErrorReport> {
+    let relation = call.trigger()?.relid().map_err(Error::internal)?;
     relcache::invalidate(RegClass(relation));
     Ok(NewRow::NONE)
 }
@@ -145,8 +145,8 @@ fn classifier_changed(fired: Fired) -> Result<NewRow, ErrorReport> {
 #[pg_extern(sql = r#"
 CREATE FUNCTION susx.settings_changed() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';
 "#)]
-fn settings_changed(fired: Fired) -> Result<NewRow, ErrorReport> {
-    let trigger = fired.trigger()?;
+fn settings_changed(call: TriggerCall) -> Result<NewRow, ErrorReport> {
+    let trigger = call.trigger()?;
     for row in [trigger.old(), trigger.new()].into_iter().flatten() {
         let classifier: Option<pg_sys::Oid> = row.get_by_name("classifier").map_err(Error::internal)?;
         if let Some(classifier) = classifier.map(RegClass) {

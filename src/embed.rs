@@ -4,7 +4,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use crate::arrays::elements;
-use crate::inference::client::{self, Embedding};
+use crate::inference::client::{self, Embedding, Stream};
 use crate::pg::error::Result;
 use crate::pg::image::Image;
 use crate::pg::limited_text::LimitedText;
@@ -12,7 +12,7 @@ use crate::pg::vector::Vector;
 use crate::pg::version::SameVersion;
 
 /// Number, embedding and error of one element of an array.
-type Row = (i32, Option<Vector>, Option<String>);
+type EmbeddingRow = (i32, Option<Vector>, Option<String>);
 
 /// The embedding of an image file, of unit length; NULL for NULL.
 #[pg_extern(stable, parallel_safe, cost = 100000)]
@@ -22,7 +22,7 @@ fn embed_image(
     model: default!(Option<&str>, "NULL"),
 ) -> Result<Option<Vector>, ErrorReport> {
     let Some(image) = image else { return Ok(None) };
-    Ok(Some(client::only(client::embed_images(model, &[image.file()?])?)?))
+    Ok(Some(client::only(Stream::new(model).run(vec![image.file()?])?)?))
 }
 
 /// The embedding of a text, of unit length; NULL for NULL.
@@ -33,10 +33,10 @@ fn embed_text(
     model: default!(Option<&str>, "NULL"),
 ) -> Result<Option<Vector>, ErrorReport> {
     let Some(text) = text else { return Ok(None) };
-    Ok(Some(client::only(client::embed_texts(model, &[&text.read()?])?)?))
+    Ok(Some(client::only(Stream::new(model).run(vec![text.read()?.as_str()])?)?))
 }
 
-/// The embeddings of many image files: an image that cannot be embedded costs one error, not the call.
+/// The embeddings of many image files. An image that cannot be embedded gets an error in its row.
 #[pg_extern(stable, parallel_safe, cost = 1000000)]
 #[allow(clippy::type_complexity)]
 fn embed_images(
@@ -48,7 +48,7 @@ fn embed_images(
     ErrorReport,
 > {
     let images = elements(images.as_ref(), "images")?;
-    Ok(TableIterator::new(embed_all(&images, |images| client::embed_images(model, images))?))
+    Ok(TableIterator::new(embed_all(&images, |images| Stream::new(model).run(images.to_vec()))?))
 }
 
 /// The embeddings of many texts.
@@ -63,14 +63,14 @@ fn embed_texts(
     ErrorReport,
 > {
     let texts = elements(texts.as_ref(), "texts")?;
-    Ok(TableIterator::new(embed_all(&texts, |texts| client::embed_texts(model, texts))?))
+    Ok(TableIterator::new(embed_all(&texts, |texts| client::embed_texts(Stream::new(model), texts))?))
 }
 
-/// One row per input, in their order; NULLs are not embedded.
+/// One row per input, in their order. NULLs are not embedded.
 fn embed_all<T: Copy>(
     inputs: &[Option<T>],
     embed: impl FnOnce(&[T]) -> Result<Vec<Embedding>>,
-) -> Result<Vec<Row>> {
+) -> Result<Vec<EmbeddingRow>> {
     let present: Vec<T> = inputs.iter().copied().flatten().collect();
     let embeddings = if present.is_empty() { Vec::new() } else { embed(&present)? };
     let mut embeddings = embeddings.into_iter();

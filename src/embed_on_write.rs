@@ -15,7 +15,7 @@ use crate::pg::catalog::transition_rows::{TransitionRows, TransitionTables};
 use crate::pg::error::{Error, Result, SqlError};
 use crate::pg::message::warn;
 use crate::pg::regclass::RegClass;
-use crate::pg::trigger::{Fired, NewRow};
+use crate::pg::trigger::{NewRow, TriggerCall};
 use crate::pg::version::SameVersion;
 
 /// What is wrong with how the trigger was created. The HINT is a statement that creates it right.
@@ -40,8 +40,8 @@ impl SqlError for WriteTriggerError {
 #[pg_extern(sql = r#"
 CREATE FUNCTION susx.embed_on_write() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';
 "#)]
-fn embed_on_write(_version: SameVersion, fired: Fired) -> Result<NewRow, ErrorReport> {
-    embed(&fired.trigger()?)?;
+fn embed_on_write(_version: SameVersion, call: TriggerCall) -> Result<NewRow, ErrorReport> {
+    embed(&call.trigger()?)?;
     Ok(NewRow::NONE)
 }
 

@@ -11,7 +11,7 @@ use crate::pg::column_error::ColumnError;
 use crate::pg::error::{Error, Result, SqlError};
 use crate::pg::image::Image;
 use crate::pg::regclass::RegClass;
-use crate::pg::trigger::{Fired, NewRow};
+use crate::pg::trigger::{NewRow, TriggerCall};
 use crate::pg::types::type_name;
 use crate::pg::vector::Vector;
 use crate::pg::version::SameVersion;
@@ -50,8 +50,8 @@ const PROMPT: &str = "prompt";
 #[pg_extern(sql = r#"
 CREATE FUNCTION susx.embed_row() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';
 "#)]
-fn embed_row(_version: SameVersion, fired: Fired) -> Result<NewRow, ErrorReport> {
-    let trigger = fired.trigger()?;
+fn embed_row(_version: SameVersion, call: TriggerCall) -> Result<NewRow, ErrorReport> {
+    let trigger = call.trigger()?;
     Ok(NewRow::of(with_embedding(&trigger)?))
 }
 

@@ -12,11 +12,12 @@ use pgrx::prelude::*;
 
 use crate::batches::{EMBEDDED_BYTES, EMBEDDED_ROWS};
 use crate::embedding_stream::{Counts, EmbeddedBatch, EmbeddingStream, Target};
-use crate::inference::client::{self, OwnModel};
+use crate::inference::client;
 use crate::limits;
 use crate::on_error::OnError;
 use crate::pg::catalog::image_table::{ImageTable, Retry};
 use crate::pg::catalog::{errors, prevent_command_in_read_only};
+use crate::pg::embedding_model::EmbeddingModel;
 use crate::pg::error::{Error, Result, SqlError};
 use crate::pg::image::Image;
 use crate::pg::message::{note, warn};
@@ -93,7 +94,7 @@ struct EmbedCall {
 #[derive(Debug)]
 struct Start {
     images: ImageTable,
-    model: OwnModel,
+    model: EmbeddingModel,
     /// The number of images to embed.
     total: u64,
     /// A timestamptz.

@@ -1,27 +1,28 @@
-//! Embedding what goes into a classifier's table, with the classifier's own model.
+//! Embeds the texts and images of a classifier's table with the classifier's model.
 
 use susx_server::protocol::Failure;
 
-use crate::inference::client::{Embedding, OwnModel};
+use crate::inference::client::{self, Embedding, Stream};
 use crate::pg::catalog::classifier::{self as catalog, ClassifierError};
+use crate::pg::embedding_model::EmbeddingModel;
 use crate::pg::error::{Error, Result};
 use crate::pg::regclass::RegClass;
 use crate::pg::vector::Vector;
 
-/// The model of a classifier.
+/// A classifier's model, which makes the vectors of its table.
 #[derive(Debug)]
 pub struct Embedder {
     classifier: String,
-    model: OwnModel,
-    /// What the table takes; `None` where its column does not say.
+    model: EmbeddingModel,
+    /// Dimensions of the table's vectors; `None` if its column declares none.
     dimensions: Option<usize>,
 }
 
 impl Embedder {
-    /// An error if the classifier has no model.
+    /// The embedder of a classifier; an error if the classifier has no model.
     pub fn of(classifier: RegClass) -> Result<Self> {
         let name = classifier.name()?;
-        let model = catalog::settings(classifier)?.own_model(&name)?;
+        let model = catalog::settings(classifier)?.embedding_model(&name)?;
         Ok(Embedder { classifier: name, model, dimensions: catalog::dimensions(classifier)? })
     }
 
@@ -30,18 +31,22 @@ impl Embedder {
         &self.model.name
     }
 
-    /// One vector per text. `bad` makes the error of a text, by its place, that has none.
-    pub fn texts(&self, texts: &[&str], bad: impl Fn(usize, Failure) -> Error) -> Result<Vec<Vector>> {
-        self.vectors(self.model.embed_texts(texts)?, bad)
+    /// One vector per text. `error` makes the error of a text, counted from 0, that cannot be embedded.
+    pub fn texts(&self, texts: &[&str], error: impl Fn(usize, Failure) -> Error) -> Result<Vec<Vector>> {
+        self.vectors(client::embed_texts(Stream::of(&self.model), texts)?, error)
     }
 
-    /// One vector per image file. `bad` makes the error of an image, by its place, that has none.
-    pub fn images(&self, images: &[&[u8]], bad: impl Fn(usize, Failure) -> Error) -> Result<Vec<Vector>> {
-        self.vectors(self.model.embed_images(images)?, bad)
+    /// One vector per image file. `error` makes the error of an image, counted from 0, that cannot be embedded.
+    pub fn images(&self, images: &[&[u8]], error: impl Fn(usize, Failure) -> Error) -> Result<Vec<Vector>> {
+        self.vectors(Stream::of(&self.model).run(images.to_vec())?, error)
     }
 
-    fn vectors(&self, answers: Vec<Embedding>, bad: impl Fn(usize, Failure) -> Error) -> Result<Vec<Vector>> {
-        (0..).zip(answers).map(|(place, answer)| self.vector(answer.map_err(|e| bad(place, e))?)).collect()
+    fn vectors(
+        &self,
+        answers: Vec<Embedding>,
+        error: impl Fn(usize, Failure) -> Error,
+    ) -> Result<Vec<Vector>> {
+        (0..).zip(answers).map(|(index, answer)| self.vector(answer.map_err(|e| error(index, e))?)).collect()
     }
 
     fn vector(&self, embedding: Vec<f32>) -> Result<Vector> {

@@ -5,10 +5,10 @@ use std::collections::VecDeque;
 use susx_server::protocol::Failure;
 
 use crate::batches::{EMBED_AHEAD_BATCHES, EMBED_AHEAD_BYTES, EMBED_AHEAD_IMAGES};
-use crate::blame::is_of_the_input;
-use crate::inference::client::{Embedding, OwnModel, Stream};
+use crate::inference::client::{Embedding, Stream};
 use crate::on_error::OnError;
 use crate::pg::catalog::image_table::{ImageTable, RowId};
+use crate::pg::embedding_model::EmbeddingModel;
 use crate::pg::error::{Error, Result};
 use crate::pg::image::Image;
 use crate::pg::vector::Vector;
@@ -52,7 +52,7 @@ struct SubmittedBatch {
 }
 
 impl EmbeddingStream {
-    pub fn new(model: &OwnModel) -> Self {
+    pub fn new(model: &EmbeddingModel) -> Self {
         EmbeddingStream { stream: Stream::of(model), batches: VecDeque::new() }
     }
 
@@ -99,7 +99,7 @@ impl EmbeddedBatch {
                     rows.push(&row.id);
                     embeddings.push(Some(Vector::new(embedding)?));
                 }
-                Err(failure) if !is_of_the_input(&failure) => return Err(failure.into()),
+                Err(failure) if !failure.kind.is_of_input() => return Err(failure.into()),
                 Err(failure) if on_error == OnError::Stop => {
                     let place = format!("row {} of relation \"{}\"", row.id.name, images.name);
                     return Err(Error::from(failure).within(place));

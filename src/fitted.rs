@@ -1,11 +1,11 @@
-//! The classifiers that a session has fitted, for the statements that use them.
+//! The fitted classifiers that a session keeps for its statements.
 //!
-//! [`susx_core::fit_cache`] draws the states of a kept fit and decides when it may answer. This file supplies what
-//! PostgreSQL knows, in the order that those decisions rely on:
+//! [`susx_core::fit_cache`] describes the states of a kept fit and decides when it may be used. This file supplies the
+//! facts from PostgreSQL, in the order that those decisions rely on:
 //!
 //! 1. Which statement is running, and with which snapshot ([`crate::pg::statement`], [`crate::pg::snapshot`]).
-//! 2. Whether anybody is changing the classifier, and which changes were announced ([`crate::pg::relcache`]).
-//! 3. Which versions of the rows the snapshot shows ([`crate::pg::versions`]).
+//! 2. Whether another session is changing the classifier, and which changes were announced ([`crate::pg::relcache`]).
+//! 3. Which row versions the snapshot shows ([`crate::pg::row_versions`]).
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -17,17 +17,18 @@ use susx_core::fit_cache::{Fit, FitCache, Snapshot, Validity};
 use susx_core::method::Method;
 use susx_core::sus::{SupportError, SupportSet, SupportSetBuilder, unit};
 
-use crate::inference::client::{self, OwnModel};
+use crate::inference::client::{self, Stream};
 use crate::pg::catalog::classifier::{self as catalog, ClassifierError, Role, Settings};
+use crate::pg::embedding_model::EmbeddingModel;
 use crate::pg::error::{Error, Result};
 use crate::pg::guc;
 use crate::pg::regclass::RegClass;
 use crate::pg::relcache;
+use crate::pg::row_versions::{self, RelationKind, RowVersions};
 use crate::pg::snapshot::SnapshotId;
 use crate::pg::spi::Access;
 use crate::pg::statement::{self, StatementId};
 use crate::pg::vector::Vector;
-use crate::pg::versions::{self, Kind, Versions};
 
 /// A classifier as a statement sees it.
 #[derive(Debug)]
@@ -38,7 +39,7 @@ pub struct Fitted {
 }
 
 impl Fitted {
-    /// The method that a call names, else the classifier's own, else the fit's default.
+    /// The named method, else the classifier's own, else the default for its support set.
     pub fn method(&self, name: Option<&str>) -> Result<Method> {
         match name {
             Some(name) => Ok(name.parse()?),
@@ -46,17 +47,17 @@ impl Fitted {
         }
     }
 
-    /// An image's embedding by the model of the classifier's own vectors.
+    /// Embeds an image file with the classifier's model.
     pub fn embed(&self, image: &[u8]) -> Result<Vector> {
-        client::only(self.model()?.embed_images(&[image])?)
+        client::only(Stream::of(&self.model()?).run(vec![image])?)
     }
 
-    /// The model of the classifier's own vectors; an error if there is none.
-    pub fn model(&self) -> Result<OwnModel> {
-        self.settings.own_model(&self.name)
+    /// The classifier's model; an error if it has none.
+    pub fn model(&self) -> Result<EmbeddingModel> {
+        self.settings.embedding_model(&self.name)
     }
 
-    /// An embedding as a query, 1 x d and of unit length.
+    /// The embedding as a query: one row of unit length. An error if it has other dimensions than the classifier.
     pub fn query(&self, embedding: &Vector) -> Result<Array2<f32>> {
         let (expected, found) = (self.classifier.dimensions(), embedding.0.len());
         if expected != found {
@@ -83,13 +84,13 @@ impl Snapshot for SnapshotId {
 /// A classifier, and the user whose rights its rows were read with.
 type Key = (RegClass, pg_sys::Oid);
 type Reader = susx_core::fit_cache::Reader<SnapshotId, StatementId>;
-type Cache = FitCache<RegClass, pg_sys::Oid, SnapshotId, StatementId, Versions, Fitted>;
+type Cache = FitCache<RegClass, pg_sys::Oid, SnapshotId, StatementId, RowVersions, Fitted>;
 
 thread_local! {
     static CACHE: RefCell<Cache> = RefCell::default();
 }
 
-/// Has the cache told of announced changes and of statements that end. Once per process.
+/// Connects the cache to announced changes and to the ends of statements. Called once per process.
 pub fn register() {
     relcache::on_change(|changed| CACHE.with_borrow_mut(|cache| cache.announce(changed)));
     statement::on_end(|statement| CACHE.with_borrow_mut(|cache| cache.end_statement(statement)));
@@ -106,9 +107,9 @@ pub fn get(classifier: RegClass) -> Result<Rc<Fitted>> {
     }
     // Check the caller's privileges before anything locks the table.
     classifier.open_for_reading()?;
-    match versions::kind(classifier)? {
-        Kind::Table { announces } => fit_of_table(key, reader, announces),
-        Kind::Other => fit_for_one_statement(key, reader),
+    match row_versions::kind(classifier)? {
+        RelationKind::PlainTable { announces } => fit_of_table(key, reader, announces),
+        RelationKind::Other => fit_for_one_statement(key, reader),
     }
 }
 
@@ -118,7 +119,7 @@ fn running_reader() -> Option<Reader> {
     Some(Reader { snapshot, statement: statement::current(), within: statement::innermost() })
 }
 
-/// A fit of a relation whose rows depend on more than a snapshot.
+/// A fit of a relation whose rows depend on more than the snapshot.
 fn fit_for_one_statement(key: Key, reader: Reader) -> Result<Rc<Fitted>> {
     let fitted = Rc::new(fit(key.0)?);
     if reader.statement.is_some() {
@@ -127,18 +128,18 @@ fn fit_for_one_statement(key: Key, reader: Reader) -> Result<Rc<Fitted>> {
     Ok(fitted)
 }
 
-/// A fit of a table whose rows are the same for everybody. `announces`: the table has the trigger that announces
+/// A fit of a table whose rows are the same for all users. `announces`: whether the table has the trigger that announces
 /// changes.
 fn fit_of_table(key: Key, reader: Reader, announces: bool) -> Result<Rc<Fitted>> {
     let classifier = key.0;
-    // In this order: a writer that releases its lock before the first call has announced its change before the second.
+    // The order matters: a writer that has released its lock by the first call has announced its change by the second.
     let is_being_changed = !announces || relcache::is_being_changed(classifier);
     relcache::accept_announcements();
     let followed = || CACHE.with_borrow_mut(|cache| cache.followed(key, reader));
     if let Some(fitted) = (!is_being_changed).then(followed).flatten() {
         return Ok(fitted);
     }
-    let versions = Versions::active(classifier)?;
+    let versions = RowVersions::active(classifier)?;
     let fitted = match CACHE.with_borrow_mut(|cache| cache.of_versions(key, versions, reader)) {
         Some(fitted) => fitted,
         None => {
@@ -152,8 +153,8 @@ fn fit_of_table(key: Key, reader: Reader, announces: bool) -> Result<Rc<Fitted>>
 }
 
 /// Follows the announced changes of a kept fit from now on, if the latest snapshot still shows its versions.
-fn follow(key: Key, versions: Versions) -> Result<()> {
-    // In this order: a change that the latest snapshot does not show is announced after these were counted.
+fn follow(key: Key, versions: RowVersions) -> Result<()> {
+    // The order matters: a change that the latest snapshot does not show is announced only after this count.
     let Some(announcements) = CACHE.with_borrow(|cache| cache.announcements(key)) else { return Ok(()) };
     if let Some(latest) = versions.latest_that_shows(key.0)? {
         CACHE.with_borrow_mut(|cache| cache.follow(key, latest, announcements));
@@ -161,8 +162,8 @@ fn follow(key: Key, versions: Versions) -> Result<()> {
     Ok(())
 }
 
-fn keep(key: Key, fitted: &Rc<Fitted>, validity: Validity<SnapshotId, Versions>, reader: Reader) {
-    // Nobody will ask for a dropped table again.
+fn keep(key: Key, fitted: &Rc<Fitted>, validity: Validity<SnapshotId, RowVersions>, reader: Reader) {
+    // Dropped tables will not be asked for again.
     for relation in CACHE.with_borrow(Cache::unfollowed) {
         if !relation.exists() {
             CACHE.with_borrow_mut(|cache| cache.forget(relation));
@@ -189,7 +190,7 @@ pub fn support_set(classifier: RegClass) -> Result<SupportSet> {
     support_set_in(classifier, Access::Statement)
 }
 
-/// The same, with what this call has changed of it.
+/// As [`support_set`], including the changes that this call has made.
 pub fn changed_support_set(classifier: RegClass) -> Result<SupportSet> {
     support_set_in(classifier, Access::Current)
 }

@@ -8,7 +8,6 @@ use susx_server::protocol::Picture;
 
 use crate::arrays::elements;
 use crate::batches::GENERATE_AHEAD;
-use crate::blame::is_of_the_input;
 use crate::generation::GenerationParams;
 use crate::inference::client::{self, Stream};
 use crate::limits;
@@ -131,7 +130,7 @@ impl GeneratedImages {
         self.done += 1;
         match answer {
             Some(Ok(image)) => Ok(Some((self.ord, Some(image.into_vec()), None))),
-            Some(Err(failure)) if is_of_the_input(&failure) => {
+            Some(Err(failure)) if failure.kind.is_of_input() => {
                 self.progress.advance(0, 1);
                 Ok(Some((self.ord, None, Some(failure.message))))
             }

@@ -21,7 +21,6 @@ use susx_server::protocol::{Failure, Picture};
 use self::plan::{Category, Plan};
 use self::report::Report;
 use crate::batches::{GENERATE_AHEAD, GENERATED_BYTES, GENERATED_ROWS, GENERATED_TIME};
-use crate::blame::is_of_the_input;
 use crate::embedder::Embedder;
 use crate::generation::GenerationParams;
 use crate::inference::client::{self, Stream};
@@ -187,7 +186,7 @@ impl GenerateCall {
         }
         match stream.next()?.and_then(|answers| answers.into_iter().next()) {
             Some(Ok(image)) => Ok(Ok(image.into_vec())),
-            Some(Err(failure)) if is_of_the_input(&failure) => Ok(Err(failure)),
+            Some(Err(failure)) if failure.kind.is_of_input() => Ok(Err(failure)),
             Some(Err(failure)) => Err(failure.into()),
             None => Err(Error::internal("the inference process gave no answer")),
         }

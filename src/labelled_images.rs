@@ -6,11 +6,11 @@ use ndarray::ArrayView2;
 use susx_core::sus::{SupportSet, unit};
 
 use crate::batches::{LABELLED_BYTES, LABELLED_ROWS};
-use crate::blame::is_of_the_input;
-use crate::inference::client::OwnModel;
+use crate::inference::client::Stream;
 use crate::pg::catalog::classifier::{ClassifierError, Settings, known};
 use crate::pg::catalog::input::{InputKind, InputValue};
 use crate::pg::catalog::labelled_query::{self, LabelledRow};
+use crate::pg::embedding_model::EmbeddingModel;
 use crate::pg::error::{Error, Result};
 use crate::pg::image::Image;
 use crate::pg::message::warn;
@@ -21,7 +21,7 @@ pub struct Space<'a> {
     /// The classifier's name, for messages.
     pub classifier: &'a str,
     /// The model that embeds images; without one, the query can only give embeddings.
-    pub model: Option<OwnModel>,
+    pub model: Option<EmbeddingModel>,
     pub categories: &'a [String],
     pub dimensions: usize,
 }
@@ -30,7 +30,7 @@ impl<'a> Space<'a> {
     pub fn new(classifier: &'a str, settings: &'a Settings, support_set: &'a SupportSet) -> Self {
         Space {
             classifier,
-            model: settings.own_model(classifier).ok(),
+            model: settings.embedding_model(classifier).ok(),
             categories: support_set.categories(),
             dimensions: support_set.dimensions(),
         }
@@ -195,11 +195,12 @@ impl<'a, F: FnMut(ArrayView2<f32>, &[usize], u64) -> Result<()>> FeatureBatch<'a
         let (rows, files): (Vec<_>, Vec<_>) =
             images.into_iter().map(|(row, category, file)| ((row, category), file)).unzip();
         let no_model = || ClassifierError::NoModel(self.space.classifier.to_owned());
-        let answers = self.space.model.as_ref().ok_or_else(no_model)?.embed_files(files)?;
+        let model = self.space.model.as_ref().ok_or_else(no_model)?;
+        let answers = Stream::of(model).run(files)?;
         for ((row, category), answer) in rows.into_iter().zip(answers) {
             match answer {
                 Ok(embedding) => self.add(row, category, &embedding)?,
-                Err(failure) if is_of_the_input(&failure) => self.refuse(row, category, failure.message),
+                Err(failure) if failure.kind.is_of_input() => self.refuse(row, category, failure.message),
                 // A failure of the model or the process, and not of this image.
                 Err(failure) => return Err(Error::from(failure).in_row(row)),
             }

@@ -2,34 +2,32 @@
 //!
 //! The SQL surface, one file per area:
 //!
-//! * [`model`] - which models there are;
-//! * [`embed`] - images and texts to vectors;
-//! * [`embed_table`] - whole tables of images;
-//! * [`forget_errors`] - images that are to be tried again;
-//! * [`embed_on_write`] - tables whose new rows embed themselves;
+//! * [`model`] - the models in the model directory;
+//! * [`embed`] - vectors of images and texts;
+//! * [`embed_table`] - vectors of a whole table of images;
+//! * [`forget_errors`] - retry images that failed;
+//! * [`embed_on_write`] - tables that embed new rows by a trigger;
 //! * [`classifier`] - classifiers and their settings;
 //! * [`prompts`] - sentences that describe the categories;
 //! * [`few_shot`] - labelled images;
 //! * [`build_support_set`] - support images retrieved from a pool;
 //! * [`generate_support_set`] - support images generated from the prompts;
 //! * [`generate_images`] - images generated from any text;
-//! * [`embed_row`] - the rows that are written by hand;
+//! * [`embed_row`] - rows of a classifier that are written by hand;
 //! * [`classify`] - labels;
 //! * [`classify_rows`] - labels of all rows of a query;
-//! * [`explain`] - why an image has its label;
-//! * [`evaluate`] - how right labels are;
-//! * [`tune`] - settings that are right most often;
-//! * [`stat_progress`] - how far long calls have come;
-//! * [`stat_server`] - the inference process at work;
-//! * [`library`] - which version this is.
+//! * [`explain`] - the support images behind a label;
+//! * [`evaluate`] - accuracy and confusion matrix;
+//! * [`tune`] - search for the most accurate settings;
+//! * [`stat_progress`] - progress of long calls;
+//! * [`stat_server`] - state of the inference process;
+//! * [`library`] - version of the library.
 //!
-//! They stand on [`pg`], which is everything that touches PostgreSQL's internals, and on `susx-core`,
-//! which knows the method and nothing of PostgreSQL. What a caller may ask for at most is in [`limits`].
-//! Inference runs in the process `susx-server`.
+//! They are built on [`pg`], the only code that touches PostgreSQL's internals, on [`inference`], the connection to the
+//! process `susx-server`, and on `susx-core`, the methods. [`limits`] defines the limits on arguments.
 
 mod arrays;
 mod batches;
-mod blame;
 mod build_support_set;
 mod classifiable;
 mod classifier;
@@ -63,6 +61,8 @@ mod stat_progress;
 mod stat_server;
 mod tune;
 
+use pg::placeholders::Placeholders;
+
 pgrx::pg_module_magic!(name, version);
 
 pgrx::extension_sql_file!("../sql/bootstrap.sql", name = "bootstrap", bootstrap);
@@ -71,9 +71,9 @@ pgrx::extension_sql_file!("../sql/finalize.sql", name = "finalize", finalize);
 /// Called by PostgreSQL when the library is loaded.
 #[pgrx::pg_guard]
 pub extern "C-unwind" fn _PG_init() {
-    let early = pg::refused::Early::look();
+    let placeholders = Placeholders::find();
     pg::guc::define();
-    early.restore();
+    placeholders.restore_refused();
     susx_core::interrupt::register(pg::wait::check);
     fitted::register();
     pg::relcache::register();

@@ -1,8 +1,7 @@
-//! How much a caller, or a row, may ask for at most.
+//! Limits on arguments and on the content of rows.
 //!
-//! Whoever may call a function may call it with any number: without limits one call would take all memory, which
-//! PostgreSQL answers by restarting every session, or years. Each limit is far above what anybody needs and far below
-//! what does harm. README.md has the table of them.
+//! Without limits, a single call with a large argument could run for years, or use up all memory, and PostgreSQL would
+//! restart all sessions. Each limit is far above any practical use and far below what does harm. README.md lists them.
 
 use pgrx::PgSqlErrorCode;
 use susx_server::limits;
@@ -10,38 +9,39 @@ use susx_server::protocol::{self, Failure};
 
 use crate::pg::error::{Error, Result, SqlError};
 
-/// Elements of an array: images, texts, prompts or vectors. A vector for each comes back at once: 200 MB of 512
-/// dimensions.
+/// Elements of an array: images, texts, prompts or vectors. The vectors of all of them are in memory at once: 200 MB for
+/// 512 dimensions.
 pub const ELEMENTS: usize = 100_000;
-/// Categories of a classifier: twice those of the largest ImageNet. Every answer has a number for each.
+/// Categories of a classifier: twice as many as the largest ImageNet has. Every answer computes a score for each.
 pub const CATEGORIES: usize = susx_core::sus::MOST_CATEGORIES;
-/// Prompts that one call makes: categories times templates, or sentences. ImageNet's 1,000 categories with CLIP's 80
-/// templates are 80,000.
+/// Prompts of one call: categories times templates, or sentences. ImageNet's 1,000 categories with CLIP's 80 templates
+/// are 80,000.
 pub const PROMPTS: usize = 200_000;
-/// Bytes of them together.
+/// Bytes of all prompts of one call together.
 pub const PROMPT_BYTES: usize = 256 << 20;
 /// Bytes of one name or sentence: a category, a template, a prompt or the key of an image of a pool.
 pub const TEXT_BYTES: usize = 64 << 10;
-/// Bytes of the name of a table: PostgreSQL itself takes 63.
+/// Bytes of the name of a table. PostgreSQL truncates names to 63.
 pub const NAME_BYTES: usize = 1024;
-/// Bytes of a file of prompts in JSON: a hundred times ImageNet's.
+/// Bytes of prompts in JSON: a hundred times those for ImageNet.
 pub const JSON_BYTES: usize = 32 << 20;
 /// Support images of a category that one call retrieves or generates.
 pub const PER_CLASS: usize = 10_000;
-/// Candidates of a retrieval, prompts times images: a gigabyte with their keys.
+/// Candidates of a retrieval, prompts times images. They take about a gigabyte with their keys.
 pub const CANDIDATES: usize = 10_000_000;
-/// Images that one call generates, categories times images: weeks on the fastest GPU.
+/// Images that one call generates, categories times images. This takes weeks on the fastest GPU.
 pub const GENERATED: usize = 1_000_000;
-/// Denoising steps, and pixels of a side, of a generated image: what the inference process itself allows.
+/// Denoising steps of a generated image: the limit of the inference process.
 pub const STEPS: usize = limits::MAX_STEPS as usize;
+/// Width or height of a generated image in pixels: the limit of the inference process.
 pub const SIDE: usize = limits::MAX_SIDE as usize;
-/// Best categories that are asked for, and support rows that explain one.
+/// Best categories per image, and support rows that explain one category.
 pub const BEST: usize = 100_000;
 /// Rows that explain a label, categories times support rows.
 pub const EXPLAINED: usize = 1_000_000;
-/// Images of a transaction of `embed_table`.
+/// Images in a transaction of `embed_table`.
 pub const BATCH_SIZE: usize = 10_000;
-/// Images that settings are tuned on. They are counted in 32 bits.
+/// Images to tune settings on. Their count has 32 bits.
 pub const TUNED: usize = i32::MAX as usize;
 
 /// More of something than there may be. `unit` is such as ` bytes`.
@@ -64,7 +64,7 @@ impl SqlError for LimitExceeded {
     }
 }
 
-/// A number of things, from 1 to `most`.
+/// The value of an argument that must be from 1 to `most`.
 pub fn count(argument: i32, name: &str, most: usize) -> Result<usize> {
     match usize::try_from(argument) {
         Ok(count) if count > most => {
@@ -75,12 +75,12 @@ pub fn count(argument: i32, name: &str, most: usize) -> Result<usize> {
     }
 }
 
-/// An error if there is more of something than there may be. `what` is such as `the number of categories`.
+/// An error if `found` exceeds `most`. `what` is a phrase such as `the number of categories`.
 pub fn check(what: impl Into<String>, most: usize, found: usize) -> Result<()> {
     check_unit(what, most, found, "")
 }
 
-/// As [`check`], of bytes.
+/// As [`check`], for a number of bytes.
 pub fn check_bytes(what: impl Into<String>, most: usize, found: usize) -> Result<()> {
     check_unit(what, most, found, " bytes")
 }
@@ -89,7 +89,7 @@ fn check_unit(what: impl Into<String>, most: usize, found: usize, unit: &'static
     if found <= most { Ok(()) } else { Err(exceeded(what, most, found, unit)) }
 }
 
-/// The error of more than there may be. `unit` is such as ` bytes`.
+/// The error that `found` exceeds `most`. `unit` is empty, or such as ` bytes`.
 pub fn exceeded(what: impl Into<String>, most: usize, found: usize, unit: &'static str) -> Error {
     LimitExceeded { what: what.into(), most, found, unit }.into()
 }
@@ -99,21 +99,21 @@ pub fn check_elements(name: &str, found: usize) -> Result<()> {
     check(format!("the number of elements of {name}"), ELEMENTS, found)
 }
 
-/// An error if an element of an array, counted from 0, is too long a text.
-pub fn check_element(name: &str, place: usize, text: &str) -> Result<()> {
+/// An error if the text at `index` (from 0) in an array is too long.
+pub fn check_element(name: &str, index: usize, text: &str) -> Result<()> {
     match text.len() {
         0..=TEXT_BYTES => Ok(()),
-        found => check_bytes(format!("element {} of {name}", place + 1), TEXT_BYTES, found),
+        found => check_bytes(format!("element {} of {name}", index + 1), TEXT_BYTES, found),
     }
 }
 
-/// An error if the name of a table is too long to be one.
+/// An error if the name of a table is too long.
 pub fn check_name(name: &str, text: Option<&str>) -> Result<()> {
     check_bytes(name, NAME_BYTES, text.map_or(0, str::len))
 }
 
-/// An error if no model can have that name. The inference process refuses every name that is longer than a file's, and
-/// says which models there are; what is longer than any text is not even sent.
+/// An error if the name of a model is longer than any text may be; such a name is not sent. The inference process refuses
+/// shorter names that are too long for a file, and lists the models.
 pub fn check_model_name(name: Option<&str>) -> Result<()> {
     match name.map_or(0, str::len) {
         0..=TEXT_BYTES => Ok(()),

@@ -1,4 +1,4 @@
-//! `susx.models()`: which models there are, and what they run on.
+//! `susx.models()`: the models in the model directory.
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -8,7 +8,7 @@ use crate::inference::client;
 use crate::pg::catalog::provenance::ModelUse;
 use crate::pg::version::SameVersion;
 
-/// Every model below `susx.model_dir`. What only loading tells is NULL until a model is used.
+/// Every model in `susx.model_dir`. Columns that are known only after loading are NULL until the model is used.
 #[pg_extern(volatile, parallel_restricted)]
 #[allow(clippy::type_complexity)]
 fn models(
@@ -46,7 +46,7 @@ fn models(
     Ok(TableIterator::new(client::models()?.into_iter().map(row).collect::<Vec<_>>()))
 }
 
-/// What is wrong with a model; also which classifiers and embeddings were made with other files of it.
+/// The model's error, and the classifiers and columns whose embeddings were made with other files of it.
 fn remarks(model: &Model, classifiers: &[ModelUse], columns: &[ModelUse]) -> Option<String> {
     let others = |what: &str, uses: &[ModelUse]| {
         let names: Vec<&str> =

@@ -1,4 +1,4 @@
-//! How far the long calls of all sessions have come.
+//! `susx.stat_progress`: the progress of long calls in all sessions.
 
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::prelude::*;
@@ -7,8 +7,8 @@ use crate::pg::progress::{self, Session};
 use crate::pg::regclass::RegClass;
 use crate::pg::version::SameVersion;
 
-/// What stands below in the view's columns; user and database by their numbers.
-type Row = (
+/// The columns of `susx.stat_get_progress`.
+type ProgressRow = (
     i32,
     pg_sys::Oid,
     pg_sys::Oid,
@@ -23,7 +23,7 @@ type Row = (
     Option<TimestampWithTimeZone>,
 );
 
-/// What `susx.stat_progress` shows.
+/// One row per session with a long call. The view `susx.stat_progress` adds the names of users and databases.
 #[pg_extern(volatile, parallel_restricted, cost = 10)]
 #[allow(clippy::type_complexity)]
 fn stat_get_progress(
@@ -50,12 +50,12 @@ fn stat_get_progress(
     TableIterator::new(progress::sessions().into_iter().map(move |session| row(session, now)))
 }
 
-fn row(Session { pid, database, user, work }: Session, now: i64) -> Row {
+fn row(Session { pid, database, user, work }: Session, now: i64) -> ProgressRow {
     let Some(work) = work else {
         return (pid, database, user, None, None, None, None, None, None, None, None, None);
     };
     let elapsed = now.saturating_sub(work.phase_started);
-    // Per second, in the present phase.
+    // Steps per second in the current phase.
     let rate = (elapsed > 0 && work.done > 0).then(|| work.done as f64 / (elapsed as f64 / 1e6));
     let end = rate.zip(work.total).and_then(|(rate, total)| {
         let left = total.saturating_sub(work.done).max(0) as f64 / rate * 1e6;

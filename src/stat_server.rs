@@ -1,19 +1,45 @@
-//! `susx.stat_server`: the inference process at work.
+//! `susx.stat_server`: the state of the inference process.
 
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use susx_server::protocol::{ErrorSeen, Stats};
 
-use crate::inference::stats::{self, Seen};
+use crate::inference::server_stats::{ServerState, server_state};
 use crate::pg::roles;
 use crate::pg::version::SameVersion;
 
-/// Microseconds from 1970 to 2000, where PostgreSQL's time begins.
-const EPOCHS_APART: i64 = 946_684_800 * 1_000_000;
+/// PostgreSQL's epoch, 2000-01-01, in microseconds since 1970.
+const POSTGRES_EPOCH: i64 = 946_684_800 * 1_000_000;
 
-/// One row while the inference process runs, none while it does not. Looking starts no process and loads
-/// no model. Of a process that does not answer only its process id is known.
+/// The columns of `susx.stat_get_server`.
+type ServerRow = (
+    Option<i32>,
+    &'static str,
+    Option<TimestampWithTimeZone>,
+    Option<i64>,
+    Option<String>,
+    Option<i64>,
+    Option<Vec<String>>,
+    Option<i64>,
+    Option<i64>,
+    Option<i64>,
+    Option<i64>,
+    Option<i64>,
+    Option<i64>,
+    Option<i64>,
+    Option<f64>,
+    Option<f64>,
+    Option<f64>,
+    Option<String>,
+    Option<f64>,
+    Option<f64>,
+    Option<String>,
+    Option<TimestampWithTimeZone>,
+);
+
+/// One row while the inference process is running, else none. Starts no process and loads no model. If the process does
+/// not answer, all columns but its process id and status are NULL.
 #[pg_extern(volatile, parallel_restricted)]
 #[allow(clippy::type_complexity)]
 fn stat_get_server(
@@ -23,7 +49,7 @@ fn stat_get_server(
         'static,
         (
             name!(pid, Option<i32>),
-            name!(status, String),
+            name!(status, &'static str),
             name!(started, Option<TimestampWithTimeZone>),
             name!(restarts, Option<i64>),
             name!(version, Option<String>),
@@ -48,57 +74,58 @@ fn stat_get_server(
     >,
     ErrorReport,
 > {
-    // It may hold paths of the server, and what other users did.
     let shows_errors = roles::may_read_all_stats();
-    let row = move |Seen { pid, stats }: Seen| {
-        let status = if stats.is_some() { "answering" } else { "not answering" };
-        let answers = stats.is_some();
-        let stats = stats.unwrap_or_default();
-        let number = |count: u64| answers.then(|| i64::try_from(count).unwrap_or(i64::MAX));
-        let batch_sizes = answers.then(|| histogram(&stats));
-        let (last_error, last_error_at) = match stats.last_error {
-            Some(ErrorSeen { message, at }) => (Some(message).filter(|_| shows_errors), timestamp(at)),
-            None => (None, None),
-        };
-        (
-            pid,
-            status.to_owned(),
-            answers.then(|| timestamp(stats.started)).flatten(),
-            number(u64::from(stats.restarts)),
-            answers.then_some(stats.version),
-            number(stats.connections),
-            answers.then_some(stats.models),
-            number(stats.queue_inputs),
-            number(stats.queue_bytes),
-            number(stats.images),
-            number(stats.texts),
-            number(stats.generated),
-            number(stats.failed),
-            number(stats.batches),
-            answers.then_some(stats.images_per_second),
-            answers.then_some(stats.texts_per_second),
-            answers.then_some(stats.steps_per_second),
-            batch_sizes,
-            stats.p50_ms,
-            stats.p95_ms,
-            last_error,
-            last_error_at,
-        )
-    };
-    Ok(TableIterator::new(stats::look()?.into_iter().map(row)))
+    Ok(TableIterator::new(server_state()?.into_iter().map(move |state| row(state, shows_errors))))
 }
 
-/// The sizes of batches that occurred and how often, as a JSON object: `{"1": 7, "3-4": 2}`.
+/// `shows_errors`: whether the caller may see the last error, which may contain paths on the server and tell what other
+/// users did.
+fn row(ServerState { pid, stats }: ServerState, shows_errors: bool) -> ServerRow {
+    let answers = stats.is_some();
+    let stats = stats.unwrap_or_default();
+    let number = |count: u64| answers.then(|| i64::try_from(count).unwrap_or(i64::MAX));
+    let batch_sizes = answers.then(|| histogram(&stats));
+    let (last_error, last_error_at) = match stats.last_error {
+        Some(ErrorSeen { message, at }) => (Some(message).filter(|_| shows_errors), timestamp(at)),
+        None => (None, None),
+    };
+    (
+        pid,
+        if answers { "answering" } else { "not answering" },
+        answers.then(|| timestamp(stats.started)).flatten(),
+        number(u64::from(stats.restarts)),
+        answers.then_some(stats.version),
+        number(stats.connections),
+        answers.then_some(stats.models),
+        number(stats.queue_inputs),
+        number(stats.queue_bytes),
+        number(stats.images),
+        number(stats.texts),
+        number(stats.generated),
+        number(stats.failed),
+        number(stats.batches),
+        answers.then_some(stats.images_per_second),
+        answers.then_some(stats.texts_per_second),
+        answers.then_some(stats.steps_per_second),
+        batch_sizes,
+        stats.p50_ms,
+        stats.p95_ms,
+        last_error,
+        last_error_at,
+    )
+}
+
+/// Number of batches by size, as a JSON object: `{"1": 7, "3-4": 2}`.
 fn histogram(stats: &Stats) -> String {
     let last = stats.batch_sizes.len().saturating_sub(1);
     let buckets = stats.batch_sizes.iter().enumerate().filter(|(_, batches)| **batches > 0);
     let entries: Vec<String> = buckets
-        .map(|(place, batches)| {
-            let upper = 1_u64 << place;
+        .map(|(index, batches)| {
+            let upper = 1_u64 << index;
             let lower = upper / 2 + 1;
-            match place {
+            match index {
                 0 | 1 => format!("\"{upper}\": {batches}"),
-                place if place == last => format!("\"{lower}-\": {batches}"),
+                index if index == last => format!("\"{lower}-\": {batches}"),
                 _ => format!("\"{lower}-{upper}\": {batches}"),
             }
         })
@@ -106,7 +133,7 @@ fn histogram(stats: &Stats) -> String {
     format!("{{{}}}", entries.join(", "))
 }
 
-/// `None` for a time beyond PostgreSQL's.
+/// A time in microseconds since 1970; `None` if it is out of PostgreSQL's range.
 fn timestamp(microseconds: i64) -> Option<TimestampWithTimeZone> {
-    TimestampWithTimeZone::try_from(microseconds.checked_sub(EPOCHS_APART)?).ok()
+    TimestampWithTimeZone::try_from(microseconds.checked_sub(POSTGRES_EPOCH)?).ok()
 }

@@ -13,7 +13,6 @@ use crate::batches::{
     CLASSIFIED_BYTES, CLASSIFIED_EMBEDDINGS, CLASSIFIED_IMAGES, CLASSIFIED_ROWS_AT_FIRST,
     CLASSIFY_AHEAD_BATCHES,
 };
-use crate::blame::is_of_the_input;
 use crate::fitted::Fitted;
 use crate::inference::client::{Embedding, Stream};
 use crate::pg::any::AnyValue;
@@ -211,7 +210,9 @@ impl ClassificationStream {
                         self.check_dimensions(&embedding).map_err(|error| error.in_row(number))?;
                         self.feature(&embedding, &mut features)
                     }
-                    Some(Err(failure)) if is_of_the_input(&failure) => Some(Outcome::Failed(failure.message)),
+                    Some(Err(failure)) if failure.kind.is_of_input() => {
+                        Some(Outcome::Failed(failure.message))
+                    }
                     Some(Err(failure)) => return Err(Error::from(failure).in_row(number)),
                     None => {
                         return Err(Error::internal("an image was given no answer"));

@@ -5,6 +5,7 @@ use std::io;
 use pgrx::PgSqlErrorCode::{self, *};
 use susx_server::protocol::ProtocolError;
 
+use crate::pg::embedding_model::EmbeddingOwner;
 use crate::pg::error::SqlError;
 
 /// The inference process cannot be used.
@@ -17,6 +18,9 @@ pub enum InferenceError {
     ConnectionLost(io::Error),
     #[error("susx-server is version {server}, but the library of the extension is version {library}")]
     Version { server: String, library: &'static str },
+    /// The inference process has other files of the model than those that the embeddings were made with.
+    #[error("the files of model \"{model}\" are not those that {owner} made with")]
+    ModelChanged { owner: EmbeddingOwner, model: String },
 }
 
 impl SqlError for InferenceError {
@@ -24,19 +28,33 @@ impl SqlError for InferenceError {
         match self {
             InferenceError::Unavailable(..) => ERRCODE_CANNOT_CONNECT_NOW,
             InferenceError::ConnectionLost(_) => ERRCODE_CONNECTION_FAILURE,
-            InferenceError::Version { .. } => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            InferenceError::Version { .. } | InferenceError::ModelChanged { .. } => {
+                ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
+            }
         }
     }
 
     fn hint(&self) -> Option<String> {
-        let hint = match self {
-            InferenceError::Unavailable(_, hint) => hint,
+        Some(match self {
+            InferenceError::Unavailable(_, hint) => (*hint).to_owned(),
             InferenceError::ConnectionLost(_) => {
-                "It has been or will be restarted; PostgreSQL's log may say why it ended."
+                "It has been or will be restarted; PostgreSQL's log may say why it ended.".to_owned()
             }
-            InferenceError::Version { .. } => "Install both of the same version and restart PostgreSQL.",
-        };
-        Some(hint.to_owned())
+            InferenceError::Version { .. } => {
+                "Install both of the same version and restart PostgreSQL.".to_owned()
+            }
+            InferenceError::ModelChanged { owner: EmbeddingOwner::Column { relation, column }, .. } => {
+                format!(
+                    "Put the old files back and restart PostgreSQL. Or embed anew: UPDATE {relation} SET {column} = NULL, \
+                 and call again."
+                )
+            }
+            InferenceError::ModelChanged { owner: EmbeddingOwner::Classifier(classifier), model } => format!(
+                "Put the old files back and restart PostgreSQL. Or embed anew: the classifier's rows, with \
+                 susx.alter_classifier('{classifier}', model => '{model}') and UPDATE {classifier} SET embedding = NULL; \
+                 its images' tables; and what susx.build_support_set retrieved from them."
+            ),
+        })
     }
 }
 

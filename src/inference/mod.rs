@@ -1,7 +1,7 @@
-//! The inference process as PostgreSQL's processes see it: [`client`] asks it, [`supervisor`] keeps it running, and
-//! [`stats`] looks at it.
+//! The inference process, from PostgreSQL's side: [`client`] sends it requests, [`supervisor`] keeps it running, and
+//! [`server_stats`] reports its state.
 
 pub mod client;
 mod error;
-pub mod stats;
+pub mod server_stats;
 pub mod supervisor;

@@ -1,4 +1,4 @@
-//! Values of whatever type, passed on as they are.
+//! Values of any type, passed through unchanged.
 
 use std::rc::Rc;
 
@@ -6,15 +6,16 @@ use pgrx::callconv::{BoxRet, FcInfo};
 use pgrx::datum::Datum;
 use pgrx::{FromDatum, IntoDatum, impl_sql_translatable, pg_sys, varlena};
 
-/// A copy of a value that is not NULL. A value that is stored out of line stays so.
+/// A copy of a value that is not NULL. The copy of an out-of-line value still refers to its stored data.
 #[derive(Clone, Debug)]
-pub struct AnyValue(Content);
+pub struct AnyValue(Representation);
 
 #[derive(Clone, Debug)]
-enum Content {
-    Itself(pg_sys::Datum),
-    /// Bytes, and how many of them are the value's. Words, so that they are aligned for any type.
-    PointedAt(Rc<[u64]>, usize),
+enum Representation {
+    /// Passed by value.
+    ByValue(pg_sys::Datum),
+    /// Passed by reference: a copy in words, aligned for any type, and its length in bytes.
+    ByReference(Rc<[u64]>, usize),
 }
 
 impl_sql_translatable!(AnyValue, "anyelement");
@@ -22,14 +23,14 @@ impl_sql_translatable!(AnyValue, "anyelement");
 impl AnyValue {
     /// # Safety
     ///
-    /// The datum is a value of that type and not NULL.
+    /// The datum must be a value of that type and not NULL.
     pub unsafe fn copy(datum: pg_sys::Datum, type_oid: pg_sys::Oid) -> Self {
         let (mut length, mut is_by_value) = (0, false);
-        // SAFETY: as above; the type's length says how many bytes there are to read.
+        // SAFETY: as above. The type's length, or the value's own, is the number of bytes to read.
         unsafe {
             pg_sys::get_typlenbyval(type_oid, &mut length, &mut is_by_value);
             if is_by_value {
-                return AnyValue(Content::Itself(datum));
+                return AnyValue(Representation::ByValue(datum));
             }
             let start: *const u8 = datum.cast_mut_ptr();
             let length = match length {
@@ -41,43 +42,43 @@ impl AnyValue {
             };
             let mut words = vec![0u64; length.div_ceil(size_of::<u64>())];
             std::ptr::copy_nonoverlapping(start, words.as_mut_ptr().cast(), length);
-            AnyValue(Content::PointedAt(words.into(), length))
+            AnyValue(Representation::ByReference(words.into(), length))
         }
     }
 
     /// # Safety
     ///
-    /// The value is of a type that is represented as `T`'s.
+    /// The value's type must have the same representation as `T`.
     pub unsafe fn into_value<T: FromDatum>(self) -> Option<T> {
         // SAFETY: as above.
         self.into_datum().and_then(|datum| unsafe { T::from_datum(datum, false) })
     }
 
-    /// Bytes on the heap.
+    /// Size on the heap, in bytes.
     pub fn size(&self) -> usize {
         match &self.0 {
-            Content::Itself(_) => 0,
-            Content::PointedAt(words, _) => size_of_val::<[u64]>(words),
+            Representation::ByValue(_) => 0,
+            Representation::ByReference(words, _) => size_of_val::<[u64]>(words),
         }
     }
 }
 
-/// The type that the call gives a polymorphic argument, counted from 0; invalid where it gives none.
+/// The actual type of a polymorphic argument, counted from 0, in a call; invalid if the call has no type for it.
 ///
 /// # Safety
 ///
-/// `fcinfo` is that of the running call.
-pub unsafe fn argument_type(fcinfo: pg_sys::FunctionCallInfo, place: i32) -> pg_sys::Oid {
+/// `fcinfo` must be that of the running call.
+pub unsafe fn argument_type(fcinfo: pg_sys::FunctionCallInfo, index: i32) -> pg_sys::Oid {
     // SAFETY: as above.
-    unsafe { pg_sys::get_fn_expr_argtype((*fcinfo).flinfo, place) }
+    unsafe { pg_sys::get_fn_expr_argtype((*fcinfo).flinfo, index) }
 }
 
 impl IntoDatum for AnyValue {
     fn into_datum(self) -> Option<pg_sys::Datum> {
         match self.0 {
-            Content::Itself(datum) => Some(datum),
-            Content::PointedAt(words, length) => {
-                // SAFETY: palloc returns that many bytes or raises an error, aligned for any type.
+            Representation::ByValue(datum) => Some(datum),
+            Representation::ByReference(words, length) => {
+                // SAFETY: palloc returns that many bytes, aligned for any type, or raises an error.
                 let copy = unsafe {
                     let copy = pg_sys::palloc(length.max(1)).cast::<u8>();
                     std::ptr::copy_nonoverlapping(words.as_ptr().cast(), copy, length);

@@ -1,13 +1,14 @@
-//! What is written down at the very end of a transaction.
+//! Writes the records of embedding models at the end of a transaction.
 //!
-//! Written earlier, it would make others who write the same wait until the transaction ends, however long that takes.
+//! If they were written earlier, other transactions that write the same records would have to wait for the end of this
+//! one, however long that takes.
 
 use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
 use pgrx::prelude::*;
 
 use super::catalog::provenance;
 
-/// Asks PostgreSQL to be told. Once per process.
+/// Registers the callback. Called once per process.
 pub fn register() {
     // SAFETY: the callback is a function of this library, which is never unloaded.
     unsafe { pg_sys::RegisterXactCallback(Some(on_event), std::ptr::null_mut()) };
@@ -18,7 +19,7 @@ unsafe extern "C-unwind" fn on_event(event: pg_sys::XactEvent::Type, _arg: *mut 
     use pg_sys::XactEvent::*;
     match event {
         XACT_EVENT_PRE_COMMIT | XACT_EVENT_PRE_PREPARE => {
-            // The transaction is rolled back if it cannot be written.
+            // An error rolls the transaction back.
             provenance::write_pending().map_err(ErrorReport::from).unwrap_or_report();
         }
         XACT_EVENT_COMMIT | XACT_EVENT_PREPARE | XACT_EVENT_ABORT => provenance::forget_pending(),

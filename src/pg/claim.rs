@@ -1,9 +1,9 @@
-//! Which model a transaction embeds a column with, told to others before it commits.
+//! Claims of a column for a model, visible to other transactions before the commit.
 //!
-//! Two transactions that give a column its first embeddings see nothing of each other. So each claims the column for
-//! its model by a lock of PostgreSQL's, as long as it lasts: claims for one model are compatible, so that no long
-//! transaction holds others up, and whoever finds a claim for another one must not go on. No SQL takes such locks: they
-//! are PostgreSQL's for objects of catalogues, of a catalogue that there is not, the table of images.
+//! Two transactions that write the first embeddings of a column do not see each other's rows. So each claims the column
+//! for its model until it ends, by a lock of PostgreSQL's lock manager. Claims for the same model are compatible, so a
+//! long transaction does not hold up others. A transaction that finds a claim for another model must not continue. The
+//! locks are object locks with the OID of the table in place of a catalogue's, so no SQL command conflicts with them.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -11,33 +11,33 @@ use pgrx::pg_sys;
 
 use super::regclass::RegClass;
 
-/// Held by everybody.
+/// Mode of a claim.
 const SHARED: pg_sys::LOCKMODE = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
-/// Held by one at a time, and only while it looks for others.
+/// Mode in which one transaction at a time checks for other claims.
 const EXCLUSIVE: pg_sys::LOCKMODE = pg_sys::ExclusiveLock as pg_sys::LOCKMODE;
 
-/// A column that embeddings of one model are to be written to.
+/// A claim of a column for embeddings by one model.
 #[derive(Clone, Copy, Debug)]
 pub struct Claim {
     relation: pg_sys::Oid,
     column: u16,
-    /// Never 0.
+    /// A hash of the model, never 0.
     model: u32,
 }
 
 impl Claim {
-    /// The number of the column is the relation's own; the model is known by these bytes.
+    /// `column` is the attribute number, and `model` is whatever identifies the model.
     pub fn new(relation: RegClass, column: i16, model: &[u8]) -> Self {
         let mut hasher = DefaultHasher::new();
         model.hash(&mut hasher);
         Claim { relation: relation.0, column: column.unsigned_abs(), model: hasher.finish() as u32 | 1 }
     }
 
-    /// Claims the column until the transaction, or its subtransaction, ends; false if somebody else has claimed it for
-    /// another model. Of two who come at once the second one finds the first.
+    /// Claims the column until the end of the transaction or subtransaction. Returns false if another transaction has
+    /// claimed it for another model. Of two simultaneous claims, the second one finds the first.
     pub fn take(&self) -> bool {
         let (gate, own) = (self.tag(0), self.tag(self.model));
-        // SAFETY: valid tags; the locks' owner is the transaction, which gives back what an ERROR leaves.
+        // SAFETY: valid tags. The transaction owns the locks, and releases them after an ERROR.
         unsafe {
             pg_sys::LockAcquire(&gate, EXCLUSIVE, false, false);
             pg_sys::LockAcquire(&own, SHARED, false, false);
@@ -47,13 +47,13 @@ impl Claim {
         }
     }
 
-    /// Takes back what the last [`take`](Self::take) did.
-    pub fn give_back(&self) {
+    /// Releases the claim of the last [`take`](Self::take).
+    pub fn release(&self) {
         // SAFETY: a valid tag, which this transaction has locked.
         unsafe { pg_sys::LockRelease(&self.tag(self.model), SHARED, false) };
     }
 
-    /// Whether the transaction still holds the claim, and was not rolled back to a savepoint before it.
+    /// Whether the transaction still holds the claim. It does not after a rollback to an earlier savepoint.
     pub fn is_held(&self) -> bool {
         // SAFETY: a valid tag.
         unsafe { is_locked_by_us(&self.tag(self.model)) }
@@ -61,7 +61,7 @@ impl Claim {
 
     /// Whether another session, or a prepared transaction, holds a claim for another model.
     fn is_contested(&self) -> bool {
-        // SAFETY: copies the table of locks into memory of PostgreSQL's.
+        // SAFETY: copies the lock table into palloc'd memory.
         let locks = unsafe {
             let data = pg_sys::GetLockStatusData();
             let Some(found) = data.as_ref() else { return false };
@@ -95,11 +95,11 @@ impl Claim {
     }
 }
 
-/// Looks into this process's own table of locks.
+/// Whether this process holds the lock.
 ///
 /// # Safety
 ///
-/// The tag is valid.
+/// The tag must be valid.
 #[cfg(any(feature = "pg15", feature = "pg16"))]
 unsafe fn is_locked_by_us(tag: &pg_sys::LOCKTAG) -> bool {
     // SAFETY: the caller's promise.

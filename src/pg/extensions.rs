@@ -1,4 +1,4 @@
-//! The extensions that this database has installed: susx itself and pgvector.
+//! The extensions susx and pgvector, as installed in this database.
 
 use std::cell::Cell;
 
@@ -12,8 +12,8 @@ thread_local! {
     static VECTOR_TYPE: Cell<pg_sys::Oid> = const { Cell::new(pg_sys::Oid::INVALID) };
 }
 
-/// The version of susx that `CREATE EXTENSION` or the last `ALTER EXTENSION ... UPDATE` installed; `None` if
-/// `pg_extension` has no row for susx.
+/// The version of susx in this database, from `CREATE EXTENSION` or the last `ALTER EXTENSION ... UPDATE`; `None` if susx
+/// is not installed as an extension.
 pub fn installed_version() -> Result<Option<String>> {
     first(&format!("SELECT extversion FROM pg_catalog.pg_extension WHERE extname {EQ} 'susx'"), &[])
 }
@@ -33,7 +33,7 @@ pub fn vector_type() -> pg_sys::Oid {
     VECTOR_TYPE.get()
 }
 
-/// Forgets the OID that [`vector_type`] keeps. Called whenever a type changes.
+/// Clears the cached OID of [`vector_type`]. Called whenever a type changes.
 pub fn forget_types() {
     VECTOR_TYPE.set(pg_sys::Oid::INVALID);
 }

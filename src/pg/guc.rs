@@ -1,8 +1,7 @@
-//! Every setting: its default, its range and unit, who may change it, and how it reaches the inference process.
+//! The settings, and how they reach the inference process.
 //!
-//! Settings that name a path, a library, a device or a limit belong to the administrator and are read again
-//! when the configuration is reloaded. If that changes the command line of the inference process, the supervisor
-//! restarts it.
+//! Only the administrator may set paths, libraries, devices and limits, in the configuration files. They take effect on a
+//! reload. If that changes the command line of the inference process, the supervisor restarts it.
 
 use std::ffi::{CStr, CString};
 use std::ops::RangeInclusive;
@@ -15,7 +14,7 @@ mod table;
 
 use table::*;
 
-/// Where models run.
+/// ONNX Runtime's execution provider for models.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
 pub enum ExecutionProvider {
     #[name = c"auto"]
@@ -77,7 +76,7 @@ struct IntSetting {
     range: RangeInclusive<i32>,
     unit: GucFlags,
     changed_by: ChangedBy,
-    /// The option of `susx-server` that takes the value; `None` for a setting that the server does not know.
+    /// The option of `susx-server` for the value; `None` if the server does not use the setting.
     server_option: Option<&'static str>,
 }
 
@@ -102,7 +101,7 @@ static EXECUTION_PROVIDER: GucSetting<ExecutionProvider> =
     GucSetting::<ExecutionProvider>::new(ExecutionProvider::Auto);
 static REQUIRE_GPU: GucSetting<bool> = GucSetting::<bool>::new(false);
 
-/// Defines the settings. From then on, PostgreSQL refuses other names that begin with `susx.`.
+/// Defines the settings. Afterwards PostgreSQL refuses other names that begin with `susx.`.
 pub fn define() {
     for setting in TEXTS {
         let TextSetting { value, name, summary, details, changed_by } = setting;
@@ -116,14 +115,14 @@ pub fn define() {
     GucRegistry::define_enum_guc(
         c"susx.execution_provider",
         c"Where models run: auto, cpu, cuda, tensorrt or openvino.",
-        c"auto takes a GPU where ONNX Runtime can use one; susx.models() shows what really runs.",
+        c"auto uses a GPU if ONNX Runtime can; susx.models() shows the provider in use.",
         &EXECUTION_PROVIDER,
         GucContext::Sighup,
         NO_UNIT,
     );
     GucRegistry::define_bool_guc(
         c"susx.require_gpu",
-        c"A GPU that cannot be used is an error, not a run on the CPU.",
+        c"Whether it is an error if no GPU can be used, instead of falling back to the CPU.",
         c"",
         &REQUIRE_GPU,
         GucContext::Sighup,
@@ -133,7 +132,7 @@ pub fn define() {
     unsafe { pg_sys::MarkGUCPrefixReserved(c"susx".as_ptr()) };
 }
 
-/// The settings that `susx-server` takes, as its command line has them.
+/// The options of `susx-server` for all settings that it uses.
 pub fn server_options() -> Vec<String> {
     let integers = INTEGERS.iter().filter_map(|setting| {
         let option = setting.server_option?;

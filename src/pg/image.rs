@@ -1,7 +1,7 @@
 //! Image files, in values of type bytea.
 //!
-//! A file that is too large is never read: its size stands in the value's header, also where the value itself is
-//! compressed or lies elsewhere.
+//! A file that is too large is never read. Its size is in the value's header, even if the value is compressed or stored
+//! out of line.
 
 use pgrx::callconv::{Arg, ArgAbi};
 use pgrx::datum::{Datum, UnboxDatum};
@@ -16,14 +16,14 @@ use super::varlena::{size, with_detoasted};
 #[derive(Clone, Debug)]
 pub enum Image {
     File(Vec<u8>),
-    /// A file of so many bytes that it cannot be used.
+    /// The size in bytes of a file larger than `susx.max_image_bytes`.
     TooLarge(usize),
 }
 
 impl_sql_translatable!(Image, "bytea");
 
 impl Image {
-    /// Bytes of memory.
+    /// Size in memory, in bytes.
     pub fn size(&self) -> usize {
         match self {
             Image::File(file) => file.len(),
@@ -40,11 +40,12 @@ impl Image {
     }
 }
 
-/// The failure of an image file of that size, if it has one. It is the inference process's own.
-pub fn refusal(size: usize) -> Option<Failure> {
-    (size > limit()).then(|| too_large(size))
+/// The failure of an image file of that many bytes, if it is too large: the same that the inference process reports.
+pub fn image_too_large(bytes: usize) -> Option<Failure> {
+    (bytes > limit()).then(|| too_large(bytes))
 }
 
+/// In bytes.
 fn limit() -> usize {
     guc::max_image_bytes()
 }
@@ -58,7 +59,7 @@ impl FromDatum for Image {
         if is_null || datum.is_null() {
             return None;
         }
-        // SAFETY: the caller says that the datum is a bytea. Its bytes are copied before they are freed.
+        // SAFETY: the caller promises that the datum is a bytea. Its bytes are copied before they are freed.
         unsafe {
             let size = size(datum);
             if size > limit() {
@@ -82,7 +83,7 @@ impl IntoDatum for Image {
     }
 }
 
-// SAFETY: copies out of the datum, so that nothing borrows from it.
+// SAFETY: copies the bytes, so nothing borrows from the datum.
 unsafe impl UnboxDatum for Image {
     type As<'src> = Image;
 
@@ -90,14 +91,14 @@ unsafe impl UnboxDatum for Image {
     where
         Self: 'src,
     {
-        // SAFETY: the caller says that this is a bytea and not NULL.
+        // SAFETY: the caller promises that this is a bytea and not NULL.
         let image =
             unsafe { Image::from_datum(std::mem::transmute::<Datum<'src>, pg_sys::Datum>(datum), false) };
         image.unwrap_or(Image::File(Vec::new()))
     }
 }
 
-// SAFETY: reads the argument as what SQL declares it to be.
+// SAFETY: reads the argument as the type that SQL declares.
 unsafe impl<'fcx> ArgAbi<'fcx> for Image {
     unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
         // SAFETY: as above; PostgreSQL passes no NULL to a parameter that is not an Option.

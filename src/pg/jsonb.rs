@@ -1,7 +1,7 @@
 //! PostgreSQL's `jsonb`, as text.
 //!
-//! pgrx's own type parses it at once, and panics where it cannot: PostgreSQL allows larger numbers and
-//! deeper nesting than serde_json.
+//! pgrx's own type parses the value with serde_json and panics on failure, but PostgreSQL allows larger numbers and deeper
+//! nesting than serde_json.
 
 use std::ffi::CStr;
 
@@ -12,7 +12,7 @@ use super::error::Result;
 use super::varlena::{size, with_detoasted};
 use crate::limits;
 
-/// The text of a `jsonb`, or only how many bytes of memory one has that is too large for a text.
+/// The text of a `jsonb`, or the size in bytes of one that is too large.
 #[derive(Clone, Debug)]
 pub enum Jsonb {
     Text(String),
@@ -22,7 +22,7 @@ pub enum Jsonb {
 impl_sql_translatable!(Jsonb, "jsonb");
 
 impl Jsonb {
-    /// The text; an error if it is too large.
+    /// The text; an error if the value is too large.
     pub fn text(self) -> Result<String> {
         match self {
             Jsonb::Text(text) => Ok(text),
@@ -36,8 +36,8 @@ impl FromDatum for Jsonb {
         if is_null || datum.is_null() {
             return None;
         }
-        // SAFETY: the caller says that the datum is a jsonb; detoasted, it has Jsonb's layout. The text
-        // is copied before the memory is freed.
+        // SAFETY: the caller promises that the datum is a jsonb. Detoasted, it has the layout of Jsonb. The text is copied
+        // before the memory is freed.
         unsafe {
             let size = size(datum);
             if size > limits::JSON_BYTES {
@@ -55,7 +55,7 @@ impl FromDatum for Jsonb {
     }
 }
 
-// SAFETY: reads the argument as what SQL declares it to be.
+// SAFETY: reads the argument as the type that SQL declares.
 unsafe impl<'fcx> ArgAbi<'fcx> for Jsonb {
     unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
         // SAFETY: as above; PostgreSQL passes no NULL to a parameter that is not an Option.

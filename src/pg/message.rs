@@ -1,7 +1,7 @@
-//! The text of every message, as clients and the log get it.
+//! Makes the text of messages safe for clients and the log.
 //!
-//! Names, keys and texts in it are other people's. A control character in one could rewrite what a terminal shows of
-//! the log, and a name of a megabyte would fill it. So all messages pass through [`shown`].
+//! Messages contain names, keys and texts from users. A control character could change what a terminal shows of the log,
+//! and a very long name could fill the log. So all messages pass through [`shown`].
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{function_name, notice, warning};
@@ -9,12 +9,12 @@ use susx_server::log_lines;
 
 use super::error::Error;
 
-/// Bytes of a message; what is longer is cut.
-const LONGEST: usize = 8 << 10;
+/// Maximum length of a message, in bytes. Longer ones are truncated.
+const MAX_BYTES: usize = 8 << 10;
 
-/// The text with control characters written as escapes, and of a reasonable length.
+/// The text with control characters escaped, truncated to a reasonable length.
 pub fn shown(text: &str) -> String {
-    let kept = text.floor_char_boundary(LONGEST);
+    let kept = text.floor_char_boundary(MAX_BYTES);
     let mut shown = log_lines::escape(&text[..kept]);
     if kept < text.len() {
         shown.push_str(&format!("… ({} more bytes)", text.len() - kept));
@@ -32,12 +32,12 @@ impl From<Error> for ErrorReport {
     }
 }
 
-/// Says something that the caller should know.
+/// Sends a NOTICE.
 pub fn note(text: impl AsRef<str>) {
     notice!("{}", shown(text.as_ref()));
 }
 
-/// Says something that is likely not as the caller wants it.
+/// Sends a WARNING.
 pub fn warn(text: impl AsRef<str>) {
     warning!("{}", shown(text.as_ref()));
 }

@@ -1,10 +1,11 @@
-//! Everything that touches PostgreSQL's internals.
+//! Access to PostgreSQL's internals.
 
 pub mod any;
 pub mod at_commit;
 pub mod catalog;
 pub mod claim;
 pub mod column_error;
+pub mod embedding_model;
 pub mod error;
 pub mod extensions;
 mod failure;
@@ -15,13 +16,14 @@ pub mod limited_text;
 pub mod message;
 pub mod name;
 mod open;
+pub mod placeholders;
 pub mod procedure;
 pub mod progress;
-pub mod refused;
 pub mod regclass;
 mod relation_error;
 pub mod relcache;
 pub mod roles;
+pub mod row_versions;
 pub mod snapshot;
 pub mod spi;
 pub mod statement;
@@ -30,5 +32,4 @@ pub mod types;
 pub mod varlena;
 pub mod vector;
 pub mod version;
-pub mod versions;
 pub mod wait;

@@ -1,4 +1,4 @@
-//! PostgreSQL's `name`: the name of a column, say, cut to its longest length.
+//! PostgreSQL's type `name`, for names of columns and other objects. PostgreSQL truncates it to 63 bytes.
 
 use std::ffi::CStr;
 
@@ -16,13 +16,13 @@ impl FromDatum for Name {
         if is_null {
             return None;
         }
-        // SAFETY: the caller says that the datum is a name: a pointer to characters that end with a NUL.
+        // SAFETY: the caller promises that the datum is a name: a pointer to a C string.
         let text = unsafe { CStr::from_ptr(datum.cast_mut_ptr()) };
         Some(Name(text.to_string_lossy().into_owned()))
     }
 }
 
-// SAFETY: reads the argument as what SQL declares it to be.
+// SAFETY: reads the argument as the type that SQL declares.
 unsafe impl<'fcx> ArgAbi<'fcx> for Name {
     unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
         // SAFETY: as above; PostgreSQL passes no NULL to a parameter that is not an Option.

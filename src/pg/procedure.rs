@@ -1,4 +1,4 @@
-//! Procedures that end transactions, which CALL allows and a function cannot do.
+//! Procedures that commit transactions. Only CALL allows that; a function cannot.
 
 use pgrx::{PgMemoryContexts, PgSqlErrorCode, is_a, pg_sys};
 
@@ -19,15 +19,15 @@ impl SqlError for InTransaction {
     }
 }
 
-/// A procedure that runs, outside of any transaction block.
+/// A running procedure, outside of any transaction block.
 #[derive(Debug)]
 pub struct Procedure(());
 
 impl Procedure {
-    /// An error if the procedure of this name was called where a transaction cannot be ended.
+    /// Connects to SPI for a procedure of this name. An error if the procedure was called where it cannot commit.
     pub fn enter(call: pg_sys::FunctionCallInfo, name: &'static str) -> Result<Self> {
-        // SAFETY: PostgreSQL passes the context of a CALL, which says what is allowed. The SPI
-        // connection, in which transactions can be ended, is closed in drop.
+        // SAFETY: PostgreSQL passes the context of a CALL, which says whether it may commit. The SPI connection is closed
+        // in drop.
         unsafe {
             let context = (*call).context;
             let is_atomic = context.is_null()
@@ -43,27 +43,26 @@ impl Procedure {
         }
     }
 
-    /// Does some work in a transaction of its own, and commits it. Between two of them the session holds
-    /// no lock and no snapshot: it is in nobody's way, and may wait.
+    /// Runs `work` in a transaction of its own and commits it. Between two transactions the session holds no lock and no
+    /// snapshot, so it may wait without blocking others.
     ///
-    /// What PostgreSQL allocates for the work is freed after it. After an error the transaction is left
-    /// open, and rolled back with the call.
+    /// Memory that PostgreSQL allocates for the work is freed afterwards. After an error the transaction stays open, and
+    /// is rolled back when the call fails.
     pub fn transaction<T: 'static>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
-        // SAFETY: the first transaction is the CALL's own, with its snapshot. In a later one nothing has
-        // been read yet, so that its isolation may be chosen as PostgreSQL itself does when it starts
-        // one; the snapshot belongs to the portal that the CALL runs in.
+        // SAFETY: the first transaction is the CALL's own and has its snapshot. In a later one nothing has been read yet, so
+        // its isolation level may still be set. The snapshot belongs to the portal that the CALL runs in.
         unsafe {
             if !pg_sys::ActiveSnapshotSet() {
-                // At a higher level a row that somebody else changes would be an error.
+                // At a higher level, a row that another transaction changes would be an error.
                 pg_sys::XactIsoLevel = pg_sys::XACT_READ_COMMITTED as i32;
                 pg_sys::EnsurePortalSnapshotExists();
             }
         }
-        // SAFETY: the result holds nothing that PostgreSQL has allocated; the context is deleted before
-        // the transaction ends.
+        // SAFETY: the result, being 'static, refers to no memory of PostgreSQL. The context is deleted before the
+        // transaction ends.
         let result = unsafe { PgMemoryContexts::new("susx transaction").switch_to(|_| work()) }?;
-        // SAFETY: the SPI connection on top is that of `enter`, for each that the work has opened is
-        // closed. A new transaction begins, which nothing has used yet.
+        // SAFETY: the topmost SPI connection is that of `enter`, because the work has closed its own. A new transaction
+        // begins, which nothing has used yet.
         unsafe { pg_sys::SPI_commit() };
         Ok(result)
     }
@@ -71,7 +70,7 @@ impl Procedure {
 
 impl Drop for Procedure {
     fn drop(&mut self) {
-        // A Rust unwinding means that an ERROR is on its way, and that SPI is not ours any more.
+        // Unwinding means that an ERROR is being raised. PostgreSQL then closes the connection.
         if !std::thread::panicking() {
             // SAFETY: closes the connection of `enter`.
             unsafe { pg_sys::SPI_finish() };

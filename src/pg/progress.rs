@@ -1,11 +1,11 @@
-//! How far a long call has come: for every session in `susx.stat_progress`, for its own as a NOTICE.
+//! Progress of long calls: for all sessions in `susx.stat_progress`, and for the caller in a NOTICE.
 //!
-//! PostgreSQL has a place for that in each backend's entry of its status array, which it uses for VACUUM,
-//! CREATE INDEX and the like, and clears when a transaction fails. Ours have a command number that none of
-//! PostgreSQL's views shows, so no shared memory of our own is needed.
+//! Each backend's entry in PostgreSQL's status array has fields for the progress of commands such as VACUUM and CREATE
+//! INDEX. PostgreSQL clears them when a transaction fails. susx uses these fields with a command number that no view of
+//! PostgreSQL shows, so it needs no shared memory of its own.
 //!
-//! There is one entry, but calls may be nested, in that a query that one reads calls another, and they may
-//! take turns, as cursors do. The outermost call that is at work has the entry, and the others are silent.
+//! A backend has only one entry. But calls may be nested, when the query of one calls another, and they may take turns,
+//! with cursors. Then only the outermost call at work reports its progress.
 
 mod sessions;
 
@@ -19,26 +19,26 @@ use super::message::note;
 use super::regclass::RegClass;
 pub use sessions::{Session, sessions};
 
-/// The number of all our commands: "SuSX".
+/// Command number of all calls of susx: "SuSX" in ASCII.
 const SUSX: pg_sys::ProgressCommandType::Type = 0x5375_5358;
 
-/// What stands in which parameter of the entry.
+/// Indices of the entry's parameters.
 #[derive(Clone, Copy, Debug)]
 #[repr(i32)]
 pub enum Param {
     Command,
     Phase,
     Done,
-    /// Negative: not known.
+    /// Negative if not known.
     Total,
     Failed,
-    /// When the call began, a timestamptz.
+    /// Start of the call, a timestamptz.
     Started,
-    /// When its phase began, likewise.
+    /// Start of the phase, a timestamptz.
     PhaseStarted,
 }
 
-/// The calls that say how far they have come.
+/// Calls that report their progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
     EmbedTable,
@@ -93,7 +93,7 @@ pub enum Phase {
     Searching,
     /// Writing what was found.
     Writing,
-    /// Generating images; its steps are the denoising steps of each.
+    /// Generating images; the steps of this phase are the denoising steps of all images.
     Generating,
 }
 
@@ -108,6 +108,7 @@ impl Phase {
         Phase::Generating,
     ];
 
+    /// The name in `susx.stat_progress`.
     pub fn name(self) -> &'static str {
         match self {
             Phase::Preparing => "preparing",
@@ -121,28 +122,30 @@ impl Phase {
     }
 }
 
-/// What [`WORKING`] and [`WRITER`] know an account by; 0 is none.
+/// Identifies a [`Progress`] in this process; 0 is none.
 type Id = u64;
 
 thread_local! {
-    /// The outermost call that is at work.
-    static WORKING: Cell<Id> = const { Cell::new(0) };
-    /// Whose account stands in the entry, if it is one of ours.
+    /// The outermost call at work.
+    static OUTERMOST: Cell<Id> = const { Cell::new(0) };
+    /// The call whose progress is in the entry.
     static WRITER: Cell<Id> = const { Cell::new(0) };
     static LAST_ID: Cell<Id> = const { Cell::new(0) };
 }
 
-/// A call's own account of its work.
+/// Progress of one call.
 #[derive(Debug)]
 pub struct Progress {
     id: Id,
     command: Command,
     relation: RegClass,
     phase: Phase,
-    /// When the call began and when the phase did, for everybody; when the phase did, for the rate.
+    /// Start of the call, a timestamptz.
     started: i64,
+    /// Start of the phase, a timestamptz.
     phase_started: i64,
-    since: Instant,
+    /// Start of the phase by a monotonic clock, for the rate in notices.
+    phase_since: Instant,
     done: u64,
     total: Option<u64>,
     failed: u64,
@@ -150,8 +153,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Begins the account of a call that works on a relation: the table, or the classifier. One that works
-    /// on none has an invalid one.
+    /// Starts to report the progress of a call. `relation` is its table or classifier, or an invalid one if it has none.
     pub fn start(command: Command, relation: RegClass) -> Self {
         let (now, started) = (Instant::now(), timestamp());
         LAST_ID.set(LAST_ID.get() + 1);
@@ -162,7 +164,7 @@ impl Progress {
             phase: Phase::Preparing,
             started,
             phase_started: started,
-            since: now,
+            phase_since: now,
             done: 0,
             total: None,
             failed: 0,
@@ -172,70 +174,70 @@ impl Progress {
         progress
     }
 
-    /// Begins a phase, of so many steps where that is known.
+    /// Begins a phase of `total` steps; `None` if their number is not known.
     pub fn phase(&mut self, phase: Phase, total: Option<u64>) {
         self.phase = phase;
         self.total = total;
         self.done = 0;
-        self.since = Instant::now();
+        self.phase_since = Instant::now();
         self.phase_started = timestamp();
         self.publish();
     }
 
-    /// So many more steps of the phase are done, of which so many have failed.
+    /// Adds `done` steps to the phase, of which `failed` have failed.
     pub fn advance(&mut self, done: u64, failed: u64) {
         self.reach(self.done + done, failed);
     }
 
-    /// So many steps of the phase are done by now, which may be fewer than were thought; so many more have
-    /// failed.
+    /// Sets the number of steps done in the phase, which may be fewer than before, and adds `failed` failures.
     pub fn reach(&mut self, done: u64, failed: u64) {
         self.done = done;
         self.failed += failed;
         self.publish();
         let interval = guc::progress_interval();
-        if self.is_heard() && interval.is_some_and(|interval| self.last_notice.elapsed() >= interval) {
+        if self.is_outermost() && interval.is_some_and(|interval| self.last_notice.elapsed() >= interval) {
             self.last_notice = Instant::now();
             note(self.sentence());
         }
     }
 
-    /// The call returns to its caller, to be called again: until then other calls may have the entry.
+    /// Called when the function returns to its caller between rows: until [`resume`](Self::resume), other calls may report
+    /// their progress.
     pub fn pause(&self) {
-        if WORKING.get() == self.id {
-            WORKING.set(0);
+        if OUTERMOST.get() == self.id {
+            OUTERMOST.set(0);
         }
     }
 
-    /// The call is at work again.
+    /// Called when the function is at work again.
     pub fn resume(&self) {
-        if WORKING.get() == 0 {
-            WORKING.set(self.id);
+        if OUTERMOST.get() == 0 {
+            OUTERMOST.set(self.id);
         }
         self.publish();
     }
 
-    /// Whether this is the outermost call, whose account is shown.
-    fn is_heard(&self) -> bool {
-        WORKING.get() == self.id
+    /// Whether this is the outermost call at work, whose progress is shown.
+    fn is_outermost(&self) -> bool {
+        OUTERMOST.get() == self.id
     }
 
     fn publish(&self) {
-        if !self.is_heard() {
+        if !self.is_outermost() {
             return;
         }
         let parameters = [
             (Param::Command, self.command as i64),
             (Param::Phase, self.phase as i64),
             (Param::Done, self.done.cast_signed()),
-            (Param::Total, self.expected().map_or(-1, u64::cast_signed)),
+            (Param::Total, self.known_total().map_or(-1, u64::cast_signed)),
             (Param::Failed, self.failed.cast_signed()),
             (Param::Started, self.started),
             (Param::PhaseStarted, self.phase_started),
         ];
-        let (places, values) =
+        let (indices, values) =
             (parameters.map(|(param, _)| param as i32), parameters.map(|(_, value)| value));
-        // SAFETY: this backend's own entry, NULL before it has one; the arrays have the length that is said.
+        // SAFETY: this backend's own entry, or NULL before it has one. The arrays have the given length.
         unsafe {
             let Some(entry) = pg_sys::MyBEEntry.as_ref() else { return };
             match entry.st_progress_command {
@@ -244,32 +246,36 @@ impl Progress {
                     pg_sys::pgstat_progress_start_command(SUSX, self.relation.0);
                     WRITER.set(self.id);
                 }
-                // We are part of a COPY or CREATE INDEX, whose own account stands there.
+                // The call is part of a COPY or CREATE INDEX, which reports its own progress.
                 _ => return,
             }
-            // All at once, so that nobody sees the steps of one phase with the number of another.
-            pg_sys::pgstat_progress_update_multi_param(places.len() as i32, places.as_ptr(), values.as_ptr());
+            // All at once, so that no session sees the steps of one phase with the total of another.
+            pg_sys::pgstat_progress_update_multi_param(
+                indices.len() as i32,
+                indices.as_ptr(),
+                values.as_ptr(),
+            );
         }
     }
 
-    /// The number of steps, unless there have been more than were expected.
-    fn expected(&self) -> Option<u64> {
+    /// The total number of steps; `None` if it is not known or was exceeded.
+    fn known_total(&self) -> Option<u64> {
         self.total.filter(|&total| total >= self.done)
     }
 
     /// `susx.embed_table: embedding, 1200 of 40000 (130 per second, 5 min left), 3 failed`
     fn sentence(&self) -> String {
-        let seconds = self.since.elapsed().as_secs_f64();
+        let seconds = self.phase_since.elapsed().as_secs_f64();
         let rate = self.done as f64 / seconds.max(1e-3);
         let mut sentence = format!("susx.{}: {}, {}", self.command.name(), self.phase.name(), self.done);
-        if let Some(total) = self.expected() {
+        if let Some(total) = self.known_total() {
             sentence += &format!(" of {total}");
         }
         let digits = if rate < 10.0 { 1 } else { 0 };
         sentence += &format!(" ({rate:.digits$} per second");
-        if let Some(total) = self.expected().filter(|_| rate > 0.0) {
+        if let Some(total) = self.known_total().filter(|_| rate > 0.0) {
             let left = (total - self.done) as f64 / rate;
-            sentence += &format!(", {} left", about(left));
+            sentence += &format!(", {} left", rough_duration(left));
         }
         sentence += ")";
         if self.failed > 0 {
@@ -286,7 +292,7 @@ impl Drop for Progress {
             return;
         }
         WRITER.set(0);
-        // After an ERROR PostgreSQL has cleared the entry, or will.
+        // After an ERROR, PostgreSQL clears the entry.
         if std::thread::panicking() {
             return;
         }
@@ -299,14 +305,15 @@ impl Drop for Progress {
     }
 }
 
+/// The current time, a timestamptz.
 fn timestamp() -> i64 {
     // SAFETY: reads the clock.
     unsafe { pg_sys::GetCurrentTimestamp() }
 }
 
-/// A time in seconds as one says it: `40 s`, `5 min`, `3 h 20 min`.
-fn about(seconds: f64) -> String {
-    // A number that is too large becomes the largest.
+/// A duration in words: `40 s`, `5 min`, `3 h 20 min`.
+fn rough_duration(seconds: f64) -> String {
+    // The conversion saturates.
     let seconds = seconds.round() as u64;
     match (seconds / 3600, seconds / 60 % 60) {
         (0, 0 | 1) => format!("{seconds} s"),

@@ -1,4 +1,4 @@
-//! PostgreSQL's `regclass`: a relation by its OID, whatever it is called and wherever it moves.
+//! PostgreSQL's `regclass`: a relation identified by its OID.
 
 use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
 use pgrx::datum::Datum;
@@ -7,7 +7,7 @@ use pgrx::{FromDatum, IntoDatum, impl_sql_translatable, pg_sys};
 use super::error::Result;
 use super::relation_error::RelationError;
 
-/// A relation's OID, shown as its name.
+/// OID of a relation. SQL shows it as the relation's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RegClass(pub pg_sys::Oid);
 
@@ -34,7 +34,7 @@ impl IntoDatum for RegClass {
     }
 }
 
-// SAFETY: reads the argument as what SQL declares it to be.
+// SAFETY: reads the argument as the type that SQL declares.
 unsafe impl<'fcx> ArgAbi<'fcx> for RegClass {
     unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
         // SAFETY: as above; PostgreSQL passes no NULL to a parameter that is not an Option.
@@ -42,7 +42,7 @@ unsafe impl<'fcx> ArgAbi<'fcx> for RegClass {
     }
 }
 
-// SAFETY: returns an OID, which is regclass's representation.
+// SAFETY: returns an OID, the representation of regclass.
 unsafe impl BoxRet for RegClass {
     unsafe fn box_into<'fcx>(self, fcinfo: &mut FcInfo<'fcx>) -> Datum<'fcx> {
         // SAFETY: as above.
@@ -53,7 +53,7 @@ unsafe impl BoxRet for RegClass {
 impl RegClass {
     /// Schema and name.
     fn names(self) -> Result<(String, String)> {
-        // SAFETY: both return NULL or a palloc'd C string for any OID.
+        // SAFETY: for any OID, both return NULL or a palloc'd C string.
         let (schema, name) = unsafe {
             let name = pg_sys::get_rel_name(self.0);
             let schema = pg_sys::get_namespace_name(pg_sys::get_rel_namespace(self.0));
@@ -65,9 +65,9 @@ impl RegClass {
         Ok((schema.to_string_lossy().into_owned(), name.to_string_lossy().into_owned()))
     }
 
-    /// Whether there is a relation of that number.
+    /// Whether there is a relation with this OID.
     pub fn exists(self) -> bool {
-        // SAFETY: looks any OID up.
+        // SAFETY: a look-up that accepts any OID.
         unsafe { !pg_sys::get_rel_name(self.0).is_null() }
     }
 
@@ -82,29 +82,29 @@ impl RegClass {
         Ok(pgrx::spi::quote_qualified_identifier(schema, name))
     }
 
-    /// As [`open_for_reading`](Self::open_for_reading); also an error if the caller may not update the
-    /// relation, or not all of its rows: of a classifier, change its settings.
+    /// As [`open_for_reading`](Self::open_for_reading); also an error if the caller may not update all rows of the relation,
+    /// which is what changing a classifier's settings requires.
     pub fn open_for_updating(self) -> Result<()> {
         self.open_for_reading()?;
-        self.permission(self.may(pg_sys::ACL_UPDATE))?;
+        self.permission(self.has_privilege(pg_sys::ACL_UPDATE))?;
         if self.has_row_security() { Err(RelationError::RowSecurity(self.name()?).into()) } else { Ok(()) }
     }
 
-    /// Whether policies of row-level security decide which rows the caller sees. They do not for the relation's owner,
-    /// unless it is forced on owners too, nor for roles with BYPASSRLS.
+    /// Whether row-level security restricts which rows the caller sees. It does not restrict roles with BYPASSRLS, nor the
+    /// relation's owner unless it is forced.
     pub fn has_row_security(self) -> bool {
-        // SAFETY: a look-up for any OID, and for the caller.
+        // SAFETY: a look-up that accepts any OID.
         let found = unsafe { pg_sys::check_enable_rls(self.0, pg_sys::Oid::INVALID, true) };
         found == pg_sys::CheckEnableRlsResult::RLS_ENABLED as i32
     }
 
-    /// Locks the relation against being dropped until the transaction ends, and takes in what other
-    /// sessions committed to it; an error if it does not exist or may not be read.
+    /// Locks the relation for reading until the end of the transaction, and processes changes that other sessions have
+    /// committed. An error if it does not exist or the caller may not read it.
     pub fn open_for_reading(self) -> Result<()> {
-        // SAFETY: any OID may be locked; the lock's owner is the transaction.
+        // SAFETY: any OID may be locked. The transaction owns the lock.
         unsafe {
             pg_sys::LockRelationOid(self.0, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
-            // Locking does so only where the lock was not held before.
+            // Locking does this only if the lock was not held before.
             pg_sys::AcceptInvalidationMessages();
         }
         self.names()?;
@@ -112,39 +112,40 @@ impl RegClass {
         if unsafe { pg_sys::isOtherTempNamespace(pg_sys::get_rel_namespace(self.0)) } {
             return Err(RelationError::OtherTemporary.into());
         }
-        self.permission(self.may(pg_sys::ACL_SELECT))
+        self.permission(self.has_privilege(pg_sys::ACL_SELECT))
     }
 
-    /// Locks the relation as one does that writes to it, until the transaction ends.
+    /// Locks the relation for writing until the end of the transaction.
     pub fn lock_for_writing(self) {
-        // SAFETY: any OID may be locked; the lock's owner is the transaction.
+        // SAFETY: any OID may be locked. The transaction owns the lock.
         unsafe { pg_sys::LockRelationOid(self.0, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE) };
     }
 
-    /// As [`open_for_reading`](Self::open_for_reading); also an error if the caller may insert into no
-    /// column: what is to be inserted may take long to compute.
+    /// As [`open_for_reading`](Self::open_for_reading); also an error if the caller may insert into none of the columns. The
+    /// INSERT would find that out only after a long computation.
     pub fn open_for_inserting(self) -> Result<()> {
         self.open_for_reading()?;
         let (insert, any) = (pg_sys::ACL_INSERT as pg_sys::AclMode, pg_sys::AclMaskHow::ACLMASK_ANY);
         // SAFETY: the relation is locked, so it exists.
         let columns = unsafe { pg_sys::pg_attribute_aclcheck_all(self.0, pg_sys::GetUserId(), insert, any) };
-        self.permission(self.may(pg_sys::ACL_INSERT) || columns == pg_sys::AclResult::ACLCHECK_OK)
+        self.permission(self.has_privilege(pg_sys::ACL_INSERT) || columns == pg_sys::AclResult::ACLCHECK_OK)
     }
 
     /// As [`open_for_inserting`](Self::open_for_inserting); also an error if the caller may not delete rows.
     pub fn open_for_replacing(self) -> Result<()> {
         self.open_for_inserting()?;
-        self.permission(self.may(pg_sys::ACL_DELETE))
+        self.permission(self.has_privilege(pg_sys::ACL_DELETE))
     }
 
-    /// Whether the caller has a privilege on the whole relation, which is locked.
-    fn may(self, privilege: u32) -> bool {
+    /// Whether the caller has a privilege on the whole relation, which must be locked.
+    fn has_privilege(self, privilege: u32) -> bool {
         // SAFETY: the relation is locked, so it exists.
         let found =
             unsafe { pg_sys::pg_class_aclcheck(self.0, pg_sys::GetUserId(), privilege as pg_sys::AclMode) };
         found == pg_sys::AclResult::ACLCHECK_OK
     }
 
+    /// An error unless `is_allowed`.
     fn permission(self, is_allowed: bool) -> Result<()> {
         if is_allowed { Ok(()) } else { Err(RelationError::Permission(self.name()?).into()) }
     }

@@ -1,10 +1,10 @@
-//! Which state of the database a statement sees.
+//! Snapshots: which state of the database a statement sees.
 
 use pgrx::pg_sys;
 
 use super::error::Result;
 
-/// Two snapshots of one session that compare equal see the same rows.
+/// Identifies a snapshot. Equal ones of one session show the same rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SnapshotId {
     xmin: pg_sys::TransactionId,
@@ -13,7 +13,7 @@ pub struct SnapshotId {
     command: pg_sys::CommandId,
 }
 
-/// How many transactions and subtransactions were in progress, below xmax. These only become fewer.
+/// Numbers of transactions and subtransactions below xmax that were in progress. For a given xmax they only decrease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct InProgress {
     transactions: u32,
@@ -21,9 +21,9 @@ struct InProgress {
 }
 
 impl SnapshotId {
-    /// The snapshot of the running statement.
+    /// The active snapshot; `None` outside of a statement.
     pub fn active() -> Option<Self> {
-        // SAFETY: reads the top of the snapshot stack, which the caller's statement keeps there.
+        // SAFETY: reads the top of the snapshot stack, which stays there during the call.
         unsafe {
             if !pg_sys::ActiveSnapshotSet() {
                 return None;
@@ -32,13 +32,13 @@ impl SnapshotId {
         }
     }
 
-    /// Whether this snapshot was taken before `other`, as an imported one may be, or a cursor's.
+    /// Whether this snapshot was taken before `other`. That of a cursor, or an imported one, may be.
     ///
-    /// Command ids are those of one transaction. An older transaction with the same other numbers has
-    /// then a higher one at most, and its snapshot passes for newer: which costs a look at the rows, no more.
+    /// Command ids are comparable only within a transaction. A snapshot of an older transaction with otherwise equal
+    /// numbers may be taken for newer, which only costs reading the row versions.
     pub fn is_older_than(self, other: SnapshotId) -> bool {
         if self.xmax != other.xmax {
-            // SAFETY: a comparison of two numbers, modulo 2^32.
+            // SAFETY: compares two numbers modulo 2^32.
             return unsafe { pg_sys::TransactionIdPrecedes(self.xmax, other.xmax) };
         }
         self.in_progress > other.in_progress
@@ -57,12 +57,13 @@ impl SnapshotId {
     }
 }
 
-/// Lets queries see what has been committed by now, where the running statement's snapshot may be older.
+/// Runs `call` with the latest snapshot, which shows everything committed so far. That of the running statement may be
+/// older.
 pub fn with_latest<T>(call: impl FnOnce() -> Result<T>) -> Result<T> {
-    // SAFETY: in a transaction; the snapshot is copied, and popped below, or by an ERROR.
+    // SAFETY: in a transaction. The snapshot is copied, and popped below or after an ERROR.
     unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot()) };
     let result = call();
-    // SAFETY: the one that was pushed above.
+    // SAFETY: pops the snapshot that was pushed above.
     unsafe { pg_sys::PopActiveSnapshot() };
     result
 }

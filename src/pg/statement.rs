@@ -1,15 +1,14 @@
-//! Which statement is running.
+//! Identifies the running statement.
 //!
-//! Two statements of one transaction may have equal snapshots, so a snapshot does not tell them apart.
-//! PostgreSQL has no number for a statement either. So this counts the runs of the executor: a hook keeps a
-//! stack of those that have begun and not ended.
+//! Two statements of a transaction may have equal snapshots, so a snapshot does not identify a statement, and PostgreSQL
+//! does not number statements. So a hook numbers the runs of the executor and keeps a stack of the current ones.
 
 use std::cell::{Cell, RefCell};
 use std::sync::OnceLock;
 
 use pgrx::prelude::*;
 
-/// One run of the executor in this process. Each FETCH from a cursor is a run of its own.
+/// Number of a run of the executor in this process. Each FETCH from a cursor is a separate run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct StatementId(u64);
 
@@ -24,20 +23,20 @@ thread_local! {
     static LAST: Cell<u64> = const { Cell::new(0) };
 }
 
-/// What is called when a statement ends.
+/// Called when a statement ends.
 static ON_END: OnceLock<fn(StatementId)> = OnceLock::new();
 
-/// The hook that was there before ours.
+/// The hook that was installed before.
 static PREVIOUS: OnceLock<pg_sys::ExecutorRun_hook_type> = OnceLock::new();
 
-/// Has `call` called with every statement that ends, also after an error. Once per process.
+/// Has `call` called with every statement that ends, including those that fail. Called once per process.
 pub fn on_end(call: fn(StatementId)) {
     let _ = ON_END.set(call);
 }
 
-/// Installs the hook. Once per process.
+/// Installs the hook. Called once per process.
 pub fn register() {
-    // SAFETY: reads and writes a variable of this process, while the library is loaded.
+    // SAFETY: reads and writes a variable of this process while the library is being loaded.
     unsafe {
         if PREVIOUS.set(pg_sys::ExecutorRun_hook).is_ok() {
             pg_sys::ExecutorRun_hook = Some(executor_run);
@@ -45,12 +44,12 @@ pub fn register() {
     }
 }
 
-/// The statement that the running call is part of. `None` where no executor runs that call: PL/pgSQL
-/// evaluates a simple expression by itself, and the planner calls functions too.
+/// The statement that the running call is part of; `None` if the executor does not run the call. PL/pgSQL evaluates
+/// simple expressions itself, and the planner calls functions too.
 pub fn current() -> Option<StatementId> {
     RUNS.with_borrow(|runs| {
         let run = runs.last()?;
-        // SAFETY: a query that runs has a state. Memory contexts form a tree whose root has no parent.
+        // SAFETY: a running query has a state. Memory contexts form a tree whose root has no parent.
         unsafe {
             let own = (*(*run.query).estate).es_query_cxt;
             let mut context = pg_sys::CurrentMemoryContext;
@@ -62,17 +61,17 @@ pub fn current() -> Option<StatementId> {
     })
 }
 
-/// The statement that has begun last of those that run, which the running call need not be a part of.
+/// The running statement that began last. The running call need not be part of it.
 pub fn innermost() -> Option<StatementId> {
     RUNS.with_borrow(|runs| runs.last().map(|run| run.id))
 }
 
-/// Whether the statement has not ended.
+/// Whether the statement is still running.
 pub fn is_running(statement: StatementId) -> bool {
     RUNS.with_borrow(|runs| runs.iter().any(|run| run.id == statement))
 }
 
-/// Takes its run off the stack, also when an error ends it.
+/// Removes its run from the stack when dropped, which also happens on an error.
 #[derive(Debug)]
 struct Running(StatementId);
 
@@ -103,8 +102,7 @@ unsafe extern "C-unwind" fn executor_run(
     execute_once: bool,
 ) {
     let _running = Running::begin(query);
-    // SAFETY: passes on what PostgreSQL has passed; the guard turns an ERROR into a panic, so that `_running`
-    // is dropped.
+    // SAFETY: passes on PostgreSQL's arguments. The guard turns an ERROR into a panic, so `_running` is dropped.
     unsafe {
         match PREVIOUS.get().copied().flatten() {
             Some(previous) => {

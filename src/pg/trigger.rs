@@ -1,7 +1,7 @@
-//! Functions that PostgreSQL calls as triggers.
+//! Trigger functions.
 //!
-//! pgrx has an attribute for them, but what goes wrong in one becomes a panic without its SQLSTATE, and so
-//! does a call that no trigger makes. Here they are functions that take a [`Fired`] and return a [`NewRow`].
+//! With pgrx's own attribute for trigger functions, an error becomes a panic that loses its SQLSTATE, and so does a call
+//! that is not by a trigger. Here a trigger function is one that takes a [`TriggerCall`] and returns a [`NewRow`].
 
 use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
 use pgrx::datum::Datum;
@@ -24,24 +24,24 @@ impl SqlError for NotFired {
     }
 }
 
-/// The call of a trigger; no argument of SQL.
+/// The call of a trigger function. It is not an argument in SQL.
 #[derive(Debug)]
-pub struct Fired(pg_sys::FunctionCallInfo);
+pub struct TriggerCall(pg_sys::FunctionCallInfo);
 
-impl Fired {
-    /// What the trigger is fired for; an error if it was not a trigger that called.
+impl TriggerCall {
+    /// The trigger and its rows; an error if the function was not called by a trigger.
     pub fn trigger(&self) -> Result<PgTrigger<'_>> {
-        // SAFETY: it is the running call's, and so are the data of the trigger.
+        // SAFETY: the pointer and the trigger data are those of the running call.
         let trigger = unsafe { self.0.as_ref().map(|call| PgTrigger::from_fcinfo(call)) };
         trigger.and_then(|trigger| trigger.ok()).ok_or_else(|| NotFired.into())
     }
 }
 
-// SAFETY: takes no argument of the call.
-unsafe impl<'fcx> ArgAbi<'fcx> for Fired {
+// SAFETY: uses no argument of the call.
+unsafe impl<'fcx> ArgAbi<'fcx> for TriggerCall {
     unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
-        // SAFETY: as here.
-        Fired(unsafe { pg_sys::FunctionCallInfo::unbox_arg_unchecked(arg) })
+        // SAFETY: passes on the caller's promise.
+        TriggerCall(unsafe { pg_sys::FunctionCallInfo::unbox_arg_unchecked(arg) })
     }
 
     fn is_virtual_arg() -> bool {
@@ -50,26 +50,28 @@ unsafe impl<'fcx> ArgAbi<'fcx> for Fired {
 }
 
 // SAFETY: it does not appear in SQL.
-unsafe impl SqlTranslatable for Fired {
-    const TYPE_IDENT: &'static str = pgrx::pgrx_resolved_type!(Fired);
+unsafe impl SqlTranslatable for TriggerCall {
+    const TYPE_IDENT: &'static str = pgrx::pgrx_resolved_type!(TriggerCall);
     const TYPE_ORIGIN: TypeOrigin = TypeOrigin::External;
     const ARGUMENT_SQL: Result<SqlMappingRef, ArgumentError> = Ok(SqlMappingRef::Skip);
     const RETURN_SQL: Result<ReturnsRef, ReturnsError> = Err(ReturnsError::Datum);
 }
 
-/// What a trigger returns: the row to write, which only a trigger BEFORE a row has.
+/// The result of a trigger function: the row to write, for a BEFORE ROW trigger only.
 #[derive(Debug)]
 pub struct NewRow(pg_sys::Datum);
 
 impl NewRow {
+    /// The result of all other triggers.
     pub const NONE: NewRow = NewRow(pg_sys::Datum::null());
 
+    /// The row to write.
     pub fn of(row: PgHeapTuple<AllocatedByRust>) -> Self {
         NewRow(row.into_trigger_datum().unwrap_or(pg_sys::Datum::null()))
     }
 }
 
-// SAFETY: a null pointer or one to a row, and never NULL, as PostgreSQL expects it of a trigger.
+// SAFETY: a pointer to a row or a null pointer, and never SQL's NULL, as PostgreSQL requires of a trigger.
 unsafe impl BoxRet for NewRow {
     unsafe fn box_into<'fcx>(self, fcinfo: &mut FcInfo<'fcx>) -> Datum<'fcx> {
         // SAFETY: as above.
@@ -77,7 +79,7 @@ unsafe impl BoxRet for NewRow {
     }
 }
 
-// SAFETY: it is what SQL calls so.
+// SAFETY: `trigger` is the return type of trigger functions.
 unsafe impl SqlTranslatable for NewRow {
     const TYPE_IDENT: &'static str = pgrx::pgrx_resolved_type!(NewRow);
     const TYPE_ORIGIN: TypeOrigin = TypeOrigin::External;

@@ -1,16 +1,16 @@
-//! PostgreSQL's data types: what SQL calls them, and what domains are based on.
+//! Names and base types of PostgreSQL's data types.
 
 use std::ffi::CStr;
 
 use pgrx::pg_sys;
 
-/// A type as SQL names it, for messages.
+/// The SQL name of a type, for messages.
 pub fn type_name(type_oid: pg_sys::Oid) -> String {
     // SAFETY: returns a palloc'd C string for any OID.
     unsafe { CStr::from_ptr(pg_sys::format_type_be(type_oid)) }.to_string_lossy().into_owned()
 }
 
-/// A type's name with its schema, for SQL text: it means the same under every search_path.
+/// The name of a type with its schema, for SQL text. It does not depend on search_path.
 pub fn qualified_type_name(type_oid: pg_sys::Oid) -> String {
     let flags = pg_sys::FORMAT_TYPE_TYPEMOD_GIVEN | pg_sys::FORMAT_TYPE_FORCE_QUALIFY;
     // SAFETY: without FORMAT_TYPE_INVALID_AS_NULL, returns a palloc'd C string for any OID.
@@ -18,8 +18,8 @@ pub fn qualified_type_name(type_oid: pg_sys::Oid) -> String {
     name.to_string_lossy().into_owned()
 }
 
-/// The type under all domains; the type itself if it is no domain. The type must exist.
+/// The base type of a domain, through all levels; any other type itself. The type must exist.
 pub fn base_type(type_oid: pg_sys::Oid) -> pg_sys::Oid {
-    // SAFETY: looks the OID up; PostgreSQL raises an ERROR if there is no such type.
+    // SAFETY: a look-up, which raises an ERROR if there is no such type.
     unsafe { pg_sys::getBaseType(type_oid) }
 }

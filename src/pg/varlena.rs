@@ -1,14 +1,14 @@
-//! Values of variable length, as they lie in memory.
+//! Values of variable length in memory.
 
 use pgrx::pg_sys;
 
-/// What `read` makes of a detoasted value, which is freed after it if it is a copy.
+/// Detoasts a value, calls `read` with it, and frees it afterwards if it is a copy.
 ///
 /// # Safety
 ///
-/// The datum is one of a type of variable length, and not NULL. `read` keeps nothing of what it sees.
+/// The datum must be of a type of variable length and not NULL. `read` must not keep the pointer.
 pub unsafe fn with_detoasted<T>(datum: pg_sys::Datum, read: impl FnOnce(*mut pg_sys::varlena) -> T) -> T {
-    // SAFETY: as above; detoasting gives the value itself or a palloc'd copy of it.
+    // SAFETY: as above. Detoasting returns the value itself or a palloc'd copy.
     unsafe {
         let original: *mut pg_sys::varlena = datum.cast_mut_ptr();
         let varlena = pg_sys::pg_detoast_datum(original);
@@ -20,11 +20,11 @@ pub unsafe fn with_detoasted<T>(datum: pg_sys::Datum, read: impl FnOnce(*mut pg_
     }
 }
 
-/// Bytes of a value when it is detoasted, without its header; nothing of it is read for that.
+/// Size of a value after detoasting, in bytes, without its header. Only the header of the stored value is read.
 ///
 /// # Safety
 ///
-/// The datum is one of a type of variable length, and not NULL.
+/// The datum must be of a type of variable length and not NULL.
 pub unsafe fn size(datum: pg_sys::Datum) -> usize {
     // SAFETY: as above.
     unsafe { pg_sys::toast_raw_datum_size(datum) }.saturating_sub(pg_sys::VARHDRSZ)

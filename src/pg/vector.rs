@@ -11,9 +11,10 @@ use super::error::{Error, Result};
 use super::extensions::vector_type;
 use super::varlena::with_detoasted;
 
-/// pgvector's limit.
+/// Maximum number of dimensions of a `vector`.
 pub const MAX_DIMENSIONS: usize = 16_000;
 
+/// Bytes of the varlena header.
 const HEADER: usize = pg_sys::VARHDRSZ;
 /// Bytes before the first element.
 const ELEMENTS: usize = HEADER + 2 * size_of::<i16>();
@@ -25,7 +26,7 @@ pub struct Vector(pub Vec<f32>);
 impl_sql_translatable!(Vector, "vector");
 
 impl Vector {
-    /// Checks what pgvector would refuse.
+    /// An error if there are no elements or more than pgvector allows.
     pub fn new(elements: Vec<f32>) -> Result<Self> {
         if elements.is_empty() || elements.len() > MAX_DIMENSIONS {
             return Err(Error::argument(format!(
@@ -42,8 +43,8 @@ impl FromDatum for Vector {
         if is_null || datum.is_null() {
             return None;
         }
-        // SAFETY: the caller says that the datum is a vector. Detoasted, it has the layout above and
-        // is aligned to 4 bytes; its elements are copied before the memory is freed.
+        // SAFETY: the caller promises that the datum is a vector. Detoasted, it has the layout above and is aligned to 4
+        // bytes. Its elements are copied before the memory is freed.
         let elements = unsafe {
             with_detoasted(datum, |varlena| {
                 let start = varlena.cast::<u8>();
@@ -58,8 +59,8 @@ impl FromDatum for Vector {
 impl IntoDatum for Vector {
     fn into_datum(self) -> Option<pg_sys::Datum> {
         let bytes = ELEMENTS + self.0.len() * size_of::<f32>();
-        // SAFETY: palloc0 returns that many zeroed bytes, aligned to 8, or raises an error; the size
-        // is far below what a varlena header can say.
+        // SAFETY: palloc0 returns that many zeroed bytes, aligned to 8, or raises an error. The size is far below the
+        // maximum of a varlena header.
         unsafe {
             let start = pg_sys::palloc0(bytes).cast::<u8>();
             pgrx::set_varsize_4b(start.cast(), bytes as i32);
@@ -78,7 +79,7 @@ impl IntoDatum for Vector {
     }
 }
 
-// SAFETY: copies out of the datum, so that nothing borrows from it.
+// SAFETY: copies the elements, so nothing borrows from the datum.
 unsafe impl UnboxDatum for Vector {
     type As<'src> = Vector;
 
@@ -86,7 +87,7 @@ unsafe impl UnboxDatum for Vector {
     where
         Self: 'src,
     {
-        // SAFETY: the caller says that this is a vector and not NULL.
+        // SAFETY: the caller promises that this is a vector and not NULL.
         match unsafe { Vector::from_datum(std::mem::transmute::<Datum<'src>, pg_sys::Datum>(datum), false) } {
             Some(vector) => vector,
             None => Vector(Vec::new()),
@@ -94,7 +95,7 @@ unsafe impl UnboxDatum for Vector {
     }
 }
 
-// SAFETY: reads the argument as what SQL declares it to be.
+// SAFETY: reads the argument as the type that SQL declares.
 unsafe impl<'fcx> ArgAbi<'fcx> for Vector {
     unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
         // SAFETY: as above; PostgreSQL passes no NULL to a parameter that is not an Option.
@@ -102,7 +103,7 @@ unsafe impl<'fcx> ArgAbi<'fcx> for Vector {
     }
 }
 
-// SAFETY: returns a palloc'd varlena in vector's layout.
+// SAFETY: returns a palloc'd varlena with the layout of a vector.
 unsafe impl BoxRet for Vector {
     unsafe fn box_into<'fcx>(self, fcinfo: &mut FcInfo<'fcx>) -> Datum<'fcx> {
         match self.into_datum() {

@@ -1,9 +1,8 @@
-//! The extension's version in the database, and the version of this library: both must be the same.
+//! Checks that the extension in the database and this library have the same version.
 //!
-//! A library can be replaced before `ALTER EXTENSION susx UPDATE` is run, and a session goes on with the
-//! library that it has loaded when another one runs that. Functions would then be called with other
-//! arguments than they take, and find tables with other columns. So every function of SQL takes a
-//! [`SameVersion`] first.
+//! The library may be replaced before `ALTER EXTENSION susx UPDATE` is run. And when another session runs that command, a
+//! session goes on with the library that it has loaded. Functions would then be called with arguments that do not match,
+//! and find tables with unexpected columns. So the first argument of every SQL function is a [`SameVersion`].
 
 use std::cell::Cell;
 
@@ -47,12 +46,12 @@ impl SqlError for SchemaVersion {
 }
 
 thread_local! {
-    /// Whether the versions were the same when they were looked at last.
+    /// Whether the last check found the same versions.
     static IS_SAME: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Looks again before the next call. Upgrade scripts replace functions, and every session hears of that.
-pub fn forget() {
+/// Has the next call check the version again. Called when a function changes, because upgrade scripts replace functions.
+pub fn recheck() {
     IS_SAME.set(false);
 }
 
@@ -63,7 +62,7 @@ pub fn check() -> Result<()> {
     }
     match installed_version()? {
         Some(schema) if schema != LIBRARY => Err(SchemaVersion { schema, library: LIBRARY }.into()),
-        // Without a row the function was declared by hand, and whoever did that is a superuser.
+        // Without an extension, a superuser has declared the function by hand.
         _ => {
             IS_SAME.set(true);
             Ok(())
@@ -71,7 +70,7 @@ pub fn check() -> Result<()> {
     }
 }
 
-/// Whether one version is before another, number by number.
+/// Whether version `one` precedes version `other`, compared number by number.
 fn is_before(one: &str, other: &str) -> bool {
     let numbers = |version: &str| -> Vec<u64> {
         version.split(['.', '-', '+']).map_while(|part| part.parse().ok()).collect()
@@ -79,12 +78,12 @@ fn is_before(one: &str, other: &str) -> bool {
     numbers(one) < numbers(other)
 }
 
-/// An argument that SQL knows nothing of. As the first one it is taken before those of SQL, which are not
-/// what the function expects if the versions are not the same: then it is an error.
+/// An argument that does not exist in SQL. It raises an error if the versions differ. It must be the first argument, so
+/// that the check comes before reading the SQL arguments, which may not match then.
 #[derive(Clone, Copy, Debug)]
 pub struct SameVersion;
 
-// SAFETY: takes no argument of the call.
+// SAFETY: uses no argument of the call.
 unsafe impl<'fcx> ArgAbi<'fcx> for SameVersion {
     unsafe fn unbox_arg_unchecked(_: Arg<'_, 'fcx>) -> Self {
         check().map_err(ErrorReport::from).unwrap_or_report();

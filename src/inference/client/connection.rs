@@ -1,4 +1,4 @@
-//! One connection to the inference process: frames out, replies in, and never a system call that blocks.
+//! A connection to the inference process, without blocking system calls.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -12,25 +12,27 @@ use susx_server::protocol::{self, PROTOCOL_VERSION, Reply, Request};
 use super::unexpected;
 use crate::inference::error::InferenceError;
 use crate::inference::supervisor;
+use crate::pg::embedding_model::EmbeddingModel;
 use crate::pg::error::{Error, Result};
 use crate::pg::guc;
 use crate::pg::version::LIBRARY;
 use crate::pg::wait::{self, Interest};
 
 const READ_BYTES: usize = 64 << 10;
-/// Buffers that have grown larger than this for one call are given back after it.
+/// Capacity of the buffers that is kept between calls, in bytes.
 const KEPT_BYTES: usize = 1 << 20;
 
 thread_local! {
-    /// The connection of this backend while no call uses it.
+    /// This backend's connection while no call uses it.
     static IDLE: RefCell<Option<Connection>> = const { RefCell::new(None) };
 }
 
-/// Why there is no reply.
+/// Why a request failed.
 #[derive(Debug)]
 pub enum CallError {
-    /// The server has gone: a new one may answer.
+    /// The connection to the server was lost. A new server may answer.
     Lost(io::Error),
+    /// A retry would not help.
     Other(Error),
 }
 
@@ -46,29 +48,31 @@ impl From<protocol::ProtocolError> for CallError {
     }
 }
 
+/// A connection after the exchange of greetings.
 #[derive(Debug)]
 pub struct Connection {
     stream: UnixStream,
-    /// Frames that are not written yet, and how much of them is.
+    /// Frames to send, of which the first `written` bytes have been sent.
     unsent: Vec<u8>,
     written: usize,
     received: Vec<u8>,
     last_id: u64,
     /// Requests without a reply.
     outstanding: usize,
-    /// Digests of the models that were asked for. A process that unloads none loads each once.
+    /// Digests that the server has reported. Only kept if the server never unloads a model, because reloading reads the
+    /// files again.
     digests: HashMap<String, [u8; 32]>,
 }
 
 impl Connection {
-    /// The idle connection of this backend, else a new one.
+    /// This backend's idle connection, else a new one.
     pub fn take() -> Result<Self> {
         let idle = IDLE.with(|idle| idle.borrow_mut().take());
         idle.map_or_else(Self::open, Ok)
     }
 
-    /// Keeps the connection for the next call. One with replies on their way is closed instead, and
-    /// the server drops what is left of the requests.
+    /// Keeps the connection for the next call. If replies are outstanding, closes it instead, and the server drops the
+    /// unfinished requests.
     pub fn put_back(mut self) {
         if self.outstanding == 0 {
             self.unsent.shrink_to(KEPT_BYTES);
@@ -77,8 +81,8 @@ impl Connection {
         }
     }
 
-    /// Connects, starting the server where it does not run, and greets it. A server that goes away
-    /// meanwhile, because it was just being killed say, is waited for like one that does not run.
+    /// Connects and exchanges greetings. Starts the server if it is not running. If the server ends meanwhile, because
+    /// it is being killed for example, waits for the next one.
     fn open() -> Result<Self> {
         let deadline = Instant::now() + guc::startup_timeout();
         loop {
@@ -87,7 +91,7 @@ impl Connection {
                 Err(CallError::Lost(error)) if Instant::now() >= deadline => {
                     return Err(InferenceError::ConnectionLost(error).into());
                 }
-                Err(CallError::Lost(_)) => wait::for_time(supervisor::LOOK_AGAIN),
+                Err(CallError::Lost(_)) => wait::for_time(supervisor::CONNECT_INTERVAL),
                 Err(CallError::Other(error)) => return Err(error),
             }
         }
@@ -114,9 +118,21 @@ impl Connection {
         }
     }
 
-    /// The digest of a model's files, which is loaded for it; `None` if it cannot be. Only while no request
-    /// is without a reply.
-    pub fn digest(&mut self, model: &str) -> Result<Option<[u8; 32]>, CallError> {
+    /// An error if the server has loaded files of the model with another digest. Only while no reply is outstanding.
+    pub fn check_model(&mut self, model: &EmbeddingModel) -> Result<(), CallError> {
+        let Some(expected) = &model.sha256 else { return Ok(()) };
+        match self.digest(&model.name)? {
+            Some(found) if found[..] != expected[..] => {
+                let (owner, model) = (model.owner.clone(), model.name.clone());
+                Err(CallError::Other(InferenceError::ModelChanged { owner, model }.into()))
+            }
+            // A model that cannot be loaded has no digest. The request to embed will report why.
+            _ => Ok(()),
+        }
+    }
+
+    /// The digest of a model's files. The server loads the model if necessary; `None` if it cannot.
+    fn digest(&mut self, model: &str) -> Result<Option<[u8; 32]>, CallError> {
         if let Some(&digest) = self.digests.get(model) {
             return Ok(Some(digest));
         }
@@ -134,14 +150,15 @@ impl Connection {
         }
     }
 
+    /// A new id for a request.
     pub fn next_id(&mut self) -> u64 {
         self.last_id += 1;
         self.last_id
     }
 
-    /// Puts a request on its way; it is written while replies are awaited.
+    /// Queues a request. It is written to the socket by [`receive`](Self::receive) and [`poll`](Self::poll).
     pub fn send(&mut self, request: &Request) -> Result<(), CallError> {
-        // Whoever always has another frame to send would keep all that it ever sent.
+        // A caller that always has more to send would otherwise keep every frame it has ever sent.
         if self.written > self.unsent.len() / 2 {
             self.unsent.drain(..self.written);
             self.written = 0;
@@ -162,11 +179,11 @@ impl Connection {
         }
     }
 
-    /// Writes and reads what goes without waiting; the next reply if a whole one is there.
+    /// Writes and reads what is possible without waiting. Returns the next reply if it has arrived completely.
     pub fn poll(&mut self) -> Result<Option<Reply>, CallError> {
         loop {
             if let Some(reply) = protocol::take_reply(&mut self.received)? {
-                // One more is to come.
+                // A report of steps is not the last reply to its request.
                 if !matches!(reply, Reply::Denoised { .. }) {
                     self.outstanding -= 1;
                 }
@@ -180,7 +197,7 @@ impl Connection {
         }
     }
 
-    /// Writes what the socket takes now; whether it took anything.
+    /// Writes what the socket accepts now. Returns whether it accepted anything.
     fn write_some(&mut self) -> io::Result<bool> {
         let Some(rest) = self.unsent.get(self.written..).filter(|rest| !rest.is_empty()) else {
             return Ok(false);
@@ -194,7 +211,7 @@ impl Connection {
         Ok(true)
     }
 
-    /// Reads what has arrived; whether there was anything.
+    /// Reads what has arrived. Returns whether there was anything.
     fn read_some(&mut self) -> io::Result<bool> {
         let mut buffer = [0; READ_BYTES];
         match unless_blocked(self.stream.read(&mut buffer))? {
@@ -208,6 +225,7 @@ impl Connection {
     }
 }
 
+/// `None` if the call would have blocked.
 fn unless_blocked(result: io::Result<usize>) -> io::Result<Option<usize>> {
     match result {
         Ok(bytes) => Ok(Some(bytes)),

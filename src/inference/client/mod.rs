@@ -1,13 +1,11 @@
-//! What a backend asks of the inference process.
+//! Requests of a backend to the inference process.
 //!
-//! One connection per backend, kept between calls. The backend never blocks in a system call: it waits
-//! on its latch, so that a cancel acts at once. A call takes the connection out of its place and puts
-//! it back when it is done; an error or a cancel in between closes it, and the server drops what is
-//! left of the request.
+//! Each backend has one connection and keeps it between calls. It waits on its latch and never blocks in a system
+//! call, so a cancel takes effect at once. A call takes the connection while it runs and puts it back at its end. After
+//! an error or a cancel the connection is closed, and the server drops the unfinished requests.
 
 mod connection;
-mod content;
-mod own_model;
+mod payload;
 mod stream;
 
 use susx_server::protocol::{Failure, Model, Reply, Request};
@@ -18,45 +16,22 @@ use crate::pg::error::{Error, Result};
 use crate::pg::guc;
 use crate::pg::vector::Vector;
 use connection::{CallError, Connection};
-use content::Content;
-pub use content::refused_text;
-pub use own_model::{OwnModel, Owner};
 pub use stream::{Stream, batch_length};
 
-/// The answer to one input.
+/// The answer to one image or text: a unit vector, or why there is none.
 pub type Embedding = Result<Vec<f32>, Failure>;
 
-/// Embeds image files.
-pub fn embed_images(model: Option<&str>, images: &[&[u8]]) -> Result<Vec<Embedding>> {
-    embed(model, images.to_vec())
-}
-
-/// Embeds texts.
-pub fn embed_texts(model: Option<&str>, texts: &[&str]) -> Result<Vec<Embedding>> {
-    by_length(texts, |texts| embed(model, texts))
-}
-
-/// Has texts embedded in the order of their lengths, for the server pads texts that share a run to the longest
-/// of them, and sees only some of a large call at a time.
-fn by_length(
-    texts: &[&str],
-    embed: impl FnOnce(Vec<&str>) -> Result<Vec<Embedding>>,
-) -> Result<Vec<Embedding>> {
+/// Embeds texts; one answer per text, in their order.
+///
+/// The server pads the texts of a batch to the longest of them and sees only part of a large call at a time, so they
+/// are sent in the order of their lengths.
+pub fn embed_texts<'a>(stream: Stream<&'a str>, texts: &[&'a str]) -> Result<Vec<Embedding>> {
     let mut order: Vec<usize> = (0..texts.len()).collect();
-    order.sort_by_key(|&place| texts[place].len());
-    let sorted = order.iter().map(|&place| texts[place]).collect();
-    let mut answers: Vec<(usize, Embedding)> = order.into_iter().zip(embed(sorted)?).collect();
-    answers.sort_unstable_by_key(|&(place, _)| place);
+    order.sort_by_key(|&index| texts[index].len());
+    let sorted = order.iter().map(|&index| texts[index]).collect();
+    let mut answers: Vec<(usize, Embedding)> = order.into_iter().zip(stream.run(sorted)?).collect();
+    answers.sort_unstable_by_key(|&(index, _)| index);
     Ok(answers.into_iter().map(|(_, answer)| answer).collect())
-}
-
-fn embed<T: Content<Product = Vec<f32>>>(model: Option<&str>, inputs: Vec<T>) -> Result<Vec<Embedding>> {
-    answers(Stream::new(model), inputs)
-}
-
-fn answers<T: Content<Product = Vec<f32>>>(mut stream: Stream<T>, inputs: Vec<T>) -> Result<Vec<Embedding>> {
-    stream.submit(inputs)?;
-    Ok(stream.next()?.unwrap_or_default())
 }
 
 /// The answer to a single input.
@@ -68,17 +43,17 @@ pub fn only(embeddings: Vec<Embedding>) -> Result<Vector> {
     }
 }
 
-/// What there is to know about one model, which is loaded for it.
+/// Describes an embedding model. The server loads it if necessary.
 pub fn describe(model: Option<&str>) -> Result<Model> {
-    let chosen = chosen(model);
-    limits::check_model_name(chosen.as_deref())?;
-    match ask(|id| Request::Describe { id, model: chosen.as_deref() })? {
+    let model = model_or_default(model);
+    limits::check_model_name(model.as_deref())?;
+    match ask(|id| Request::Describe { id, model: model.as_deref() })? {
         Reply::Model { model, .. } => Ok(*model),
         other => Err(unexpected(&other)),
     }
 }
 
-/// What there is to know about one generator, which is loaded for it.
+/// Describes a generator. The server loads it if necessary.
 pub fn describe_generator(generator: Option<&str>) -> Result<Model> {
     limits::check_model_name(generator)?;
     match ask(|id| Request::DescribeGenerator { id, generator })? {
@@ -87,7 +62,7 @@ pub fn describe_generator(generator: Option<&str>) -> Result<Model> {
     }
 }
 
-/// Every model of the model directory.
+/// All models in the model directory.
 pub fn models() -> Result<Vec<Model>> {
     match ask(|id| Request::Models { id })? {
         Reply::Models { models, .. } => Ok(models),
@@ -95,12 +70,12 @@ pub fn models() -> Result<Vec<Model>> {
     }
 }
 
-/// The model that a call names, else `susx.model`, else none: then the server takes the only one.
-fn chosen(model: Option<&str>) -> Option<String> {
+/// The model that a call names, else the one of `susx.model`. With `None` the server uses its only model.
+fn model_or_default(model: Option<&str>) -> Option<String> {
     model.map(str::to_owned).or_else(guc::model)
 }
 
-/// Asks one question, once more if the server goes away meanwhile.
+/// Sends a request and waits for its reply. Repeats it once if the connection is lost.
 fn ask<'a>(request: impl Fn(u64) -> Request<'a>) -> Result<Reply> {
     let ask_once = || {
         let mut connection = Connection::take().map_err(CallError::Other)?;

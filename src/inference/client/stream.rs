@@ -1,11 +1,11 @@
-//! Embeddings, and images, that are made while the caller does something else.
+//! Embeddings and generated images, computed while the caller does something else.
 //!
-//! The caller submits batches ahead and takes their answers in the same order; several frames are on
-//! their way at any time, so that the server has work while the caller writes what it got.
+//! The caller submits batches ahead and takes their answers in the same order. Several frames are in flight at any
+//! time, so the server has work while the caller processes answers.
 //!
-//! When the server dies, what it had not answered is sent again to the next one. It may be one of these
-//! inputs that killed it, so they go in small frames and then one by one, until an input that was alone
-//! has lost the server [`MOST_LOSSES`] times: that one gets a failure, and the others their embeddings.
+//! If the server crashes, all unanswered inputs are sent again to the next server. One of them may have caused the
+//! crash, so they are sent in small frames and then one at a time. An input that was in flight alone at
+//! [`CRASHES_PER_INPUT`] crashes gets a failure, and the others get their answers.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -15,129 +15,130 @@ use std::time::Duration;
 use susx_server::protocol::{Failure, FailureKind, Reply};
 
 use super::connection::{CallError, Connection};
-use super::content::Content;
-use super::own_model::OwnModel;
+use super::payload::Payload;
 use super::unexpected;
 use crate::inference::error::InferenceError;
 use crate::limits;
+use crate::pg::embedding_model::EmbeddingModel;
 use crate::pg::error::{Error, Result};
 use crate::pg::wait;
 
-/// Bytes of one frame, unless a single input is larger.
+/// Maximum size of a frame, in bytes. A single larger input still makes a frame.
 const FRAME_BYTES: usize = 4 << 20;
-/// Inputs of one frame after the server has died.
-const CAREFUL_INPUTS: usize = 8;
-/// So many servers may one input cost.
-const MOST_LOSSES: u32 = 3;
-/// So many may go before they have got an input.
-const MOST_LOSSES_UNASKED: u32 = 10;
-/// Several sessions may have lost the same server: they try again at different times, so that an
-/// innocent input does not meet the same end beside the same guilty one again.
-const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// Maximum number of inputs in a frame after a first crash.
+const RETRY_INPUTS: usize = 8;
+/// Crashes tolerated per input.
+const CRASHES_PER_INPUT: u32 = 3;
+/// Connections that may be lost in succession before any input was sent.
+const LOST_CONNECTIONS: u32 = 10;
+/// Longest pause before a retry. Several sessions may have been connected to the same server. They retry at random
+/// times, so that a harmless input is less likely to share a server with a harmful one again.
+const MAX_PAUSE: Duration = Duration::from_millis(500);
 
 /// The answer to one input.
-pub type Answer<T> = Result<<T as Content>::Product, Failure>;
+pub type Answer<T> = Result<<T as Payload>::Product, Failure>;
 
-/// Batches whose answers are awaited. Dropping it while some are on their way makes the server drop
-/// them too.
+/// Batches in progress. If it is dropped before all answers have arrived, the server drops the rest of the work.
 #[derive(Debug)]
-pub struct Stream<T: Content> {
+pub struct Stream<T: Payload> {
     model: Option<String>,
-    /// Whose the embeddings are, if that says what the model must be.
-    own: Option<OwnModel>,
+    /// The model whose digest is checked on every new connection; `None` if any files will do.
+    bound_to: Option<EmbeddingModel>,
     connection: Option<Connection>,
-    /// The inputs of all batches that have not been taken, the oldest first; the number of the first.
+    /// Inputs of all batches that the caller has not taken yet, oldest first. They are numbered from `first`.
     inputs: VecDeque<Input<T>>,
     first: u64,
     /// Lengths of these batches.
     batches: VecDeque<usize>,
-    /// Every input below this number is sent or answered.
+    /// Every input below this number has been sent or answered.
     next: u64,
     frames: Vec<Frame>,
-    trouble: Option<Trouble>,
+    recovery: Option<Recovery>,
 }
 
 #[derive(Debug)]
-struct Input<T: Content> {
-    content: T,
+struct Input<T: Payload> {
+    payload: T,
     answer: Option<Answer<T>>,
 }
 
-/// Consecutive inputs that are on their way.
+/// Consecutive inputs that have been sent together and have no answers yet.
 #[derive(Debug)]
 struct Frame {
     id: u64,
     first: u64,
     length: usize,
-    /// Denoising steps that are done, of all its inputs.
+    /// Denoising steps done so far, over all inputs of the frame.
     steps: u64,
 }
 
-/// The server has died, and one of the inputs may have done it.
+/// State after a crash of the server, while the input that caused it is being searched for.
 #[derive(Debug)]
-struct Trouble {
-    /// Inputs below this number were on their way.
+struct Recovery {
+    /// Inputs below this number were in flight at a crash.
     until: u64,
-    /// Most inputs to send at a time.
-    most: usize,
-    /// How often the server died of what is now the first input.
-    losses: u32,
-    /// Whether an input has been blamed, and no server has answered anything since.
-    has_blamed: bool,
+    /// Maximum number of inputs in a frame.
+    max_inputs: usize,
+    /// How often the server crashed on the input that is now first.
+    crashes: u32,
+    /// Whether an input has been given up and no server has answered anything since.
+    gave_up: bool,
 }
 
-impl<T: Content> Stream<T> {
-    /// By the model of that name; which one, where there is no name, the kind of the content decides.
+impl<T: Payload> Stream<T> {
+    /// A stream to the named model, else to the default one for this type of input.
     pub fn new(model: Option<&str>) -> Self {
-        let mut stream = Stream::empty();
-        stream.model = T::model(model);
-        stream
+        Stream::with(T::model(model), None)
     }
 
-    /// Embeddings by the model of what they are for.
-    pub fn of(model: &OwnModel) -> Self {
-        let mut stream = Stream::empty();
-        stream.model = Some(model.name.clone());
-        stream.own = Some(model.clone());
-        stream
+    /// A stream to the model of a classifier or a column. Later calls are an error if the server has loaded other files
+    /// of that name.
+    pub fn of(model: &EmbeddingModel) -> Self {
+        Stream::with(Some(model.name.clone()), Some(model.clone()))
     }
 
-    fn empty() -> Self {
+    fn with(model: Option<String>, bound_to: Option<EmbeddingModel>) -> Self {
         Stream {
-            model: None,
-            own: None,
+            model,
+            bound_to,
             connection: None,
             inputs: VecDeque::new(),
             first: 0,
             batches: VecDeque::new(),
             next: 0,
             frames: Vec::new(),
-            trouble: None,
+            recovery: None,
         }
     }
 
-    /// How many batches have been submitted and not taken.
+    /// Submits a single batch and waits for its answers, one per input.
+    pub fn run(mut self, batch: Vec<T>) -> Result<Vec<Answer<T>>> {
+        self.submit(batch)?;
+        Ok(self.next()?.unwrap_or_default())
+    }
+
+    /// Number of batches that were submitted and not taken yet.
     pub fn pending(&self) -> usize {
         self.batches.len()
     }
 
-    /// Puts a batch on its way. Waits for no answer.
+    /// Adds a batch. Does not wait for answers.
     pub fn submit(&mut self, batch: Vec<T>) -> Result<()> {
         limits::check_model_name(self.model.as_deref())?;
         self.batches.push_back(batch.len());
-        let input = |content: T| Input { answer: content.refusal().map(Err), content };
+        let input = |payload: T| Input { answer: payload.too_large().map(Err), payload };
         self.inputs.extend(batch.into_iter().map(input));
         self.advance(|connection| connection.poll())?;
         Ok(())
     }
 
-    /// Sends and receives what goes without waiting: whoever takes long over something else calls it now
-    /// and then, lest the server run out of work.
+    /// Sends and receives what is possible without waiting. To be called now and then during other long work, so that
+    /// the server does not run out of inputs.
     pub fn poll(&mut self) -> Result<()> {
         self.advance(|connection| connection.poll())
     }
 
-    /// Waits for the oldest batch and takes its answers, one per input; `None` if there is no batch.
+    /// Waits for the oldest batch and returns its answers, one per input; `None` if there is no batch.
     pub fn next(&mut self) -> Result<Option<Vec<Answer<T>>>> {
         let Some(&length) = self.batches.front() else { return Ok(None) };
         while !self.is_ready() {
@@ -145,114 +146,115 @@ impl<T: Content> Stream<T> {
         }
         self.batches.pop_front();
         self.first += length as u64;
-        // After a loss its last inputs had their answers before they were to be sent again.
+        // After a crash, the last inputs of the batch may already have answers and need not be sent again.
         self.next = self.next.max(self.first);
-        // Every one has its answer.
+        // All of these have answers.
         Ok(Some(self.inputs.drain(..length).filter_map(|input| input.answer).collect()))
     }
 
-    /// Whether the oldest batch has its answers; also if there is no batch.
+    /// Whether all answers of the oldest batch have arrived. True if there is no batch.
     pub fn is_ready(&self) -> bool {
         let length = self.batches.front().copied().unwrap_or(0);
         self.inputs.iter().take(length).all(|input| input.answer.is_some())
     }
 
-    /// Waits for whatever comes next: an answer, or the news that a denoising step is done.
+    /// Waits for the next reply: answers, or a report of denoising steps.
     pub fn wait(&mut self) -> Result<()> {
         self.advance(|connection| connection.receive().map(Some))
     }
 
-    /// How many inputs have an answer that was not taken, and how many denoising steps are done of those
-    /// that have none.
+    /// Number of answers that were not taken yet, and of denoising steps done on inputs without an answer.
     pub fn progress(&self) -> (usize, u64) {
         let answered = self.inputs.iter().filter(|input| input.answer.is_some()).count();
         (answered, self.frames.iter().map(|frame| frame.steps).sum())
     }
 
-    /// Sends what the window has room for and takes in the replies that `receive` brings.
+    /// Fills the window and processes at most one reply, which `receive` gets.
     fn advance(
         &mut self,
         receive: impl Fn(&mut Connection) -> Result<Option<Reply>, CallError>,
     ) -> Result<()> {
         let step = |stream: &mut Self| {
-            let Some(connection) = stream.fill()? else { return Ok(false) };
+            let Some(connection) = stream.fill()? else { return Ok(()) };
             match receive(connection)? {
-                Some(reply) => stream.take_in(reply).map(|()| true),
-                None => Ok(false),
+                Some(reply) => stream.process(reply),
+                None => Ok(()),
             }
         };
         match step(self) {
-            Ok(_) => Ok(()),
+            Ok(()) => Ok(()),
             Err(CallError::Lost(error)) => self.recover(error),
             Err(CallError::Other(error)) => Err(error),
         }
     }
 
-    /// Sends what the window has room for; the connection if any reply is awaited.
+    /// Sends frames until the window is full. Returns the connection if any frame awaits a reply.
     fn fill(&mut self) -> Result<Option<&mut Connection>, CallError> {
-        let window = if self.trouble.is_some() { 1 } else { T::window() };
+        let window = if self.recovery.is_some() { 1 } else { T::window() };
         while self.frames.len() < window {
             let Some((first, length)) = self.next_frame() else { break };
             let connection = match &mut self.connection {
                 Some(connection) => connection,
-                None => self.connection.insert(connect(self.own.as_ref())?),
+                None => self.connection.insert(connect(self.bound_to.as_ref())?),
             };
             let id = connection.next_id();
             let from = (first - self.first) as usize;
-            let contents = self.inputs.range(from..from + length).map(|input| &input.content);
-            connection.send(&T::request(id, self.model.as_deref(), contents))?;
+            let payloads = self.inputs.range(from..from + length).map(|input| &input.payload);
+            connection.send(&T::request(id, self.model.as_deref(), payloads))?;
             self.frames.push(Frame { id, first, length, steps: 0 });
             self.next = first + length as u64;
         }
         Ok(self.connection.as_mut().filter(|_| !self.frames.is_empty()))
     }
 
-    /// Number of the first input to send next, and how many go with it.
+    /// The next frame to send: the number of its first input, and its length.
     fn next_frame(&self) -> Option<(u64, usize)> {
         let from = self.inputs.range((self.next - self.first) as usize..);
-        // What was refused has its answer and, after a loss, others may.
+        // Inputs beyond a limit have an answer from the start. After a crash, others may have one too.
         let skipped = from.clone().take_while(|input| input.answer.is_some()).count();
         let first = self.next + skipped as u64;
-        let most = self.trouble.as_ref().map_or(T::FRAME_INPUTS, |trouble| trouble.most.min(T::FRAME_INPUTS));
+        let max_inputs =
+            self.recovery.as_ref().map_or(T::FRAME_INPUTS, |it| it.max_inputs.min(T::FRAME_INPUTS));
         let open = from.skip(skipped).take_while(|input| input.answer.is_none());
-        match fitting(open.take(most).map(|input| input.content.size()), FRAME_BYTES) {
+        match fitting(open.take(max_inputs).map(|input| input.payload.size()), FRAME_BYTES) {
             0 => None,
             length => Some((first, length)),
         }
     }
 
-    fn take_in(&mut self, reply: Reply) -> Result<(), CallError> {
+    /// Stores the answers of a reply with their inputs.
+    fn process(&mut self, reply: Reply) -> Result<(), CallError> {
         let id = reply.id();
-        let place = self.frames.iter().position(|frame| frame.id == id);
-        let place = place.ok_or_else(|| CallError::Other(unexpected_id(id)))?;
+        let index = self.frames.iter().position(|frame| frame.id == id);
+        let index = index.ok_or_else(|| CallError::Other(unexpected_id(id)))?;
         let answers = match reply {
             Reply::Denoised { steps, .. } => {
-                self.frames[place].steps += u64::from(steps);
+                self.frames[index].steps += u64::from(steps);
                 return Ok(());
             }
             Reply::Failed { failure, .. } => return Err(CallError::Other(failure.into())),
             reply => T::answers(reply).map_err(|other| CallError::Other(unexpected(&other)))?,
         };
-        let Frame { first, length, .. } = self.frames.swap_remove(place);
+        let Frame { first, length, .. } = self.frames.swap_remove(index);
         if answers.len() != length {
-            let message = format!("{} answers came for {length} inputs", answers.len());
+            let message = format!("the inference process sent {} answers for {length} inputs", answers.len());
             return Err(CallError::Other(Error::internal(message)));
         }
         let from = (first - self.first) as usize;
         for (input, answer) in self.inputs.range_mut(from..from + length).zip(answers) {
             input.answer = Some(answer);
         }
-        if let Some(trouble) = &mut self.trouble {
-            trouble.losses = 0;
-            trouble.has_blamed = false;
-            if self.next >= trouble.until {
-                self.trouble = None;
+        if let Some(recovery) = &mut self.recovery {
+            recovery.crashes = 0;
+            recovery.gave_up = false;
+            if self.next >= recovery.until {
+                self.recovery = None;
             }
         }
         Ok(())
     }
 
-    /// The server has died: makes what it had not answered the next to be sent.
+    /// After the loss of the server: prepares to send all unanswered inputs again.
     fn recover(&mut self, error: io::Error) -> Result<()> {
         self.connection = None;
         let frames = std::mem::take(&mut self.frames);
@@ -260,39 +262,40 @@ impl<T: Content> Stream<T> {
             return Err(InferenceError::ConnectionLost(error).into());
         };
         self.next = first;
-        let was_careful = self.trouble.is_some();
-        let trouble = self.trouble.get_or_insert(Trouble { until: 0, most: 0, losses: 0, has_blamed: false });
+        let max_inputs = if self.recovery.is_some() { 1 } else { RETRY_INPUTS };
         let end = frames.iter().map(|frame| frame.first + frame.length as u64).max().unwrap_or(first);
-        trouble.until = trouble.until.max(end);
-        trouble.most = if was_careful { 1 } else { CAREFUL_INPUTS };
+        let recovery =
+            self.recovery.get_or_insert(Recovery { until: 0, max_inputs, crashes: 0, gave_up: false });
+        recovery.until = recovery.until.max(end);
+        recovery.max_inputs = max_inputs;
         if !matches!(frames[..], [Frame { length: 1, .. }]) {
             return Ok(());
         }
-        trouble.losses += 1;
-        if trouble.losses < MOST_LOSSES {
-            // Once may be chance: a server that was stopped since the last call, say.
-            if trouble.losses > 1 {
-                wait::for_time(pause());
+        recovery.crashes += 1;
+        if recovery.crashes < CRASHES_PER_INPUT {
+            // A single loss may be unrelated to the input: the server may have been stopped since the last call.
+            if recovery.crashes > 1 {
+                wait::for_time(random_pause());
             }
             return Ok(());
         }
-        if trouble.has_blamed {
-            // Two inputs one after the other: it is not the inputs.
+        if recovery.gave_up {
+            // Two inputs in succession crash the server, so the cause is not in the inputs.
             return Err(InferenceError::ConnectionLost(error).into());
         }
-        trouble.losses = 0;
-        trouble.has_blamed = true;
+        recovery.crashes = 0;
+        recovery.gave_up = true;
         if let Some(input) = self.inputs.get_mut((first - self.first) as usize) {
-            input.answer = Some(Err(died(&error)));
+            input.answer = Some(Err(server_died(&error)));
         }
-        if self.next + 1 >= trouble.until {
-            self.trouble = None;
+        if self.next + 1 >= recovery.until {
+            self.recovery = None;
         }
         Ok(())
     }
 }
 
-impl<T: Content> Drop for Stream<T> {
+impl<T: Payload> Drop for Stream<T> {
     fn drop(&mut self) {
         if let Some(connection) = self.connection.take() {
             connection.put_back();
@@ -300,29 +303,30 @@ impl<T: Content> Drop for Stream<T> {
     }
 }
 
-/// A connection to a process that has the right model.
-fn connect(own: Option<&OwnModel>) -> Result<Connection, CallError> {
-    let mut losses = 0;
+/// A connection to a server whose files of the model have the expected digest.
+fn connect(bound_to: Option<&EmbeddingModel>) -> Result<Connection, CallError> {
+    let mut lost = 0;
     loop {
         let mut connection = Connection::take().map_err(CallError::Other)?;
-        match own.map_or(Ok(()), |own| own.check(&mut connection)) {
+        match bound_to.map_or(Ok(()), |model| connection.check_model(model)) {
             Ok(()) => return Ok(connection),
-            // The process has gone since the last call, or went while it was asked: of others' inputs.
-            Err(CallError::Lost(_)) if losses < MOST_LOSSES_UNASKED => losses += 1,
+            // No input of this session was sent: the server has ended since the last call, or crashed on the input of
+            // another session.
+            Err(CallError::Lost(_)) if lost < LOST_CONNECTIONS => lost += 1,
             Err(error) => return Err(error),
         }
-        if losses > 1 {
-            wait::for_time(pause());
+        if lost > 1 {
+            wait::for_time(random_pause());
         }
     }
 }
 
-/// How many of the inputs, of these sizes, come to no more than so many bytes; the first always does.
-fn fitting(sizes: impl Iterator<Item = usize>, most_bytes: usize) -> usize {
+/// The number of inputs, from the first on, whose sizes add up to at most `max_bytes`. The first one is always included.
+fn fitting(sizes: impl Iterator<Item = usize>, max_bytes: usize) -> usize {
     let (mut count, mut bytes) = (0, 0);
     for size in sizes {
         bytes += size;
-        if count > 0 && bytes > most_bytes {
+        if count > 0 && bytes > max_bytes {
             break;
         }
         count += 1;
@@ -330,28 +334,34 @@ fn fitting(sizes: impl Iterator<Item = usize>, most_bytes: usize) -> usize {
     count
 }
 
-/// How many of the inputs are no more than so many and so many bytes; at least one.
-pub fn batch_length<T>(inputs: &[T], most: usize, most_bytes: usize, size: impl Fn(&T) -> usize) -> usize {
-    fitting(inputs.iter().take(most).map(size), most_bytes).max(1)
+/// Length of the next batch of these inputs: at most `max_inputs` and, unless it is a single input, `max_bytes`. At least
+/// 1.
+pub fn batch_length<T>(
+    inputs: &[T],
+    max_inputs: usize,
+    max_bytes: usize,
+    size: impl Fn(&T) -> usize,
+) -> usize {
+    fitting(inputs.iter().take(max_inputs).map(size), max_bytes).max(1)
 }
 
-fn died(error: &io::Error) -> Failure {
+fn server_died(error: &io::Error) -> Failure {
     Failure {
         kind: FailureKind::ServerDied,
         message: format!(
-            "the inference process ended each of the {MOST_LOSSES} times that it worked on this: {error}"
+            "the inference process ended each of the {CRASHES_PER_INPUT} times that it worked on this: {error}"
         ),
         hint: Some("PostgreSQL's log may say why it ended.".to_owned()),
     }
 }
 
-/// A random time up to the longest.
-fn pause() -> Duration {
-    // The standard library's keys of hash maps are its only random numbers.
+/// A random time up to [`MAX_PAUSE`].
+fn random_pause() -> Duration {
+    // The keys of hash maps are the standard library's only random numbers.
     let random = RandomState::new().build_hasher().finish();
-    LONGEST_PAUSE.mul_f64(random as f64 / u64::MAX as f64)
+    MAX_PAUSE.mul_f64(random as f64 / u64::MAX as f64)
 }
 
 fn unexpected_id(id: u64) -> Error {
-    Error::internal(format_args!("the inference process answered request {id}, which nobody asked"))
+    Error::internal(format_args!("the inference process replied to request {id}, which was not sent"))
 }

@@ -1,4 +1,4 @@
-//! What should run: the program, as it is on disk, and its arguments, from the settings.
+//! The command line of the server, which follows from the settings, and changes of the program's file.
 
 use std::ffi::{CStr, OsStr, OsString};
 use std::fs;
@@ -15,8 +15,8 @@ use crate::pg::guc;
 const PROGRAM: &str = "susx-server";
 const LIBRARY: &str = "libonnxruntime.so";
 
-/// Between two looks at the program's file.
-pub const LOOK: Duration = Duration::from_secs(2);
+/// How often the program's file is checked.
+pub const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The program and its arguments.
 pub fn command() -> Vec<OsString> {
@@ -24,23 +24,24 @@ pub fn command() -> Vec<OsString> {
     if let Some(dir) = guc::model_dir() {
         command.extend(["--model-dir".into(), dir.into()]);
     }
-    if let Some(library) = guc::onnxruntime_library().or_else(library_beside_the_extension) {
+    if let Some(library) = guc::onnxruntime_library().or_else(library_beside_extension) {
         command.extend(["--onnxruntime".into(), library.into()]);
     }
     command.extend(guc::server_options().into_iter().map(OsString::from));
     command
 }
 
+/// Path of the program `susx-server`.
 pub fn program() -> PathBuf {
     guc::server_program().unwrap_or_else(|| {
-        // SAFETY: the path of the postgres program, set when it starts and never changed.
+        // SAFETY: PostgreSQL sets this C string, the path of its program, once at its start.
         let postgres = unsafe { path(&raw const pg_sys::my_exec_path as *const std::ffi::c_char) };
         postgres.with_file_name(PROGRAM)
     })
 }
 
-fn library_beside_the_extension() -> Option<PathBuf> {
-    // SAFETY: PostgreSQL's library directory, set when it starts and never changed.
+fn library_beside_extension() -> Option<PathBuf> {
+    // SAFETY: PostgreSQL sets this C string, the path of its library directory, once at its start.
     let directory = unsafe { path(&raw const pg_sys::pkglib_path as *const std::ffi::c_char) };
     Some(directory.join(LIBRARY)).filter(|library| library.exists())
 }
@@ -54,9 +55,9 @@ unsafe fn path(text: *const std::ffi::c_char) -> PathBuf {
     Path::new(OsStr::from_bytes(text.to_bytes())).to_owned()
 }
 
-/// What tells a file from the one that an upgrade puts in its place.
+/// Identifies the content of a file: an upgrade that replaces the file changes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Version {
+pub struct FileVersion {
     device: u64,
     inode: u64,
     size: u64,
@@ -64,10 +65,10 @@ pub struct Version {
     modified: (i64, i64),
 }
 
-impl Version {
-    fn of(path: &Path) -> Option<Version> {
+impl FileVersion {
+    fn of(path: &Path) -> Option<FileVersion> {
         let file = fs::metadata(path).ok()?;
-        Some(Version {
+        Some(FileVersion {
             device: file.dev(),
             inode: file.ino(),
             size: file.size(),
@@ -76,34 +77,39 @@ impl Version {
     }
 }
 
-/// Looks at the program's file now and then. A file that is gone, or still being written, is not yet
-/// another version: what runs goes on running until two looks in a row find the same new one.
+/// Watches the program's file for upgrades.
+///
+/// A new version counts only once two successive checks have found it. So a file that is missing, or is still being
+/// written, does not make the supervisor restart the server.
 #[derive(Debug)]
-pub struct OnDisk {
+pub struct ProgramFile {
     path: PathBuf,
-    settled: Option<Version>,
-    seen: Option<Version>,
-    next: Instant,
+    /// The version that should run.
+    current: Option<FileVersion>,
+    /// The version that the last check found.
+    last_found: Option<FileVersion>,
+    next_check: Instant,
 }
 
-impl OnDisk {
+impl ProgramFile {
     pub fn new(path: &Path) -> Self {
-        let version = Version::of(path);
-        OnDisk { path: path.to_owned(), settled: version, seen: version, next: Instant::now() + LOOK }
+        let version = FileVersion::of(path);
+        let next_check = Instant::now() + CHECK_INTERVAL;
+        ProgramFile { path: path.to_owned(), current: version, last_found: version, next_check }
     }
 
-    /// The version that should run.
-    pub fn version(&mut self, path: &Path) -> Option<Version> {
+    /// The version of the program at `path` that should run; `None` if there is no such file.
+    pub fn version(&mut self, path: &Path) -> Option<FileVersion> {
         if path != self.path {
-            *self = OnDisk::new(path);
-        } else if Instant::now() >= self.next {
-            let found = Version::of(path);
-            if found.is_some() && found == self.seen {
-                self.settled = found;
+            *self = ProgramFile::new(path);
+        } else if Instant::now() >= self.next_check {
+            let found = FileVersion::of(path);
+            if found.is_some() && found == self.last_found {
+                self.current = found;
             }
-            self.seen = found;
-            self.next = Instant::now() + LOOK;
+            self.last_found = found;
+            self.next_check = Instant::now() + CHECK_INTERVAL;
         }
-        self.settled
+        self.current
     }
 }

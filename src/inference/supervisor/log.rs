@@ -1,7 +1,7 @@
-//! The server's standard output and error, line by line into PostgreSQL's log.
+//! Copies the server's standard output and standard error to PostgreSQL's log, line by line.
 //!
-//! Only what fits into the pipe is read at a time, so that no flood of lines keeps the supervisor from
-//! its other duties; a server that writes faster waits.
+//! The supervisor reads at most the capacity of a pipe at a time, so a flood of lines cannot keep it from its other
+//! work. A server that writes faster has to wait.
 
 use std::io::{self, ErrorKind, PipeReader, Read};
 use std::os::fd::{AsRawFd, RawFd};
@@ -9,58 +9,58 @@ use std::os::fd::{AsRawFd, RawFd};
 use pgrx::prelude::*;
 use susx_server::log_lines::{Level, Line, Splitter};
 
-/// What one look reads: a pipe's usual capacity.
+/// Bytes to read at a time: the usual capacity of a pipe.
 const READ_BYTES: usize = 64 << 10;
-/// What is read of a server that has ended: more than a pipe holds, and an end for what its own
-/// children, should a script have left some, go on writing.
-const LAST_BYTES: usize = 2 << 20;
+/// Bytes to read after the end of a server. More than a pipe holds, but limited: if a script starts the server, child
+/// processes may outlive it and go on writing.
+const REMAINING_BYTES: usize = 2 << 20;
 
-/// The reading end of the pipe that is both.
+/// The read end of the server's output.
 #[derive(Debug)]
-pub struct Log {
-    /// `None` after its end.
+pub struct ServerOutput {
+    /// `None` after the end of the output.
     pipe: Option<PipeReader>,
     lines: Splitter,
 }
 
-impl Log {
-    /// The pipe must not block.
+impl ServerOutput {
+    /// The pipe must be in non-blocking mode.
     pub fn new(pipe: PipeReader) -> Self {
-        Log { pipe: Some(pipe), lines: Splitter::default() }
+        ServerOutput { pipe: Some(pipe), lines: Splitter::default() }
     }
 
-    /// What to wait for.
+    /// The descriptor that becomes readable when there is output.
     pub fn descriptor(&self) -> Option<RawFd> {
         self.pipe.as_ref().map(AsRawFd::as_raw_fd)
     }
 
-    /// Passes on the lines that have arrived.
-    pub fn pass_on(&mut self) {
+    /// Logs the lines that have arrived.
+    pub fn log_new_lines(&mut self) {
         self.read(READ_BYTES);
     }
 
-    /// Passes on the last words of a server that has ended.
-    pub fn pass_on_the_rest(&mut self) {
-        self.read(LAST_BYTES);
-        self.lines.finish().iter().for_each(report);
+    /// Logs the remaining output of a server that has ended.
+    pub fn log_remaining_lines(&mut self) {
+        self.read(REMAINING_BYTES);
+        self.lines.finish().iter().for_each(log_line);
         self.pipe = None;
     }
 
-    fn read(&mut self, most: usize) {
+    fn read(&mut self, max_bytes: usize) {
         let mut buffer = [0; READ_BYTES];
-        let mut left = most;
+        let mut left = max_bytes;
         while left > 0 {
             let Some(pipe) = &mut self.pipe else { return };
             match pipe.read(&mut buffer) {
                 Ok(0) => self.pipe = None,
                 Ok(read) => {
                     left = left.saturating_sub(read);
-                    self.lines.push(&buffer[..read]).iter().for_each(report);
+                    self.lines.push(&buffer[..read]).iter().for_each(log_line);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) => {
-                    warning!("susx: cannot read what the inference process says: {error}");
+                    warning!("susx: cannot read the output of the inference process: {error}");
                     self.pipe = None;
                 }
             }
@@ -68,14 +68,14 @@ impl Log {
     }
 }
 
-/// A pipe for a server's output; its end for us does not block.
+/// A pipe for the output of a server. Its read end is in non-blocking mode.
 pub fn pipe() -> io::Result<(PipeReader, io::PipeWriter)> {
     let (reader, writer) = io::pipe()?;
     rustix::io::ioctl_fionbio(&reader, true)?;
     Ok((reader, writer))
 }
 
-fn report(line: &Line) {
+fn log_line(line: &Line) {
     let text = &line.text;
     match line.level {
         Some(Level::Error | Level::Warn) => warning!("susx-server: {text}"),

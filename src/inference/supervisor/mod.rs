@@ -1,14 +1,14 @@
-//! The inference process: started on first use, restarted when it dies, ended with the postmaster.
+//! Starts the inference process on first use, restarts it after a crash, and stops it with the postmaster.
 //!
-//! A background worker without database access is its parent and does nothing else. It holds the
-//! process's standard input: when the worker ends, in whatever way, the process sees the end of file,
-//! and the kernel kills it should it be too stuck to see anything.
+//! The parent of the process is a background worker without database access, which does nothing else. It holds the write
+//! end of the process's standard input. However the worker ends, the process reads the end of the file and exits; and
+//! the kernel kills it, in case it hangs.
 
 mod command;
+mod heartbeat;
 mod log;
-mod place;
 mod process;
-mod watch;
+mod socket_directory;
 
 use std::ffi::{CStr, c_int};
 use std::fs;
@@ -20,32 +20,33 @@ use pgrx::bgworkers::{BackgroundWorker, BackgroundWorkerBuilder, BgWorkerStartTi
 use pgrx::prelude::*;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
-use self::place::Charge;
 use self::process::Server;
+use self::socket_directory::SupervisorLock;
 use crate::inference::error::InferenceError;
 use crate::pg::error::Result;
 use crate::pg::{guc, wait};
 
-/// Below the data directory, which is the working directory of every PostgreSQL process: a relative
-/// path is never too long for a socket.
+/// Relative to the data directory, which is the working directory of every PostgreSQL process. Unlike an absolute path, a
+/// relative one is never too long for a socket.
 const DIRECTORY: &str = "susx";
 const SOCKET: &str = "susx/socket";
 const SOCKET_FOR_C: &CStr = c"susx/socket";
-/// Where a starting server makes its socket.
+/// Where a starting server creates its socket before it renames it.
 const NEW_SOCKET: &str = "susx/socket.new";
-/// Where a server writes down the models that it was stuck in, for the next one.
-const STUCK: &str = "susx/stuck";
+/// Where a server records the models that exceeded `susx.load_timeout`, so that the next server does not load them.
+const TIMED_OUT_MODELS: &str = "susx/stuck";
 
+/// Name and type of the background worker.
 const WORKER: &str = "susx supervisor";
 
-/// Between two looks for the socket of a server that is starting.
-pub const LOOK_AGAIN: Duration = Duration::from_millis(10);
-/// Between two requests for a supervisor.
-const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// How often to retry connecting to a server that is starting.
+pub const CONNECT_INTERVAL: Duration = Duration::from_millis(10);
+/// How often to ask the postmaster again for a supervisor.
+const REQUEST_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Lets the postmaster start the supervisor where the library is in shared_preload_libraries.
+/// Has the postmaster start the supervisor, if the library is in shared_preload_libraries.
 pub fn register_at_start() {
-    // SAFETY: reads a flag of PostgreSQL's.
+    // SAFETY: reads a flag of PostgreSQL.
     if unsafe { pg_sys::process_shared_preload_libraries_in_progress } {
         worker().set_restart_time(Some(Duration::from_secs(5))).load();
     }
@@ -60,17 +61,16 @@ fn worker() -> BackgroundWorkerBuilder {
         .set_start_time(BgWorkerStartTime::ConsistentState)
 }
 
-/// Connects a backend to the server; starts the server where there is none, and waits for it.
+/// Connects a backend to the server. If it is not running, starts it and waits for it.
 pub fn connect(deadline: Instant) -> Result<UnixStream> {
-    let mut ask_at = Instant::now();
-    // Not at once an error: what fills the workers may be other sessions' supervisors, which end when
-    // they see that one is in charge.
+    let mut next_request = Instant::now();
+    // Not an error at once: other sessions' supervisors may take up the workers. All but one of them end immediately.
     let mut no_worker = false;
     loop {
         match try_connect() {
             Ok(stream) => return Ok(stream),
             Err(error) if is_absent(&error) => {}
-            // The queue of waiting connections is full.
+            // The server's queue of new connections is full.
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(error) => return Err(InferenceError::ConnectionLost(error).into()),
         }
@@ -78,16 +78,16 @@ pub fn connect(deadline: Instant) -> Result<UnixStream> {
         if now >= deadline {
             return Err(if no_worker { no_free_worker() } else { not_started() }.into());
         }
-        if now >= ask_at {
-            no_worker = !ask_for_supervisor()?;
-            ask_at = now + ASK_AGAIN;
+        if now >= next_request {
+            no_worker = !request_supervisor()?;
+            next_request = now + REQUEST_INTERVAL;
         }
-        wait::for_time(LOOK_AGAIN);
+        wait::for_time(CONNECT_INTERVAL);
     }
 }
 
-/// Whether nobody is there to connect to: no server listens, or the way to its socket is gone or blocked, which the
-/// supervisor sets right.
+/// Whether the error of a connection attempt means that no server can be reached: none is listening, or its socket is
+/// missing or inaccessible, which the supervisor repairs.
 pub fn is_absent(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -112,8 +112,8 @@ fn no_free_worker() -> InferenceError {
     )
 }
 
-/// Connects without waiting: the standard library's own connect would wait for a server that is stuck,
-/// and could not be cancelled.
+/// Connects without waiting. The standard library's connect would wait for a server that hangs, and could not be
+/// cancelled.
 pub fn try_connect() -> io::Result<UnixStream> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
@@ -121,9 +121,9 @@ pub fn try_connect() -> io::Result<UnixStream> {
     Ok(UnixStream::from(socket))
 }
 
-/// Asks the postmaster for a supervisor; false if it has no worker to spare. Where one is in charge
-/// already, the new one ends at once.
-fn ask_for_supervisor() -> Result<bool> {
+/// Asks the postmaster to start a supervisor. Returns false if there is no free background worker. If a supervisor is
+/// running already, the new one ends at once.
+fn request_supervisor() -> Result<bool> {
     let program = command::program();
     if !program.is_file() {
         return Err(InferenceError::Unavailable(
@@ -135,24 +135,24 @@ fn ask_for_supervisor() -> Result<bool> {
     Ok(worker().load_dynamic().is_ok())
 }
 
-/// The supervisor.
+/// Main function of the supervisor.
 #[pg_guard]
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn susx_supervisor_main(_arg: pg_sys::Datum) {
     BackgroundWorker::attach_signal_handlers(
         SignalWakeFlags::SIGHUP | SignalWakeFlags::SIGTERM | SignalWakeFlags::SIGCHLD,
     );
-    let _charge = match Charge::take() {
-        Ok(Some(charge)) => charge,
+    let _lock = match SupervisorLock::take() {
+        Ok(Some(lock)) => lock,
         Ok(None) => return,
         Err(error) => {
             warning!("susx: cannot lock the data directory for the supervisor: {error}");
             return;
         }
     };
-    // Left behind where a supervisor was killed.
-    forget_stuck_models();
-    remove_socket_when_quitting();
+    // A supervisor that was killed may have left the file behind.
+    retry_timed_out_models();
+    remove_socket_on_sigquit();
     let mut server = Server::new();
     loop {
         let time = server.keep_running();
@@ -160,30 +160,31 @@ pub extern "C-unwind" fn susx_supervisor_main(_arg: pg_sys::Datum) {
             break;
         }
         if BackgroundWorker::sighup_received() {
-            // SAFETY: this is the main loop of a background worker, where that is done.
+            // SAFETY: this is the main loop of a background worker, the place to process the configuration.
             unsafe { pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP) };
-            forget_stuck_models();
+            retry_timed_out_models();
         }
     }
     server.stop();
 }
 
-/// Models that a server was stuck in are tried again after a restart of PostgreSQL and after a reload.
-fn forget_stuck_models() {
-    // Mostly there is none.
-    let _ = fs::remove_file(STUCK);
+/// Models that exceeded `susx.load_timeout` are tried again after a restart of PostgreSQL or a reload of its
+/// configuration.
+fn retry_timed_out_models() {
+    // There is usually no such file.
+    let _ = fs::remove_file(TIMED_OUT_MODELS);
 }
 
-/// An immediate shutdown, and a crash of a backend, end every process by SIGQUIT, and the server is
-/// killed with its parent: nobody else is left to remove the socket.
-fn remove_socket_when_quitting() {
+/// On an immediate shutdown, and after a crash of a backend, the postmaster ends all processes by SIGQUIT. The kernel
+/// then kills the server along with its parent, so the signal handler has to remove the socket.
+fn remove_socket_on_sigquit() {
     extern "C" fn quit(_signal: c_int) {
-        // SAFETY: both are async-signal-safe. PostgreSQL's own handler does the second, with that code.
+        // SAFETY: both calls are async-signal-safe. PostgreSQL's own handler exits with the same code.
         unsafe {
             libc::unlink(SOCKET_FOR_C.as_ptr());
             libc::_exit(2);
         }
     }
-    // SAFETY: takes the place of PostgreSQL's handler of this signal in this process alone.
+    // SAFETY: replaces PostgreSQL's handler of this signal, in this process only.
     unsafe { libc::signal(libc::SIGQUIT, quit as extern "C" fn(c_int) as libc::sighandler_t) };
 }

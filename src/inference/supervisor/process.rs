@@ -1,4 +1,4 @@
-//! The server process as it should be and as it is.
+//! Keeps the server process running, as the settings say.
 
 use std::ffi::OsString;
 use std::io::{self, ErrorKind};
@@ -10,50 +10,55 @@ use std::time::{Duration, Instant};
 
 use pgrx::prelude::*;
 
-use super::command::{self, OnDisk, Version};
-use super::log::{self, Log};
-use super::place::{self, Socket, remove_socket};
-use super::watch::{self, Watch};
-use super::{DIRECTORY, LOOK_AGAIN, SOCKET};
+use super::command::{self, FileVersion, ProgramFile};
+use super::heartbeat::{self, Heartbeat};
+use super::log::{self, ServerOutput};
+use super::socket_directory::{self, SocketWatch, remove_socket};
+use super::{DIRECTORY, SOCKET};
 use crate::pg::guc;
 
-/// How long the server may take to end when it is asked to, and again when it is killed.
-const GRACE: Duration = Duration::from_secs(5);
-/// A server that lived this long gets a prompt restart.
-const STEADY: Duration = Duration::from_secs(60);
+/// How long the server may take to exit after a request to, and again after it is killed.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often to check whether the server has exited.
+const EXIT_INTERVAL: Duration = Duration::from_millis(10);
+/// A server that ran at least this long is restarted without delay.
+const STABLE_RUN: Duration = Duration::from_secs(60);
+/// Delay of the second restart in succession. It doubles with every further one.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
-const LONGEST_DELAY: Duration = Duration::from_secs(30);
-/// The same for a server that had begun to listen. What killed it came with a request, and sessions bear
-/// with no more than a few deaths of one request: the others should not wait long for that.
-const LONGEST_DELAY_ONCE_READY: Duration = Duration::from_secs(1);
+/// Longest delay of a restart.
+const MAX_DELAY: Duration = Duration::from_secs(30);
+/// Longest delay after a server that accepted connections. A request made it crash, and sessions give up such requests
+/// after a few crashes, so other sessions need not wait long.
+const MAX_DELAY_AFTER_READY: Duration = Duration::from_secs(1);
 
 /// Keeps one server process running.
 #[derive(Debug)]
 pub struct Server {
     running: Option<Running>,
-    on_disk: OnDisk,
-    /// What was started last.
-    tried: Option<Wanted>,
+    program_file: ProgramFile,
+    /// What was started last, successfully or not.
+    last_started: Option<Target>,
     starts: u32,
-    /// When to start the next one, and how long the one after that will wait.
+    /// The earliest time of the next start.
     not_before: Option<Instant>,
+    /// Delay before the start after the next.
     delay: Duration,
 }
 
-/// What should run; where that changes, what runs is out of date.
+/// What should run. If it changes, the running server is out of date.
 #[derive(Debug, PartialEq)]
-struct Wanted {
+struct Target {
     command: Vec<OsString>,
-    version: Option<Version>,
+    version: Option<FileVersion>,
 }
 
 #[derive(Debug)]
 struct Running {
     child: Child,
-    log: Log,
-    watch: Watch,
-    socket: Socket,
-    since: Instant,
+    output: ServerOutput,
+    heartbeat: Heartbeat,
+    socket: SocketWatch,
+    started: Instant,
     killed: bool,
 }
 
@@ -61,122 +66,128 @@ impl Server {
     pub fn new() -> Self {
         Server {
             running: None,
-            on_disk: OnDisk::new(&command::program()),
-            tried: None,
+            program_file: ProgramFile::new(&command::program()),
+            last_started: None,
             starts: 0,
             not_before: None,
             delay: Duration::ZERO,
         }
     }
 
-    /// What becomes readable when there is something to do.
+    /// A descriptor that becomes readable when there is something to do.
     pub fn descriptor(&self) -> Option<RawFd> {
-        self.running.as_ref().and_then(|running| running.log.descriptor())
+        self.running.as_ref().and_then(|running| running.output.descriptor())
     }
 
-    /// Makes what is into what should be; returns how long to wait for the next look.
+    /// Starts, restarts or kills the server if necessary. Returns how long to wait until the next check.
     pub fn keep_running(&mut self) -> Duration {
         let command = command::command();
-        let version = self.on_disk.version(Path::new(&command[0]));
-        let wanted = Wanted { command, version };
-        let changed = self.tried.as_ref().filter(|tried| **tried != wanted);
+        let version = self.program_file.version(Path::new(&command[0]));
+        let target = Target { command, version };
+        let outdated = self.last_started.as_ref().filter(|started| **started != target);
         if let Some(running) = &mut self.running {
-            running.log.pass_on();
+            running.output.log_new_lines();
             match running.child.try_wait() {
-                Ok(None) => match changed {
-                    None if running.socket.is_lost() => {
+                Ok(None) => {
+                    if let Some(started) = outdated {
+                        let what =
+                            if started.command == target.command { "a new program" } else { "new settings" };
+                        log!("susx: restarting the inference process with {what}");
+                    } else if running.socket.is_lost() {
                         warning!(
                             "susx: restarting the inference process, for its socket in the directory \"{DIRECTORY}\" of the \
                              data directory is gone"
                         );
-                        self.stop();
-                        self.delay = Duration::ZERO;
+                    } else {
+                        return running.kill_if_hanging();
                     }
-                    None => return running.watch_over(),
-                    Some(tried) => {
-                        let what =
-                            if tried.command == wanted.command { "a new program" } else { "new settings" };
-                        log!("susx: restarting the inference process with {what}");
-                        self.stop();
-                        self.delay = Duration::ZERO;
-                    }
-                },
-                Ok(Some(status)) => self.bury(status),
+                    self.stop();
+                    self.delay = Duration::ZERO;
+                }
+                Ok(Some(status)) => self.handle_exit(status),
                 Err(error) => {
                     warning!("susx: cannot watch the inference process: {error}");
                     return FIRST_DELAY;
                 }
             }
-        } else if changed.is_some() {
-            // What failed before may work now.
+        } else if outdated.is_some() {
+            // What failed with the old program or settings may work with the new ones.
             (self.not_before, self.delay) = (None, Duration::ZERO);
         }
         if let Some(wait) = self.not_before.and_then(|t| t.checked_duration_since(Instant::now())) {
-            return wait.min(command::LOOK) + Duration::from_millis(1);
+            return wait.min(command::CHECK_INTERVAL) + Duration::from_millis(1);
         }
-        self.start(wanted.command)
+        self.start(target.command)
     }
 
+    /// Starts the server. Returns how long to wait until the next check.
     fn start(&mut self, command: Vec<OsString>) -> Duration {
-        if let Err(error) = place::prepare() {
+        if let Err(error) = socket_directory::prepare() {
             warning!("susx: cannot use the directory \"{DIRECTORY}\" of the data directory: {error}");
-            self.wait_before_next(Duration::ZERO, LONGEST_DELAY);
+            self.wait_before_next(Duration::ZERO, MAX_DELAY);
             return FIRST_DELAY;
         }
-        // Looked at before it is started: a replacement in between is noticed.
+        // Checked before the start, so that a replacement in between is noticed.
         let path = Path::new(&command[0]);
-        self.on_disk = OnDisk::new(path);
-        let version = self.on_disk.version(path);
-        let wanted = Wanted { command, version };
-        match spawn(&wanted.command, self.starts) {
-            Ok((child, log)) => {
-                let (watch, socket, since) = (Watch::new(), Socket::default(), Instant::now());
-                self.running = Some(Running { child, log, watch, socket, since, killed: false });
+        self.program_file = ProgramFile::new(path);
+        let version = self.program_file.version(path);
+        let target = Target { command, version };
+        match spawn(&target.command, self.starts) {
+            Ok((child, output)) => {
+                self.running = Some(Running {
+                    child,
+                    output,
+                    heartbeat: Heartbeat::new(),
+                    socket: SocketWatch::default(),
+                    started: Instant::now(),
+                    killed: false,
+                });
                 self.starts = self.starts.saturating_add(1);
             }
             Err(error) => {
-                warning!("susx: cannot start {}: {error}", wanted.command[0].to_string_lossy());
-                self.wait_before_next(Duration::ZERO, LONGEST_DELAY);
+                warning!("susx: cannot start {}: {error}", target.command[0].to_string_lossy());
+                self.wait_before_next(Duration::ZERO, MAX_DELAY);
             }
         }
-        self.tried = Some(wanted);
+        self.last_started = Some(target);
         FIRST_DELAY
     }
 
-    fn bury(&mut self, status: ExitStatus) {
+    /// Cleans up after a server that has ended.
+    fn handle_exit(&mut self, status: ExitStatus) {
         let Some(mut running) = self.running.take() else { return };
-        running.log.pass_on_the_rest();
+        running.output.log_remaining_lines();
         let was_ready = Path::new(SOCKET).exists();
         remove_socket();
-        let lived = running.since.elapsed();
+        let lived = running.started.elapsed();
         warning!("susx: the inference process ended after {lived:.1?}: {status}");
-        self.wait_before_next(lived, if was_ready { LONGEST_DELAY_ONCE_READY } else { LONGEST_DELAY });
+        self.wait_before_next(lived, if was_ready { MAX_DELAY_AFTER_READY } else { MAX_DELAY });
     }
 
-    /// A process that dies again and again is started less and less often; one that worked for a
-    /// while is started again at once.
-    fn wait_before_next(&mut self, lived: Duration, longest: Duration) {
-        self.not_before = Some(Instant::now() + self.delay.min(longest));
+    /// Sets the time of the next start. A server that keeps crashing is restarted after longer and longer delays, and one
+    /// that ran for a while without delay.
+    fn wait_before_next(&mut self, lived: Duration, max_delay: Duration) {
+        self.not_before = Some(Instant::now() + self.delay.min(max_delay));
         self.delay = match lived {
-            lived if lived >= STEADY => Duration::ZERO,
+            lived if lived >= STABLE_RUN => Duration::ZERO,
             _ if self.delay.is_zero() => FIRST_DELAY,
-            _ => (self.delay * 2).min(longest),
+            _ => (self.delay * 2).min(max_delay),
         };
     }
 
-    /// Ends the process: asks it to, and kills it when it does not.
+    /// Stops the process: asks it to exit, and kills it if it does not.
     pub fn stop(&mut self) {
         let Some(mut running) = self.running.take() else { return };
-        // The end of its standard input asks it to end.
+        // The server exits at the end of its standard input.
         drop(running.child.stdin.take());
-        if !running.ends_within(GRACE) {
-            // It has ended meanwhile, or it will.
+        if !running.ends_within(EXIT_TIMEOUT) {
+            // An error means that it has just ended.
             let _ = running.child.kill();
-            if !running.ends_within(GRACE) {
+            if !running.ends_within(EXIT_TIMEOUT) {
                 warning!("susx: the inference process {} cannot be killed", running.child.id());
             }
         }
-        running.log.pass_on_the_rest();
+        running.output.log_remaining_lines();
         remove_socket();
     }
 }
@@ -188,24 +199,24 @@ impl Drop for Server {
 }
 
 impl Running {
-    /// Kills a process that has not answered for too long; returns when to look again.
-    fn watch_over(&mut self) -> Duration {
+    /// Kills a process that has not answered for too long. Returns how long to wait until the next check.
+    fn kill_if_hanging(&mut self) -> Duration {
         let limit = guc::hang_timeout();
         if limit.is_zero() {
-            self.watch = Watch::new();
-            return command::LOOK;
+            self.heartbeat = Heartbeat::new();
+            return command::CHECK_INTERVAL;
         }
-        let interval = watch::interval(limit);
-        if self.watch.look(interval) > limit && !self.killed {
+        let interval = heartbeat::interval(limit);
+        if self.heartbeat.check(interval) > limit && !self.killed {
             warning!(
                 "susx: the inference process {} has not answered for {limit:.1?} (susx.hang_timeout): \
                  killing it",
                 self.child.id()
             );
-            // It is buried when it has ended, by the next looks.
+            // A later check finds that it has ended.
             self.killed = self.child.kill().is_ok();
         }
-        interval.min(command::LOOK)
+        interval.min(command::CHECK_INTERVAL)
     }
 
     fn ends_within(&mut self, time: Duration) -> bool {
@@ -214,36 +225,36 @@ impl Running {
             if Instant::now() >= deadline {
                 return false;
             }
-            // Else it might wait for ever to say something.
-            self.log.pass_on();
-            std::thread::sleep(LOOK_AGAIN);
+            // A full pipe would keep the process from exiting.
+            self.output.log_new_lines();
+            std::thread::sleep(EXIT_INTERVAL);
         }
         true
     }
 }
 
-/// How often the server was started before is told to it, but is no reason to start another.
-fn spawn(command: &[OsString], starts: u32) -> io::Result<(Child, Log)> {
+/// Starts the server. The number of earlier starts is not part of the command, where a change would cause a restart.
+fn spawn(command: &[OsString], starts: u32) -> io::Result<(Child, ServerOutput)> {
     let supervisor = std::process::id();
     let (reader, writer) = log::pipe()?;
     let mut process = Command::new(&command[0]);
     process.args(&command[1..]).arg("--restarts").arg(starts.to_string());
     process.stdin(Stdio::piped()).stdout(writer.try_clone()?).stderr(writer);
-    // SAFETY: between fork and exec, only async-signal-safe system calls.
+    // SAFETY: between fork and exec, this makes only async-signal-safe system calls.
     unsafe {
         process.pre_exec(move || {
             if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
                 return Err(io::Error::last_os_error());
             }
-            // It may have died before the line above.
+            // The supervisor may have ended before that call.
             if libc::getppid() as u32 != supervisor {
                 return Err(ErrorKind::BrokenPipe.into());
             }
-            // Whatever PostgreSQL has open is none of the server's business. Marked, not closed: the
-            // standard library reports a failure of exec through a descriptor of its own.
+            // The server must not inherit PostgreSQL's open files. They are marked, not closed, because the standard
+            // library reports a failure of exec through a descriptor of its own.
             libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC);
             Ok(())
         });
     }
-    Ok((process.spawn()?, Log::new(reader)))
+    Ok((process.spawn()?, ServerOutput::new(reader)))
 }

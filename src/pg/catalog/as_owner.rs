@@ -7,13 +7,13 @@
 use std::ffi::CStr;
 
 use crate::pg::error::{Error, Result};
-use crate::pg::open::Open;
+use crate::pg::open::OpenRelation;
 use crate::pg::roles;
 
 /// Runs statements on `table`, one of susx's own, as its owner, whom no policy restricts. The statements must name no
 /// other table, and the caller must be known to have the right to what they do.
 pub(super) fn as_owner<T>(table: &CStr, call: impl FnOnce() -> Result<T>) -> Result<T> {
-    match Open::own(table).map(|table| table.owner()) {
+    match OpenRelation::own(table).map(|table| table.owner()) {
         Some(owner) => roles::as_role(owner, call),
         None => Err(Error::internal(format_args!("susx.{} does not exist", table.to_string_lossy()))),
     }

@@ -9,7 +9,7 @@ use susx_core::classifier::ClassifierParams;
 use susx_core::method::Method;
 
 use super::{prevent_in_read_only, write};
-use crate::inference::client::{OwnModel, Owner};
+use crate::pg::embedding_model::{EmbeddingModel, EmbeddingOwner};
 use crate::pg::error::Result;
 use crate::pg::regclass::RegClass;
 use crate::pg::relation_error::RelationError;
@@ -108,10 +108,10 @@ pub fn update_settings(classifier: RegClass, settings: &Settings) -> Result<()> 
 
 impl Settings {
     /// The model of the classifier of that name; an error if it has none.
-    pub fn own_model(&self, classifier: &str) -> Result<OwnModel> {
+    pub fn embedding_model(&self, classifier: &str) -> Result<EmbeddingModel> {
         let name = self.model.clone().ok_or_else(|| ClassifierError::NoModel(classifier.to_owned()))?;
-        let owner = Owner::Classifier(classifier.to_owned());
-        Ok(OwnModel { owner, name, sha256: self.model_sha256.clone() })
+        let owner = EmbeddingOwner::Classifier(classifier.to_owned());
+        Ok(EmbeddingModel { owner, name, sha256: self.model_sha256.clone() })
     }
 
     /// The classifier, followed by the values of [`settings_columns`].

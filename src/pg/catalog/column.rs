@@ -11,7 +11,7 @@ use super::syscache;
 use crate::pg::column_error::ColumnError;
 use crate::pg::error::{Error, Result};
 use crate::pg::extensions::vector_type;
-use crate::pg::open::Open;
+use crate::pg::open::OpenRelation;
 use crate::pg::regclass::RegClass;
 use crate::pg::types::qualified_type_name;
 
@@ -53,7 +53,7 @@ impl Column {
         relation: RegClass,
         is_wanted: impl Fn(&pg_sys::FormData_pg_attribute) -> bool,
     ) -> Result<Option<Self>> {
-        let open = Open::locked(relation)?;
+        let open = OpenRelation::locked(relation)?;
         // SAFETY: the relation is open, so its descriptor is valid.
         let columns = unsafe { PgTupleDesc::from_pg_unchecked((*open.0).rd_att) };
         let found = columns.iter().find(|column| !column.attisdropped && is_wanted(column));

@@ -9,7 +9,7 @@ use pgrx::{PgSqlErrorCode, pg_sys};
 use super::column::Column;
 use super::syscache;
 use crate::pg::error::{Result, SqlError};
-use crate::pg::open::Open;
+use crate::pg::open::OpenRelation;
 use crate::pg::regclass::RegClass;
 
 /// A relation without a primary key.
@@ -66,8 +66,8 @@ pub fn of(relation: RegClass) -> Result<Vec<KeyColumn>> {
 }
 
 /// The index of the primary key; `None` if there is no valid one.
-fn primary_index(relation: RegClass) -> Result<Option<Open>> {
-    let table = Open::locked(relation)?;
+fn primary_index(relation: RegClass) -> Result<Option<OpenRelation>> {
+    let table = OpenRelation::locked(relation)?;
     let is_primary = |index: &pg_sys::FormData_pg_index| index.indisprimary && index.indisvalid;
     // SAFETY: the table is open, and so its list is one of OIDs. The cache's key is the OID of an index, and its rows
     // are those of pg_index. Where an index is found, it is opened under a lock of its own.
@@ -79,7 +79,7 @@ fn primary_index(relation: RegClass) -> Result<Option<Open>> {
             .find(|&index| syscache::read(INDEXRELID, index, is_primary).unwrap_or(false));
         pg_sys::list_free(list);
         let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
-        Ok(primary.map(|index| Open(pg_sys::index_open(index, lock))))
+        Ok(primary.map(|index| OpenRelation(pg_sys::index_open(index, lock))))
     }
 }
 
@@ -91,7 +91,7 @@ struct IndexColumn {
 }
 
 /// The key columns of an index; `None` if it is not a B-tree, which alone has an order.
-fn index_columns(index: &Open) -> Option<Vec<IndexColumn>> {
+fn index_columns(index: &OpenRelation) -> Option<Vec<IndexColumn>> {
     // SAFETY: the index is open. Its arrays have an element for each column of the key.
     unsafe {
         let index = &*index.0;

@@ -1,56 +1,56 @@
-//! The reading side: the accounts of all sessions.
+//! Reads the progress of all sessions.
 
 use pgrx::pg_sys;
 
 use super::{Command, Param, Phase, SUSX};
 
-/// Who is at work, and, for those who may know, on what.
+/// A session with a long call.
 #[derive(Debug)]
 pub struct Session {
     pub pid: i32,
     pub database: pg_sys::Oid,
     pub user: pg_sys::Oid,
-    /// `None` without the right to see another user's work.
+    /// `None` if the caller may not see the other user's activity.
     pub work: Option<Work>,
 }
 
-/// How far a call has come.
+/// Progress of the call.
 #[derive(Debug)]
 pub struct Work {
-    /// `None` for a call that works on none, or if the session is in another database, where the number means
-    /// another relation.
+    /// `None` if the call has no relation, or if the session is in another database, where the OID means another relation.
     pub relation: Option<pg_sys::Oid>,
-    /// `None` for one that this version does not know, as of a session with a newer one; likewise below.
+    /// `None` if unknown, because the session has a newer version of the library.
     pub command: Option<&'static str>,
+    /// `None` if unknown, for the same reason.
     pub phase: Option<&'static str>,
     pub done: i64,
     pub total: Option<i64>,
     pub failed: i64,
-    /// In microseconds since 2000, as PostgreSQL counts time.
+    /// Start of the call, in microseconds since 2000.
     pub started: i64,
+    /// Start of the phase, in microseconds since 2000.
     pub phase_started: i64,
 }
 
-/// All sessions that have such a call running. As in pg_stat_activity, a transaction sees what it saw
-/// first.
+/// All sessions with a long call. As for pg_stat_activity, PostgreSQL takes a snapshot once per transaction.
 pub fn sessions() -> Vec<Session> {
-    // SAFETY: entries are counted from 1, and are copies that live until the end of the transaction.
-    let entry = |place| unsafe { local_entry(place).as_ref() };
-    // SAFETY: takes the copies, or counts those that are there.
+    // SAFETY: entries are counted from 1. They are copies that live until the end of the transaction.
+    let entry = |index| unsafe { local_entry(index).as_ref() };
+    // SAFETY: makes the copies, or counts the existing ones.
     let count = unsafe { pg_sys::pgstat_fetch_stat_numbackends() };
     (1..=count).filter_map(entry).filter_map(|local| session(&local.backendStatus)).collect()
 }
 
 #[cfg(feature = "pg15")]
-unsafe fn local_entry(place: i32) -> *mut pg_sys::LocalPgBackendStatus {
-    // SAFETY: NULL for a place that does not exist.
-    unsafe { pg_sys::pgstat_fetch_stat_local_beentry(place) }
+unsafe fn local_entry(index: i32) -> *mut pg_sys::LocalPgBackendStatus {
+    // SAFETY: returns NULL for an index out of range.
+    unsafe { pg_sys::pgstat_fetch_stat_local_beentry(index) }
 }
 
 #[cfg(not(feature = "pg15"))]
-unsafe fn local_entry(place: i32) -> *mut pg_sys::LocalPgBackendStatus {
+unsafe fn local_entry(index: i32) -> *mut pg_sys::LocalPgBackendStatus {
     // SAFETY: as above.
-    unsafe { pg_sys::pgstat_get_local_beentry_by_index(place) }
+    unsafe { pg_sys::pgstat_get_local_beentry_by_index(index) }
 }
 
 fn session(entry: &pg_sys::PgBackendStatus) -> Option<Session> {
@@ -65,9 +65,9 @@ fn session(entry: &pg_sys::PgBackendStatus) -> Option<Session> {
     })
 }
 
-/// As pg_stat_activity decides it.
+/// Whether the caller may see the user's activity, by the rules of pg_stat_activity.
 fn may_see(user: pg_sys::Oid) -> bool {
-    // SAFETY: look-ups in the caches of roles.
+    // SAFETY: role look-ups, in a transaction.
     unsafe {
         let caller = pg_sys::GetUserId();
         let readers = pg_sys::Oid::from(pg_sys::ROLE_PG_READ_ALL_STATS);

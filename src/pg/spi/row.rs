@@ -8,7 +8,7 @@ use crate::limits;
 use crate::pg::any::AnyValue;
 use crate::pg::column_error::ColumnError;
 use crate::pg::error::Result;
-use crate::pg::image::refusal;
+use crate::pg::image::image_too_large;
 use crate::pg::types::{base_type, type_name};
 use crate::pg::varlena::size;
 
@@ -108,7 +108,7 @@ impl Row {
                     return Ok(true);
                 }
             }
-            if size(one.into()) != size(two.into()) || refusal(size(one.into())).is_some() {
+            if size(one.into()) != size(two.into()) || image_too_large(size(one.into())).is_some() {
                 return Ok(false);
             }
         }

@@ -8,9 +8,9 @@ use susx_server::protocol::Model;
 
 use super::pending::{self, PendingRecord};
 use super::{OtherModel, Provenance};
-use crate::inference::client::{OwnModel, Owner};
 use crate::pg::catalog::image_table::ImageTable;
 use crate::pg::claim::Claim;
+use crate::pg::embedding_model::{EmbeddingModel, EmbeddingOwner};
 use crate::pg::error::{Error, Result};
 use crate::pg::regclass::RegClass;
 use crate::pg::spi::{arg, first};
@@ -24,10 +24,10 @@ const CLAIM_INTERVAL: Duration = Duration::from_millis(10);
 impl ImageTable {
     /// Claims the column for a model. The model is recorded if the column has no record, or no embeddings any more; an
     /// error if it has embeddings of another model.
-    pub fn claim_for(&self, model: &Model) -> Result<OwnModel> {
-        let owner = Owner::Column { relation: self.table.clone(), column: self.column.clone() };
+    pub fn claim_for(&self, model: &Model) -> Result<EmbeddingModel> {
+        let owner = EmbeddingOwner::Column { relation: self.table.clone(), column: self.column.clone() };
         let sha256 = model.sha256.map(|sha256| sha256.to_vec());
-        let model = OwnModel { owner, name: model.name.clone(), sha256 };
+        let model = EmbeddingModel { owner, name: model.name.clone(), sha256 };
         self.claim_again_for(&model)?;
         Ok(model)
     }
@@ -35,12 +35,12 @@ impl ImageTable {
     /// As [`claim_for`](Self::claim_for), for every later transaction that writes embeddings of the same call. Waits up
     /// to [`CLAIM_TIMEOUT`] for another transaction with a claim for another model: most such transactions fail soon,
     /// because they find the record of this column.
-    pub fn claim_again_for(&self, model: &OwnModel) -> Result<()> {
+    pub fn claim_again_for(&self, model: &EmbeddingModel) -> Result<()> {
         let used = Provenance { model: model.name.clone(), sha256: model.sha256.clone() };
         let claim = used.claim(self.relation, &self.column)?;
         let deadline = Instant::now() + CLAIM_TIMEOUT;
         while !self.try_claim(&used, claim)? {
-            claim.give_back();
+            claim.release();
             if Instant::now() >= deadline {
                 return Err(self.contested(&used).into());
             }

@@ -9,7 +9,7 @@ use super::{EMBEDDING_COLUMN, Provenance, partitions};
 use crate::pg::catalog::write;
 use crate::pg::claim::Claim;
 use crate::pg::error::Result;
-use crate::pg::open::Open;
+use crate::pg::open::OpenRelation;
 use crate::pg::regclass::RegClass;
 use crate::pg::spi::arg;
 use crate::pg::spi::operators::{EQ, NE};
@@ -51,7 +51,7 @@ pub fn write_pending() -> Result<()> {
     for record in all.iter().filter(|record| record.claim.is_held()) {
         // The table, or the extension, may have been dropped meanwhile.
         if record.relation.exists() {
-            snapshot::with_latest(|| match Open::own(EMBEDDING_COLUMN) {
+            snapshot::with_latest(|| match OpenRelation::own(EMBEDDING_COLUMN) {
                 Some(table) => roles::as_role(table.owner(), || record.write()),
                 None => Ok(()),
             })?;

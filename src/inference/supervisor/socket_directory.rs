@@ -1,8 +1,8 @@
-//! The directory with the socket, and who is in charge of it.
+//! The directory of the socket, and the lock that makes a supervisor the only one.
 //!
-//! It lies in the data directory, where administrators and their scripts may clean up. Whatever becomes of it, the
-//! supervisor in charge stays the only one: what it locks is a file that PostgreSQL itself ends without. It puts the
-//! directory back, and starts the server anew where sessions cannot reach the old one any more.
+//! The directory is inside the data directory, where administrators or their scripts may delete or change it. The
+//! supervisor then restores it, and restarts the server if sessions can no longer reach it. There is only ever one
+//! supervisor, because the lock is on a file without which PostgreSQL itself shuts down.
 
 use std::fs::{self, DirBuilder, File, Metadata, Permissions};
 use std::io::{self, ErrorKind};
@@ -13,22 +13,22 @@ use pgrx::warning;
 
 use super::{DIRECTORY, NEW_SOCKET, SOCKET};
 
-/// Locked by the supervisor in charge. The postmaster makes it, never replaces it, and ends when it is gone.
+/// Locked by the supervisor. The postmaster creates this file, never replaces it, and shuts down if it is missing.
 const LOCK: &str = "postmaster.pid";
-/// Locked by the supervisors of version 0.2.0, one of which may be in charge while a newer library is installed.
+/// Locked by supervisors of version 0.2.0. One may still be running when a newer library is installed.
 const OLD_LOCK: &str = "susx/lock";
 
-/// Held by the supervisor in charge as long as it lives.
+/// Held by the one supervisor as long as it runs.
 #[derive(Debug)]
-pub struct Charge {
+pub struct SupervisorLock {
     _locks: [Option<File>; 2],
 }
 
-impl Charge {
-    /// `None` if another process is in charge.
-    pub fn take() -> io::Result<Option<Charge>> {
+impl SupervisorLock {
+    /// `None` if another supervisor is running.
+    pub fn take() -> io::Result<Option<SupervisorLock>> {
         let Some(lock) = locked(File::options().write(true).open(LOCK)?)? else { return Ok(None) };
-        // Where there is no such file, or cannot be, nobody holds it.
+        // If the file cannot be opened, there is no such supervisor.
         let old = match File::options().write(true).open(OLD_LOCK) {
             Ok(file) => match locked(file)? {
                 Some(file) => Some(file),
@@ -36,11 +36,11 @@ impl Charge {
             },
             Err(_) => None,
         };
-        Ok(Some(Charge { _locks: [Some(lock), old] }))
+        Ok(Some(SupervisorLock { _locks: [Some(lock), old] }))
     }
 }
 
-/// The file, if nobody else has it locked.
+/// Locks the file; `None` if another process has locked it.
 fn locked(file: File) -> io::Result<Option<File>> {
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
@@ -49,11 +49,11 @@ fn locked(file: File) -> io::Result<Option<File>> {
     }
 }
 
-/// Makes the directory, and room in it for a socket. Only while no server runs. What is in the way, and is none of ours,
-/// gets another name.
+/// Creates the directory and makes room for a socket in it. Anything else of these names is renamed. Only while no
+/// server runs.
 pub fn prepare() -> io::Result<()> {
     if fs::symlink_metadata(DIRECTORY).is_ok() && !is_ours(DIRECTORY) {
-        put_aside(DIRECTORY)?;
+        move_aside(DIRECTORY)?;
     }
     match DirBuilder::new().mode(0o700).create(DIRECTORY) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
@@ -61,39 +61,39 @@ pub fn prepare() -> io::Result<()> {
     }
     for path in [SOCKET, NEW_SOCKET] {
         if fs::symlink_metadata(path).is_ok_and(|found| found.is_dir()) {
-            put_aside(path)?;
+            move_aside(path)?;
         }
     }
     remove_socket();
     Ok(())
 }
 
-/// Only while no server runs. What cannot be removed the next server replaces.
+/// Removes the socket, if possible: the next server replaces what remains. Only while no server runs.
 pub fn remove_socket() {
     let _ = fs::remove_file(SOCKET);
     let _ = fs::remove_file(NEW_SOCKET);
 }
 
-/// Whether it is a directory, or leads to one, that belongs to PostgreSQL's account.
+/// Whether the path is a directory, or a link to one, that belongs to PostgreSQL's operating system user.
 fn is_ours(directory: &str) -> bool {
     fs::metadata(directory).is_ok_and(|found| found.is_dir() && belongs_to_us(&found))
 }
 
 fn belongs_to_us(file: &Metadata) -> bool {
-    // SAFETY: asks the kernel, and cannot fail.
+    // SAFETY: a system call that cannot fail.
     file.uid() == unsafe { libc::geteuid() }
 }
 
-/// Nobody else gets at what is ours, and we do.
+/// Restores the access mode of a file or directory of ours.
 fn restore_mode(path: &str, mode: u32) {
     let is_wrong = |found: &Metadata| belongs_to_us(found) && found.permissions().mode() & 0o777 != mode;
     if fs::metadata(path).is_ok_and(|found| is_wrong(&found)) {
-        // What cannot be changed is noticed when sessions do not get through.
+        // If this fails, sessions report that they cannot connect.
         let _ = fs::set_permissions(path, Permissions::from_mode(mode));
     }
 }
 
-fn put_aside(path: &str) -> io::Result<()> {
+fn move_aside(path: &str) -> io::Result<()> {
     if fs::symlink_metadata(path)?.is_symlink() {
         warning!(
             "susx: removing the symbolic link \"{path}\" in the data directory: it does not lead to a directory of ours"
@@ -104,26 +104,26 @@ fn put_aside(path: &str) -> io::Result<()> {
     let name = (1..).map(|number| Path::new(path).with_extension(format!("aside-{number}"))).find(is_free);
     let Some(name) = name else { return Err(ErrorKind::AlreadyExists.into()) };
     warning!(
-        "susx: \"{path}\" in the data directory is none of ours, and in the way: it is called \"{}\" from now on",
+        "susx: renaming \"{path}\" in the data directory to \"{}\", because it is in the way and not a directory of ours",
         name.display()
     );
     fs::rename(path, name)
 }
 
-/// The socket that a server has made.
+/// Watches the socket of a running server.
 #[derive(Debug, Default)]
-pub struct Socket {
-    /// What tells it from another one: device, inode, and when it was made.
-    seen: Option<(u64, u64, (i64, i64))>,
+pub struct SocketWatch {
+    /// Identity of the server's socket: device, inode, and time of its creation.
+    identity: Option<(u64, u64, (i64, i64))>,
 }
 
-impl Socket {
-    /// Whether the socket was there and is not any more, so that no session reaches the server.
+impl SocketWatch {
+    /// Whether the server's socket has disappeared or was replaced, so that sessions cannot reach the server.
     pub fn is_lost(&mut self) -> bool {
         restore_mode(DIRECTORY, 0o700);
-        let Ok(found) = fs::symlink_metadata(SOCKET) else { return self.seen.is_some() };
-        let found_here = (found.dev(), found.ino(), (found.mtime(), found.mtime_nsec()));
-        let is_lost = *self.seen.get_or_insert(found_here) != found_here;
+        let Ok(found) = fs::symlink_metadata(SOCKET) else { return self.identity.is_some() };
+        let identity = (found.dev(), found.ino(), (found.mtime(), found.mtime_nsec()));
+        let is_lost = *self.identity.get_or_insert(identity) != identity;
         if !is_lost && found.permissions().mode() & 0o600 != 0o600 {
             restore_mode(SOCKET, 0o600);
         }

@@ -1,9 +1,9 @@
-//! Settings of the administrator's that a session has hidden before this library was loaded.
+//! Restores settings of the administrator that a session overrode before this library was loaded.
 //!
-//! Until then PostgreSQL takes any value for a setting `susx.*`, as an option of the connection or by ALTER ROLE, in
-//! place of the one in the configuration files. When the setting is defined it refuses the value, with a WARNING, where
-//! the session may not choose it; but the administrator's is gone by then, and the session would go on with the
-//! built-in default. So that value is read from the files once more.
+//! Until a setting `susx.*` is defined, PostgreSQL keeps a placeholder for it. A connection option or ALTER ROLE can
+//! replace its value from the configuration files, whoever may change the setting later. When the setting is defined,
+//! PostgreSQL refuses a value that the session was not allowed to set, with a WARNING. But by then the administrator's
+//! value is lost, and the session would use the built-in default. So the value is read from the files again.
 
 use std::collections::HashSet;
 use std::ffi::{CStr, CString};
@@ -14,24 +14,24 @@ use pgrx::pg_sys;
 const PREFIX: &[u8] = b"susx.";
 const CHANGED_BY_ALTER_SYSTEM: &CStr = c"postgresql.auto.conf";
 
-/// Names of settings that have a value, though they are not defined yet.
+/// Names of settings that have a value but are not defined yet.
 #[derive(Debug)]
-pub struct Early(HashSet<CString>);
+pub struct Placeholders(HashSet<CString>);
 
-impl Early {
-    /// To be called before the settings are defined.
-    pub fn look() -> Self {
-        // SAFETY: reads a flag of PostgreSQL's. In the postmaster there is no session, and every value is the
+impl Placeholders {
+    /// Called before the settings are defined.
+    pub fn find() -> Self {
+        // SAFETY: reads a flag of PostgreSQL. In the postmaster there is no session, so every value is the
         // administrator's.
         if unsafe { pg_sys::process_shared_preload_libraries_in_progress } {
-            return Early(HashSet::new());
+            return Placeholders(HashSet::new());
         }
-        Early(ours().map(|setting| name_of(setting).to_owned()).collect())
+        Placeholders(susx_settings().map(|setting| name_of(setting).to_owned()).collect())
     }
 
-    /// To be called when they are defined: gives those whose value was refused the administrator's.
-    pub fn restore(self) {
-        let refused: HashSet<&CStr> = ours()
+    /// Called after the settings are defined: sets those whose value was refused to the value in the configuration files.
+    pub fn restore_refused(self) {
+        let refused: HashSet<&CStr> = susx_settings()
             .filter(|&setting| is_refused(setting))
             .map(name_of)
             .filter(|&name| self.0.contains(name))
@@ -40,8 +40,8 @@ impl Early {
             return;
         }
         let (mut first, mut last) = (ptr::null_mut(), ptr::null_mut());
-        // SAFETY: the files' names are C strings; what is read is a list that is freed below. A file that cannot be
-        // read, or holds an error, adds what comes before that.
+        // SAFETY: the names of the files are C strings. Parsing makes a list, which is freed below. If a file cannot be
+        // read or has an error, the list has the settings before that.
         unsafe {
             for file in [pg_sys::ConfigFileName.cast_const(), CHANGED_BY_ALTER_SYSTEM.as_ptr()] {
                 let debug = pg_sys::DEBUG1 as i32;
@@ -49,7 +49,7 @@ impl Early {
             }
             let mut next = first;
             while let Some(found) = next.as_ref() {
-                // Of several values of a setting the last one counts.
+                // If a setting occurs more than once, its last value counts.
                 let name = CStr::from_ptr(found.name);
                 if refused.iter().any(|known| known.to_bytes().eq_ignore_ascii_case(name.to_bytes())) {
                     pg_sys::set_config_option(
@@ -70,14 +70,14 @@ impl Early {
     }
 }
 
-/// PostgreSQL's entries of all settings `susx.*` that have one.
-fn ours() -> impl Iterator<Item = &'static pg_sys::config_generic> {
-    all().filter(|setting| name_of(setting).to_bytes().to_ascii_lowercase().starts_with(PREFIX))
+/// All settings `susx.*` that PostgreSQL has an entry for.
+fn susx_settings() -> impl Iterator<Item = &'static pg_sys::config_generic> {
+    all_settings().filter(|setting| name_of(setting).to_bytes().to_ascii_lowercase().starts_with(PREFIX))
 }
 
 #[cfg(feature = "pg15")]
-fn all() -> impl Iterator<Item = &'static pg_sys::config_generic> {
-    // SAFETY: an array of so many pointers, which this does not change while it is read.
+fn all_settings() -> impl Iterator<Item = &'static pg_sys::config_generic> {
+    // SAFETY: an array of that many pointers, which does not change while it is read.
     unsafe {
         let count = usize::try_from(pg_sys::GetNumConfigOptions()).unwrap_or(0);
         entries(pg_sys::get_guc_variables(), count)
@@ -85,9 +85,9 @@ fn all() -> impl Iterator<Item = &'static pg_sys::config_generic> {
 }
 
 #[cfg(not(feature = "pg15"))]
-fn all() -> impl Iterator<Item = &'static pg_sys::config_generic> {
+fn all_settings() -> impl Iterator<Item = &'static pg_sys::config_generic> {
     let mut count = 0;
-    // SAFETY: a new array of so many pointers.
+    // SAFETY: a new array of that many pointers.
     unsafe {
         let first = pg_sys::get_guc_variables(&mut count);
         entries(first, usize::try_from(count).unwrap_or(0))
@@ -96,13 +96,13 @@ fn all() -> impl Iterator<Item = &'static pg_sys::config_generic> {
 
 /// # Safety
 ///
-/// There are so many pointers to entries, which PostgreSQL keeps as long as they are used.
+/// `first` must point to `count` pointers to entries, which PostgreSQL never frees.
 unsafe fn entries(
     first: *mut *mut pg_sys::config_generic,
     count: usize,
 ) -> impl Iterator<Item = &'static pg_sys::config_generic> {
     // SAFETY: the caller's promise.
-    (0..count).filter_map(move |place| unsafe { (*first.add(place)).as_ref() })
+    (0..count).filter_map(move |index| unsafe { (*first.add(index)).as_ref() })
 }
 
 fn name_of(setting: &pg_sys::config_generic) -> &CStr {
@@ -110,7 +110,7 @@ fn name_of(setting: &pg_sys::config_generic) -> &CStr {
     unsafe { CStr::from_ptr(setting.name) }
 }
 
-/// Whether it is a setting that not everybody may change, and has the built-in default.
+/// Whether the setting is restricted and has its built-in default.
 fn is_refused(setting: &pg_sys::config_generic) -> bool {
     setting.context != pg_sys::GucContext::PGC_USERSET && setting.source == pg_sys::GucSource::PGC_S_DEFAULT
 }

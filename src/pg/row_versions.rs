@@ -1,40 +1,40 @@
-//! Which versions of its rows a snapshot shows of a table, without reading the rows.
+//! Which row versions of a table a snapshot shows, without reading the rows' values.
 //!
-//! A row that is inserted or updated is a new version: at another place, by another transaction or, within
-//! the running transaction, by another command. So where two snapshots show the same versions, and the table
-//! itself is the same, they show the same rows.
+//! An INSERT or UPDATE creates a row version that differs from all others in its place, its transaction or, within the
+//! running transaction, its command. So if two snapshots show the same versions, and the table itself is unchanged, they
+//! show the same rows.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use pgrx::{PgTupleDesc, check_for_interrupts, pg_sys};
 
 use super::error::{Error, Result};
-use super::open::Open;
+use super::open::OpenRelation;
 use super::regclass::RegClass;
 use super::snapshot::{self, SnapshotId};
 
-/// A digest of what a snapshot shows of a classifier's table and its settings.
+/// A digest of the row versions of a classifier's table and settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Versions(u64);
+pub struct RowVersions(u64);
 
-/// What decides how long that which was read of a relation may be kept.
+/// Determines how long a fit of a relation's rows may be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// An ordinary table whose rows are the same for everybody who may read it.
-    Table {
-        /// Whether every change of it is announced: see [`super::relcache`].
+pub enum RelationKind {
+    /// An ordinary table whose rows are the same for all users who may read it.
+    PlainTable {
+        /// Whether all changes are announced: see [`super::relcache`].
         announces: bool,
     },
-    /// Its rows depend on more than a snapshot (row-level security, a view) or on other tables.
+    /// A relation whose rows depend on more than the snapshot, as with row-level security or a view, or on other tables.
     Other,
 }
 
 /// The trigger that announces changes.
-const ANNOUNCER: &std::ffi::CStr = c"susx_classifier_changed";
+const ANNOUNCING_TRIGGER: &std::ffi::CStr = c"susx_classifier_changed";
 
-/// What kind of relation it is to the caller. It is locked.
-pub fn kind(relation: RegClass) -> Result<Kind> {
-    let open = Open::locked(relation)?;
+/// The kind of a locked relation, for the current user.
+pub fn kind(relation: RegClass) -> Result<RelationKind> {
+    let open = OpenRelation::locked(relation)?;
     // SAFETY: the relation is open.
     unsafe {
         let class = &*(*open.0).rd_rel;
@@ -42,45 +42,49 @@ pub fn kind(relation: RegClass) -> Result<Kind> {
             && class.relam == pg_sys::HEAP_TABLE_AM_OID
             && !class.relhassubclass
             && !relation.has_row_security();
-        Ok(if is_plain { Kind::Table { announces: announces(open.0) } } else { Kind::Other })
-    }
-}
-
-/// Whether the trigger is there, and fires whatever session_replication_role is.
-///
-/// # Safety
-///
-/// The relation is open.
-unsafe fn announces(relation: pg_sys::Relation) -> bool {
-    const ALWAYS: std::ffi::c_char = b'A' as _;
-    // SAFETY: as above: a table without triggers has no descriptor of them.
-    unsafe {
-        let Some(triggers) = (*relation).trigdesc.as_ref() else { return false };
-        (0..triggers.numtriggers as usize).map(|i| &*triggers.triggers.add(i)).any(|trigger| {
-            trigger.tgenabled == ALWAYS && std::ffi::CStr::from_ptr(trigger.tgname) == ANNOUNCER
+        Ok(if is_plain {
+            RelationKind::PlainTable { announces: announces(open.0) }
+        } else {
+            RelationKind::Other
         })
     }
 }
 
-impl Versions {
-    /// What the active snapshot shows. The table is locked, and a [`Kind::Table`].
+/// Whether the trigger exists, and fires regardless of session_replication_role.
+///
+/// # Safety
+///
+/// The relation must be open.
+unsafe fn announces(relation: pg_sys::Relation) -> bool {
+    const ALWAYS: std::ffi::c_char = b'A' as _;
+    // SAFETY: as above. The descriptor of triggers is NULL if there are none.
+    unsafe {
+        let Some(triggers) = (*relation).trigdesc.as_ref() else { return false };
+        (0..triggers.numtriggers as usize).map(|i| &*triggers.triggers.add(i)).any(|trigger| {
+            trigger.tgenabled == ALWAYS && std::ffi::CStr::from_ptr(trigger.tgname) == ANNOUNCING_TRIGGER
+        })
+    }
+}
+
+impl RowVersions {
+    /// The versions that the active snapshot shows. The table must be locked, and a [`RelationKind::PlainTable`].
     pub fn active(classifier: RegClass) -> Result<Self> {
         let mut digest = DefaultHasher::new();
-        let table = Open::locked(classifier)?;
-        let settings =
-            Open::own(c"classifier").ok_or_else(|| Error::internal("susx.classifier does not exist"))?;
-        // SAFETY: both are open, and the caller keeps its snapshot on the stack.
+        let table = OpenRelation::locked(classifier)?;
+        let settings = OpenRelation::own(c"classifier")
+            .ok_or_else(|| Error::internal("susx.classifier does not exist"))?;
+        // SAFETY: both relations are open, and the snapshot stays on the stack during the call.
         unsafe {
             let snapshot = pg_sys::GetActiveSnapshot();
-            hash_shape(&table, &mut digest);
+            hash_structure(&table, &mut digest);
             hash_rows(&table, snapshot, &mut [], &mut digest);
             hash_rows(&settings, snapshot, &mut [key(classifier)], &mut digest);
         }
-        Ok(Versions(digest.finish()))
+        Ok(RowVersions(digest.finish()))
     }
 
-    /// The present state, if it shows the same as the running statement's snapshot, which shows these. In a
-    /// parallel query nobody can tell, so the answer is no.
+    /// The latest snapshot, if it shows these versions, which are those of the active snapshot. `None` in a parallel query,
+    /// where the latest snapshot is not available.
     pub fn latest_that_shows(self, classifier: RegClass) -> Result<Option<SnapshotId>> {
         // SAFETY: reads a variable of this process.
         if unsafe { pg_sys::IsInParallelMode() } {
@@ -89,17 +93,17 @@ impl Versions {
         let active = SnapshotId::active();
         snapshot::with_latest(|| {
             let latest = SnapshotId::active();
-            // What shows as much need not be looked at.
-            let is_same = latest == active || Versions::active(classifier)? == self;
+            // Equal snapshots show the same versions, so the rows need not be read again.
+            let is_same = latest == active || RowVersions::active(classifier)? == self;
             Ok(latest.filter(|_| is_same))
         })
     }
 }
 
-/// The settings' row of a classifier: its first column is the key.
+/// Scan key for a classifier's row of settings, by its first column.
 fn key(classifier: RegClass) -> pg_sys::ScanKeyData {
     let mut key = pg_sys::ScanKeyData::default();
-    // SAFETY: fills the key in; both sides are OIDs.
+    // SAFETY: initializes the key. Both operands are OIDs.
     unsafe {
         let equal = pg_sys::BTEqualStrategyNumber as pg_sys::StrategyNumber;
         pg_sys::ScanKeyInit(&mut key, 1, equal, pg_sys::F_OIDEQ.into(), classifier.0.into());
@@ -107,12 +111,12 @@ fn key(classifier: RegClass) -> pg_sys::ScanKeyData {
     key
 }
 
-/// What a column is called, and where a table's rows lie, may change without any row being another.
+/// Hashes the table's columns and its file, which may change without a new row version.
 ///
 /// # Safety
 ///
-/// The relation is open.
-unsafe fn hash_shape(relation: &Open, digest: &mut impl Hasher) {
+/// The relation must be open.
+unsafe fn hash_structure(relation: &OpenRelation, digest: &mut impl Hasher) {
     // SAFETY: as above.
     unsafe {
         (*(*relation.0).rd_rel).relfilenode.to_u32().hash(digest);
@@ -123,20 +127,22 @@ unsafe fn hash_shape(relation: &Open, digest: &mut impl Hasher) {
     }
 }
 
+/// Hashes the row versions that the snapshot shows.
+///
 /// # Safety
 ///
-/// The relation is an open table of PostgreSQL's own kind, and the snapshot an active or a registered one.
+/// The relation must be an open table with the heap access method, and the snapshot active or registered.
 unsafe fn hash_rows(
-    relation: &Open,
+    relation: &OpenRelation,
     snapshot: pg_sys::Snapshot,
     keys: &mut [pg_sys::ScanKeyData],
     digest: &mut impl Hasher,
 ) {
     let mut rows: u64 = 0;
-    // Who wrote the last row, and whether that was this transaction.
+    // The transaction that wrote the last row, and whether it is the current one.
     let mut writer = (pg_sys::InvalidTransactionId, false);
-    // SAFETY: as above. Reads the rows in the order of their places, in which a scan of this kind always begins
-    // at the first one. A row is pinned until the next one is asked for.
+    // SAFETY: as above. This scan reads the rows in the order of their places, from the first one on. A row is pinned
+    // until the next one is read.
     unsafe {
         let (count, keys) = (keys.len() as i32, keys.as_mut_ptr());
         let scan = pg_sys::systable_beginscan(relation.0, pg_sys::Oid::INVALID, false, snapshot, count, keys);
@@ -147,8 +153,8 @@ unsafe fn hash_rows(
             if header.t_xmin != writer.0 {
                 writer = (header.t_xmin, pg_sys::TransactionIdIsCurrentTransactionId(header.t_xmin));
             }
-            // Another transaction's command is nobody's business, and where it was kept, that of a transaction
-            // may be that deletes the row.
+            // The command id matters only within the current transaction. In rows of others, the field may have the
+            // command id of a transaction that deletes the row.
             if writer.1 {
                 header.t_field3.t_cid.hash(digest);
             }

@@ -1,6 +1,6 @@
-//! Asking the inference process how it is: without starting it, and without waiting long.
+//! Reads the statistics of the inference process, without starting it and without waiting long.
 //!
-//! On a connection of its own, so that it neither disturbs the session's nor waits behind its requests.
+//! This uses a connection of its own, so that it neither disturbs the session's connection nor waits behind its requests.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
@@ -15,21 +15,21 @@ use crate::pg::error::{Error, Result};
 use crate::pg::version::LIBRARY;
 use crate::pg::wait::{self, Interest};
 
-/// A process that has not answered by then has something else to do.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long to wait for the reply.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// An inference process that is there.
+/// State of a running inference process.
 #[derive(Debug)]
-pub struct Seen {
-    /// `None` where even its queue of connections is full.
+pub struct ServerState {
+    /// `None` if its queue of new connections is full.
     pub pid: Option<i32>,
-    /// `None` where it does not answer.
+    /// `None` if it does not reply.
     pub stats: Option<Stats>,
 }
 
-/// The inference process, if one runs.
-pub fn look() -> Result<Option<Seen>> {
-    let deadline = Instant::now() + PATIENCE;
+/// State of the inference process; `None` if it is not running.
+pub fn server_state() -> Result<Option<ServerState>> {
+    let deadline = Instant::now() + REPLY_TIMEOUT;
     let stream = loop {
         match supervisor::try_connect() {
             Ok(stream) => break stream,
@@ -37,33 +37,36 @@ pub fn look() -> Result<Option<Seen>> {
             Err(error) if error.kind() != ErrorKind::WouldBlock => {
                 return Err(InferenceError::ConnectionLost(error).into());
             }
-            Err(_) if Instant::now() >= deadline => return Ok(Some(Seen { pid: None, stats: None })),
-            Err(_) => wait::for_time(supervisor::LOOK_AGAIN),
+            Err(_) if Instant::now() >= deadline => return Ok(Some(ServerState { pid: None, stats: None })),
+            Err(_) => wait::for_time(supervisor::CONNECT_INTERVAL),
         }
     };
-    // Of the process that made the socket; it need not do anything for that.
+    // The kernel knows the process that created the socket, even if that process hangs.
     let peer = rustix::net::sockopt::socket_peercred(&stream).map_err(Error::internal)?;
     let pid = Some(peer.pid.as_raw_nonzero().get());
-    match converse(stream, deadline)? {
-        Answer::Stats(stats) => Ok(Some(Seen { pid, stats: Some(*stats) })),
-        Answer::Silence => Ok(Some(Seen { pid, stats: None })),
-        // It has just ended.
-        Answer::Goodbye => Ok(None),
+    match request_stats(stream, deadline)? {
+        Outcome::Stats(stats) => Ok(Some(ServerState { pid, stats: Some(*stats) })),
+        Outcome::Timeout => Ok(Some(ServerState { pid, stats: None })),
+        // The process has just ended.
+        Outcome::Closed => Ok(None),
     }
 }
 
-enum Answer {
+/// Outcome of a request for statistics.
+enum Outcome {
     Stats(Box<Stats>),
-    Silence,
-    Goodbye,
+    /// No reply by the deadline.
+    Timeout,
+    /// The server closed the connection.
+    Closed,
 }
 
-fn converse(mut stream: UnixStream, deadline: Instant) -> Result<Answer> {
-    let mut question = protocol::encode(&Request::Hello { protocol: PROTOCOL_VERSION, version: LIBRARY })?;
-    question.extend(protocol::encode(&Request::Stats { id: 1 })?);
-    // Into an empty buffer: it fits.
-    if stream.write_all(&question).is_err() {
-        return Ok(Answer::Goodbye);
+fn request_stats(mut stream: UnixStream, deadline: Instant) -> Result<Outcome> {
+    let mut requests = protocol::encode(&Request::Hello { protocol: PROTOCOL_VERSION, version: LIBRARY })?;
+    requests.extend(protocol::encode(&Request::Stats { id: 1 })?);
+    // Does not block: the socket's buffer is empty.
+    if stream.write_all(&requests).is_err() {
+        return Ok(Outcome::Closed);
     }
     let mut received = Vec::new();
     let mut buffer = [0; 4096];
@@ -74,7 +77,7 @@ fn converse(mut stream: UnixStream, deadline: Instant) -> Result<Answer> {
                 Reply::Hello { version, .. } => {
                     return Err(InferenceError::Version { server: version, library: LIBRARY }.into());
                 }
-                Reply::Stats { stats, .. } => return Ok(Answer::Stats(stats)),
+                Reply::Stats { stats, .. } => return Ok(Outcome::Stats(stats)),
                 other => {
                     return Err(Error::internal(format_args!(
                         "an unexpected reply to request {}",
@@ -84,16 +87,16 @@ fn converse(mut stream: UnixStream, deadline: Instant) -> Result<Answer> {
             }
         }
         match stream.read(&mut buffer) {
-            Ok(0) => return Ok(Answer::Goodbye),
+            Ok(0) => return Ok(Outcome::Closed),
             Ok(read) => received.extend_from_slice(&buffer[..read]),
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
                 let left = deadline.saturating_duration_since(Instant::now());
                 if left.is_zero() {
-                    return Ok(Answer::Silence);
+                    return Ok(Outcome::Timeout);
                 }
                 wait::for_socket_or_time(stream.as_raw_fd(), Interest { read: true, write: false }, left);
             }
-            Err(_) => return Ok(Answer::Goodbye),
+            Err(_) => return Ok(Outcome::Closed),
         }
     }
 }

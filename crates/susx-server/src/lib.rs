@@ -7,13 +7,13 @@
 //!
 //! The path of one image:
 //!
-//! 1. [`socket`] reserves memory for its message in the budget, reads it and finds its model in [`models`], which
+//! 1. [`socket`] reserves memory for its message in the budget, reads it and finds its model in `models`, which
 //!    loads the model if need be.
-//! 2. [`batching`] puts it into the model's queue. A task takes a batch from the queue, decodes and encodes it, and
+//! 2. `batching` puts it into the model's queue. A task takes a batch from the queue, decodes and encodes it, and
 //!    hands each embedding to the request that it belongs to.
 //! 3. The request replies through [`socket`] once it has all of its answers.
 //!
-//! A prompt for image generation takes the same path. The [`watchdog`] ends the process when a model never finishes.
+//! A prompt for image generation takes the same path. The `watchdog` ends the process when a model never finishes.
 //!
 //! The extension depends on this crate without its `server` feature, and then gets only [`protocol`], [`limits`] and
 //! [`log_lines`].

@@ -87,7 +87,7 @@ pub struct PendingInput<T, P: Output = Vec<f32>> {
 /// Approximate overhead of an input in memory, in bytes: its queue entry and its place in the list of answers.
 pub const INPUT_OVERHEAD_BYTES: usize = 256;
 
-/// Splits a request of `bytes` bytes into its inputs. A request without inputs is answered at once.
+/// Splits a request of `bytes` bytes into its inputs, of which there must be at least one.
 pub fn split<T, P: Output>(
     id: u64,
     payloads: Vec<T>,
@@ -95,10 +95,6 @@ pub fn split<T, P: Output>(
     context: RequestContext,
 ) -> Vec<PendingInput<T, P>> {
     let RequestContext { replies, connected, mut reservation, arrived } = context;
-    if payloads.is_empty() {
-        replies.send(P::reply(id, Vec::new()), Some(reservation));
-        return Vec::new();
-    }
     reservation.resize(bytes + INPUT_OVERHEAD_BYTES * payloads.len());
     let answers = Mutex::new(payloads.iter().map(|_| None).collect());
     let reservation = Mutex::new(Some(reservation));
@@ -183,9 +179,7 @@ mod tests {
         let context =
             RequestContext { replies, connected: Weak::new(), reservation, arrived: Instant::now() };
         let inputs = split(7, payloads, 100, context);
-        if count > 0 {
-            assert_eq!(budget.used(), 100 + count * INPUT_OVERHEAD_BYTES);
-        }
+        assert_eq!(budget.used(), 100 + count * INPUT_OVERHEAD_BYTES);
         act(inputs);
         let writer = thread::spawn(|| writer.work());
         let mut received = Vec::new();
@@ -214,12 +208,5 @@ mod tests {
             }
         });
         assert!(matches!(replies.as_slice(), [Reply::Failed { id: 7, .. }]), "{replies:?}");
-    }
-
-    #[test]
-    fn a_request_for_nothing_is_answered_at_once() {
-        let replies = replies_to(Vec::new(), |inputs| assert!(inputs.is_empty()));
-        let [Reply::Embedded { id: 7, embeddings }] = replies.as_slice() else { panic!("{replies:?}") };
-        assert!(embeddings.is_empty());
     }
 }

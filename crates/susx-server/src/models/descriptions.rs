@@ -9,8 +9,10 @@ use susx_core::onnx::Stamp;
 
 use crate::diffusion::GeneratorConfig;
 use crate::models::model_names::Purpose;
-use crate::models::registry::{GENERATOR, describe_config, describe_generator_config};
 use crate::protocol::Model;
+
+/// [`Model::kind`] of generators.
+const GENERATOR: &str = "diffusion";
 
 /// Cached descriptions of models that are not loaded.
 #[derive(Debug, Default)]
@@ -51,5 +53,31 @@ fn read(dir: &Path, name: &str, purpose: Purpose) -> Model {
             Ok(config) => describe_generator_config(&config),
             Err(error) => Model { kind: Some(GENERATOR.to_owned()), ..unusable(error.to_string()) },
         },
+    }
+}
+
+/// Describes an embedding model by its configuration alone.
+pub fn describe_config(config: &ModelConfig) -> Model {
+    Model {
+        name: config.name.clone(),
+        kind: Some(config.kind().to_string()),
+        dimensions: config.projection_dim.and_then(|d| u32::try_from(d).ok()),
+        image_size: config
+            .image_size()
+            .and_then(|(height, width)| Some((u32::try_from(height).ok()?, u32::try_from(width).ok()?))),
+        bytes: config.bytes().ok(),
+        defaults: config.defaults,
+        ..Model::default()
+    }
+}
+
+/// Describes a generator by its configuration alone.
+pub fn describe_generator_config(config: &GeneratorConfig) -> Model {
+    Model {
+        name: config.name.clone(),
+        kind: Some(GENERATOR.to_owned()),
+        image_size: Some(config.image_size()),
+        bytes: config.bytes().ok(),
+        ..Model::default()
     }
 }

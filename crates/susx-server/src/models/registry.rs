@@ -3,16 +3,17 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use susx_core::clip::{ClipModel, ModelConfig};
+use susx_core::clip::ClipModel;
 use susx_core::onnx;
 
 use crate::batching::embedding_service::EmbeddingService;
 use crate::batching::fair_queue::ConnectionId;
 use crate::batching::generation_service::GenerationService;
 use crate::batching::service::{RunningService, Service};
+#[cfg(not(feature = "diffusion"))]
 use crate::diffusion::GeneratorConfig;
 use crate::memory;
-use crate::models::descriptions::DescriptionCache;
+use crate::models::descriptions::{DescriptionCache, describe_config, describe_generator_config};
 use crate::models::loader::Loader;
 use crate::models::model_cache::{ModelCache, ModelState};
 use crate::models::model_names::{ModelNames, Purpose};
@@ -27,9 +28,6 @@ pub struct Registry {
     names: ModelNames,
     descriptions: DescriptionCache,
 }
-
-/// [`Model::kind`] of generators.
-pub(crate) const GENERATOR: &str = "diffusion";
 
 /// Remark in `models()` on a loaded model whose files were replaced.
 const CHANGED_ON_DISK: &str =
@@ -191,32 +189,6 @@ impl Registry {
 
 fn stamp_of(dir: &Path, name: &str) -> Option<[u8; 32]> {
     onnx::stamp(dir, name).map(|stamp| stamp.digest)
-}
-
-/// Describes an embedding model by its configuration alone.
-pub(crate) fn describe_config(config: &ModelConfig) -> Model {
-    Model {
-        name: config.name.clone(),
-        kind: Some(config.kind().to_string()),
-        dimensions: config.projection_dim.and_then(|d| u32::try_from(d).ok()),
-        image_size: config
-            .image_size()
-            .and_then(|(height, width)| Some((u32::try_from(height).ok()?, u32::try_from(width).ok()?))),
-        bytes: config.bytes().ok(),
-        defaults: config.defaults,
-        ..Model::default()
-    }
-}
-
-/// Describes a generator by its configuration alone.
-pub(crate) fn describe_generator_config(config: &GeneratorConfig) -> Model {
-    Model {
-        name: config.name.clone(),
-        kind: Some(GENERATOR.to_owned()),
-        image_size: Some(config.image_size()),
-        bytes: config.bytes().ok(),
-        ..Model::default()
-    }
 }
 
 /// Drops models, which frees their memory once no request uses them; returns their number.

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::batching::embedding_service::EmbeddingService;
 use crate::batching::embedding_task::{Text, check_text};
 use crate::batching::fair_queue::ConnectionId;
 use crate::batching::generation_service::GenerationJob;
@@ -18,7 +19,7 @@ use crate::batching::request::{self, RequestContext};
 use crate::limits;
 use crate::models::registry::Registry;
 use crate::protocol::{
-    self, Failure, FailureKind, Inputs, LENGTH_BYTES, PROTOCOL_VERSION, Picture, ProtocolError, Reply,
+    self, Failure, FailureKind, Inputs, LENGTH_BYTES, Model, PROTOCOL_VERSION, Picture, ProtocolError, Reply,
     Request,
 };
 use crate::settings::Settings;
@@ -123,7 +124,6 @@ fn answer(
 ) -> Result<(), ConnectionError> {
     let registry = &shared.registry;
     let is_disconnected = || is_disconnected(stream);
-    let bytes = message.len();
     let reply = match request {
         Request::Hello { .. } => return Err(ConnectionError::NoGreeting),
         Request::Embed { id, inputs, .. } if inputs.count() == 0 => {
@@ -132,51 +132,38 @@ fn answer(
         Request::Generate { id, pictures, .. } if pictures.is_empty() => {
             Reply::Generated { id, images: Vec::new() }
         }
-        Request::Embed { id, inputs, .. } if inputs.count() > limits::MAX_INPUTS => {
+        Request::Embed { id, model, inputs } => {
             let count = inputs.count();
-            failed(id, count, too_many("inputs", count, limits::MAX_INPUTS))
-        }
-        Request::Generate { id, pictures, .. } if pictures.len() > limits::MAX_PICTURES => {
-            let count = pictures.len();
-            failed(id, count, too_many("pictures", count, limits::MAX_PICTURES))
-        }
-        Request::Embed { id, model, inputs } => match registry.embedder(model, is_disconnected) {
-            Ok(running) => {
-                match inputs {
-                    Inputs::Images(images) => {
-                        // Slices of the message: nothing is copied.
-                        let images = images.into_iter().map(|image| message.slice_ref(image)).collect();
-                        running.images.push(connection, request::split(id, images, bytes, context));
-                    }
-                    Inputs::Texts(texts) => {
-                        let texts = texts.into_iter().map(|text| Text::of(message, text)).collect();
-                        running.texts.push(connection, request::split(id, texts, bytes, context));
-                    }
-                }
-                return Ok(());
-            }
-            Err(failure) => failed(id, inputs.count(), failure),
-        },
-        Request::Generate { id, generator, pictures } => {
-            let checked = pictures.iter().try_for_each(|picture| check_picture(picture, shared));
-            match checked.and_then(|()| registry.generator(generator, is_disconnected)) {
-                Ok(running) => {
-                    let pictures = pictures.into_iter().map(GenerationJob::from).collect();
-                    running.pictures.push(connection, request::split(id, pictures, bytes, context));
+            let service = check_count("inputs", count, limits::MAX_INPUTS)
+                .and_then(|()| registry.embedder(model, is_disconnected));
+            match service {
+                Ok(service) => {
+                    enqueue_inputs(&service, connection, id, inputs, message, context);
                     return Ok(());
                 }
-                Err(failure) => failed(id, pictures.len(), failure),
+                Err(failure) => failed(id, count, failure),
             }
         }
-        Request::Describe { id, model } => match registry.embedder(model, is_disconnected) {
-            Ok(running) => Reply::Model { id, model: Box::new(registry.describe(&running.model)) },
-            Err(failure) => failed(id, 0, failure),
-        },
-        Request::DescribeGenerator { id, generator } => {
-            match registry.generator(generator, is_disconnected) {
-                Ok(running) => Reply::Model { id, model: Box::new(registry.describe_generator(&running)) },
-                Err(failure) => failed(id, 0, failure),
+        Request::Generate { id, generator, pictures } => {
+            let count = pictures.len();
+            let service = check_pictures(&pictures, shared)
+                .and_then(|()| registry.generator(generator, is_disconnected));
+            match service {
+                Ok(service) => {
+                    let jobs = pictures.into_iter().map(GenerationJob::from).collect();
+                    service.pictures.push(connection, request::split(id, jobs, message.len(), context));
+                    return Ok(());
+                }
+                Err(failure) => failed(id, count, failure),
             }
+        }
+        Request::Describe { id, model } => {
+            let service = registry.embedder(model, is_disconnected);
+            described(id, service.map(|service| registry.describe(&service.model)))
+        }
+        Request::DescribeGenerator { id, generator } => {
+            let service = registry.generator(generator, is_disconnected);
+            described(id, service.map(|service| registry.describe_generator(&service)))
         }
         Request::Models { id } => match registry.list() {
             Ok(models) => Reply::Models { id, models },
@@ -188,17 +175,53 @@ fn answer(
     Ok(())
 }
 
-/// Checks the numbers of a picture and the length of its texts.
-fn check_picture(picture: &Picture, shared: &Shared) -> Result<(), Failure> {
-    picture.check()?;
-    for text in [&picture.prompt, &picture.negative_prompt] {
-        check_text(text, shared.max_text_bytes)?;
+/// Puts images or texts into the queue of their model.
+fn enqueue_inputs(
+    service: &EmbeddingService,
+    connection: ConnectionId,
+    id: u64,
+    inputs: Inputs,
+    message: &Bytes,
+    context: RequestContext,
+) {
+    match inputs {
+        Inputs::Images(images) => {
+            // Slices of the message: nothing is copied.
+            let images = images.into_iter().map(|image| message.slice_ref(image)).collect();
+            service.images.push(connection, request::split(id, images, message.len(), context));
+        }
+        Inputs::Texts(texts) => {
+            let texts = texts.into_iter().map(|text| Text::of(message, text)).collect();
+            service.texts.push(connection, request::split(id, texts, message.len(), context));
+        }
+    }
+}
+
+/// Checks the number of pictures, their parameters and the length of their texts.
+fn check_pictures(pictures: &[Picture], shared: &Shared) -> Result<(), Failure> {
+    check_count("pictures", pictures.len(), limits::MAX_PICTURES)?;
+    for picture in pictures {
+        picture.check()?;
+        for text in [&picture.prompt, &picture.negative_prompt] {
+            check_text(text, shared.max_text_bytes)?;
+        }
     }
     Ok(())
 }
 
-fn too_many(what: &str, count: usize, limit: usize) -> Failure {
-    Failure::new(FailureKind::Protocol, format!("a message has {count} {what}, the limit is {limit}"))
+fn check_count(what: &str, count: usize, limit: usize) -> Result<(), Failure> {
+    if count <= limit {
+        return Ok(());
+    }
+    Err(Failure::new(FailureKind::Protocol, format!("a message has {count} {what}, the limit is {limit}")))
+}
+
+/// The reply to a question about a model.
+fn described(id: u64, model: Result<Model, Failure>) -> Reply {
+    match model {
+        Ok(model) => Reply::Model { id, model: Box::new(model) },
+        Err(failure) => failed(id, 0, failure),
+    }
 }
 
 fn greet(message: &[u8], replies: &ReplySender) -> Result<(), ConnectionError> {
@@ -274,6 +297,7 @@ fn is_disconnected(stream: &UnixStream) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::Parser;
     use std::io::Write;
 
     fn pair() -> (UnixStream, UnixStream) {
@@ -321,5 +345,31 @@ mod tests {
             let end = reader.join();
             assert!(matches!(end, Ok(Err(ConnectionError::Stalled { length: 700, arrived: 13 }))), "{end:?}");
         });
+    }
+
+    #[test]
+    fn a_request_for_nothing_is_answered_without_loading_a_model() {
+        let options =
+            ["susx-server", "--socket", "unused", "--max-image-bytes", "1", "--max-image-pixels", "1"];
+        let settings =
+            Settings::parse_from(options.iter().chain(&["--batch-size", "1", "--queue-megabytes", "1"]));
+        let (mut ours, theirs) = pair();
+        for request in [
+            Request::Hello { protocol: PROTOCOL_VERSION, version: "" },
+            Request::Embed { id: 7, model: Some("none"), inputs: Inputs::Texts(Vec::new()) },
+            Request::Generate { id: 8, generator: Some("none"), pictures: Vec::new() },
+        ] {
+            let frame = protocol::encode(&request).unwrap_or_else(|error| panic!("{error}"));
+            assert!(ours.write_all(&frame).is_ok());
+        }
+        assert!(ours.shutdown(std::net::Shutdown::Write).is_ok());
+        serve(1, theirs, &Shared::new(settings));
+        let mut received = Vec::new();
+        assert!(ours.read_to_end(&mut received).is_ok());
+        let mut next = || protocol::take_reply(&mut received).unwrap_or_else(|error| panic!("{error}"));
+        assert!(matches!(next(), Some(Reply::Hello { .. })));
+        assert!(matches!(next(), Some(Reply::Embedded { id: 7, embeddings }) if embeddings.is_empty()));
+        assert!(matches!(next(), Some(Reply::Generated { id: 8, images }) if images.is_empty()));
+        assert!(next().is_none());
     }
 }

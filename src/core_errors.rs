@@ -1,4 +1,4 @@
-//! Errors of `susx-core`, as SQL reports them.
+//! SQLSTATEs and HINTs of the errors of `susx-core`.
 
 use pgrx::PgSqlErrorCode::{self, *};
 use susx_core::classifier::ParamError;

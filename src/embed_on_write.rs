@@ -18,7 +18,7 @@ use crate::pg::regclass::RegClass;
 use crate::pg::trigger::{NewRow, TriggerCall};
 use crate::pg::version::SameVersion;
 
-/// What is wrong with how the trigger was created. The HINT is a statement that creates it right.
+/// The trigger is declared wrongly. The HINT is a statement that declares it correctly.
 #[derive(Debug, thiserror::Error)]
 #[error("susx.embed_on_write() {message}")]
 struct WriteTriggerError {

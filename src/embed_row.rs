@@ -16,7 +16,7 @@ use crate::pg::types::type_name;
 use crate::pg::vector::Vector;
 use crate::pg::version::SameVersion;
 
-/// Why a row is not embedded.
+/// Why a row cannot be embedded.
 #[derive(Debug, thiserror::Error)]
 enum EmbedRowError {
     #[error("susx.embed_row() must be fired BEFORE INSERT OR UPDATE, FOR EACH ROW")]

@@ -64,7 +64,7 @@ fn embed_table(
     Ok(call.embed(model)?)
 }
 
-/// The table is not the one that the call began with.
+/// The table was changed or dropped during the call.
 #[derive(Debug, thiserror::Error)]
 #[error("relation \"{0}\" was changed or dropped while it was being embedded")]
 struct TableChanged(String);

@@ -76,7 +76,7 @@ fn generate_support_set(
     Ok(call.generate(generator.as_deref())?)
 }
 
-/// The classifier is not the one that the call began with.
+/// The classifier was changed or dropped during the call.
 #[derive(Debug, thiserror::Error)]
 #[error("classifier \"{0}\" was changed or dropped while images were generated for it")]
 struct ClassifierChanged(String);

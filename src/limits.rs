@@ -44,7 +44,7 @@ pub const BATCH_SIZE: usize = 10_000;
 /// Images to tune settings on. Their count has 32 bits.
 pub const TUNED: usize = i32::MAX as usize;
 
-/// More of something than there may be. `unit` is such as ` bytes`.
+/// A limit was exceeded. `unit` is empty, or begins with a space: ` bytes`.
 #[derive(Debug, thiserror::Error)]
 #[error("{what} must be at most {most}{unit}, not {found}")]
 struct LimitExceeded {

@@ -1,4 +1,4 @@
-//! What can go wrong between PostgreSQL and the inference process.
+//! Errors in the communication with the inference process.
 
 use std::io;
 
@@ -8,10 +8,10 @@ use susx_server::protocol::ProtocolError;
 use crate::pg::embedding_model::EmbeddingOwner;
 use crate::pg::error::SqlError;
 
-/// The inference process cannot be used.
+/// Why the inference process did not serve a request.
 #[derive(Debug, thiserror::Error)]
 pub enum InferenceError {
-    /// The inference process cannot be reached; the message and the HINT say why.
+    /// No inference process is running. Holds the message and the HINT.
     #[error("{0}")]
     Unavailable(String, &'static str),
     #[error("lost the connection to the inference process: {0}")]

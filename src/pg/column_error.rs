@@ -1,15 +1,15 @@
-//! What can be wrong with a column of a table.
+//! Errors about columns.
 
 use pgrx::PgSqlErrorCode::{self, *};
 
 use super::error::SqlError;
 
-/// A column that cannot be used.
+/// Why a column cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ColumnError {
     #[error("column \"{column}\" of relation \"{relation}\" does not exist")]
     NoColumn { relation: String, column: String },
-    /// The column has another type than it should.
+    /// The column does not have the expected type.
     #[error("column \"{column}\" has type {found}, not {expected}")]
     Type { column: String, found: String, expected: String },
     #[error("column \"{0}\" is NULL, where it must have a value")]

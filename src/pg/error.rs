@@ -1,21 +1,24 @@
-//! The error that SQL gets to see. Each area declares its own errors beside what they are about.
+//! Errors as SQL sees them.
+//!
+//! Each area declares its own error types next to the code that returns them, and implements [`SqlError`] for them. `?`
+//! turns them into an [`Error`].
 
 use std::fmt::Display;
 
 use pgrx::PgSqlErrorCode;
 
-/// An error of an area, as SQL reports it. Its text is the message.
+/// An error type of one area. Its `Display` is the message.
 pub trait SqlError: std::error::Error {
-    /// The SQLSTATE that clients tell errors apart by.
+    /// The SQLSTATE, by which clients tell errors apart.
     fn sqlstate(&self) -> PgSqlErrorCode;
 
-    /// What the caller can do about it.
+    /// What the caller can do about the error, if anything.
     fn hint(&self) -> Option<String> {
         None
     }
 }
 
-/// What a client gets to see of an error.
+/// An error as a client sees it.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
@@ -24,7 +27,7 @@ pub struct Error {
     hint: Option<String>,
 }
 
-/// The result of what may end in an error of SQL.
+/// The result of an operation that may fail with an [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl<E: SqlError> From<E> for Error {
@@ -44,34 +47,34 @@ impl Error {
         Error { sqlstate, message: message.into(), hint: None }
     }
 
-    /// An argument that makes no sense.
+    /// An invalid argument.
     pub fn argument(message: impl Into<String>) -> Self {
         Error::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message)
     }
 
-    /// A failure that should not happen: something that PostgreSQL promises did not hold.
+    /// A failure that should never happen, such as a broken guarantee of PostgreSQL.
     pub fn internal(error: impl Display) -> Self {
         Error::new(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, format!("susx internal error: {error}"))
     }
 
-    /// The value of an argument that must have one.
+    /// The value of an argument; an error if it is NULL.
     pub fn required<T>(argument: Option<T>, name: &'static str) -> Result<T> {
         argument.ok_or_else(|| {
             Error::new(PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED, format!("{name} must not be NULL"))
         })
     }
 
-    /// The same error with a HINT.
+    /// Sets the HINT.
     pub fn with_hint(self, hint: impl Into<String>) -> Self {
         Error { hint: Some(hint.into()), ..self }
     }
 
-    /// The same error with a message that says first where it happened, such as `element 3`.
+    /// Prefixes the message with the place of the error, such as `element 3`.
     pub fn within(self, place: impl Display) -> Self {
         Error { message: format!("{place}: {}", self.message), ..self }
     }
 
-    /// The same error of a row, counted from 1, of a query that the caller wrote.
+    /// Prefixes the message with a row of a query that the caller wrote. Rows count from 1.
     pub fn in_row(self, row: u64) -> Self {
         self.within(format_args!("row {row} of the query"))
     }
@@ -81,12 +84,12 @@ impl Error {
         self.sqlstate
     }
 
-    /// What the caller can do about it.
+    /// The HINT.
     pub fn hint(&self) -> Option<&str> {
         self.hint.as_deref()
     }
 
-    /// Whether a relation does not exist.
+    /// Whether the error is that a relation does not exist.
     pub fn is_undefined_table(&self) -> bool {
         self.sqlstate == PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE
     }

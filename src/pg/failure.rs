@@ -1,4 +1,4 @@
-//! Failures that the inference process reports, as errors of SQL.
+//! SQLSTATEs of the failures that the inference process reports.
 
 use pgrx::PgSqlErrorCode::{self, *};
 use susx_server::protocol::{Failure, FailureKind};

@@ -1,10 +1,10 @@
-//! What can be wrong with a relation that a call names.
+//! Errors about relations.
 
 use pgrx::PgSqlErrorCode::{self, *};
 
 use super::error::SqlError;
 
-/// A relation that cannot be used.
+/// Why a relation cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum RelationError {
     #[error("relation with OID {0} does not exist")]

@@ -13,7 +13,7 @@ use pgrx::{AllocatedByRust, PgSqlErrorCode, PgTrigger, pg_sys};
 
 use super::error::{Result, SqlError};
 
-/// A trigger function was called by something else.
+/// A trigger function was called directly.
 #[derive(Debug, thiserror::Error)]
 #[error("trigger function was not called by a trigger")]
 struct NotFired;

@@ -19,7 +19,7 @@ use super::extensions::installed_version;
 /// The version of this library.
 pub const LIBRARY: &str = env!("CARGO_PKG_VERSION");
 
-/// The extension in the database is of another version than the library.
+/// The extension in the database and the library have different versions.
 #[derive(Debug, thiserror::Error)]
 #[error("susx is version {schema} in this database, but the library in use is version {library}")]
 struct SchemaVersion {

@@ -18,7 +18,7 @@ pub use read::Retry;
 pub use row_id::RowId;
 pub(super) use row_id::{VERSION, WRITER};
 
-/// What can be wrong with a table whose images are to be embedded.
+/// Why the images of a table cannot be embedded.
 #[derive(Debug, thiserror::Error)]
 enum ImageTableError {
     #[error("\"{relation}\" is {what}: expected a table of images")]

@@ -12,7 +12,7 @@ use crate::pg::error::{Result, SqlError};
 use crate::pg::open::OpenRelation;
 use crate::pg::regclass::RegClass;
 
-/// A relation without a primary key.
+/// The relation has no primary key to identify rows by.
 #[derive(Debug, thiserror::Error)]
 #[error("relation \"{0}\" has no primary key")]
 struct NoPrimaryKey(String);

@@ -8,7 +8,7 @@ use crate::pg::error::{Result, SqlError};
 use crate::pg::spi::{Columns, Cursor};
 use crate::pg::types::type_name;
 
-/// What is wrong with the columns of a keyed query.
+/// The columns of a keyed query are wrong.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 struct KeyedColumns {

@@ -11,7 +11,7 @@ use crate::pg::error::{Error, Result, SqlError};
 use crate::pg::spi::{self, Columns};
 use crate::pg::types::{base_type, type_name};
 
-/// What can be wrong with a labelled query.
+/// Why a labelled query cannot be used.
 #[derive(Debug, thiserror::Error)]
 enum LabelledQueryError {
     #[error("a labelled query must have two columns, an image or embedding and a category, not {0}")]

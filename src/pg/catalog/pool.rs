@@ -14,7 +14,7 @@ use crate::pg::spi::{self, Row, arg, first};
 use crate::pg::vector::Vector;
 pub use index::{IndexScan, with_long_scans};
 
-/// Images of a pool that were chosen and are not found again.
+/// Chosen images of the pool no longer exist.
 #[derive(Debug, thiserror::Error)]
 #[error("{expected} images of {pool} were chosen, but {found} of them are found again")]
 struct PoolChanged {

@@ -21,7 +21,7 @@ use crate::pg::spi::{self, arg};
 pub use model_use::ModelUse;
 pub use pending::{forget_pending, write_pending};
 
-/// Embeddings that cannot be compared, because other models made them.
+/// Embeddings cannot be compared, because they come from different models.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 struct OtherModel {

@@ -12,7 +12,7 @@ use super::portal::Portal;
 use super::{Access, Columns, Connection, Row};
 use crate::pg::error::{Result, SqlError};
 
-/// Something has closed the portal between two reads.
+/// The portal was closed between two reads.
 #[derive(Debug, thiserror::Error)]
 #[error("the query that was being read has been closed")]
 struct CursorClosed;

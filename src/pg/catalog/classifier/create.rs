@@ -10,7 +10,7 @@ use crate::pg::regclass::RegClass;
 use crate::pg::spi::operators::{EQ, GT};
 use crate::pg::spi::{arg, first};
 
-/// Why a classifier cannot be created there.
+/// Why a classifier cannot be created under a name.
 #[derive(Debug, thiserror::Error)]
 enum CreateError {
     #[error("a classifier cannot be a temporary table")]

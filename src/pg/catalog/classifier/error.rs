@@ -1,13 +1,13 @@
-//! What can be wrong with a classifier.
+//! Errors about classifiers.
 
 use pgrx::PgSqlErrorCode::{self, *};
 
 use crate::pg::error::SqlError;
 
-/// A classifier that is not there, or cannot do what is asked of it. `known` names the categories that there are.
+/// Why a classifier cannot be used as asked. `known` lists the categories that exist.
 #[derive(Debug, thiserror::Error)]
 pub enum ClassifierError {
-    /// `known` is a sentence that names the classifiers.
+    /// `known` is the HINT, which lists the classifiers that exist.
     #[error("\"{name}\" is not a classifier")]
     NotAClassifier { name: String, known: String },
     #[error("category \"{category}\" of classifier \"{classifier}\" does not exist")]

@@ -80,7 +80,7 @@ impl Snapshot for SnapshotId {
     }
 }
 
-/// A classifier, and the user whose rights its rows were read with.
+/// A classifier, and the user with whose privileges its rows were read.
 type Key = (RegClass, pg_sys::Oid);
 type Reader = susx_core::fit_cache::Reader<SnapshotId, StatementId>;
 type Cache = FitCache<RegClass, pg_sys::Oid, SnapshotId, StatementId, RowVersions, Fitted>;

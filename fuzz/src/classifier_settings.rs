@@ -4,10 +4,10 @@ use susx_core::classifier::{Classifier, Method};
 use susx_core::sus::{SupportSet, SupportSetBuilder, unit};
 use susx_core::{gda, tip_x};
 
-/// The settings of a classifier, a support set and a query: settings that are refused, or an answer whose
-/// probabilities are some.
+/// The settings of a classifier, a support set and a query. Either they are refused, or all scores are finite and the
+/// probabilities add up to 1.
 pub fn classifier_settings(data: &[u8]) {
-    // Too few bytes for all of it are no input.
+    // Inputs that are too short are skipped.
     let _ = run(&mut Unstructured::new(data));
 }
 
@@ -38,7 +38,7 @@ fn run(u: &mut Unstructured) -> Result<()> {
     Ok(())
 }
 
-/// Up to 4 categories and 8 images; `None` if it is refused.
+/// A support set of up to 4 categories and 8 images; `None` if it is refused.
 fn support_set(u: &mut Unstructured, dimensions: usize) -> Result<Option<SupportSet>> {
     const NAMES: [&str; 4] = ["a", "b", "c", "d"];
     let mut builder = SupportSetBuilder::new(dimensions);

@@ -90,8 +90,8 @@ impl<T: Payload> Stream<T> {
         Stream::with(T::model(model), None)
     }
 
-    /// A stream to the model of a classifier or a column. Later calls are an error if the server has loaded other files
-    /// of that name.
+    /// A stream to the model of a classifier or a column. Submitting and waiting are an error if the server has loaded
+    /// other files of that name.
     pub fn of(model: &EmbeddingModel) -> Self {
         Stream::with(Some(model.name.clone()), Some(model.clone()))
     }

@@ -95,8 +95,8 @@ impl Server {
                         log!("susx: restarting the inference process with {what}");
                     } else if running.socket.is_lost() {
                         warning!(
-                            "susx: restarting the inference process, for its socket in the directory \"{DIRECTORY}\" of the \
-                             data directory is gone"
+                            "susx: restarting the inference process, because its socket in the directory \"{DIRECTORY}\" of \
+                             the data directory is gone"
                         );
                     } else {
                         return running.kill_if_hanging();

@@ -1,8 +1,8 @@
 //! Fuzz targets: one function for each kind of data that reaches susx from outside.
 //!
-//! A target reads arbitrary bytes. Invalid data must result in an error value, never in a panic. For valid data the target
-//! checks the guarantees of the code that reads it. `make fuzz` runs the targets under libFuzzer with AddressSanitizer, and
-//! the tests run them on the seeds.
+//! A target reads arbitrary bytes. Invalid data must result in an error value, never in a panic. For valid data the
+//! target checks the guarantees of the code that reads it. `make fuzz` runs the targets under libFuzzer with
+//! AddressSanitizer, and the tests run them on the seeds.
 
 mod backend_replies;
 mod classifier_settings;
@@ -37,8 +37,8 @@ pub const TARGETS: [(&str, Target); 8] = [
     ("model_files", model_files),
 ];
 
-/// Splits the input into pieces. Each piece follows its length, a little-endian u16. The last one may be shorter than its
-/// length says.
+/// Splits the input into pieces. Each piece follows its length, a little-endian u16. The last one may be shorter than
+/// its length says.
 fn pieces(mut data: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         let (&length, rest) = data.split_first_chunk()?;

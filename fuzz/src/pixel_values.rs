@@ -12,8 +12,8 @@ static CLIP: LazyLock<Preprocessor> = LazyLock::new(|| {
     Preprocessor::new(&config).expect("the defaults of CLIP")
 });
 
-/// An image file. Decoding and preprocessing it must result in an error about the image, or in an image within the limits
-/// whose values are in the possible range.
+/// An image file. Decoding and preprocessing it must result in an error about the image, or in an image within the
+/// limits whose values are in the possible range.
 pub fn pixel_values(data: &[u8]) {
     let image = match decode_rgb(data, &LIMITS) {
         Ok(image) => image,

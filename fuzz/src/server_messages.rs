@@ -38,9 +38,9 @@ static SERVER: LazyLock<Shared> = LazyLock::new(|| {
     })
 });
 
-/// Bytes that the server receives from a backend, over a socket. After a greeting, each of the [`pieces`] is sent as the
-/// message of a frame. If the first byte is odd, the rest is sent unchanged instead. Every valid request before the first
-/// invalid one must get exactly one reply, with its id.
+/// Bytes that the server receives from a backend, over a socket. After a greeting, each of the [`pieces`] is sent as
+/// the message of a frame. If the first byte is odd, the rest is sent unchanged instead. Every valid request before the
+/// first invalid one must get exactly one reply, with its id.
 pub fn server_messages(data: &[u8]) {
     let Some((&kind, data)) = data.split_first() else { return };
     let hello = protocol::encode(&Request::Hello { protocol: PROTOCOL_VERSION, version: "fuzz" });

@@ -164,8 +164,8 @@ impl Server {
         self.wait_before_next(lived, if was_ready { MAX_DELAY_AFTER_READY } else { MAX_DELAY });
     }
 
-    /// Sets the time of the next start. A server that keeps crashing is restarted after longer and longer delays, and one
-    /// that ran for a while without delay.
+    /// Sets the time of the next start. A server that keeps crashing is restarted after longer and longer delays, and
+    /// one that ran for a while without delay.
     fn wait_before_next(&mut self, lived: Duration, max_delay: Duration) {
         self.not_before = Some(Instant::now() + self.delay.min(max_delay));
         self.delay = match lived {

@@ -4,10 +4,10 @@ use susx_core::classifier::{Classifier, Method};
 use susx_core::sus::{SupportSet, SupportSetBuilder, unit};
 use susx_core::{gda, tip_x};
 
-/// The settings of a classifier, a support set and a query. Either they are refused, or all scores are finite and the
-/// probabilities add up to 1.
+/// The settings of a classifier, a support set and a query: settings that are refused, or an answer whose
+/// probabilities are some.
 pub fn classifier_settings(data: &[u8]) {
-    // Inputs that are too short are skipped.
+    // Too few bytes for all of it are no input.
     let _ = run(&mut Unstructured::new(data));
 }
 
@@ -38,7 +38,7 @@ fn run(u: &mut Unstructured) -> Result<()> {
     Ok(())
 }
 
-/// A support set of up to 4 categories and 8 images; `None` if it is refused.
+/// Up to 4 categories and 8 images; `None` if it is refused.
 fn support_set(u: &mut Unstructured, dimensions: usize) -> Result<Option<SupportSet>> {
     const NAMES: [&str; 4] = ["a", "b", "c", "d"];
     let mut builder = SupportSetBuilder::new(dimensions);

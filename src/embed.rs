@@ -1,4 +1,4 @@
-//! Images and texts to vectors.
+//! Vectors of images and texts.
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;

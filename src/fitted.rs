@@ -81,7 +81,7 @@ impl Snapshot for SnapshotId {
     }
 }
 
-/// A classifier, and the user whose rights its rows were read with.
+/// A classifier, and the user with whose privileges its rows were read.
 type Key = (RegClass, pg_sys::Oid);
 type Reader = susx_core::fit_cache::Reader<SnapshotId, StatementId>;
 type Cache = FitCache<RegClass, pg_sys::Oid, SnapshotId, StatementId, RowVersions, Fitted>;
@@ -128,8 +128,8 @@ fn fit_for_one_statement(key: Key, reader: Reader) -> Result<Rc<Fitted>> {
     Ok(fitted)
 }
 
-/// A fit of a table whose rows are the same for all users. `announces`: whether the table has the trigger that announces
-/// changes.
+/// A fit of a table whose rows are the same for all users. `announces`: whether the table has the trigger that
+/// announces changes.
 fn fit_of_table(key: Key, reader: Reader, announces: bool) -> Result<Rc<Fitted>> {
     let classifier = key.0;
     // The order matters: a writer that has released its lock by the first call has announced its change by the second.

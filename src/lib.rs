@@ -26,6 +26,9 @@
 //! They are built on [`pg`], the only code that touches PostgreSQL's internals, on [`inference`], the connection to the
 //! process `susx-server`, and on `susx-core`, the methods. [`limits`] defines the limits on arguments.
 
+// This documentation is for developers, built with --document-private-items: nothing in this crate is public.
+#![allow(rustdoc::private_intra_doc_links)]
+
 mod arrays;
 mod batches;
 mod build_support_set;

@@ -9,8 +9,8 @@ use susx_server::protocol::{self, Failure};
 
 use crate::pg::error::{Error, Result, SqlError};
 
-/// Elements of an array: images, texts, prompts or vectors. The vectors of all of them are in memory at once: 200 MB for
-/// 512 dimensions.
+/// Elements of an array: images, texts, prompts or vectors. The vectors of all of them are in memory at once: 200 MB
+/// for 512 dimensions.
 pub const ELEMENTS: usize = 100_000;
 /// Categories of a classifier: twice as many as the largest ImageNet has. Every answer computes a score for each.
 pub const CATEGORIES: usize = susx_core::sus::MOST_CATEGORIES;
@@ -112,8 +112,8 @@ pub fn check_name(name: &str, text: Option<&str>) -> Result<()> {
     check_bytes(name, NAME_BYTES, text.map_or(0, str::len))
 }
 
-/// An error if the name of a model is longer than any text may be; such a name is not sent. The inference process refuses
-/// shorter names that are too long for a file, and lists the models.
+/// An error if the name of a model is longer than any text may be; such a name is not sent. The inference process
+/// refuses shorter names that are too long for a file, and lists the models.
 pub fn check_model_name(name: Option<&str>) -> Result<()> {
     match name.map_or(0, str::len) {
         0..=TEXT_BYTES => Ok(()),

@@ -1,20 +1,20 @@
 use susx_server::protocol::{self, Reply};
 
-/// What the server sends to a backend: the same replies, and the same end, in whatever pieces it arrives; and what has
-/// been read can be said again.
+/// Bytes that a backend receives from the server. However they are divided, the backend must read the same replies and
+/// the same error, and each reply must encode to the frame that it was read from.
 pub fn backend_replies(data: &[u8]) {
-    let (whole, end) = take(data, data.len().max(1));
+    let (whole, end) = receive(data, data.len().max(1));
     for step in [1, 3, 64] {
-        assert_eq!(take(data, step), (whole.clone(), end.clone()), "{step} bytes at a time");
+        assert_eq!(receive(data, step), (whole.clone(), end.clone()), "{step} bytes at a time");
     }
     for frame in whole {
-        let (again, _) = take(&frame, frame.len());
+        let (again, _) = receive(&frame, frame.len());
         assert_eq!(again, [frame]);
     }
 }
 
-/// The frames of the replies, and the error after them.
-fn take(data: &[u8], step: usize) -> (Vec<Vec<u8>>, Option<String>) {
+/// Receives `step` bytes at a time. Returns the replies, encoded again, and the error after them.
+fn receive(data: &[u8], step: usize) -> (Vec<Vec<u8>>, Option<String>) {
     let (mut received, mut replies) = (Vec::new(), Vec::new());
     for piece in data.chunks(step) {
         received.extend(piece);
@@ -29,7 +29,7 @@ fn take(data: &[u8], step: usize) -> (Vec<Vec<u8>>, Option<String>) {
     (replies, None)
 }
 
-/// Of floats, the bits count: NaN is equal to itself.
+/// Replies are compared by their encoding, in which NaN equals itself.
 fn frame(reply: &Reply) -> Vec<u8> {
     protocol::encode(reply).expect("what was read can be written")
 }

@@ -1,7 +1,8 @@
-//! What reaches susx from outside, as functions of any bytes that must return: whatever is wrong with the bytes is an
-//! error value, and what is right with them keeps the promises of the code that reads it.
+//! Fuzz targets: one function for each kind of data that reaches susx from outside.
 //!
-//! `make fuzz` runs them under libFuzzer with AddressSanitizer; the tests call them with the seeds.
+//! A target reads arbitrary bytes. Invalid data must result in an error value, never in a panic. For valid data the
+//! target checks the guarantees of the code that reads it. `make fuzz` runs the targets under libFuzzer with
+//! AddressSanitizer, and the tests run them on the seeds.
 
 mod backend_replies;
 mod classifier_settings;
@@ -21,10 +22,10 @@ pub use server_log::server_log;
 pub use server_messages::server_messages;
 pub use tokenizer::tokenizer;
 
-/// A target, with the bytes of one input.
+/// A fuzz target, which takes the bytes of one input.
 pub type Target = fn(&[u8]);
 
-/// Every target by its name, which is that of its seeds' folder too.
+/// All targets by name. The folder of a target's seeds has the same name.
 pub const TARGETS: [(&str, Target); 8] = [
     ("pixel_values", pixel_values),
     ("server_messages", server_messages),
@@ -36,7 +37,8 @@ pub const TARGETS: [(&str, Target); 8] = [
     ("model_files", model_files),
 ];
 
-/// The bytes in pieces, each after its length (u16, little-endian); the last one may be shorter than it says.
+/// Splits the input into pieces. Each piece follows its length, a little-endian u16. The last one may be shorter than
+/// its length says.
 fn pieces(mut data: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         let (&length, rest) = data.split_first_chunk()?;

@@ -7,7 +7,7 @@ use susx_diffusion::GeneratorConfig;
 
 use crate::pieces;
 
-/// The files of a CLIP and of a generator that are read before ONNX Runtime is loaded.
+/// Files of a CLIP model and of a generator that are read before ONNX Runtime is loaded.
 const FILES: [&str; 9] = [
     "clip/preprocessor_config.json",
     "clip/config.json",
@@ -34,7 +34,8 @@ static DIRECTORY: LazyLock<PathBuf> = LazyLock::new(|| {
     directory
 });
 
-/// Reads models whose files are the [`pieces`]. The result is an error, or a valid configuration.
+/// The files of a CLIP model and of a generator, as [`pieces`]. Reading them must result in an error or in a valid
+/// configuration.
 pub fn model_files(data: &[u8]) {
     let mut pieces = pieces(data);
     for file in FILES {

@@ -12,8 +12,8 @@ static CLIP: LazyLock<Preprocessor> = LazyLock::new(|| {
     Preprocessor::new(&config).expect("the defaults of CLIP")
 });
 
-/// Decodes and preprocesses an image file. The result is an error about the image, or values in the possible range of an
-/// image within the limits.
+/// An image file. Decoding and preprocessing it must result in an error about the image, or in an image within the
+/// limits whose values are in the possible range.
 pub fn pixel_values(data: &[u8]) {
     let image = match decode_rgb(data, &LIMITS) {
         Ok(image) => image,

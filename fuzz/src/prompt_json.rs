@@ -1,7 +1,7 @@
 use susx_core::sus::{fill_templates, parse_cupl};
 
-/// A file of prompts: an error that is a sentence, or sentences for every category, which can be written and read
-/// again, and serve as templates where they have a place for the name.
+/// Prompts in JSON. Reading them must result in an error with a message, or in at least one prompt per category. The
+/// prompts must survive writing and reading, and must be usable as templates if they have a placeholder.
 pub fn prompt_json(data: &[u8]) {
     let Ok(text) = str::from_utf8(data) else { return };
     let prompts = match parse_cupl(text) {

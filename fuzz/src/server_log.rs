@@ -1,14 +1,14 @@
 use susx_server::log_lines::{Line, Splitter};
 
-/// What the server prints, for PostgreSQL's log: the same lines in whatever pieces it arrives, none of them longer than
-/// one may be or with a control character.
+/// Output of the server, for PostgreSQL's log. However it is divided, it must give the same lines, none of which may be
+/// too long or contain a control character.
 pub fn server_log(data: &[u8]) {
     let whole = lines(data, data.len().max(1));
     for step in [1, 7] {
         assert_eq!(lines(data, step), whole, "{step} bytes at a time");
     }
     for line in whole {
-        // A control character is escaped by six.
+        // The escape of a control character takes up to six bytes.
         assert!(line.text.len() <= 6 * (8 << 10) + 16);
         assert!(!line.text.chars().any(char::is_control));
     }

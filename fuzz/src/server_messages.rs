@@ -38,9 +38,9 @@ static SERVER: LazyLock<Shared> = LazyLock::new(|| {
     })
 });
 
-/// What a backend sends to the server, on a real connection: after a greeting, each of the [`pieces`] as the message of
-/// a frame; or, where the first byte is odd, the rest as it is. Every request that the server can read before the first
-/// that it cannot has one reply, with its id.
+/// Bytes that the server receives from a backend, over a socket. After a greeting, each of the [`pieces`] is sent as
+/// the message of a frame. If the first byte is odd, the rest is sent unchanged instead. Every valid request before the
+/// first invalid one must get exactly one reply, with its id.
 pub fn server_messages(data: &[u8]) {
     let Some((&kind, data)) = data.split_first() else { return };
     let hello = protocol::encode(&Request::Hello { protocol: PROTOCOL_VERSION, version: "fuzz" });
@@ -61,7 +61,7 @@ pub fn server_messages(data: &[u8]) {
     let mut received = Vec::new();
     thread::scope(|scope| {
         scope.spawn(|| connection::serve(1, theirs, &SERVER));
-        // It hangs up on what it cannot read.
+        // These fail if the server has closed the connection because of an invalid message.
         let _ = ours.write_all(&sent);
         let _ = ours.shutdown(Shutdown::Write);
         let _ = ours.read_to_end(&mut received);
@@ -76,7 +76,7 @@ pub fn server_messages(data: &[u8]) {
     }
 }
 
-/// The id that the reply must have; `None` for what ends the connection.
+/// The id that the reply must have; `None` for a message that ends the connection.
 fn id(request: &Request) -> Option<u64> {
     match request {
         Request::Hello { .. } => None,

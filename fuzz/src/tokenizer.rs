@@ -5,7 +5,7 @@ use susx_core::clip::{ClipTokenizer, Padding};
 
 const CONTEXT_LENGTH: usize = 16;
 
-/// CLIP's byte-level BPE from the test models, and the WordPiece of the demo model.
+/// CLIP's byte-level BPE tokenizer from the test models, and the WordPiece tokenizer of the demo model.
 static TOKENIZERS: LazyLock<Vec<ClipTokenizer>> = LazyLock::new(|| {
     let build = Path::new(env!("CARGO_MANIFEST_DIR")).join("../build");
     let files = ["test-models/split", "models/demo"].map(|model| build.join(model).join("tokenizer.json"));
@@ -17,10 +17,10 @@ static TOKENIZERS: LazyLock<Vec<ClipTokenizer>> = LazyLock::new(|| {
         exists
     };
     let read = |path: PathBuf| ClipTokenizer::from_file(&path, CONTEXT_LENGTH, None, Padding::Longest);
-    files.into_iter().filter(exists).map(|path| read(path).expect("a tokenizer of ours")).collect()
+    files.into_iter().filter(exists).map(|path| read(path).expect("a valid tokenizer")).collect()
 });
 
-/// Tokenizes a text. The tokens must fit into the context length, and be the same in a batch as alone.
+/// A text to tokenize. Its tokens must fit into the context length, and must be the same in a batch as alone.
 pub fn tokenizer(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     for tokenizer in TOKENIZERS.iter() {

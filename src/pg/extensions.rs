@@ -12,8 +12,8 @@ thread_local! {
     static VECTOR_TYPE: Cell<pg_sys::Oid> = const { Cell::new(pg_sys::Oid::INVALID) };
 }
 
-/// The version of susx in this database, from `CREATE EXTENSION` or the last `ALTER EXTENSION ... UPDATE`; `None` if susx
-/// is not installed as an extension.
+/// The version of susx in this database, from `CREATE EXTENSION` or the last `ALTER EXTENSION ... UPDATE`; `None` if
+/// susx is not installed as an extension.
 pub fn installed_version() -> Result<Option<String>> {
     first(&format!("SELECT extversion FROM pg_catalog.pg_extension WHERE extname {EQ} 'susx'"), &[])
 }

@@ -1,7 +1,7 @@
 //! The settings, and how they reach the inference process.
 //!
-//! Only the administrator may set paths, libraries, devices and limits, in the configuration files. They take effect on a
-//! reload. If that changes the command line of the inference process, the supervisor restarts it.
+//! Only the administrator may set paths, libraries, devices and limits, in the configuration files. They take effect on
+//! a reload. If that changes the command line of the inference process, the supervisor restarts it.
 
 use std::ffi::{CStr, CString};
 use std::ops::RangeInclusive;

@@ -1,7 +1,7 @@
 //! PostgreSQL's `jsonb`, as text.
 //!
-//! pgrx's own type parses the value with serde_json and panics on failure, but PostgreSQL allows larger numbers and deeper
-//! nesting than serde_json.
+//! pgrx's own type parses the value with serde_json and panics on failure, but PostgreSQL allows larger numbers and
+//! deeper nesting than serde_json.
 
 use std::ffi::CStr;
 
@@ -36,8 +36,8 @@ impl FromDatum for Jsonb {
         if is_null || datum.is_null() {
             return None;
         }
-        // SAFETY: the caller promises that the datum is a jsonb. Detoasted, it has the layout of Jsonb. The text is copied
-        // before the memory is freed.
+        // SAFETY: the caller promises that the datum is a jsonb. Detoasted, it has the layout of Jsonb. The text is
+        // copied before the memory is freed.
         unsafe {
             let size = size(datum);
             if size > limits::JSON_BYTES {

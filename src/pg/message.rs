@@ -1,7 +1,7 @@
 //! Makes the text of messages safe for clients and the log.
 //!
-//! Messages contain names, keys and texts from users. A control character could change what a terminal shows of the log,
-//! and a very long name could fill the log. So all messages pass through [`shown`].
+//! Messages contain names, keys and texts from users. A control character could change what a terminal shows of the
+//! log, and a very long name could fill the log. So all messages pass through [`shown`].
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{function_name, notice, warning};

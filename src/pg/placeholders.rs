@@ -29,7 +29,8 @@ impl Placeholders {
         Placeholders(susx_settings().map(|setting| name_of(setting).to_owned()).collect())
     }
 
-    /// Called after the settings are defined: sets those whose value was refused to the value in the configuration files.
+    /// Called after the settings are defined: sets those whose value was refused to the value in the configuration
+    /// files.
     pub fn restore_refused(self) {
         let refused: HashSet<&CStr> = susx_settings()
             .filter(|&setting| is_refused(setting))

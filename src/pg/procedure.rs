@@ -26,8 +26,8 @@ pub struct Procedure(());
 impl Procedure {
     /// Connects to SPI for a procedure of this name. An error if the procedure was called where it cannot commit.
     pub fn enter(call: pg_sys::FunctionCallInfo, name: &'static str) -> Result<Self> {
-        // SAFETY: PostgreSQL passes the context of a CALL, which says whether it may commit. The SPI connection is closed
-        // in drop.
+        // SAFETY: PostgreSQL passes the context of a CALL, which says whether it may commit. The SPI connection is
+        // closed in drop.
         unsafe {
             let context = (*call).context;
             let is_atomic = context.is_null()
@@ -43,14 +43,14 @@ impl Procedure {
         }
     }
 
-    /// Runs `work` in a transaction of its own and commits it. Between two transactions the session holds no lock and no
-    /// snapshot, so it may wait without blocking others.
+    /// Runs `work` in a transaction of its own and commits it. Between two transactions the session holds no lock and
+    /// no snapshot, so it may wait without blocking others.
     ///
-    /// Memory that PostgreSQL allocates for the work is freed afterwards. After an error the transaction stays open, and
-    /// is rolled back when the call fails.
+    /// Memory that PostgreSQL allocates for the work is freed afterwards. After an error the transaction stays open,
+    /// and is rolled back when the call fails.
     pub fn transaction<T: 'static>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
-        // SAFETY: the first transaction is the CALL's own and has its snapshot. In a later one nothing has been read yet, so
-        // its isolation level may still be set. The snapshot belongs to the portal that the CALL runs in.
+        // SAFETY: the first transaction is the CALL's own and has its snapshot. In a later one nothing has been read
+        // yet, so its isolation level may still be set. The snapshot belongs to the portal that the CALL runs in.
         unsafe {
             if !pg_sys::ActiveSnapshotSet() {
                 // At a higher level, a row that another transaction changes would be an error.

@@ -153,7 +153,8 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Starts to report the progress of a call. `relation` is its table or classifier, or an invalid one if it has none.
+    /// Starts to report the progress of a call. `relation` is its table or classifier, or an invalid one if it has
+    /// none.
     pub fn start(command: Command, relation: RegClass) -> Self {
         let (now, started) = (Instant::now(), timestamp());
         LAST_ID.set(LAST_ID.get() + 1);
@@ -201,8 +202,8 @@ impl Progress {
         }
     }
 
-    /// Called when the function returns to its caller between rows: until [`resume`](Self::resume), other calls may report
-    /// their progress.
+    /// Called when the function returns to its caller between rows: until [`resume`](Self::resume), other calls may
+    /// report their progress.
     pub fn pause(&self) {
         if OUTERMOST.get() == self.id {
             OUTERMOST.set(0);

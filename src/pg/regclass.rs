@@ -82,16 +82,16 @@ impl RegClass {
         Ok(pgrx::spi::quote_qualified_identifier(schema, name))
     }
 
-    /// As [`open_for_reading`](Self::open_for_reading); also an error if the caller may not update all rows of the relation,
-    /// which is what changing a classifier's settings requires.
+    /// As [`open_for_reading`](Self::open_for_reading); also an error if the caller may not update all rows of the
+    /// relation, which is what changing a classifier's settings requires.
     pub fn open_for_updating(self) -> Result<()> {
         self.open_for_reading()?;
         self.permission(self.has_privilege(pg_sys::ACL_UPDATE))?;
         if self.has_row_security() { Err(RelationError::RowSecurity(self.name()?).into()) } else { Ok(()) }
     }
 
-    /// Whether row-level security restricts which rows the caller sees. It does not restrict roles with BYPASSRLS, nor the
-    /// relation's owner unless it is forced.
+    /// Whether row-level security restricts which rows the caller sees. It does not restrict roles with BYPASSRLS, nor
+    /// the relation's owner unless it is forced.
     pub fn has_row_security(self) -> bool {
         // SAFETY: a look-up that accepts any OID.
         let found = unsafe { pg_sys::check_enable_rls(self.0, pg_sys::Oid::INVALID, true) };
@@ -121,8 +121,8 @@ impl RegClass {
         unsafe { pg_sys::LockRelationOid(self.0, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE) };
     }
 
-    /// As [`open_for_reading`](Self::open_for_reading); also an error if the caller may insert into none of the columns. The
-    /// INSERT would find that out only after a long computation.
+    /// As [`open_for_reading`](Self::open_for_reading); also an error if the caller may insert into none of the
+    /// columns. The INSERT would find that out only after a long computation.
     pub fn open_for_inserting(self) -> Result<()> {
         self.open_for_reading()?;
         let (insert, any) = (pg_sys::ACL_INSERT as pg_sys::AclMode, pg_sys::AclMaskHow::ACLMASK_ANY);

@@ -13,8 +13,8 @@ pub fn may_read_all_stats() -> bool {
 /// entitled to their effect.
 pub fn as_role<T>(role: pg_sys::Oid, call: impl FnOnce() -> T) -> T {
     let (mut caller, mut context) = (pg_sys::Oid::INVALID, 0);
-    // SAFETY: writes to the two variables. SECURITY_LOCAL_USERID_CHANGE keeps SET ROLE from undoing the change. An ERROR
-    // in between aborts the transaction or subtransaction, which restores both values.
+    // SAFETY: writes to the two variables. SECURITY_LOCAL_USERID_CHANGE keeps SET ROLE from undoing the change. An
+    // ERROR in between aborts the transaction or subtransaction, which restores both values.
     unsafe {
         pg_sys::GetUserIdAndSecContext(&mut caller, &mut context);
         pg_sys::SetUserIdAndSecContext(role, context | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32);

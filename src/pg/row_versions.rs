@@ -1,8 +1,8 @@
 //! Which row versions of a table a snapshot shows, without reading the rows' values.
 //!
-//! An INSERT or UPDATE creates a row version that differs from all others in its place, its transaction or, within the
-//! running transaction, its command. So if two snapshots show the same versions, and the table itself is unchanged, they
-//! show the same rows.
+//! An INSERT or UPDATE creates a row version that differs from all others in its tuple id (its place in the table), its
+//! transaction or, within the running transaction, its command. So if two snapshots show the same versions, and the
+//! table itself is unchanged, they show the same rows.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -25,7 +25,8 @@ pub enum RelationKind {
         /// Whether all changes are announced: see [`super::relcache`].
         announces: bool,
     },
-    /// A relation whose rows depend on more than the snapshot, as with row-level security or a view, or on other tables.
+    /// A relation whose rows depend on more than the snapshot, as with row-level security or a view, or on other
+    /// tables.
     Other,
 }
 
@@ -83,8 +84,8 @@ impl RowVersions {
         Ok(RowVersions(digest.finish()))
     }
 
-    /// The latest snapshot, if it shows these versions, which are those of the active snapshot. `None` in a parallel query,
-    /// where the latest snapshot is not available.
+    /// The latest snapshot, if it shows these versions, which are those of the active snapshot. `None` in a parallel
+    /// query, where the latest snapshot is not available.
     pub fn latest_that_shows(self, classifier: RegClass) -> Result<Option<SnapshotId>> {
         // SAFETY: reads a variable of this process.
         if unsafe { pg_sys::IsInParallelMode() } {
@@ -141,14 +142,14 @@ unsafe fn hash_rows(
     let mut rows: u64 = 0;
     // The transaction that wrote the last row, and whether it is the current one.
     let mut writer = (pg_sys::InvalidTransactionId, false);
-    // SAFETY: as above. This scan reads the rows in the order of their places, from the first one on. A row is pinned
-    // until the next one is read.
+    // SAFETY: as above. This scan reads the rows in the order of their tuple ids, from the first one on. A row is
+    // pinned until the next one is read.
     unsafe {
         let (count, keys) = (keys.len() as i32, keys.as_mut_ptr());
         let scan = pg_sys::systable_beginscan(relation.0, pg_sys::Oid::INVALID, false, snapshot, count, keys);
         while let Some(row) = pg_sys::systable_getnext(scan).as_ref() {
-            let (place, header) = (row.t_self, (*row.t_data).t_choice.t_heap);
-            (place.ip_blkid.bi_hi, place.ip_blkid.bi_lo, place.ip_posid).hash(digest);
+            let (tid, header) = (row.t_self, (*row.t_data).t_choice.t_heap);
+            (tid.ip_blkid.bi_hi, tid.ip_blkid.bi_lo, tid.ip_posid).hash(digest);
             header.t_xmin.into_inner().hash(digest);
             if header.t_xmin != writer.0 {
                 writer = (header.t_xmin, pg_sys::TransactionIdIsCurrentTransactionId(header.t_xmin));

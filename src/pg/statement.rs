@@ -1,7 +1,8 @@
 //! Identifies the running statement.
 //!
-//! Two statements of a transaction may have equal snapshots, so a snapshot does not identify a statement, and PostgreSQL
-//! does not number statements. So a hook numbers the runs of the executor and keeps a stack of the current ones.
+//! Two statements of a transaction may have equal snapshots, so a snapshot does not identify a statement, and
+//! PostgreSQL does not number statements. So a hook numbers the runs of the executor and keeps a stack of the current
+//! ones.
 
 use std::cell::{Cell, RefCell};
 use std::sync::OnceLock;

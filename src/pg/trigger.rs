@@ -1,7 +1,7 @@
 //! Trigger functions.
 //!
-//! With pgrx's own attribute for trigger functions, an error becomes a panic that loses its SQLSTATE, and so does a call
-//! that is not by a trigger. Here a trigger function is one that takes a [`TriggerCall`] and returns a [`NewRow`].
+//! With pgrx's own attribute for trigger functions, an error becomes a panic that loses its SQLSTATE, and so does a
+//! call that is not by a trigger. Here a trigger function is one that takes a [`TriggerCall`] and returns a [`NewRow`].
 
 use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
 use pgrx::datum::Datum;

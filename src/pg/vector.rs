@@ -43,8 +43,8 @@ impl FromDatum for Vector {
         if is_null || datum.is_null() {
             return None;
         }
-        // SAFETY: the caller promises that the datum is a vector. Detoasted, it has the layout above and is aligned to 4
-        // bytes. Its elements are copied before the memory is freed.
+        // SAFETY: the caller promises that the datum is a vector. Detoasted, it has the layout above and is aligned to
+        // 4 bytes. Its elements are copied before the memory is freed.
         let elements = unsafe {
             with_detoasted(datum, |varlena| {
                 let start = varlena.cast::<u8>();

@@ -1,8 +1,8 @@
 //! Checks that the extension in the database and this library have the same version.
 //!
-//! The library may be replaced before `ALTER EXTENSION susx UPDATE` is run. And when another session runs that command, a
-//! session goes on with the library that it has loaded. Functions would then be called with arguments that do not match,
-//! and find tables with unexpected columns. So the first argument of every SQL function is a [`SameVersion`].
+//! The library may be replaced before `ALTER EXTENSION susx UPDATE` is run. And when another session runs that command,
+//! a session goes on with the library that it has loaded. Functions would then be called with arguments that do not
+//! match, and find tables with unexpected columns. So the first argument of every SQL function is a [`SameVersion`].
 
 use std::cell::Cell;
 
@@ -50,7 +50,8 @@ thread_local! {
     static IS_SAME: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Has the next call check the version again. Called when a function changes, because upgrade scripts replace functions.
+/// Has the next call check the version again. Called when a function changes, because upgrade scripts replace
+/// functions.
 pub fn recheck() {
     IS_SAME.set(false);
 }

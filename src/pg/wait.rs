@@ -47,8 +47,8 @@ pub fn for_socket_or_time(socket: RawFd, interest: Interest, time: Duration) {
     wait(events, socket, milliseconds(time));
 }
 
-/// Waits in a background worker until the descriptor is readable, a signal arrives or the time is over. Returns false if
-/// the postmaster has exited, so that the worker can clean up.
+/// Waits in a background worker until the descriptor is readable, a signal arrives or the time is over. Returns false
+/// if the postmaster has exited, so that the worker can clean up.
 pub fn as_worker(descriptor: Option<RawFd>, time: Duration) -> bool {
     let mut events = pg_sys::WL_LATCH_SET | pg_sys::WL_POSTMASTER_DEATH | pg_sys::WL_TIMEOUT;
     if descriptor.is_some() {

@@ -91,8 +91,8 @@ impl<T: Payload> Stream<T> {
         Stream::with(T::model(model), None)
     }
 
-    /// A stream to the model of a classifier or a column. Later calls are an error if the server has loaded other files
-    /// of that name.
+    /// A stream to the model of a classifier or a column. Submitting and waiting are an error if the server has loaded
+    /// other files of that name.
     pub fn of(model: &EmbeddingModel) -> Self {
         Stream::with(Some(model.name.clone()), Some(model.clone()))
     }
@@ -321,7 +321,8 @@ fn connect(bound_to: Option<&EmbeddingModel>) -> Result<Connection, CallError> {
     }
 }
 
-/// The number of inputs, from the first on, whose sizes add up to at most `max_bytes`. The first one is always included.
+/// The number of inputs, from the first on, whose sizes add up to at most `max_bytes`. The first one is always
+/// included.
 fn fitting(sizes: impl Iterator<Item = usize>, max_bytes: usize) -> usize {
     let (mut count, mut bytes) = (0, 0);
     for size in sizes {
@@ -334,8 +335,8 @@ fn fitting(sizes: impl Iterator<Item = usize>, max_bytes: usize) -> usize {
     count
 }
 
-/// Length of the next batch of these inputs: at most `max_inputs` and, unless it is a single input, `max_bytes`. At least
-/// 1.
+/// Length of the next batch of these inputs: at most `max_inputs` and, unless it is a single input, `max_bytes`. At
+/// least 1.
 pub fn batch_length<T>(
     inputs: &[T],
     max_inputs: usize,

@@ -1,8 +1,8 @@
 //! Detects a server that hangs.
 //!
 //! At intervals the supervisor connects like a session, sends a greeting and waits for the reply. That involves the
-//! server's accepting thread and a new thread for the connection, but no model and no queue. So a server that is loading
-//! a model or computing answers at once, and one that is stopped or hangs does not.
+//! server's accepting thread and a new thread for the connection, but no model and no queue. So a server that is
+//! loading a model or computing answers at once, and one that is stopped or hangs does not.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -44,8 +44,9 @@ impl Heartbeat {
         }
     }
 
-    /// Checks for a reply, or sends a new greeting. Returns how long the server has not replied. If the supervisor itself
-    /// was held up between two checks, at most twice the interval counts: the whole machine was probably held up.
+    /// Checks for a reply, or sends a new greeting. Returns how long the server has not replied. If the supervisor
+    /// itself was held up between two checks, at most twice the interval counts: the whole machine was probably held
+    /// up.
     pub fn check(&mut self, interval: Duration) -> Duration {
         let now = Instant::now();
         if self.waiting {

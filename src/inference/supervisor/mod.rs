@@ -1,8 +1,8 @@
 //! Starts the inference process on first use, restarts it after a crash, and stops it with the postmaster.
 //!
-//! The parent of the process is a background worker without database access, which does nothing else. It holds the write
-//! end of the process's standard input. However the worker ends, the process reads the end of the file and exits; and
-//! the kernel kills it, in case it hangs.
+//! The parent of the process is a background worker without database access, which does nothing else. It holds the
+//! write end of the process's standard input. However the worker ends, the process reads the end of the file and exits;
+//! and the kernel kills it, in case it hangs.
 
 mod command;
 mod heartbeat;
@@ -26,8 +26,8 @@ use crate::inference::error::InferenceError;
 use crate::pg::error::Result;
 use crate::pg::{guc, wait};
 
-/// Relative to the data directory, which is the working directory of every PostgreSQL process. Unlike an absolute path, a
-/// relative one is never too long for a socket.
+/// Relative to the data directory, which is the working directory of every PostgreSQL process. Unlike an absolute path,
+/// a relative one is never too long for a socket.
 const DIRECTORY: &str = "susx";
 const SOCKET: &str = "susx/socket";
 const SOCKET_FOR_C: &CStr = c"susx/socket";

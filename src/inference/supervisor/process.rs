@@ -95,8 +95,8 @@ impl Server {
                         log!("susx: restarting the inference process with {what}");
                     } else if running.socket.is_lost() {
                         warning!(
-                            "susx: restarting the inference process, for its socket in the directory \"{DIRECTORY}\" of the \
-                             data directory is gone"
+                            "susx: restarting the inference process, because its socket in the directory \"{DIRECTORY}\" of \
+                             the data directory is gone"
                         );
                     } else {
                         return running.kill_if_hanging();
@@ -164,8 +164,8 @@ impl Server {
         self.wait_before_next(lived, if was_ready { MAX_DELAY_AFTER_READY } else { MAX_DELAY });
     }
 
-    /// Sets the time of the next start. A server that keeps crashing is restarted after longer and longer delays, and one
-    /// that ran for a while without delay.
+    /// Sets the time of the next start. A server that keeps crashing is restarted after longer and longer delays, and
+    /// one that ran for a while without delay.
     fn wait_before_next(&mut self, lived: Duration, max_delay: Duration) {
         self.not_before = Some(Instant::now() + self.delay.min(max_delay));
         self.delay = match lived {

@@ -27,7 +27,7 @@ use pgrx::prelude::*;
 
 use super::error::{Error, Result};
 
-/// How PostgreSQL's errors name the command, where [`prevent_in_read_only`] or [`write`] refuses it.
+/// How PostgreSQL's errors name the command, where [`prevent_in_read_only`] or [`write()`] refuses it.
 const CHANGE: &CStr = c"a function that changes a classifier";
 
 /// An error in a read-only transaction, before any work is done in vain.

@@ -17,7 +17,8 @@ pub struct Session {
 /// Progress of the call.
 #[derive(Debug)]
 pub struct Work {
-    /// `None` if the call has no relation, or if the session is in another database, where the OID means another relation.
+    /// `None` if the call has no relation, or if the session is in another database, where the OID would mean another
+    /// relation.
     pub relation: Option<pg_sys::Oid>,
     /// `None` if unknown, because the session has a newer version of the library.
     pub command: Option<&'static str>,

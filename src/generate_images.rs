@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
 use pgrx::prelude::*;
-use susx_server::protocol::Picture;
+use susx_server::protocol::ImageRequest;
 
 use crate::arrays::elements;
 use crate::batches::GENERATE_AHEAD;
@@ -61,7 +61,7 @@ struct GeneratedImages {
     /// How many of them have been submitted, or skipped as NULL.
     submitted: usize,
     ord: i32,
-    stream: Stream<Picture<'static>>,
+    stream: Stream<ImageRequest<'static>>,
     /// Denoising steps of one image.
     steps: u64,
     /// Images that were returned.

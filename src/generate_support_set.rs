@@ -16,7 +16,7 @@ use std::time::Instant;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use susx_core::sus::unit;
-use susx_server::protocol::{Failure, Picture};
+use susx_server::protocol::{Failure, ImageRequest};
 
 use self::plan::{Category, Plan};
 use self::report::Report;
@@ -136,7 +136,7 @@ impl GenerateCall {
 
     /// Generates and writes all missing images, category by category.
     fn generate_missing(&self, plan: &Plan, progress: &mut Progress) -> Result<Report> {
-        let mut stream = Stream::<Picture>::new(Some(plan.generator()));
+        let mut stream = Stream::<ImageRequest>::new(Some(plan.generator()));
         let mut ahead = plan
             .categories
             .iter()
@@ -174,7 +174,7 @@ impl GenerateCall {
     /// Waits for the next image, and shows the progress meanwhile. `Err` is a failure of this image alone.
     fn next_image(
         &self,
-        stream: &mut Stream<Picture<'static>>,
+        stream: &mut Stream<ImageRequest<'static>>,
         report: &Report,
         progress: &mut Progress,
     ) -> Result<Result<Vec<u8>, Failure>> {

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use susx_server::protocol::Picture;
+use susx_server::protocol::ImageRequest;
 
 use crate::limits;
 use crate::pg::error::{Error, Result};
@@ -44,8 +44,8 @@ impl GenerationParams {
     }
 
     /// The request for an image of a prompt, whose initial noise is that of `seed`.
-    pub fn request(&self, prompt: &str, seed: i64) -> Picture<'static> {
-        Picture {
+    pub fn request(&self, prompt: &str, seed: i64) -> ImageRequest<'static> {
+        ImageRequest {
             prompt: Cow::Owned(prompt.to_owned()),
             negative_prompt: Cow::Owned(self.negative_prompt.clone()),
             seed: seed.cast_unsigned(),

@@ -119,7 +119,7 @@ pub fn check_model_name(name: Option<&str>) -> Result<()> {
         0..=TEXT_BYTES => Ok(()),
         found => {
             let hint = "SELECT name FROM susx.models() shows the names of all models.".to_owned();
-            Err(Failure { hint: Some(hint), ..protocol::no_model_has_such_a_name(found) }.into())
+            Err(Failure { hint: Some(hint), ..protocol::model_name_too_long(found) }.into())
         }
     }
 }

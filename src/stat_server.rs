@@ -3,7 +3,7 @@
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use susx_server::protocol::{ErrorSeen, Stats};
+use susx_server::protocol::{LastError, Stats};
 
 use crate::inference::server_stats::{ServerState, server_state};
 use crate::pg::roles;
@@ -86,7 +86,7 @@ fn row(ServerState { pid, stats }: ServerState, shows_errors: bool) -> ServerRow
     let number = |count: u64| answers.then(|| i64::try_from(count).unwrap_or(i64::MAX));
     let batch_sizes = answers.then(|| histogram(&stats));
     let (last_error, last_error_at) = match stats.last_error {
-        Some(ErrorSeen { message, at }) => (Some(message).filter(|_| shows_errors), timestamp(at)),
+        Some(LastError { message, at }) => (Some(message).filter(|_| shows_errors), timestamp(at)),
         None => (None, None),
     };
     (

@@ -7,8 +7,8 @@ use std::path::Path;
 use serde_bytes::{ByteBuf, Bytes};
 use susx_core::classifier::PartialParams;
 use susx_server::protocol::{
-    self, ErrorSeen, Failure, FailureKind, Inputs, LENGTH_BYTES, Model, PROTOCOL_VERSION, Picture, Reply,
-    Request, Stats,
+    self, Failure, FailureKind, ImageRequest, Inputs, LENGTH_BYTES, LastError, Model, PROTOCOL_VERSION,
+    Reply, Request, Stats,
 };
 
 fn main() {
@@ -35,7 +35,7 @@ fn pieces<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
 }
 
 fn requests() {
-    let picture = |seed| Picture {
+    let request = |seed| ImageRequest {
         prompt: Cow::Borrowed("a photo of a dog."),
         negative_prompt: Cow::Borrowed(""),
         seed,
@@ -61,7 +61,7 @@ fn requests() {
         ),
         (
             "pictures",
-            vec![Request::Generate { id: 3, generator: None, pictures: vec![picture(1), picture(2)] }],
+            vec![Request::Generate { id: 3, generator: None, requests: vec![request(1), request(2)] }],
         ),
         (
             "questions",
@@ -110,7 +110,7 @@ fn replies() {
         images_per_second: 12.5,
         batch_sizes: vec![1, 2, 0, 4],
         p50_ms: Some(3.5),
-        last_error: Some(ErrorSeen { message: "out of memory".to_owned(), at: 1 }),
+        last_error: Some(LastError { message: "out of memory".to_owned(), at: 1 }),
         ..Stats::default()
     };
     let replies = [

@@ -4,14 +4,14 @@
 //! argument is wrong; the inference process checks them again and does not rely on its client. Constants that only
 //! tune the server are next to the code that uses them; the length of a message is in [`protocol`](crate::protocol).
 
-/// Maximum number of denoising steps per picture: schedulers have 1000 noise levels.
+/// Maximum number of denoising steps per image: schedulers have 1000 noise levels.
 pub const MAX_STEPS: u32 = 1000;
-/// Maximum width and height of a picture, in pixels.
+/// Maximum width and height of a generated image, in pixels.
 pub const MAX_SIDE: u32 = 4096;
 /// Maximum guidance scale. Far larger values make the predictions infinite.
 pub const MAX_GUIDANCE_SCALE: f32 = 100.0;
-/// Maximum number of pictures per request.
-pub const MAX_PICTURES: usize = 64;
+/// Maximum number of images per request.
+pub const MAX_IMAGE_REQUESTS: usize = 64;
 /// Maximum number of images or texts per request.
 pub const MAX_INPUTS: usize = 4096;
 /// Maximum length of a model's name, in bytes: file systems allow no longer names.

@@ -38,7 +38,7 @@ pub enum Request<'a> {
         id: u64,
         generator: Option<&'a str>,
         #[serde(borrow)]
-        pictures: Vec<Picture<'a>>,
+        requests: Vec<ImageRequest<'a>>,
     },
     /// Asks for the description of an embedding model, which is loaded if necessary.
     Describe { id: u64, model: Option<&'a str> },
@@ -71,9 +71,9 @@ impl Inputs<'_> {
     }
 }
 
-/// An image to generate. Equal pictures give equal images.
+/// An image to generate. Equal requests give equal images.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Picture<'a> {
+pub struct ImageRequest<'a> {
     #[serde(borrow)]
     pub prompt: Cow<'a, str>,
     /// Describes what the image should not show; may be empty.
@@ -102,12 +102,12 @@ pub enum Reply {
         id: u64,
         embeddings: Vec<Result<Vec<f32>, Failure>>,
     },
-    /// One PNG file or one failure per picture, in order.
+    /// One PNG file or one failure per image, in order.
     Generated {
         id: u64,
         images: Vec<Result<ByteBuf, Failure>>,
     },
-    /// Progress: the number of denoising steps done since the previous report, each of one picture. Another reply to
+    /// Progress: the number of denoising steps done since the previous report, each of one image. Another reply to
     /// the request follows.
     Denoised {
         id: u64,
@@ -148,7 +148,7 @@ impl Reply {
     }
 }
 
-impl Picture<'_> {
+impl ImageRequest<'_> {
     /// Checks the numbers against [`limits`]; fails with [`FailureKind::Parameter`].
     pub fn check(&self) -> Result<(), Failure> {
         let out_of_range = |name: &str, expected: String, found: String| {
@@ -182,7 +182,7 @@ pub fn too_large(what: &str, found: usize, limit: usize, setting: &str) -> Failu
 }
 
 /// The failure for a model name of `found` bytes, which is too long.
-pub fn no_model_has_such_a_name(found: usize) -> Failure {
+pub fn model_name_too_long(found: usize) -> Failure {
     let limit = limits::MAX_NAME_BYTES;
     let message = format!("the name of the model has {found} bytes, the limit is {limit}");
     Failure { kind: FailureKind::UnknownModel, message, hint: None }
@@ -246,12 +246,12 @@ pub struct Stats {
     pub p50_ms: Option<f64>,
     /// 95th percentile of the same.
     pub p95_ms: Option<f64>,
-    pub last_error: Option<ErrorSeen>,
+    pub last_error: Option<LastError>,
 }
 
 /// An error and its time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ErrorSeen {
+pub struct LastError {
     pub message: String,
     /// Microseconds since 1970.
     pub at: i64,
@@ -277,7 +277,7 @@ pub enum FailureKind {
     UnknownModel,
     /// The model exists but is of another kind.
     WrongModel,
-    /// A parameter of a picture is invalid.
+    /// A parameter of an image request is invalid.
     Parameter,
     /// The generator's safety checker blocked the image.
     Blocked,

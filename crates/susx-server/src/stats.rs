@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hdrhistogram::Histogram;
 
-use crate::protocol::{self, ErrorSeen, Failure};
+use crate::protocol::{self, Failure, LastError};
 
 /// Window of the rates in seconds, including the current second.
 const RATE_SECONDS: u64 = 10;
@@ -186,7 +186,7 @@ impl Stats {
             last_error: counts
                 .last_error
                 .as_ref()
-                .map(|(message, at)| ErrorSeen { message: message.clone(), at: microseconds(*at) }),
+                .map(|(message, at)| LastError { message: message.clone(), at: microseconds(*at) }),
             ..protocol::Stats::default()
         }
     }

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 
 use serde_bytes::{ByteBuf, Bytes};
-use susx_server::protocol::{Failure, Inputs, Picture, Reply, Request};
+use susx_server::protocol::{Failure, ImageRequest, Inputs, Reply, Request};
 
 use super::model_or_default;
 use crate::pg::guc;
@@ -129,7 +129,7 @@ impl Payload for &str {
 }
 
 /// Its product is a PNG file.
-impl Payload for Picture<'static> {
+impl Payload for ImageRequest<'static> {
     type Product = ByteBuf;
     // Each image takes long, so it is returned as soon as it is done.
     const FRAME_INPUTS: usize = 1;
@@ -157,7 +157,7 @@ impl Payload for Picture<'static> {
         generator: Option<&'a str>,
         inputs: impl Iterator<Item = &'a Self>,
     ) -> Request<'a> {
-        Request::Generate { id, generator, pictures: inputs.cloned().collect() }
+        Request::Generate { id, generator, requests: inputs.cloned().collect() }
     }
 
     fn answers(reply: Reply) -> Result<Vec<Result<ByteBuf, Failure>>, Reply> {

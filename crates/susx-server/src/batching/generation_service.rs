@@ -15,7 +15,7 @@ use crate::batching::fair_queue::{Batching, ConnectionId, Dequeued, FairQueue};
 use crate::batching::request::{ImageResult, PendingInput, abandoned};
 use crate::batching::service::{BatchingTask, RunningService, Service};
 use crate::diffusion::{self, GenerateError, Generator, ImageInput, Progress};
-use crate::protocol::{Failure, Picture};
+use crate::protocol::{Failure, ImageRequest};
 use crate::settings::Settings;
 use crate::stats;
 use crate::watchdog::{Activity, Watchdog};
@@ -23,7 +23,7 @@ use crate::watchdog::{Activity, Watchdog};
 /// A loaded generator and its queue.
 pub struct GenerationService {
     pub generator: Generator,
-    pub pictures: FairQueue<PendingInput<GenerationJob, ByteBuf>>,
+    pub images: FairQueue<PendingInput<GenerationJob, ByteBuf>>,
     watchdog: Arc<Watchdog>,
     /// Time limit for the tokenizer and the text encoder; zero is none.
     preparation_limit: Duration,
@@ -36,19 +36,19 @@ pub struct GenerationJob {
     settings: diffusion::Settings,
 }
 
-impl From<Picture<'_>> for GenerationJob {
-    fn from(picture: Picture) -> Self {
+impl From<ImageRequest<'_>> for GenerationJob {
+    fn from(request: ImageRequest) -> Self {
         GenerationJob {
             input: ImageInput {
-                prompt: picture.prompt.into_owned(),
-                negative_prompt: picture.negative_prompt.into_owned(),
-                seed: picture.seed,
+                prompt: request.prompt.into_owned(),
+                negative_prompt: request.negative_prompt.into_owned(),
+                seed: request.seed,
             },
             settings: diffusion::Settings {
-                steps: picture.steps as usize,
-                guidance_scale: picture.guidance_scale,
-                height: picture.height,
-                width: picture.width,
+                steps: request.steps as usize,
+                guidance_scale: request.guidance_scale,
+                height: request.height,
+                width: request.width,
             },
         }
     }
@@ -61,12 +61,12 @@ pub fn start(
     watchdog: &Arc<Watchdog>,
 ) -> Result<RunningService<GenerationService>, Failure> {
     let size = settings.generator_batch_size;
-    let pictures = FairQueue::new(Batching { size, delay: settings.batch_delay() });
+    let images = FairQueue::new(Batching { size, delay: settings.batch_delay() });
     let name = format!("generate {}", generator.name());
     let task: BatchingTask<GenerationService> = (name, Box::new(move |service| service.work(size)));
     let watchdog = Arc::clone(watchdog);
     let preparation_limit = settings.load_timeout();
-    RunningService::start(GenerationService { generator, pictures, watchdog, preparation_limit }, [task])
+    RunningService::start(GenerationService { generator, images, watchdog, preparation_limit }, [task])
 }
 
 impl Service for GenerationService {
@@ -75,15 +75,15 @@ impl Service for GenerationService {
     }
 
     fn is_idle(&self) -> bool {
-        self.pictures.is_idle()
+        self.images.is_idle()
     }
 
     fn forget(&self, connection: ConnectionId) {
-        self.pictures.forget(connection);
+        self.images.forget(connection);
     }
 
     fn close(&self) {
-        self.pictures.close();
+        self.images.close();
     }
 }
 
@@ -92,7 +92,7 @@ type Batch = Vec<Dequeued<PendingInput<GenerationJob, ByteBuf>>>;
 impl GenerationService {
     /// Takes and generates batches of up to `max_images` images until the queue is closed.
     fn work(&self, max_images: usize) {
-        while let Some(mut batch) = self.pictures.take(max_images) {
+        while let Some(mut batch) = self.images.take(max_images) {
             // Images of one run have the same settings, so the batch is split by settings.
             while let Some(first) = batch.first() {
                 let settings = first.item.payload.settings;
@@ -109,7 +109,7 @@ impl GenerationService {
             batch.iter().map(|dequeued| &dequeued.item).collect();
         // A panic costs the batch, not the task: the inputs are dropped, which fails their requests.
         let images = catch_unwind(AssertUnwindSafe(|| self.generate(settings, &inputs)));
-        self.pictures.done(batch.iter().map(|dequeued| dequeued.connection));
+        self.images.done(batch.iter().map(|dequeued| dequeued.connection));
         match images {
             Ok(Some(images)) => {
                 stats::server().generated(&images);
@@ -150,7 +150,7 @@ impl GenerationService {
             ControlFlow::Continue(())
         };
         match self.generator.generate(&inputs_to_generate, settings, &mut step) {
-            Ok(pictures) => Some(pictures.into_iter().map(png).collect()),
+            Ok(images) => Some(images.into_iter().map(png).collect()),
             Err(GenerateError::Cancelled) => None,
             Err(error @ GenerateError::Setting { .. }) => Some(vec![Err(error.into()); inputs.len()]),
             // The batch may be too large for the memory, or one input may have caused the error.
@@ -167,6 +167,6 @@ impl GenerationService {
     }
 }
 
-fn png(picture: Result<diffusion::RgbImage, GenerateError>) -> ImageResult {
-    Ok(ByteBuf::from(diffusion::png(&picture?)?))
+fn png(image: Result<diffusion::RgbImage, GenerateError>) -> ImageResult {
+    Ok(ByteBuf::from(diffusion::png(&image?)?))
 }

@@ -42,7 +42,7 @@ impl Output for ByteBuf {
 
 /// Answer to one image or text.
 pub type EmbeddingResult = Result<Vec<f32>, Failure>;
-/// Answer to one picture.
+/// Answer to one image request.
 pub type ImageResult = Result<ByteBuf, Failure>;
 
 /// Placeholder for the answer of an input whose backend has disconnected.

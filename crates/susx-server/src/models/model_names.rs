@@ -51,7 +51,7 @@ impl ModelNames {
     pub fn resolve(&self, dir: &Path, name: Option<&str>, purpose: Purpose) -> Result<String, Failure> {
         let Some(name) = name else { return only(dir, purpose, self.list(dir, purpose)?) };
         if name.len() > limits::MAX_NAME_BYTES {
-            return Err(protocol::no_model_has_such_a_name(name.len()).hint(available(dir, purpose)));
+            return Err(protocol::model_name_too_long(name.len()).hint(available(dir, purpose)));
         }
         if check_model_name(name).is_ok() && dir.join(name).is_dir() {
             let is_generator = model_dir::is_generator(dir, name);

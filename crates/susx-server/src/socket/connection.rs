@@ -19,8 +19,8 @@ use crate::batching::request::{self, RequestContext};
 use crate::limits;
 use crate::models::registry::Registry;
 use crate::protocol::{
-    self, Failure, FailureKind, Inputs, LENGTH_BYTES, Model, PROTOCOL_VERSION, Picture, ProtocolError, Reply,
-    Request,
+    self, Failure, FailureKind, ImageRequest, Inputs, LENGTH_BYTES, Model, PROTOCOL_VERSION, ProtocolError,
+    Reply, Request,
 };
 use crate::settings::Settings;
 use crate::socket::budget::{Budget, Reservation, ReservationCount};
@@ -129,7 +129,7 @@ fn answer(
         Request::Embed { id, inputs, .. } if inputs.count() == 0 => {
             Reply::Embedded { id, embeddings: Vec::new() }
         }
-        Request::Generate { id, pictures, .. } if pictures.is_empty() => {
+        Request::Generate { id, requests, .. } if requests.is_empty() => {
             Reply::Generated { id, images: Vec::new() }
         }
         Request::Embed { id, model, inputs } => {
@@ -144,14 +144,14 @@ fn answer(
                 Err(failure) => failed(id, count, failure),
             }
         }
-        Request::Generate { id, generator, pictures } => {
-            let count = pictures.len();
-            let service = check_pictures(&pictures, shared)
+        Request::Generate { id, generator, requests } => {
+            let count = requests.len();
+            let service = check_image_requests(&requests, shared)
                 .and_then(|()| registry.generator(generator, is_disconnected));
             match service {
                 Ok(service) => {
-                    let jobs = pictures.into_iter().map(GenerationJob::from).collect();
-                    service.pictures.push(connection, request::split(id, jobs, message.len(), context));
+                    let jobs = requests.into_iter().map(GenerationJob::from).collect();
+                    service.images.push(connection, request::split(id, jobs, message.len(), context));
                     return Ok(());
                 }
                 Err(failure) => failed(id, count, failure),
@@ -197,12 +197,12 @@ fn enqueue_inputs(
     }
 }
 
-/// Checks the number of pictures, their parameters and the length of their texts.
-fn check_pictures(pictures: &[Picture], shared: &Shared) -> Result<(), Failure> {
-    check_count("pictures", pictures.len(), limits::MAX_PICTURES)?;
-    for picture in pictures {
-        picture.check()?;
-        for text in [&picture.prompt, &picture.negative_prompt] {
+/// Checks the number of image requests, their parameters and the length of their texts.
+fn check_image_requests(requests: &[ImageRequest], shared: &Shared) -> Result<(), Failure> {
+    check_count("images", requests.len(), limits::MAX_IMAGE_REQUESTS)?;
+    for request in requests {
+        request.check()?;
+        for text in [&request.prompt, &request.negative_prompt] {
             check_text(text, shared.max_text_bytes)?;
         }
     }
@@ -357,7 +357,7 @@ mod tests {
         for request in [
             Request::Hello { protocol: PROTOCOL_VERSION, version: "" },
             Request::Embed { id: 7, model: Some("none"), inputs: Inputs::Texts(Vec::new()) },
-            Request::Generate { id: 8, generator: Some("none"), pictures: Vec::new() },
+            Request::Generate { id: 8, generator: Some("none"), requests: Vec::new() },
         ] {
             let frame = protocol::encode(&request).unwrap_or_else(|error| panic!("{error}"));
             assert!(ours.write_all(&frame).is_ok());

@@ -42,11 +42,11 @@ def test_every_message_has_its_level(new_cluster, level):
         assert (re.search(r'DEBUG:  susx-server: loading model "demo"$', text, re.MULTILINE) is not None) == (
             level == "debug1"
         )
-        # A stranger, or one who does not speak the protocol.
-        with socket.socket(socket.AF_UNIX) as stranger:
-            stranger.connect(str(cluster.data_dir / "susx" / "socket"))
+        # A client that does not speak the protocol.
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(cluster.data_dir / "susx" / "socket"))
             with contextlib.suppress(BrokenPipeError):
-                stranger.sendall(b"\x05\x00\x00\x00hello")
+                client.sendall(b"\x05\x00\x00\x00hello")
             warning = re.compile(r"WARNING:  susx-server: (cannot accept a )?connection")
             assert eventually(lambda: warning.search(cluster.log_file.read_text()))
 

@@ -95,7 +95,7 @@ def greet(connection: socket.socket) -> None:
     assert read(connection)[:2] == bytes([0, PROTOCOL])
 
 
-def test_a_stranger(sql, cluster, dial):
+def test_another_operating_system_user(sql, cluster, dial):
     """Root can open the socket, but is not PostgreSQL's account."""
     if os.stat(path_of(cluster)).st_uid == os.geteuid():
         pytest.skip("PostgreSQL runs as the account of the tests")

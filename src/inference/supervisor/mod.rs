@@ -34,7 +34,7 @@ const SOCKET_FOR_C: &CStr = c"susx/socket";
 /// Where a starting server creates its socket before it renames it.
 const NEW_SOCKET: &str = "susx/socket.new";
 /// Where a server records the models that exceeded `susx.load_timeout`, so that the next server does not load them.
-const TIMED_OUT_MODELS: &str = "susx/stuck";
+const STUCK_MODELS: &str = "susx/stuck";
 
 /// Name and type of the background worker.
 const WORKER: &str = "susx supervisor";
@@ -172,7 +172,7 @@ pub extern "C-unwind" fn susx_supervisor_main(_arg: pg_sys::Datum) {
 /// configuration.
 fn retry_timed_out_models() {
     // There is usually no such file.
-    let _ = fs::remove_file(TIMED_OUT_MODELS);
+    let _ = fs::remove_file(STUCK_MODELS);
 }
 
 /// On an immediate shutdown, and after a crash of a backend, the postmaster ends all processes by SIGQUIT. The kernel

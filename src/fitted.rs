@@ -24,6 +24,7 @@ use crate::pg::error::{Error, Result};
 use crate::pg::guc;
 use crate::pg::regclass::RegClass;
 use crate::pg::relcache;
+use crate::pg::roles;
 use crate::pg::row_versions::{self, RelationKind, RowVersions};
 use crate::pg::snapshot::SnapshotId;
 use crate::pg::spi::Access;
@@ -100,8 +101,7 @@ pub fn register() {
 pub fn get(classifier: RegClass) -> Result<Rc<Fitted>> {
     let reader =
         running_reader().ok_or_else(|| Error::internal("a classifier was used outside of a statement"))?;
-    // SAFETY: reads a variable of this process.
-    let key = (classifier, unsafe { pg_sys::GetUserId() });
+    let key = (classifier, roles::current_user());
     if let Some(fitted) = CACHE.with_borrow(|cache| cache.used_by(key, reader)) {
         return Ok(fitted);
     }

@@ -45,8 +45,7 @@ fn stat_get_progress(
         name!(estimated_end, Option<TimestampWithTimeZone>),
     ),
 > {
-    // SAFETY: reads the clock.
-    let now = unsafe { pg_sys::GetCurrentTimestamp() };
+    let now = progress::timestamp();
     TableIterator::new(progress::sessions().into_iter().map(move |session| row(session, now)))
 }
 

@@ -307,7 +307,7 @@ impl Drop for Progress {
 }
 
 /// The current time, a timestamptz.
-fn timestamp() -> i64 {
+pub fn timestamp() -> i64 {
     // SAFETY: reads the clock.
     unsafe { pg_sys::GetCurrentTimestamp() }
 }

@@ -2,11 +2,17 @@
 
 use pgrx::pg_sys;
 
+/// The user whose privileges apply.
+pub fn current_user() -> pg_sys::Oid {
+    // SAFETY: reads a variable of this process.
+    unsafe { pg_sys::GetUserId() }
+}
+
 /// Whether the caller may see the activity of other users: superusers and members of `pg_read_all_stats`.
 pub fn may_read_all_stats() -> bool {
     let role = pg_sys::Oid::from(pg_sys::ROLE_PG_READ_ALL_STATS);
     // SAFETY: role look-ups, in a transaction.
-    unsafe { pg_sys::has_privs_of_role(pg_sys::GetUserId(), role) }
+    unsafe { pg_sys::has_privs_of_role(current_user(), role) }
 }
 
 /// Runs `call` as another role. Only for fixed statements of this extension, and only after a check that the caller is

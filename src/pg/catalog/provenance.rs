@@ -1,8 +1,8 @@
 //! `susx.embedding_column`: which model made the embeddings of a table of images.
 //!
-//! A vector does not tell which model made it, and vectors of different models cannot be compared. So the
-//! first call that embeds a table records the model and the digest of its files. As long as the column has embeddings, it is an error
-//! to add those of another model, or to retrieve a support set from them for a classifier of another model.
+//! A vector does not tell which model made it, and vectors of different models cannot be compared. So the first call
+//! that embeds a table records the model and the digest of its files. As long as the column has embeddings, it is an
+//! error to add those of another model, or to retrieve a support set from them for a classifier of another model.
 
 mod assign;
 mod model_use;

@@ -91,6 +91,8 @@ fn alter_classifier(
     model: default!(Option<&str>, "NULL"),
     lambda: default!(Option<f64>, "NULL"),
     ridge: default!(Option<f64>, "NULL"),
+    probability_temperature: default!(Option<f64>, "NULL"),
+    reject: default!(Option<f64>, "NULL"),
 ) -> Result<(), ErrorReport> {
     let classifier = Error::required(classifier, "classifier")?;
     classifier.open_for_reading()?;
@@ -103,6 +105,8 @@ fn alter_classifier(
         logit_scale: logit_scale.map(single),
         lambda: lambda.map(single),
         ridge: ridge.map(single),
+        probability_temperature: probability_temperature.map(single),
+        reject: reject.map(single),
     };
     settings.params = given.apply_to(settings.params);
     settings.params.check().map_err(Error::from)?;
@@ -124,7 +128,7 @@ fn alter_classifier(
     Ok(catalog::update_settings(classifier, &settings)?)
 }
 
-/// The name that restores the default method: TIP-X with support images, zero-shot without.
+/// The name that restores the default method: gated TIP-X with support images, zero-shot without.
 const AUTOMATIC: &str = "auto";
 
 fn single(value: f64) -> f32 {

@@ -2,7 +2,7 @@
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use susx_core::classifier::{Ranked, top_k};
+use susx_core::classifier::Ranked;
 
 use crate::classifiable::Classifiable;
 use crate::fitted::{self, Fitted};
@@ -90,6 +90,5 @@ fn best(
 
 fn rank(fitted: &Fitted, embedding: &Vector, k: usize, method: Option<&str>) -> Result<Vec<Ranked>> {
     let method = fitted.method(method)?;
-    let logits = fitted.classifier.logits(fitted.query(embedding)?.view(), method);
-    Ok(top_k(&logits.row(0).to_vec(), k))
+    Ok(fitted.classifier.rank(fitted.query(embedding)?.view(), method, k).pop().unwrap_or_default())
 }

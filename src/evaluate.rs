@@ -5,20 +5,26 @@ use std::cell::RefCell;
 use ndarray::Axis;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use susx_core::classifier::top_k;
+use susx_core::calibration::{Bin, Calibration};
+use susx_core::classifier::Ranked;
 use susx_core::evaluate::{Evaluation, Figures};
 
 use crate::fitted::{self, Fitted};
-use crate::labelled_images::{self as labelled, Space};
+use crate::labelled_images::{self as labelled, Space, Unreadable};
+use crate::limits;
 use crate::pg::error::Result;
 use crate::pg::progress::{Command, Phase, Progress};
 use crate::pg::regclass::RegClass;
 use crate::pg::version::SameVersion;
 
 /// Category, images, images that could not be read, and the figures.
-type Row = (Option<String>, i64, i64, Option<f64>, Option<f64>, Option<f64>, Option<f64>, Option<f64>);
+type Row =
+    (Option<String>, i64, i64, Option<f64>, Option<f64>, Option<f64>, Option<f64>, Option<f64>, Option<f64>);
 
-/// Accuracy, precision, recall and F1 on a labelled query, for all its rows and for each category; no row for NULL.
+/// Bin, its limits, answers, their mean probability, and the share of right ones.
+type BinRow = (i32, f64, f64, i64, Option<f64>, Option<f64>);
+
+/// Accuracy, precision, recall, F1 and calibration error on a labelled query, for all its rows and for each category; no row for NULL.
 /// Parallel unsafe, because the query may do anything.
 #[pg_extern(stable, parallel_unsafe, cost = 1000000)]
 #[allow(clippy::type_complexity)]
@@ -39,6 +45,7 @@ fn evaluate(
             name!(precision, Option<f64>),
             name!(recall, Option<f64>),
             name!(f1, Option<f64>),
+            name!(calibration_error, Option<f64>),
         ),
     >,
     ErrorReport,
@@ -48,7 +55,7 @@ fn evaluate(
     };
     let progress = Progress::start(Command::Evaluate, classifier);
     let fitted = fitted::get(classifier)?;
-    let evaluation = classify(&fitted, query, method, progress)?;
+    let evaluation = evaluated(&fitted, query, method, progress)?;
     let names = fitted.classifier.categories().iter().cloned().map(Some);
     let mut rows = vec![row(None, evaluation.overall())];
     rows.extend(names.zip(evaluation.categories()).map(|(name, figures)| row(name, figures)));
@@ -73,7 +80,7 @@ fn confusion_matrix(
     };
     let progress = Progress::start(Command::ConfusionMatrix, classifier);
     let fitted = fitted::get(classifier)?;
-    let evaluation = classify(&fitted, query, method, progress)?;
+    let evaluation = evaluated(&fitted, query, method, progress)?;
     let name = |category: usize| fitted.classifier.categories()[category].clone();
     let rows: Vec<_> = evaluation
         .confusion()
@@ -82,24 +89,58 @@ fn confusion_matrix(
     Ok(TableIterator::new(rows))
 }
 
-/// Classifies every row of a query.
-fn classify(fitted: &Fitted, query: &str, method: Option<&str>, progress: Progress) -> Result<Evaluation> {
-    let method = fitted.method(method)?;
-    let space = Space::new(&fitted.name, &fitted.settings, fitted.classifier.support_set());
-    let mut evaluation = Evaluation::new(space.categories.len());
-    let progress = RefCell::new(progress);
-    let begin = |expected| progress.borrow_mut().phase(Phase::Classifying, expected);
-    let unreadable = labelled::read(&space, query, begin, |features, truths, failed| {
-        let rows = fitted.classifier.max_queries();
-        for (features, truths) in features.axis_chunks_iter(Axis(0), rows).zip(truths.chunks(rows)) {
-            let logits = fitted.classifier.logits(features, method);
-            for (logits, &truth) in logits.rows().into_iter().zip(truths) {
-                let best = top_k(&logits.to_vec(), Evaluation::TOP);
-                evaluation.record(truth, best.into_iter().map(|ranked| ranked.category));
-            }
+/// Whether the probabilities of a labelled query come true: in equally wide bins of the best category's probability,
+/// how high it is on average and how many answers are right; no row for NULL. Parallel unsafe, because the query may do
+/// anything.
+#[pg_extern(stable, parallel_unsafe, cost = 1000000)]
+#[allow(clippy::type_complexity)]
+fn calibration(
+    _version: SameVersion,
+    classifier: Option<RegClass>,
+    labelled_query: Option<&str>,
+    method: default!(Option<&str>, "NULL"),
+    bins: default!(Option<i32>, "15"),
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(bin, i32),
+            name!(low, f64),
+            name!(high, f64),
+            name!(n, i64),
+            name!(probability, Option<f64>),
+            name!(accuracy, Option<f64>),
+        ),
+    >,
+    ErrorReport,
+> {
+    let (Some(classifier), Some(query)) = (classifier, labelled_query) else {
+        return Ok(TableIterator::new([]));
+    };
+    let bins = limits::count(bins.unwrap_or(Calibration::BINS as i32), "bins", limits::BINS)?;
+    let progress = Progress::start(Command::Calibration, classifier);
+    let fitted = fitted::get(classifier)?;
+    let mut calibration = Calibration::new(bins);
+    classify(&fitted, query, method, progress, |truth, ranked| {
+        if let Some(best) = ranked.first() {
+            calibration.record(best.probability, best.category == truth);
         }
-        progress.borrow_mut().advance(truths.len() as u64 + failed, failed);
-        Ok(())
+    })?;
+    let width = 1.0 / calibration.bins().len() as f64;
+    let row = |(i, bin): (usize, &Bin)| -> BinRow {
+        let (low, high) = (i as f64 * width, (i + 1) as f64 * width);
+        (i as i32 + 1, low, high, count(bin.n), bin.probability(), bin.accuracy())
+    };
+    let rows: Vec<BinRow> = calibration.bins().iter().enumerate().map(row).collect();
+    Ok(TableIterator::new(rows))
+}
+
+/// Classifies every row of a query, and compares the answers with the labels.
+fn evaluated(fitted: &Fitted, query: &str, method: Option<&str>, progress: Progress) -> Result<Evaluation> {
+    let mut evaluation = Evaluation::new(fitted.classifier.categories().len());
+    let unreadable = classify(fitted, query, method, progress, |truth, ranked| {
+        let probability = ranked.first().map_or(0.0, |best| best.probability);
+        evaluation.record(truth, ranked.iter().map(|ranked| ranked.category), probability);
     })?;
     for (truth, &images) in unreadable.per_category.iter().enumerate() {
         evaluation.record_failed(truth, images);
@@ -107,9 +148,35 @@ fn classify(fitted: &Fitted, query: &str, method: Option<&str>, progress: Progre
     Ok(evaluation)
 }
 
+/// Classifies every row of a query: passes the true category and the best categories to `each`. Returns the rows that
+/// could not be read.
+fn classify(
+    fitted: &Fitted,
+    query: &str,
+    method: Option<&str>,
+    progress: Progress,
+    mut each: impl FnMut(usize, &[Ranked]),
+) -> Result<Unreadable> {
+    let method = fitted.method(method)?;
+    let space = Space::new(&fitted.name, &fitted.settings, fitted.classifier.support_set());
+    let progress = RefCell::new(progress);
+    let begin = |expected| progress.borrow_mut().phase(Phase::Classifying, expected);
+    labelled::read(&space, query, begin, |features, truths, failed| {
+        let rows = fitted.classifier.max_queries();
+        for (features, truths) in features.axis_chunks_iter(Axis(0), rows).zip(truths.chunks(rows)) {
+            let ranked = fitted.classifier.rank(features, method, Evaluation::TOP);
+            for (ranked, &truth) in ranked.iter().zip(truths) {
+                each(truth, ranked);
+            }
+        }
+        progress.borrow_mut().advance(truths.len() as u64 + failed, failed);
+        Ok(())
+    })
+}
+
 fn row(category: Option<String>, figures: Figures) -> Row {
-    let Figures { n, failed, top1, top5, precision, recall, f1 } = figures;
-    (category, count(n), count(failed), top1, top5, precision, recall, f1)
+    let Figures { n, failed, top1, top5, precision, recall, f1, calibration_error } = figures;
+    (category, count(n), count(failed), top1, top5, precision, recall, f1, calibration_error)
 }
 
 fn count(n: u64) -> i64 {

@@ -14,7 +14,8 @@ use crate::pg::vector::Vector;
 use crate::pg::version::SameVersion;
 
 /// Rank, category, TIP-X's three terms and the sum of all; of a support row its id, its category, its
-/// affinity and what it adds to the sum; the discriminant's term and how far the support was trusted.
+/// affinity and what it adds to the sum; the discriminant's term and how reliable the category's support is; and the
+/// gate of the support terms, with the familiarity and the trust that it follows from.
 type ExplanationRow = (
     i32,
     String,
@@ -27,6 +28,9 @@ type ExplanationRow = (
     Option<f32>,
     Option<f32>,
     f32,
+    Option<f32>,
+    Option<f32>,
+    Option<f32>,
     Option<f32>,
 );
 
@@ -59,6 +63,9 @@ macro_rules! explain {
                     name!(contribution, Option<f32>),
                     name!(discriminant, f32),
                     name!(reliability, Option<f32>),
+                    name!(gate, Option<f32>),
+                    name!(familiarity, Option<f32>),
+                    name!(trust, Option<f32>),
                 ),
             >,
             ErrorReport,
@@ -97,7 +104,9 @@ fn rows(
 fn rows_of(fitted: &Fitted, rank: i32, explanation: &Explanation) -> Vec<ExplanationRow> {
     let support_set = fitted.classifier.support_set();
     let name = |category: usize| support_set.categories()[category].clone();
-    let &Explanation { category, reliability, total, ref support, .. } = explanation;
+    let &Explanation { category, reliability, gate, total, ref support, .. } = explanation;
+    let (familiarity, trust) = (gate.map(|reading| reading.familiarity), gate.map(|reading| reading.trust));
+    let gate = gate.map(|reading| reading.gate);
     let [zero_shot, cache, kl, discriminant] =
         ["zero_shot", "cache", "kl", "discriminant"].map(|term| explanation.term(term));
     let contributions: Vec<Option<&Contribution>> =
@@ -107,7 +116,23 @@ fn rows_of(fitted: &Fitted, rank: i32, explanation: &Explanation) -> Vec<Explana
         let own = support.map(|support| name(support_set.category_of(support.row)));
         let (affinity, contribution) = (support.map(|s| s.affinity), support.map(|s| s.contribution));
         let name = name(category);
-        (rank, name, zero_shot, cache, kl, total, id, own, affinity, contribution, discriminant, reliability)
+        (
+            rank,
+            name,
+            zero_shot,
+            cache,
+            kl,
+            total,
+            id,
+            own,
+            affinity,
+            contribution,
+            discriminant,
+            reliability,
+            gate,
+            familiarity,
+            trust,
+        )
     };
     contributions.into_iter().map(row).collect()
 }

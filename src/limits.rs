@@ -37,6 +37,8 @@ pub const STEPS: usize = limits::MAX_STEPS as usize;
 pub const SIDE: usize = limits::MAX_SIDE as usize;
 /// Best categories per image, and support rows that explain one category.
 pub const BEST: usize = 100_000;
+/// Bins of a calibration.
+pub const BINS: usize = 1000;
 /// Rows that explain a label, categories times support rows.
 pub const EXPLAINED: usize = 1_000_000;
 /// Images in a transaction of `embed_table`.

@@ -47,18 +47,20 @@ pub enum Command {
     Tune,
     Evaluate,
     ConfusionMatrix,
+    Calibration,
     GenerateSupportSet,
     GenerateImages,
 }
 
 impl Command {
-    pub const ALL: [Command; 8] = [
+    pub const ALL: [Command; 9] = [
         Command::EmbedTable,
         Command::ClassifyRows,
         Command::BuildSupportSet,
         Command::Tune,
         Command::Evaluate,
         Command::ConfusionMatrix,
+        Command::Calibration,
         Command::GenerateSupportSet,
         Command::GenerateImages,
     ];
@@ -72,6 +74,7 @@ impl Command {
             Command::Tune => "tune",
             Command::Evaluate => "evaluate",
             Command::ConfusionMatrix => "confusion_matrix",
+            Command::Calibration => "calibration",
             Command::GenerateSupportSet => "generate_support_set",
             Command::GenerateImages => "generate_images",
         }

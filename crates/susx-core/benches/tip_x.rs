@@ -189,7 +189,7 @@ fn labels(classifier: &Classifier, queries: ArrayView2<f32>, method: Method) -> 
     (0..queries.nrows())
         .map(|i| {
             let logits = classifier.logits(queries.slice(s![i..=i, ..]), method);
-            top_k(&logits.row(0).to_vec(), 1).first().map_or(-1, |best| best.category as i64)
+            top_k(&logits.row(0).to_vec(), 1, 1.0).first().map_or(-1, |best| best.category as i64)
         })
         .collect()
 }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::calibration::Calibration;
+
 /// Answers per image that count for top-5 accuracy.
 const TOP: usize = 5;
 
@@ -11,6 +13,7 @@ const TOP: usize = 5;
 pub struct Evaluation {
     confusion: BTreeMap<(usize, usize), u64>,
     tallies: Vec<Tally>,
+    calibration: Calibration,
 }
 
 /// Counts of one category.
@@ -45,6 +48,8 @@ pub struct Figures {
     pub recall: Option<f64>,
     /// Harmonic mean of the two, 0 if only one of them is defined; `None` if neither is.
     pub f1: Option<f64>,
+    /// Expected calibration error of the best category's probability, for all images; `None` for one category.
+    pub calibration_error: Option<f64>,
 }
 
 impl Evaluation {
@@ -53,15 +58,20 @@ impl Evaluation {
 
     /// Without images, for this number of categories.
     pub fn new(categories: usize) -> Self {
-        Evaluation { confusion: BTreeMap::new(), tallies: vec![Tally::default(); categories] }
+        Evaluation {
+            confusion: BTreeMap::new(),
+            tallies: vec![Tally::default(); categories],
+            calibration: Calibration::new(Calibration::BINS),
+        }
     }
 
-    /// Counts an image of category `truth` that was ranked as these categories, best first.
+    /// Counts an image of category `truth` that was ranked as these categories, best first, the best with this
+    /// probability.
     ///
     /// # Panics
     ///
     /// If an index is not that of a category.
-    pub fn record(&mut self, truth: usize, ranking: impl IntoIterator<Item = usize>) {
+    pub fn record(&mut self, truth: usize, ranking: impl IntoIterator<Item = usize>, probability: f32) {
         let mut is_top5 = false;
         let mut best = None;
         for category in ranking.into_iter().take(TOP) {
@@ -69,6 +79,7 @@ impl Evaluation {
             is_top5 |= category == truth;
         }
         let Some(best) = best else { return self.record_failed(truth, 1) };
+        self.calibration.record(probability, best == truth);
         *self.confusion.entry((truth, best)).or_default() += 1;
         self.tallies[best].predicted += 1;
         let tally = &mut self.tallies[truth];
@@ -109,6 +120,7 @@ impl Evaluation {
             precision: mean(|figures| figures.precision),
             recall: mean(|figures| figures.recall),
             f1: mean(|figures| figures.f1),
+            calibration_error: self.calibration.error(),
         }
     }
 
@@ -134,6 +146,7 @@ impl Tally {
             precision: share(self.top1, self.predicted),
             recall,
             f1: share(2 * self.top1, self.n + self.predicted),
+            calibration_error: None,
         }
     }
 }
@@ -150,11 +163,11 @@ mod tests {
     /// 3 does not occur; 4 is never predicted; 5 has only images that cannot be read.
     fn mixed() -> Evaluation {
         let mut evaluation = Evaluation::new(7);
-        evaluation.record(0, [0, 1, 2, 3, 4]);
-        evaluation.record(0, [0, 1]);
-        evaluation.record(0, [1, 2, 3, 4, 0]);
-        evaluation.record(1, [0, 1, 2, 3, 4]);
-        evaluation.record(4, [2, 3, 0, 1, 5, 4]);
+        evaluation.record(0, [0, 1, 2, 3, 4], 0.5);
+        evaluation.record(0, [0, 1], 0.5);
+        evaluation.record(0, [1, 2, 3, 4, 0], 0.5);
+        evaluation.record(1, [0, 1, 2, 3, 4], 0.5);
+        evaluation.record(4, [2, 3, 0, 1, 5, 4], 0.5);
         evaluation.record_failed(0, 1);
         evaluation.record_failed(5, 3);
         evaluation
@@ -172,6 +185,7 @@ mod tests {
             precision: Some(2.0 * third),
             recall: Some(2.0 * third),
             f1: Some(2.0 * third),
+            calibration_error: None,
         };
         assert_eq!(figures[0], expected);
         let missed = Figures {
@@ -182,10 +196,19 @@ mod tests {
             precision: Some(0.0),
             recall: Some(0.0),
             f1: Some(0.0),
+            calibration_error: None,
         };
         assert_eq!(figures[1], missed);
-        let absent =
-            Figures { n: 0, failed: 0, top1: None, top5: None, precision: None, recall: None, f1: None };
+        let absent = Figures {
+            n: 0,
+            failed: 0,
+            top1: None,
+            top5: None,
+            precision: None,
+            recall: None,
+            f1: None,
+            calibration_error: None,
+        };
         assert_eq!(figures[2], Figures { precision: Some(0.0), f1: Some(0.0), ..absent });
         assert_eq!(figures[3], absent);
         // The true category is ranked sixth.
@@ -198,6 +221,8 @@ mod tests {
         let all = mixed().overall();
         assert_eq!((all.n, all.failed), (5, 4));
         assert_eq!((all.top1, all.top5), (Some(0.4), Some(0.8)));
+        // Two of five are right, and all had a probability of one half.
+        assert!(all.calibration_error.is_some_and(|error| (error - 0.1).abs() < 1e-9));
         // Three categories occur; only the first has correct images.
         let mean = Some(2.0 / 3.0 / 3.0);
         assert_eq!((all.precision, all.recall, all.f1), (mean, mean, mean));

@@ -1,5 +1,6 @@
 //! SuS-X (arXiv 2211.16198) without PostgreSQL.
 //!
+//! * [`calibration`]: whether probabilities come true, and at which temperature they do.
 //! * [`classifier`]: a fitted classifier, its parameters and its answers.
 //! * [`clip`]: from image bytes and text to CLIP embeddings (feature `inference`).
 //! * [`evaluate`]: from answers and labels to precision and recall.
@@ -11,6 +12,7 @@
 
 #![warn(missing_docs)]
 
+pub mod calibration;
 pub mod classifier;
 #[cfg(feature = "inference")]
 pub mod clip;

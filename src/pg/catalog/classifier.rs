@@ -27,7 +27,7 @@ pub use rows::{
 pub struct Settings {
     pub model: Option<String>,
     pub model_sha256: Option<Vec<u8>>,
-    /// `None` selects the default: TIP-X with support images, zero-shot without.
+    /// `None` selects the default: gated TIP-X with support images, zero-shot without.
     pub method: Option<Method>,
     pub params: ClassifierParams,
 }

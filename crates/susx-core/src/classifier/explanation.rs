@@ -1,5 +1,7 @@
 //! Why an image has its label.
 
+use crate::method::gated_tip_x::GateReading;
+
 /// One category of an explanation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Explanation {
@@ -9,6 +11,8 @@ pub struct Explanation {
     pub terms: Vec<(&'static str, f32)>,
     /// Reliability of the category's support, 0 to 1; `None` for a method that does not estimate it.
     pub reliability: Option<f32>,
+    /// How far the support set speaks about the image; `None` for a method without a gate.
+    pub gate: Option<GateReading>,
     /// The category's logit, the sum of the terms.
     pub total: f32,
     /// The support rows that contribute most to the logit, largest contribution first.

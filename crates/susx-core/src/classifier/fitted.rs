@@ -80,13 +80,15 @@ impl Classifier {
 
     fn rank_block(&self, queries: ArrayView2<f32>, method: Method, k: usize) -> Vec<Vec<Ranked>> {
         let BoundedLogits { logits, rounding } = self.fitted(method).logits(queries);
+        let temperature = self.params.probability_temperature;
+        let is_alone = queries.nrows() == 1;
         let rows = logits.rows().into_iter().zip(rounding).enumerate();
         let rank = |(row, (logits, rounding)): (usize, (ArrayView1<f32>, f32))| {
             // One more than asked for: the last one must be distinguishable from the next.
-            let mut best = top_k(&logits.to_vec(), k.saturating_add(1));
-            if best.windows(2).any(|pair| pair[0].score - pair[1].score <= rounding) {
+            let mut best = top_k(&logits.to_vec(), k.saturating_add(1), temperature);
+            if !is_alone && best.windows(2).any(|pair| pair[0].score - pair[1].score <= rounding) {
                 let alone = queries.slice(s![row..=row, ..]).to_owned();
-                best = top_k(&self.logits(alone.view(), method).row(0).to_vec(), k);
+                best = top_k(&self.logits(alone.view(), method).row(0).to_vec(), k, temperature);
             }
             best.truncate(k);
             best

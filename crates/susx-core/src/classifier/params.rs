@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 const WEIGHT: RangeInclusive<f32> = 0.0..=1e6;
 /// Range of the parameters that something is divided by.
 const SCALE: RangeInclusive<f32> = 1e-3..=1e6;
+/// Range of shares.
+const SHARE: RangeInclusive<f32> = 0.0..=1.0;
 
 /// A parameter outside its range.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -98,6 +100,10 @@ parameters! {
     lambda: WEIGHT = 2.0,
     /// Added to the diagonal of the covariance, as a multiple of its mean (`gda`).
     ridge: SCALE = 3.0,
+    /// What logits are divided by before they become probabilities; changes no label (all methods).
+    probability_temperature: SCALE = 1.0,
+    /// Images that are less likely to be of any category get no label; 0 rejects none (all methods).
+    reject: SHARE = 0.0,
 }
 
 /// Parameters inside their ranges. Only [`ClassifierParams::check`] makes them.
@@ -159,6 +165,8 @@ mod tests {
             ClassifierParams { lambda: f32::NAN, ..good },
             ClassifierParams { ridge: 0.0, ..good },
             ClassifierParams { ridge: f32::INFINITY, ..good },
+            ClassifierParams { probability_temperature: 0.0, ..good },
+            ClassifierParams { reject: 1.5, ..good },
         ] {
             assert!(bad.check().is_err(), "{bad:?}");
         }

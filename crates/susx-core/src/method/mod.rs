@@ -2,6 +2,7 @@
 //!
 //! A method is a type that implements [`FittedMethod`], in a folder of its own, and a row of the table below.
 
+pub mod gated_tip_x;
 pub mod gda;
 pub mod tip_adapter;
 pub mod tip_x;
@@ -77,6 +78,9 @@ methods! {
     TipAdapter = "tip-adapter", true, &[zero_shot::TERM, tip_adapter::TERM], tip_adapter::TipAdapter::boxed;
     /// The cache and the KL term of SuS-X (Udandarao et al., ICCV 2023).
     TipX = "tip-x", true, &[zero_shot::TERM, tip_adapter::TERM, tip_x::TERM], tip_x::TipX::boxed;
+    /// TIP-X, whose support terms count as far as the support set can be trusted about the image.
+    GatedTipX = "gated-tip-x", true, &[zero_shot::TERM, tip_adapter::TERM, tip_x::TERM],
+        gated_tip_x::GatedTipX::boxed;
     /// A Gaussian discriminant on the support set, weighted by how reliable each category's support is.
     Gda = "gda", true, &[zero_shot::TERM, gda::TERM], gda::FittedGda::boxed;
 }
@@ -88,7 +92,7 @@ pub struct UnknownMethod(pub String);
 
 impl Method {
     /// The method of a classifier with support images if none is asked for.
-    pub const DEFAULT: Method = Method::TipX;
+    pub const DEFAULT: Method = Method::GatedTipX;
 
     /// The name in SQL.
     pub const fn name(self) -> &'static str {

@@ -19,7 +19,7 @@ fn terms_and_contributions_are_those_of_the_formula() -> Result<(), SupportError
             for n in 0..case.queries.nrows() {
                 let query = case.queries.slice(s![n..n + 1, ..]);
                 let found = fitted.explain(query, Method::TipX, 10, 100);
-                let ranked = top_k(&fitted.logits(query, Method::TipX).row(0).to_vec(), 10);
+                let ranked = top_k(&fitted.logits(query, Method::TipX).row(0).to_vec(), 10, 1.0);
                 assert_eq!(found.len(), counts.len());
                 for (explanation, ranked) in found.iter().zip(ranked) {
                     let c = explanation.category;

@@ -175,7 +175,7 @@ fn only_who_asks_for_it_pays() -> Result<(), Box<dyn Error>> {
     let case = case(9, 24, &[5, 1, 0, 7])?;
     let classifier = Classifier::fit(case.support_set.clone(), joined(PARAMS[0], GDA[0]));
     let before = classifier.size();
-    classifier.logits(case.queries.view(), Method::TipX);
+    classifier.logits(case.queries.view(), Method::DEFAULT);
     assert_eq!(classifier.size(), before);
     let scores = classifier.logits(case.queries.view(), Method::Gda);
     let with_gda = classifier.size();
@@ -213,7 +213,7 @@ fn terms_and_contributions_are_those_of_the_formula() -> Result<(), Box<dyn Erro
             for n in 0..case.queries.nrows() {
                 let query = case.queries.slice(s![n..n + 1, ..]);
                 let found = classifier.explain(query, Method::Gda, 10, 100);
-                let ranked = top_k(&classifier.logits(query, Method::Gda).row(0).to_vec(), 10);
+                let ranked = top_k(&classifier.logits(query, Method::Gda).row(0).to_vec(), 10, 1.0);
                 assert_eq!(found.len(), counts.len());
                 for (explanation, ranked) in found.iter().zip(ranked) {
                     let c = explanation.category;

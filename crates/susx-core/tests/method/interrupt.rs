@@ -102,7 +102,9 @@ fn answers() -> Result<(), SupportError> {
     let set = support_set(200, 3, 32)?;
     let classifier = Classifier::fit(set, params());
     // What is fitted when it is first asked for.
-    classifier.explain(matrix(1, 32)?.view(), Method::Gda, 1, 1);
+    for method in Method::ALL {
+        classifier.explain(matrix(1, 32)?.view(), method, 1, 1);
+    }
     let queries = matrix(100, 32)?;
     for method in Method::ALL {
         can_be_left(method.name(), queries.nrows(), || classifier.rank(queries.view(), method, 3));

@@ -66,7 +66,7 @@ fn a_query_is_ranked_as_if_it_were_alone() -> Result<(), SupportError> {
             let together = fitted.rank(queries.view(), method, k);
             assert_eq!(together.len(), queries.nrows());
             for (query, found) in queries.axis_chunks_iter(Axis(0), 1).zip(together) {
-                let alone = top_k(&fitted.logits(query, method).row(0).to_vec(), k);
+                let alone = top_k(&fitted.logits(query, method).row(0).to_vec(), k, 1.0);
                 let categories = |ranked: &[Ranked]| ranked.iter().map(|r| r.category).collect::<Vec<_>>();
                 assert_eq!(categories(&found), categories(&alone), "{method} {k}");
                 for (found, alone) in found.iter().zip(&alone) {

@@ -61,11 +61,12 @@ impl FittedMethod for FittedGda {
                 category: c,
                 terms: vec![(zero_shot::TERM, scores.zero_shot(c)), (super::TERM, scores.discriminant(c))],
                 reliability: Some(self.gda.reliability()[c]),
+                gate: None,
                 total: ranked.score,
                 support: contributions,
             }
         };
-        top_k(&self.gda.logits(query).row(0).to_vec(), k).into_iter().map(explain).collect()
+        top_k(&self.gda.logits(query).row(0).to_vec(), k, 1.0).into_iter().map(explain).collect()
     }
 
     fn size(&self) -> usize {

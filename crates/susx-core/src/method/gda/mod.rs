@@ -58,6 +58,7 @@ mod weighting;
 pub use fit::Gda;
 pub(super) use fitted::FittedGda;
 pub use grid_search::{GdaGrid, GdaGridSearch, GdaTuned};
+pub(super) use reliability::{Trust, trust};
 pub use reliability::{looks_absent, reliability};
 
 /// Name of the discriminant term.

@@ -131,6 +131,21 @@ pub fn reliability(support_set: &SupportSet, params: ValidParams) -> Vec<f32> {
     WeightedSupport::of(support_set, params).reliability.into_iter().map(|r| r as f32).collect()
 }
 
+/// What the support set of an unlabelled pool can be trusted with.
+#[derive(Clone, Debug)]
+pub(in crate::method) struct Trust {
+    /// Reliability of each category's support, 0 to 1, C.
+    pub reliability: Vec<f64>,
+    /// Scale of the cosines in the softmax that says which categories a query may belong to.
+    pub gate: f64,
+}
+
+/// Of a support set that is not empty. O(M d (C + min(M, d)) + min(M, d)^3).
+pub(in crate::method) fn trust(support_set: &SupportSet, params: ValidParams) -> Trust {
+    let WeightedSupport { reliability, gate, .. } = WeightedSupport::of(support_set, params);
+    Trust { reliability, gate }
+}
+
 /// Whether a category with this reliability and number of support images looks as if none of them showed it.
 pub fn looks_absent(reliability: f32, count: usize) -> bool {
     count == 0 || f64::from(reliability) < ABSENT * shrunk_mean(count as f64, count)

@@ -37,18 +37,19 @@ impl TipAdapter {
                 category: c,
                 terms: terms.named(0, c),
                 reliability: None,
+                gate: None,
                 total: ranked.score,
                 support: contributions,
             }
         };
-        top_k(&logits, k).into_iter().map(explain).collect()
+        top_k(&logits, k, 1.0).into_iter().map(explain).collect()
     }
 
     /// What each support row of a category adds to the category's logit.
-    fn contributions(
+    pub(in crate::method) fn contributions(
         &self,
         query: ArrayView2<f32>,
-        kl: impl Fn(Range<usize>) -> Vec<f32>,
+        kl: &impl Fn(Range<usize>) -> Vec<f32>,
         category: usize,
     ) -> Vec<Contribution> {
         let rows = self.support_set.rows(category);

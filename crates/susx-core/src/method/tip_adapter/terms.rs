@@ -26,8 +26,16 @@ impl Terms {
         logits
     }
 
+    /// The support set's part of the logits, N × C; `None` if it has none.
+    pub(in crate::method) fn support(&self) -> Option<Array2<f32>> {
+        match (&self.cache, &self.kl) {
+            (Some(cache), Some(kl)) => Some(cache + kl),
+            (one, other) => one.as_ref().or(other.as_ref()).cloned(),
+        }
+    }
+
     /// The terms of one logit, by name.
-    pub(super) fn named(&self, query: usize, category: usize) -> Vec<(&'static str, f32)> {
+    pub(in crate::method) fn named(&self, query: usize, category: usize) -> Vec<(&'static str, f32)> {
         let terms = [
             (zero_shot::TERM, Some(&self.zero_shot)),
             (super::TERM, self.cache.as_ref()),

@@ -8,7 +8,7 @@ use ndarray::{ArrayView2, s};
 use super::kl::{KlQueries, KlTerm};
 use super::scale::{self, AffinityScale};
 use super::{LogitParts, Terms};
-use crate::classifier::{Explanation, ValidParams};
+use crate::classifier::{Contribution, Explanation, ValidParams};
 use crate::linalg::product;
 use crate::method::tip_adapter::TipAdapter;
 use crate::method::{BoundedLogits, FittedMethod};
@@ -48,6 +48,11 @@ impl TipX {
         Some(Box::new(Self::fit(Arc::clone(support_set), params)))
     }
 
+    /// The parameters that it was fitted with.
+    pub(in crate::method) fn params(&self) -> ValidParams {
+        self.adapter.params
+    }
+
     /// The support set that was fitted.
     pub fn support_set(&self) -> &SupportSet {
         &self.adapter.support_set
@@ -76,6 +81,36 @@ impl TipX {
         LogitParts::of(self, queries)
     }
 
+    /// The logits of terms that [`terms`](Self::terms) gave, or of smaller ones, with their rounding.
+    pub(in crate::method) fn bounded_logits(&self, terms: Terms) -> BoundedLogits {
+        let params = self.adapter.params;
+        let kl = self.kl.as_ref().map_or(0.0, |kl| {
+            params.gamma * self.adapter.balance.mean_count * kl.scale.a as f32 * 2.0 / params.temperature
+        });
+        self.adapter.bounded_logits(terms, kl)
+    }
+
+    /// What each support row of a category adds to the category's logit, for a unit query (1 × d).
+    pub(in crate::method) fn contributions(
+        &self,
+        query: ArrayView2<f32>,
+        category: usize,
+    ) -> Vec<Contribution> {
+        self.adapter.contributions(query, &self.kl_of_query(query), category)
+    }
+
+    /// A function that gives what some support rows take off by the KL term, for a unit query (1 × d).
+    fn kl_of_query(&self, query: ArrayView2<f32>) -> impl Fn(Range<usize>) -> Vec<f32> {
+        let kl = self.kl.as_ref().map(|kl| {
+            let weights = self.support_set().zeroshot_weights();
+            (kl, kl.term.queries(weights, product(query, weights).view()))
+        });
+        move |rows| match &kl {
+            Some((kl, query)) => self.kl_of_rows(kl, query, rows),
+            None => vec![0.0; rows.len()],
+        }
+    }
+
     /// `gamma * (a KL(p || q_i) + b)` of some support rows, for the query with these cosines (1 × C).
     fn kl_of_rows(&self, kl: &ScaledKl, query: &KlQueries, rows: Range<usize>) -> Vec<f32> {
         let support_set = self.support_set();
@@ -90,24 +125,12 @@ impl TipX {
 
 impl FittedMethod for TipX {
     fn logits(&self, queries: ArrayView2<f32>) -> BoundedLogits {
-        let params = self.adapter.params;
-        let kl = self.kl.as_ref().map_or(0.0, |kl| {
-            params.gamma * self.adapter.balance.mean_count * kl.scale.a as f32 * 2.0 / params.temperature
-        });
-        self.adapter.bounded_logits(self.terms(queries), kl)
+        self.bounded_logits(self.terms(queries))
     }
 
     fn explain(&self, query: ArrayView2<f32>, k: usize, support: usize) -> Vec<Explanation> {
         let terms = self.terms(query);
-        let kl = self.kl.as_ref().map(|kl| {
-            let weights = self.support_set().zeroshot_weights();
-            (kl, kl.term.queries(weights, product(query, weights).view()))
-        });
-        let of_rows = |rows: Range<usize>| match &kl {
-            Some((kl, query)) => self.kl_of_rows(kl, query, rows),
-            None => vec![0.0; rows.len()],
-        };
-        self.adapter.explain_terms(query, &terms, of_rows, k, support)
+        self.adapter.explain_terms(query, &terms, self.kl_of_query(query), k, support)
     }
 
     fn size(&self) -> usize {

@@ -52,10 +52,11 @@ impl FittedMethod for ZeroShot {
             category: ranked.category,
             terms: vec![(TERM, ranked.score)],
             reliability: None,
+            gate: None,
             total: ranked.score,
             support: Vec::new(),
         };
-        top_k(&self.scores(query).row(0).to_vec(), k).into_iter().map(explain).collect()
+        top_k(&self.scores(query).row(0).to_vec(), k, 1.0).into_iter().map(explain).collect()
     }
 
     fn size(&self) -> usize {

@@ -1,0 +1,7 @@
+//! Whether probabilities come true.
+
+mod bins;
+mod temperature;
+
+pub use bins::{Bin, Calibration};
+pub use temperature::TemperatureFit;

@@ -14,8 +14,6 @@ METHODS = ("zero-shot", "tip-adapter", "tip-x", "gda")
 # TIP-X with the alpha, beta and gamma that `tune` found on other labelled images than those that it labels.
 TUNED = "tip-x, tuned"
 CLASSIFIER = "study"
-# Values around the default, to see what other sets would have led to.
-LAMBDAS = (1.0, 2.0, 4.0)
 
 
 @dataclass(frozen=True)
@@ -40,10 +38,6 @@ class Measured:
         return self.labels[method].accuracy - self.labels["zero-shot"].accuracy
 
 
-def of_lambda(weight: float) -> str:
-    return f"gda, lambda {weight:g}"
-
-
 def measure(sql: psycopg.Connection, data: Set, scenario: Scenario) -> Measured:
     names = [data.categories[c] for c in scenario.categories]
     with sql.transaction():
@@ -51,10 +45,6 @@ def measure(sql: psycopg.Connection, data: Set, scenario: Scenario) -> Measured:
         judged = _select(data, scenario.judged)
         sql.execute(f"CREATE TABLE judged AS {judged}")
         labels = {method: _labels(sql, data, scenario, "judged", method, names) for method in METHODS}
-        if scenario.lambdas:
-            for weight in LAMBDAS:
-                sql.execute("SELECT susx.alter_classifier(%s, lambda => %s)", [CLASSIFIER, weight])
-                labels[of_lambda(weight)] = _labels(sql, data, scenario, "judged", "gda", names)
         if scenario.tuned:
             labels[TUNED] = _tuned(sql, data, scenario, names)
         sql.execute(f"DROP TABLE judged, {CLASSIFIER}; DROP TABLE IF EXISTS pool")

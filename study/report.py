@@ -7,7 +7,7 @@ from typing import Callable, Iterable, Sequence
 
 import numpy as np
 
-from .measure import LAMBDAS, METHODS, TUNED, Labels, Measured, of_lambda
+from .measure import METHODS, TUNED, Labels, Measured
 from .scenarios import PER_CLASS, SHOTS, UNLABELLED
 
 ALL = (*METHODS[:3], TUNED, METHODS[3])
@@ -76,30 +76,6 @@ class Study:
                          f"{least[0]:+.2f}" + (f" ({least[1]})" if least[1] else ""),
                          f"{below} of {len(single)}"])  # fmt: skip
         return table(["method", "mean gain", "worst single run", "runs below −0.3"], rows)
-
-    def left_out(self) -> str:
-        """For every source of images: the lambda that is best on all other sources, and its gain on this one."""
-        sources: dict[str, list[str]] = {}
-        for name, found in self.by_set.items():
-            sources.setdefault(next(iter(found.values()))[0].data.source, []).append(name)
-        rows = []
-        for source, own in sources.items():
-            others = [name for name in self.by_set if name not in own]
-            if not others:
-                continue
-            best = max(LAMBDAS, key=lambda weight: np.mean([self._gain(name, of_lambda(weight))[0] for name in others]))
-            for name in own:
-                mean, least = self._gain(name, of_lambda(best))
-                default, default_least = self._gain(name, "gda")
-                rows.append([source, name, f"{best:g}", f"{mean:+.2f} / {least:+.2f}",
-                             f"{default:+.2f} / {default_least:+.2f}"])  # fmt: skip
-        return table(["left out", "set", "lambda", "gain: mean / worst", "with the default"], rows)
-
-    def _gain(self, name: str, method: str) -> tuple[float, float]:
-        """The mean over the scenarios without labels, and the worst single run."""
-        runs = [self.by_set[name][kind] for kind in UNLABELLED if self.by_set[name].get(kind)]
-        gains = [[one.gain(method) for one in own] for own in runs]
-        return float(np.mean([np.mean(own) for own in gains])), min(map(min, gains))
 
     def by_scenario(self) -> str:
         rows = []

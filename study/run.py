@@ -67,9 +67,6 @@ def page(study: Study, missing: list[str], quick: bool, took: float) -> str:
         "## Without labels, in short\n\n"
         "The mean is over sets, of the mean over scenarios (those of the next table, and the random subsets).",
         study.summary().rstrip(),
-        "## Leaving a source of images out\n\nThe lambda that has the largest mean gain on all sets of other sources, and "
-        "its gain on the sets of this one. Which images a choice by the mean alone would have hurt shows the worst run.",
-        study.left_out().rstrip(),
         "## By scenario\n\nGains over zero-shot in points, with standard errors. Several runs are averaged.",
         study.by_scenario().rstrip(),
         "## By the size of the support set\n\nThe pool is the table itself; K images per category at most.",

@@ -37,10 +37,6 @@ class Scenario:
     per_class: int | None = None
     tuned: bool = False
 
-    @property
-    def lambdas(self) -> bool:
-        return self.kind in UNLABELLED
-
 
 def of(data: Set, quick: bool) -> list[Scenario]:
     """The scenarios of a set. The random ones come from fixed seeds, so a set always has the same."""

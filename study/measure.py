@@ -88,7 +88,9 @@ def _labels(sql, data: Set, scenario: Scenario, table: str, method: str, names: 
 
 def _tuned(sql, data: Set, scenario: Scenario, names: list[str]) -> Labels:
     """Tunes on the set's other labelled images or, without any, on one half of the judged images for the other half."""
-    others = data.ids(OTHER)
+    # Nobody who has a table that shows few of the names would label images of the others.
+    shown = {data.truth[int(i)] for i in scenario.judged}
+    others = np.array([i for i in data.ids(OTHER) if data.truth[int(i)] in shown], int)
     if len(others):
         _tune(sql, data, others)
         return _labels(sql, data, scenario, "judged", "tip-x", names)

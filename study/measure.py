@@ -10,7 +10,9 @@ import psycopg
 from .scenarios import Scenario
 from .sets import OTHER, Set
 
-METHODS = ("zero-shot", "tip-adapter", "tip-x", "gda")
+# The default once there is a support set.
+DEFAULT = "gated-tip-x"
+METHODS = ("zero-shot", "tip-adapter", "tip-x", "gda", DEFAULT)
 # TIP-X with the alpha, beta and gamma that `tune` found on other labelled images than those that it labels.
 TUNED = "tip-x, tuned"
 CLASSIFIER = "study"

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from conftest import PG
-from study import sets
-from study.report import expected_calibration_error
+from study import scenarios, sets
+from study.measure import DEFAULT, METHODS, TUNED, Labels, Measured
+from study.report import Study, expected_calibration_error, mean_of_worst_tenth
 from tools.paths import ROOT
 
 pytestmark = pytest.mark.same_everywhere
@@ -39,18 +40,21 @@ def test_a_quick_run_writes_the_page(tmp_path):
     text = page.read_text()
     assert "the figures mean nothing (--quick)" in text
     by_scenario = rows_below(text, "By scenario")
-    # balanced, other images, half, unbalanced, with and without distractors
-    assert len(by_scenario) == 6
+    # balanced, other images, half of the categories twice, unbalanced, with and without distractors, few names
+    assert len(by_scenario) == 8
     for row in by_scenario:
-        # Images, zero-shot's share, and the gains of the other four.
-        assert len(row) == 8 and all("±" in gain for gain in row[4:]), row
+        # Images, zero-shot's share, and the gains of the other five.
+        assert len(row) == 9 and all("±" in gain for gain in row[4:]), row
     assert [row[0] for row in rows_below(text, "Without labels, in short")] == [
         "`tip-adapter`",
         "`tip-x`",
         "tip-x, tuned",
         "`gda`",
+        "**`gated-tip-x`, the default**",
     ]
-    for row in rows_below(text, "Calibration"):
+    calibration = rows_below(text, "Calibration")
+    assert [row[1] for row in calibration[-2:]] == ["**mean**", "**worst**"]
+    for row in calibration:
         assert all(0 <= float(error) <= 1 for error in row[2:])
 
 
@@ -65,3 +69,51 @@ def test_expected_calibration_error():
     probability = np.array([0.9, 0.9, 0.9, 0.9, 0.5])
     assert expected_calibration_error(right, probability) == pytest.approx((4 * 0.15 + 1 * 0.5) / 5)
     assert expected_calibration_error(np.array([True]), np.array([1.0])) == 0
+
+
+def test_the_mean_of_the_worst_tenth():
+    assert mean_of_worst_tenth(np.arange(20.0)) == 0.5
+    assert mean_of_worst_tenth(np.array([3.0, -1.0])) == -1
+
+
+def made_up(categories: int, images: int) -> sets.Set:
+    """A set of as many images of every category, and as many distractors."""
+    truth = {i: i % categories for i in range(categories * images)}
+    part = dict.fromkeys(truth, sets.LABELLED) | {len(truth) + i: sets.DISTRACTOR for i in range(images)}
+    truth |= {i: -1 for i in part if i not in truth}
+    return sets.Set("made up", "made_up", [f"c{c}" for c in range(categories)], None, truth, part)
+
+
+@pytest.mark.parametrize(("categories", "shown"), [(4, 2), (40, 4)])
+def test_tables_that_show_some_of_the_names(categories: int, shown: int):
+    data = made_up(categories, 5)
+    by_kind: dict[str, list[scenarios.Scenario]] = {}
+    for one in scenarios.of(data, quick=False):
+        by_kind.setdefault(one.kind, []).append(one)
+    few, half = by_kind["few names"], by_kind["half, judged on those"]
+    assert len(few) == scenarios.FEW_NAMES and len(half) == 2
+    for one, count in [*((one, shown) for one in few), *((one, categories // 2) for one in half)]:
+        assert one.categories == list(range(categories)), "the classifier has all names"
+        assert one.pool.tolist() == one.judged.tolist() and len(one.pool) == 5 * count
+        assert len({data.truth[int(i)] for i in one.pool}) == count
+    assert {data.truth[int(i)] % 2 for i in half[0].pool} == {0}
+    pools = [(one.pool.tolist(), len(one.judged)) for one in by_kind["half, all judged"]]
+    assert pools == [(one.pool.tolist(), 5 * categories) for one in half]
+
+
+def test_the_summary():
+    """Two scenarios of ten images, one with two draws, and gains that can be counted."""
+
+    def run(kind: str, **right: int) -> Measured:
+        scenario = scenarios.Scenario(kind, [0, 1], np.arange(10), np.arange(10))
+        shares = {method: right.get(method.replace("-", "_"), 5) for method in (*METHODS, TUNED)}
+        labels = {method: Labels(np.arange(10) < count, np.ones(10)) for method, count in shares.items()}
+        return Measured(made_up(2, 5), scenario, labels)
+
+    study = Study([run("balanced", gated_tip_x=8), run("few names", gated_tip_x=3), run("few names", gated_tip_x=6)])
+    rows = rows_below(f"\n## It\n{study.summary()}", "It")
+    where = "(made up, default model: few names)"
+    # Means of +30 and of -20 and +10; the worst tenth of three runs is one.
+    heading = f"**`{DEFAULT}`, the default**"
+    assert rows[-1] == [heading, "+12.50", f"-5.00 {where}", f"-20.00 {where}", "-20.00", "1 of 3"]
+    assert rows[0][1] == "+0.00" and rows[0][-1] == "0 of 3"

@@ -1,15 +1,18 @@
-"""`make study` in tiny sizes runs in SQL, and writes its page. The accuracy is not judged."""
+"""`make study` in tiny sizes runs in SQL, and writes its pages. The accuracy is not judged, but counted again."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from conftest import PG
-from study import scenarios, sets
+from helpers.pictures import encode, picture
+from study import folders, scenarios, sets
 from study.measure import DEFAULT, METHODS, TUNED, Labels, Measured
 from study.report import Study, expected_calibration_error, mean_of_worst_tenth
 from tools.paths import ROOT
@@ -17,8 +20,8 @@ from tools.paths import ROOT
 pytestmark = pytest.mark.same_everywhere
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess:
-    words = [sys.executable, "-m", "study.run", "--pg", PG, "--quick", *map(str, arguments)]
+def run(*arguments: object, program: str = "run") -> subprocess.CompletedProcess:
+    words = [sys.executable, "-m", f"study.{program}", "--pg", PG, "--quick", *map(str, arguments)]
     return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=600)
 
 
@@ -117,3 +120,95 @@ def test_the_summary():
     heading = f"**`{DEFAULT}`, the default**"
     assert rows[-1] == [heading, "+12.50", f"-5.00 {where}", f"-20.00 {where}", "-20.00", "1 of 3"]
     assert rows[0][1] == "+0.00" and rows[0][-1] == "0 of 3"
+
+
+def paint(folder: Path, names: list[str], seed: int) -> list[str]:
+    """Writes a different picture for every name."""
+    for i, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(encode(picture(seed + i), "JPEG"))
+    return names
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Path:
+    """Two sets as they are unpacked: one of folders, with sentences, and one that CoOp's file splits."""
+    paint(tmp_path / "toys", [f"{category}/{i}.jpg" for category in ("red_car", "boat") for i in range(4)], 0)
+    sentences = {"red_car": ["A car that is red."], "boat": ["A boat on a lake.", "A ship in a harbour."]}
+    (tmp_path / "prompts").mkdir()
+    (tmp_path / "prompts" / "toys.json").write_text(json.dumps(sentences))
+    paths = paint(tmp_path / "pets" / "images", [f"{i}.jpg" for i in range(9)], 50)
+    # The labels are in another order than the names.
+    names = ["tabby_cat", "dog", "ant"]
+    rows = [[path, i % 3, names[i % 3]] for i, path in enumerate(paths)]
+    split = {"train": rows[:5], "val": rows[5:6], "test": rows[6:]}
+    (tmp_path / "pets" / "split_zhou_Pets.json").write_text(json.dumps(split))
+    return tmp_path
+
+
+def test_sets_in_folders(published: Path):
+    pets, toys = folders.find(published)
+    assert (pets.name, pets.categories, pets.sentences) == ("pets", ["tabby cat", "dog", "ant"], {})
+    images = published.resolve() / "pets" / "images"
+    assert pets.judged == [(images / "6.jpg", "tabby cat"), (images / "7.jpg", "dog"), (images / "8.jpg", "ant")]
+    assert [path.name for path, _ in pets.pool] == ["0.jpg", "1.jpg", "2.jpg", "3.jpg", "4.jpg"]
+    assert (toys.name, toys.categories, toys.pool) == ("toys", ["boat", "red car"], None)
+    assert [category for _, category in toys.judged] == ["boat"] * 4 + ["red car"] * 4
+    assert toys.sentences["red car"] == ["A car that is red."]
+
+
+def test_a_folder_that_is_one_set(published: Path):
+    (toys,) = folders.find(published / "toys")
+    assert len(toys.judged) == 8 and toys.sentences == {}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "split"], "both are needed"),
+        (["--data", "/nowhere", "--model", "split"], "there is no folder /nowhere"),
+        (["--data", ".", "--model", "split"], "no folder of categories"),
+    ],
+)
+def test_what_the_table_of_the_paper_needs(tmp_path: Path, arguments: list[str], message: str):
+    """An error without a traceback."""
+    data = [str(tmp_path) if word == "." else word for word in arguments]
+    done = run(*data, program="paper")
+    assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr
+
+
+def zero_shot(sql, prompts: dict[str, list[str]], images: list[tuple[Path, str]]) -> float:
+    """The share of right names in per cent, from the embeddings alone."""
+
+    def embed(function: str, values: list) -> np.ndarray:
+        rows = sql.column(f"SELECT embedding::real[] FROM susx.{function}(%s, 'tiny_split') ORDER BY ord", values)
+        return np.array(rows, float)
+
+    prototypes = np.array([embed("embed_texts", texts).mean(axis=0) for texts in prompts.values()])
+    prototypes /= np.linalg.norm(prototypes, axis=1, keepdims=True)
+    cosines = embed("embed_images", [path.read_bytes() for path, _ in images]) @ prototypes.T
+    names = list(prompts)
+    return 100 * float(np.mean([names[best] == truth for best, (_, truth) in zip(cosines.argmax(axis=1), images)]))
+
+
+def test_the_table_of_the_paper(sql, published: Path, tmp_path: Path):
+    page = tmp_path / "page.md"
+    done = run("--data", published, "--model", "split", "--generator", "pndm", "--output", page, program="paper")
+    assert done.returncode == 0, done.stderr
+    rows = rows_below(f"\n## It\n{page.read_text()}", "It")
+    supports = ["retrieved (SuS-LC)", "painted (SuS-SD)"]
+    assert [row[:5] for row in rows] == [
+        *(["pets", "3", "5", "names", support] for support in supports),
+        *(["toys", "8", "the same", "names", support] for support in supports),
+        *(["toys", "8", "the same", "CuPL+e", support] for support in supports),
+        *(["**mean of 2**", "", "", "names", support] for support in supports),
+    ]
+    pets, toys = folders.find(published)
+    prompts = [{name: [f"a photo of a {name}."] for name in data.categories} for data in (pets, toys)]
+    both = {name: prompts[1][name] + toys.sentences[name] for name in toys.categories}
+    expected = [zero_shot(sql, prompts[0], pets.judged), zero_shot(sql, prompts[1], toys.judged)]
+    expected += [zero_shot(sql, both, toys.judged), sum(expected) / 2]
+    assert [row[5] for row in rows] == [f"{share:.2f}" for share in expected for _ in supports]
+    for row in rows[:6]:
+        counts = np.array(row[5:], float) * int(row[1]) / 100
+        assert counts == pytest.approx(counts.round(), abs=0.01), row

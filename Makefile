@@ -27,6 +27,7 @@ help:
 	@echo "               (MINUTES=1: printed only)"
 	@echo "make sanitize  run the Rust tests under AddressSanitizer"
 	@echo "make study     measure how right every method is, and write docs/methods.md"
+	@echo "               (the paper's table, printed, on sets and a CLIP of your own: make study DATA=/folder MODEL=clip-rn50)"
 	@echo "make model     build the default model in build/models/demo"
 	@echo "make pictures  fetch the demo's pictures to build/pictures"
 	@echo "make -s env    print the environment for plain cargo: eval \"\$$(make -s env)\""
@@ -58,7 +59,7 @@ sanitize:
 	@$(PYTHON) -m tools.sanitize
 
 study:
-	@$(PYTHON) -m tools.measure study
+	@$(PYTHON) -m tools.measure study $(if $(DATA)$(MODEL),--data "$$DATA" --model "$$MODEL")
 
 env:
 	@$(PYTHON) -m tools.toolchain

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from typing import Callable, Iterable, Sequence
 
 import numpy as np
 
-from .measure import LAMBDAS, METHODS, TUNED, Labels, Measured, of_lambda
+from .measure import DEFAULT, METHODS, TUNED, Labels, Measured
 from .scenarios import PER_CLASS, SHOTS, UNLABELLED
 
-ALL = (*METHODS[:3], TUNED, METHODS[3])
+ALL = (*METHODS[:3], TUNED, *METHODS[3:])
 BINS = 15
 
 
@@ -46,6 +47,11 @@ def expected_calibration_error(right: np.ndarray, probability: np.ndarray) -> fl
     return total / len(right)
 
 
+def mean_of_worst_tenth(gains: np.ndarray) -> float:
+    """What a user gains who is among the least lucky tenth: "expected tail accuracy" (OGA, arXiv 2501.04352)."""
+    return float(np.sort(gains)[: math.ceil(len(gains) / 10)].mean())
+
+
 class Study:
     def __init__(self, measured: Sequence[Measured]):
         self.measured = measured
@@ -54,52 +60,34 @@ class Study:
             self.by_set.setdefault(title(one), defaultdict(list))[one.scenario.kind].append(one)
 
     def summary(self) -> str:
-        """Mean and least gain of every method, over the scenarios without labels and with the default size."""
+        """How every method does over the scenarios without labels and with the default size."""
         rows = []
         for method in ALL[1:]:
-            per_set, least, single = [], (0.0, ""), []
-            for name, found in self.by_set.items():
-                gains = {
-                    kind: [one.gain(method) for one in found[kind] if method in one.labels]
-                    for kind in UNLABELLED
-                    if found.get(kind)
-                }
-                gains = {kind: values for kind, values in gains.items() if values}
-                if not gains:
-                    continue
-                per_set.append(float(np.mean([np.mean(values) for values in gains.values()])))
-                for kind, values in gains.items():
-                    single += values
-                    least = min(least, (min(values), f"{name}: {kind}"))
-            below = sum(value < -0.3 for value in single)
-            rows.append([f"`{method}`" if method != TUNED else method, f"{np.mean(per_set):+.2f}",
-                         f"{least[0]:+.2f}" + (f" ({least[1]})" if least[1] else ""),
-                         f"{below} of {len(single)}"])  # fmt: skip
-        return table(["method", "mean gain", "worst single run", "runs below −0.3"], rows)
+            gains = self._gains(method)
+            per_set: dict[str, list[float]] = defaultdict(list)
+            for (name, _), values in gains.items():
+                per_set[name].append(float(np.mean(values)))
+            runs = np.concatenate(list(gains.values()))
+            rows.append([
+                _heading(method),
+                f"{np.mean([np.mean(means) for means in per_set.values()]):+.2f}",
+                _worst({place: float(np.mean(values)) for place, values in gains.items()}),
+                _worst({place: min(values) for place, values in gains.items()}),
+                f"{mean_of_worst_tenth(runs):+.2f}",
+                f"{np.sum(runs < -0.3)} of {len(runs)}",
+            ])  # fmt: skip
+        return table(["method", "mean gain", "worst scenario", "worst single run", "mean of the worst 10 % of the runs",
+                      "runs below −0.3"], rows)  # fmt: skip
 
-    def left_out(self) -> str:
-        """For every source of images: the lambda that is best on all other sources, and its gain on this one."""
-        sources: dict[str, list[str]] = {}
+    def _gains(self, method: str) -> dict[tuple[str, str], list[float]]:
+        """The gains of the runs, by set and scenario; those without any are left out."""
+        gains = {}
         for name, found in self.by_set.items():
-            sources.setdefault(next(iter(found.values()))[0].data.source, []).append(name)
-        rows = []
-        for source, own in sources.items():
-            others = [name for name in self.by_set if name not in own]
-            if not others:
-                continue
-            best = max(LAMBDAS, key=lambda weight: np.mean([self._gain(name, of_lambda(weight))[0] for name in others]))
-            for name in own:
-                mean, least = self._gain(name, of_lambda(best))
-                default, default_least = self._gain(name, "gda")
-                rows.append([source, name, f"{best:g}", f"{mean:+.2f} / {least:+.2f}",
-                             f"{default:+.2f} / {default_least:+.2f}"])  # fmt: skip
-        return table(["left out", "set", "lambda", "gain: mean / worst", "with the default"], rows)
-
-    def _gain(self, name: str, method: str) -> tuple[float, float]:
-        """The mean over the scenarios without labels, and the worst single run."""
-        runs = [self.by_set[name][kind] for kind in UNLABELLED if self.by_set[name].get(kind)]
-        gains = [[one.gain(method) for one in own] for own in runs]
-        return float(np.mean([np.mean(own) for own in gains])), min(map(min, gains))
+            for kind in UNLABELLED:
+                values = [one.gain(method) for one in found.get(kind, []) if method in one.labels]
+                if values:
+                    gains[name, kind] = values
+        return gains
 
     def by_scenario(self) -> str:
         rows = []
@@ -119,16 +107,14 @@ class Study:
 
     def few_shot(self) -> str:
         rows = []
-        methods = [method for method in ALL if method != TUNED]
         for name, found in self.by_set.items():
             for count in SHOTS:
                 if found.get(f"{count} labelled"):
-                    rows.append([name, str(count), *_cells(found[f"{count} labelled"], methods)])
-        return table(["set", "labelled", "images", "zero-shot", *methods[1:]], rows)
+                    rows.append([name, str(count), *_cells(found[f"{count} labelled"], METHODS)])
+        return table(["set", "labelled", "images", "zero-shot", *METHODS[1:]], rows)
 
     def subsets(self) -> str:
         rows = []
-        methods = [method for method in ALL if method != TUNED]
         for name, found in self.by_set.items():
             runs = found.get("subset", [])
             if not runs:
@@ -136,26 +122,47 @@ class Study:
             images = [len(one.scenario.judged) for one in runs]
             zero_shot = np.mean([one.labels["zero-shot"].accuracy for one in runs])
             cells = []
-            for method in methods[1:]:
+            for method in METHODS[1:]:
                 gains = [one.gain(method) for one in runs]
                 cells.append(f"{np.mean(gains):+.2f} / {min(gains):+.2f}")
             rows.append([name, str(len(runs)), f"{min(images)}–{max(images)}", f"{zero_shot:.1f}", *cells])
-        return table(["set", "draws", "images", "zero-shot", *methods[1:]], rows)
+        return table(["set", "draws", "images", "zero-shot", *METHODS[1:]], rows)
 
     def calibration(self) -> str:
         rows = []
-        methods = [method for method in ALL if method != TUNED]
+        by_model: dict[str, list[list[float]]] = defaultdict(list)
         for name, found in self.by_set.items():
             for kind in UNLABELLED[:-1]:
                 runs = found.get(kind)
                 if runs:
-                    cells = [f"{np.mean([_error(one.labels[method]) for one in runs]):.3f}" for method in methods]
-                    rows.append([name, kind, *cells])
-        return table(["set", "scenario", *methods], rows)
+                    errors = [float(np.mean([_error(one.labels[method]) for one in runs])) for method in METHODS]
+                    by_model[model_kind(runs[0])].append(errors)
+                    rows.append([name, kind, *(f"{error:.3f}" for error in errors)])
+        for model, errors in by_model.items():
+            for what, over in (("mean", np.mean), ("worst", np.max)):
+                rows.append([f"**{model}**", f"**{what}**", *(f"{error:.3f}" for error in over(errors, axis=0))])
+        return table(["set", "scenario", *METHODS], rows)
+
+
+def model_kind(one: Measured) -> str:
+    return "CLIP" if one.data.is_clip else "default model"
 
 
 def title(one: Measured) -> str:
-    return f"{one.data.name}, {'CLIP' if one.data.is_clip else 'default model'}"
+    return f"{one.data.name}, {model_kind(one)}"
+
+
+def _heading(method: str) -> str:
+    """A method's name in the summary."""
+    if method == DEFAULT:
+        return f"**`{method}`, the default**"
+    return method if method == TUNED else f"`{method}`"
+
+
+def _worst(gains: dict[tuple[str, str], float]) -> str:
+    """The least gain, and of which set and scenario it is."""
+    name, kind = min(gains, key=gains.__getitem__)
+    return f"{gains[name, kind]:+.2f} ({name}: {kind})"
 
 
 def _error(labels: Labels) -> float:

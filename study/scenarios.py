@@ -10,15 +10,20 @@ from .sets import DISTRACTOR, LABELLED, OTHER, Set
 
 SHOTS = (1, 2, 4, 8, 16)
 PER_CLASS = (1, 2, 4, 8, 16, 32, 64)
+# Draws of two to ten categories.
 SUBSETS = 30
+# Draws of a tenth of the names.
+FEW_NAMES = 5
 # Scenarios without labels, with the default size of the support set.
 UNLABELLED = (
     "balanced",
     "other images",
-    "half",
+    "half, all judged",
+    "half, judged on those",
     "unbalanced",
     "with distractors",
     "only distractors",
+    "few names",
     "subset",
 )
 
@@ -37,10 +42,6 @@ class Scenario:
     per_class: int | None = None
     tuned: bool = False
 
-    @property
-    def lambdas(self) -> bool:
-        return self.kind in UNLABELLED
-
 
 def of(data: Set, quick: bool) -> list[Scenario]:
     """The scenarios of a set. The random ones come from fixed seeds, so a set always has the same."""
@@ -54,7 +55,7 @@ def of(data: Set, quick: bool) -> list[Scenario]:
     half = len(ids) // 2
     found.append(Scenario("other images", everything, shuffled[:half], np.sort(shuffled[half:]), tuned=True))
     for odd in (0, 1):
-        found.append(Scenario("half", everything, ids[truth % 2 == odd], ids, tuned=True))
+        found.append(Scenario("half, all judged", everything, ids[truth % 2 == odd], ids, tuned=True))
     for _ in range(1 if quick else 3):
         wanted = np.exp(random.uniform(np.log(2), np.log(40), count)).round().astype(int)
         thinned = [random.permutation(ids[truth == c])[: wanted[c]] for c in everything]
@@ -71,6 +72,22 @@ def of(data: Set, quick: bool) -> list[Scenario]:
         some = ids[np.isin(truth, chosen)]
         found.append(Scenario("subset", chosen.tolist(), some, some))
     found += _few_shot(data, random, (2,) if quick else SHOTS, 1 if quick else 2)
+    return found + _some_names(ids, truth, everything, 1 if quick else FEW_NAMES)
+
+
+def _some_names(ids: np.ndarray, truth: np.ndarray, everything: list[int], draws: int) -> list[Scenario]:
+    """Scenarios of a table that shows some of the listed names only, a half or a tenth of them.
+
+    They have random numbers of their own, so the others keep theirs.
+    """
+    random = np.random.default_rng(8)
+    shown = [("half, judged on those", everything[odd::2]) for odd in (0, 1)]
+    size = max(2, round(len(everything) / 10))
+    shown += [("few names", random.permutation(everything)[:size]) for _ in range(draws)]
+    found = []
+    for kind, chosen in shown:
+        some = ids[np.isin(truth, chosen)]
+        found.append(Scenario(kind, everything, some, some, tuned=True))
     return found
 
 

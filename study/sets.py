@@ -15,7 +15,6 @@ from demo import run as demo
 from tools.paths import ROOT
 
 SHARED = ROOT.parent / "shared"
-CALTECH, CIFAR = "Caltech-101", "CIFAR-10"
 CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck".split()
 
 # A row's part: a labelled image, another image of the same categories, or one of no category.
@@ -25,8 +24,6 @@ LABELLED, OTHER, DISTRACTOR = "labelled", "other", "distractor"
 @dataclass(frozen=True)
 class Set:
     name: str
-    # Sets of the same source may share images.
-    source: str
     table: str
     categories: list[str]
     # Text vectors of the categories, C x d; without them, the default model embeds the names.
@@ -65,7 +62,7 @@ def _caltech(sql: psycopg.Connection, limit: int | None) -> Set:
         part += [use if c >= 0 else DISTRACTOR for c in categories]
     prototypes = np.load(folder / "text_subset.f32.npy")
     return _vectors(
-        sql, "Caltech-101", CALTECH, "caltech", [line[1] for line in lines], prototypes, np.vstack(vectors), truth, part, limit
+        sql, "Caltech-101", "caltech", [line[1] for line in lines], prototypes, np.vstack(vectors), truth, part, limit
     )
 
 
@@ -81,19 +78,19 @@ def _cifar(sql: psycopg.Connection, limit: int | None) -> Set:
     vectors = np.vstack([vectors, distractors[keep]])
     truth, part = truth + [-1] * len(keep), part + [DISTRACTOR] * len(keep)
     prototypes = np.load(folder / "text10.f32.npy")
-    return _vectors(sql, "CIFAR-10", CIFAR, "cifar", CIFAR10, prototypes, vectors, truth, part, limit)
+    return _vectors(sql, "CIFAR-10", "cifar", CIFAR10, prototypes, vectors, truth, part, limit)
 
 
 _LIKE_CIFAR = {"airplanes", "car_side", "cougar_body", "cougar_face", "wild_cat", "Leopards", "dalmatian", "emu",
                "flamingo", "flamingo_head", "ibis", "pigeon", "rooster", "ketch", "schooner", "ferry"}  # fmt: skip
 
 
-def _vectors(sql, name, source, table, categories, prototypes, vectors, truth, part, limit) -> Set:
+def _vectors(sql, name, table, categories, prototypes, vectors, truth, part, limit) -> Set:
     keep = _first(part, truth, limit)
     sql.execute(f"CREATE TABLE {table} (id int PRIMARY KEY, embedding vector({vectors.shape[1]}))")
     copy(sql, f"{table} (id, embedding)", np.array(keep), vectors[keep])
     sql.execute(f"ANALYZE {table}")
-    return Set(name, source, table, categories, prototypes, {i: truth[i] for i in keep}, {i: part[i] for i in keep})
+    return Set(name, table, categories, prototypes, {i: truth[i] for i in keep}, {i: part[i] for i in keep})
 
 
 def _photos(sql: psycopg.Connection, limit: int | None) -> Set:
@@ -102,14 +99,14 @@ def _photos(sql: psycopg.Connection, limit: int | None) -> Set:
     images = [(path, categories.index(path.parent.name.replace("_", " "))) for path in files]
     # Stamps serve as distractors: none of them is one of the photographs.
     images += [(path, -1) for path, _ in demo.tuxpaint()[1]] if demo.PICTURES.exists() else []
-    return _images(sql, "Photographs", CALTECH, "photos", categories, [(path.read_bytes(), c) for path, c in images], limit)
+    return _images(sql, "Photographs", "photos", categories, [(path.read_bytes(), c) for path, c in images], limit)
 
 
 def _cifar_pixels(sql: psycopg.Connection, limit: int | None) -> Set:
     folder = SHARED / "clip-vectors" / "cifar10_500"
     pixels, truth = np.load(folder / "images.u8.npy"), np.load(folder / "test_y.i2.npy").tolist()
     images = [(_png(Image.fromarray(image)), c) for image, c in zip(pixels, truth)]
-    return _images(sql, "CIFAR-10", CIFAR, "cifar_pixels", CIFAR10, images, limit)
+    return _images(sql, "CIFAR-10", "cifar_pixels", CIFAR10, images, limit)
 
 
 def _stamps(sql: psycopg.Connection, limit: int | None) -> Set:
@@ -117,7 +114,7 @@ def _stamps(sql: psycopg.Connection, limit: int | None) -> Set:
     known = {path: categories.index(truth) for path, truth in pictures}
     paths = sorted(demo.PICTURES.rglob("*.png"))
     images = [(path.read_bytes(), known.get(path, -1)) for path in paths]
-    return _images(sql, "Stamps", "Tux Paint", "stamps", categories, images, limit)
+    return _images(sql, "Stamps", "stamps", categories, images, limit)
 
 
 def _png(image: Image.Image) -> bytes:
@@ -126,7 +123,7 @@ def _png(image: Image.Image) -> bytes:
     return file.getvalue()
 
 
-def _images(sql, name, source, table, categories, images, limit) -> Set:
+def _images(sql, name, table, categories, images, limit) -> Set:
     truth = [c for _, c in images]
     part = [LABELLED if c >= 0 else DISTRACTOR for c in truth]
     keep = _first(part, truth, limit)
@@ -135,7 +132,7 @@ def _images(sql, name, source, table, categories, images, limit) -> Set:
     (failed,) = sql.execute(f"SELECT count(*) FROM {table} WHERE embedding IS NULL").fetchone()
     if failed:
         raise ValueError(f"{failed} images of {name} could not be embedded")
-    return Set(name, source, table, categories, None, {i: truth[k] for i, k in enumerate(keep)},
+    return Set(name, table, categories, None, {i: truth[k] for i, k in enumerate(keep)},
                {i: part[k] for i, k in enumerate(keep)})  # fmt: skip
 
 

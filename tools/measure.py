@@ -1,6 +1,7 @@
 """Prepares and runs `make bench`, `make soak` and `make study`, on susx in the embedded PostgreSQL 18.
 
-usage: python3 -m tools.measure bench|soak|study [option …], whose options are those of bench/run.py and its like
+usage: python3 -m tools.measure bench|soak|study [option …], whose options are those of bench/run.py and its like;
+with --data those of study/paper.py
 """
 
 from __future__ import annotations
@@ -22,12 +23,15 @@ def measure() -> None:
     python_env.with_requirements()
     onnxruntime.ensure()
     model.ensure()
-    if kind == "study":
+    program = f"{kind}.run"
+    if kind == "study" and "--data" in options:
+        program = "study.paper"
+    elif kind == "study":
         pictures.ensure()
     if kind == "bench":
         options = [*bench_programs.optimised(), *options]
     install.install(pg_bin(PG, "pg_config"))
-    run([PYTHON, "-m", f"{kind}.run", "--pg", PG, *options], echo=True)
+    run([PYTHON, "-m", program, "--pg", PG, *options], echo=True)
 
 
 if __name__ == "__main__":

@@ -78,7 +78,8 @@ COMMENT ON TABLE susx.classifier IS
 COMMENT ON COLUMN susx.classifier.classifier IS 'The table with the prompts and the support images';
 COMMENT ON COLUMN susx.classifier.model IS 'Model that embeds images for it; NULL: it classifies vectors only';
 COMMENT ON COLUMN susx.classifier.model_sha256 IS 'Digest of the files of that model when the classifier was made';
-COMMENT ON COLUMN susx.classifier.method IS 'zero-shot, tip-adapter, tip-x or gda; NULL: tip-x once there is a support set';
+COMMENT ON COLUMN susx.classifier.method IS
+    'zero-shot, tip-adapter, tip-x, gated-tip-x or gda; NULL: gated-tip-x once there is a support set';
 COMMENT ON COLUMN susx.classifier.alpha IS 'Weight of the cache term';
 COMMENT ON COLUMN susx.classifier.beta IS 'Sharpness of the affinities in the cache term';
 COMMENT ON COLUMN susx.classifier.gamma IS 'Weight of the KL term';
@@ -87,6 +88,10 @@ COMMENT ON COLUMN susx.classifier.logit_scale IS 'Factor of the cosines in zero-
 COMMENT ON COLUMN susx.classifier.lambda IS 'Weight of the discriminant beside the names';
 COMMENT ON COLUMN susx.classifier.ridge IS
     'What is added to the diagonal of the discriminant''s covariance, as a multiple of its mean';
+COMMENT ON COLUMN susx.classifier.probability_temperature IS
+    'What logits are divided by before they become probabilities';
+COMMENT ON COLUMN susx.classifier.reject IS
+    'Images whose chance of showing any of the categories is below this get no label; 0: never';
 
 COMMENT ON TABLE susx.errors IS
     'Images that could not be embedded; they are tried again when their row changes, and after susx.forget_errors()';
@@ -131,7 +136,7 @@ COMMENT ON FUNCTION susx.create_classifier(text, text[], vector[]) IS
     'Create the table of a classifier from one text embedding per category; no model is needed';
 COMMENT ON FUNCTION susx.alter_classifier(
     regclass, double precision, double precision, double precision, double precision, double precision, text, text,
-    double precision, double precision) IS
+    double precision, double precision, double precision, double precision) IS
     'Change the settings of a classifier; NULL leaves one as it is';
 COMMENT ON FUNCTION susx.add_prompts(regclass, jsonb) IS
     'Add sentences that describe the categories, {"category": ["sentence", ...], ...} (CuPL)';
@@ -164,9 +169,11 @@ COMMENT ON FUNCTION susx.explain(regclass, vector, integer, text, integer) IS
 COMMENT ON FUNCTION susx.explain(regclass, bytea, integer, text, integer) IS
     'The terms of the k best categories of an image file and the support rows that weighed most';
 COMMENT ON FUNCTION susx.tune(regclass, text) IS
-    'Find alpha, beta, gamma, lambda and ridge on a query of labelled images, or on the support set itself, and store them';
+    'Find the best parameters on a query of labelled images, or on the support set itself, and store them';
 COMMENT ON FUNCTION susx.evaluate(regclass, text, text) IS
     'How right a classifier is on a query of images or embeddings with their categories';
+COMMENT ON FUNCTION susx.calibration(regclass, text, text, integer) IS
+    'How often a classifier is right on a query of labelled images, by the probability that it gives';
 COMMENT ON FUNCTION susx.confusion_matrix(regclass, text, text) IS
     'Which categories of a query of labelled images a classifier takes for which';
 COMMENT ON FUNCTION susx.classifier_changed() IS

@@ -77,3 +77,180 @@ CREATE POLICY change_columns ON susx.embedding_column FOR UPDATE
                           AND a.attname OPERATOR(pg_catalog.=) embedding_column.embedding_column
                           AND pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'UPDATE')))
            AND NOT pg_catalog.row_security_active(relation));
+
+-- The method gated-tip-x, which is the default once there is a support set; the temperature of the probabilities, and the
+-- limit below which an image gets no label.
+ALTER TABLE susx.classifier
+    DROP CONSTRAINT classifier_method_check,
+    ADD CONSTRAINT classifier_method_check
+        CHECK (method OPERATOR(pg_catalog.=)
+               ANY (ARRAY['zero-shot', 'tip-adapter', 'tip-x', 'gated-tip-x', 'gda'])),
+    ADD COLUMN probability_temperature real NOT NULL DEFAULT 1
+        CHECK (probability_temperature OPERATOR(pg_catalog.>) 0
+               AND probability_temperature OPERATOR(pg_catalog.<) 'Infinity'),
+    ADD COLUMN reject real NOT NULL DEFAULT 0
+        CHECK (reject OPERATOR(pg_catalog.>=) 0 AND reject OPERATOR(pg_catalog.<=) 1);
+GRANT INSERT (probability_temperature, reject), UPDATE (probability_temperature, reject) ON susx.classifier TO PUBLIC;
+COMMENT ON COLUMN susx.classifier.method IS
+    'zero-shot, tip-adapter, tip-x, gated-tip-x or gda; NULL: gated-tip-x once there is a support set';
+COMMENT ON COLUMN susx.classifier.probability_temperature IS
+    'What logits are divided by before they become probabilities';
+COMMENT ON COLUMN susx.classifier.reject IS
+    'Images whose chance of showing any of the categories is below this get no label; 0: never';
+
+-- These functions take or return more than before; existing calls still work.
+DROP FUNCTION susx.alter_classifier(
+    regclass, double precision, double precision, double precision, double precision, double precision, text, text,
+    double precision, double precision);
+CREATE FUNCTION susx."alter_classifier"(
+    "classifier" regclass,
+    "alpha" double precision DEFAULT NULL,
+    "beta" double precision DEFAULT NULL,
+    "gamma" double precision DEFAULT NULL,
+    "temperature" double precision DEFAULT NULL,
+    "logit_scale" double precision DEFAULT NULL,
+    "method" TEXT DEFAULT NULL,
+    "model" TEXT DEFAULT NULL,
+    "lambda" double precision DEFAULT NULL,
+    "ridge" double precision DEFAULT NULL,
+    "probability_temperature" double precision DEFAULT NULL,
+    "reject" double precision DEFAULT NULL
+) RETURNS VOID
+VOLATILE PARALLEL UNSAFE
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'alter_classifier_wrapper';
+COMMENT ON FUNCTION susx.alter_classifier(
+    regclass, double precision, double precision, double precision, double precision, double precision, text, text,
+    double precision, double precision, double precision, double precision) IS
+    'Change the settings of a classifier; NULL leaves one as it is';
+
+DROP FUNCTION susx.explain(regclass, vector, integer, text, integer);
+CREATE FUNCTION susx."explain"(
+    "classifier" regclass,
+    "embedding" vector,
+    "k" INT DEFAULT 3,
+    "method" TEXT DEFAULT NULL,
+    "support_rows" INT DEFAULT 3
+) RETURNS TABLE (
+    "rank" INT,
+    "category" TEXT,
+    "zero_shot" real,
+    "cache" real,
+    "kl" real,
+    "total" real,
+    "support_id" bigint,
+    "support_category" TEXT,
+    "affinity" real,
+    "contribution" real,
+    "discriminant" real,
+    "reliability" real,
+    "claims" real,
+    "gate" real,
+    "familiarity" real,
+    "trust" real
+)
+STABLE PARALLEL SAFE  COST 10000
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'explain_vector_wrapper';
+COMMENT ON FUNCTION susx.explain(regclass, vector, integer, text, integer) IS
+    'The terms of the k best categories of an embedding and the support rows that weighed most';
+
+DROP FUNCTION susx.explain(regclass, bytea, integer, text, integer);
+CREATE FUNCTION susx."explain"(
+    "classifier" regclass,
+    "image" bytea,
+    "k" INT DEFAULT 3,
+    "method" TEXT DEFAULT NULL,
+    "support_rows" INT DEFAULT 3
+) RETURNS TABLE (
+    "rank" INT,
+    "category" TEXT,
+    "zero_shot" real,
+    "cache" real,
+    "kl" real,
+    "total" real,
+    "support_id" bigint,
+    "support_category" TEXT,
+    "affinity" real,
+    "contribution" real,
+    "discriminant" real,
+    "reliability" real,
+    "claims" real,
+    "gate" real,
+    "familiarity" real,
+    "trust" real
+)
+STABLE PARALLEL SAFE  COST 100000
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'explain_image_wrapper';
+COMMENT ON FUNCTION susx.explain(regclass, bytea, integer, text, integer) IS
+    'The terms of the k best categories of an image file and the support rows that weighed most';
+
+DROP FUNCTION susx.tune(regclass, text);
+CREATE FUNCTION susx."tune"(
+    "classifier" regclass,
+    "validation_query" TEXT DEFAULT NULL
+) RETURNS TABLE (
+    "alpha" real,
+    "beta" real,
+    "gamma" real,
+    "zero_shot" double precision,
+    "tip_adapter" double precision,
+    "tip_x" double precision,
+    "n" bigint,
+    "failed" bigint,
+    "lambda" real,
+    "ridge" real,
+    "gda" double precision,
+    "method" TEXT,
+    "gated_tip_x" double precision,
+    "probability_temperature" real,
+    "calibration_error_before" double precision,
+    "calibration_error" double precision
+)
+VOLATILE PARALLEL UNSAFE
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'tune_wrapper';
+COMMENT ON FUNCTION susx.tune(regclass, text) IS
+    'Find the best parameters on a query of labelled images, or on the support set itself, and store them';
+
+DROP FUNCTION susx.evaluate(regclass, text, text);
+CREATE FUNCTION susx."evaluate"(
+    "classifier" regclass,
+    "labelled_query" TEXT,
+    "method" TEXT DEFAULT NULL
+) RETURNS TABLE (
+    "category" TEXT,
+    "n" bigint,
+    "failed" bigint,
+    "top1" double precision,
+    "top5" double precision,
+    "precision" double precision,
+    "recall" double precision,
+    "f1" double precision,
+    "calibration_error" double precision
+)
+STABLE PARALLEL UNSAFE  COST 1000000
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'evaluate_wrapper';
+COMMENT ON FUNCTION susx.evaluate(regclass, text, text) IS
+    'How right a classifier is on a query of images or embeddings with their categories';
+
+CREATE FUNCTION susx."calibration"(
+    "classifier" regclass,
+    "labelled_query" TEXT,
+    "method" TEXT DEFAULT NULL,
+    "bins" INT DEFAULT 15
+) RETURNS TABLE (
+    "bin" INT,
+    "low" double precision,
+    "high" double precision,
+    "n" bigint,
+    "probability" double precision,
+    "accuracy" double precision
+)
+STABLE PARALLEL UNSAFE  COST 1000000
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'calibration_wrapper';
+COMMENT ON FUNCTION susx.calibration(regclass, text, text, integer) IS
+    'How often a classifier is right on a query of labelled images, by the probability that it gives';

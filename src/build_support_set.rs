@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use susx_core::method::gda;
+use susx_core::method::gated_tip_x;
 use susx_core::sus::SupportSet;
 
 use crate::fitted;
@@ -65,13 +65,13 @@ fn build_support_set(
     provenance::check_pool(relation, embedding_column, classifier, &settings)?;
     let copied = replace_support(classifier, &pool, prompting, per_class, exclusive, &mut progress)?;
     let support_set = fitted::changed_support_set(classifier)?;
-    let reliability = gda::reliability(&support_set, settings.params.check().map_err(Error::from)?);
+    let reliability = gated_tip_x::reliability(&support_set, settings.params.check().map_err(Error::from)?);
     let rows: Vec<SupportRow> = summary(&support_set, copied)
         .into_iter()
         .zip(reliability)
         .map(|((category, images, similarity), reliability)| (category, images, similarity, reliability))
         .collect();
-    warn_of_absent(&support_set, &rows);
+    warn_of_absent(&rows);
     Ok(TableIterator::new(rows))
 }
 
@@ -102,13 +102,11 @@ fn replace_support(
 }
 
 /// Warns of categories that the pool seems to show nothing of.
-fn warn_of_absent(support_set: &SupportSet, rows: &[SupportRow]) {
+fn warn_of_absent(rows: &[SupportRow]) {
     let absent: Vec<String> = rows
         .iter()
         .enumerate()
-        .filter(|&(c, &(_, images, _, reliability))| {
-            images == 0 || gda::looks_absent(reliability, support_set.rows(c).len())
-        })
+        .filter(|(_, (_, images, _, reliability))| *images == 0 || gated_tip_x::looks_absent(*reliability))
         .map(|(_, (category, images, _, reliability))| match images {
             0 => format!("{category} (no image)"),
             images => format!("{category} ({images} images, reliability {reliability:.2})"),

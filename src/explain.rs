@@ -14,8 +14,8 @@ use crate::pg::vector::Vector;
 use crate::pg::version::SameVersion;
 
 /// Rank, category, TIP-X's three terms and the sum of all; of a support row its id, its category, its
-/// affinity and what it adds to the sum; the discriminant's term and how reliable the category's support is; and the
-/// gate of the support terms, with the familiarity and the trust that it follows from.
+/// affinity and what it adds to the sum; the discriminant's term and how reliable the category's support is; what a
+/// claimed name loses; and the gate of the support terms, with the familiarity and the trust that it follows from.
 type ExplanationRow = (
     i32,
     String,
@@ -29,6 +29,7 @@ type ExplanationRow = (
     Option<f32>,
     f32,
     Option<f32>,
+    f32,
     Option<f32>,
     Option<f32>,
     Option<f32>,
@@ -63,6 +64,7 @@ macro_rules! explain {
                     name!(contribution, Option<f32>),
                     name!(discriminant, f32),
                     name!(reliability, Option<f32>),
+                    name!(claims, f32),
                     name!(gate, Option<f32>),
                     name!(familiarity, Option<f32>),
                     name!(trust, Option<f32>),
@@ -107,8 +109,8 @@ fn rows_of(fitted: &Fitted, rank: i32, explanation: &Explanation) -> Vec<Explana
     let &Explanation { category, reliability, gate, total, ref support, .. } = explanation;
     let (familiarity, trust) = (gate.map(|reading| reading.familiarity), gate.map(|reading| reading.trust));
     let gate = gate.map(|reading| reading.gate);
-    let [zero_shot, cache, kl, discriminant] =
-        ["zero_shot", "cache", "kl", "discriminant"].map(|term| explanation.term(term));
+    let [zero_shot, cache, kl, discriminant, claims] =
+        ["zero_shot", "cache", "kl", "discriminant", "claims"].map(|term| explanation.term(term));
     let contributions: Vec<Option<&Contribution>> =
         if support.is_empty() { vec![None] } else { support.iter().map(Some).collect() };
     let row = |support: Option<&Contribution>| {
@@ -129,6 +131,7 @@ fn rows_of(fitted: &Fitted, rank: i32, explanation: &Explanation) -> Vec<Explana
             contribution,
             discriminant,
             reliability,
+            claims,
             gate,
             familiarity,
             trust,

@@ -1,5 +1,7 @@
 //! Tuning a classifier's parameters on labelled images, or on the support set itself.
 
+mod labelled_sample;
+
 use std::cell::RefCell;
 
 use ndarray::Axis;
@@ -7,8 +9,10 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use susx_core::classifier::{ClassifierParams, ValidParams};
 use susx_core::method::Method;
+use susx_core::method::gated_tip_x::{GatedLeaveOneOut, GatedTipX};
 use susx_core::method::gda::{GdaGrid, GdaGridSearch, GdaTuned};
-use susx_core::method::tip_x::{LeaveOneOut, TipX, TipXGrid, TipXGridSearch, TipXTuned};
+use susx_core::method::tip_x::{LeaveOneOut, TipXGrid, TipXGridSearch, TipXTuned};
+use susx_core::sus::SupportSet;
 
 use crate::fitted;
 use crate::labelled_images::{self as labelled, Space};
@@ -20,18 +24,23 @@ use crate::pg::message::note;
 use crate::pg::progress::{Command, Phase, Progress};
 use crate::pg::regclass::RegClass;
 use crate::pg::version::SameVersion;
+use labelled_sample::LabelledSample;
 
 /// Affinities that are in memory at the same time, four bytes each.
 const BLOCK: usize = 1 << 20;
 
 /// Alpha, beta and gamma; the accuracies of zero-shot, Tip-Adapter and TIP-X; the numbers of images that were tried and
-/// that failed; lambda and ridge; the accuracy of the discriminant; and the method that the classifier has now.
-type Row = (f32, f32, f32, f64, f64, f64, i64, i64, f32, f32, f64, &'static str);
+/// that failed; lambda and ridge; the accuracy of the discriminant; the method that the classifier has now; the accuracy
+/// of gated TIP-X; the temperature of the probabilities; and the calibration error before and after.
+type Row =
+    (f32, f32, f32, f64, f64, f64, i64, i64, f32, f32, f64, &'static str, f64, f32, Option<f64>, Option<f64>);
 
 /// Results of the searches.
 #[derive(Clone, Copy, Debug)]
 struct Tuned {
     tip_x: TipXTuned,
+    /// The same for gated TIP-X.
+    gated: TipXTuned,
     gda: GdaTuned,
 }
 
@@ -39,6 +48,7 @@ struct Tuned {
 #[derive(Debug)]
 struct Searches<'a> {
     tip_x: TipXGridSearch,
+    gated: TipXGridSearch,
     gda: GdaGridSearch<'a>,
 }
 
@@ -50,7 +60,8 @@ struct Grids {
 }
 
 /// Finds alpha, beta and gamma by the published grid search, and lambda and ridge by a small one, and stores them: on a
-/// query of labelled images or, without one, on every support image as the classifier without it would label it.
+/// query of labelled images or, without one, on every support image as the classifier without it would label it. On a
+/// query, it also finds the temperature of the probabilities.
 #[pg_extern(volatile, parallel_unsafe)]
 #[allow(clippy::type_complexity)]
 fn tune(
@@ -73,6 +84,10 @@ fn tune(
             name!(ridge, f32),
             name!(gda, f64),
             name!(method, &'static str),
+            name!(gated_tip_x, f64),
+            name!(probability_temperature, f32),
+            name!(calibration_error_before, Option<f64>),
+            name!(calibration_error, Option<f64>),
         ),
     >,
     ErrorReport,
@@ -88,25 +103,27 @@ fn tune(
     }
     // The search weighs the terms itself. The fit only needs a KL term, so gamma must not be 0.
     let params = ClassifierParams { gamma: 1.0, ..settings.params }.check().map_err(Error::from)?;
-    let tip_x = TipX::fit(support_set, params);
+    let gated = GatedTipX::fit(support_set, params);
     let row = match validation_query {
-        Some(query) => on_labelled_images(classifier, settings, &tip_x, params, query, progress)?,
-        None => on_the_support_set(classifier, settings, &tip_x, params, progress)?,
+        Some(query) => on_labelled_images(classifier, settings, &gated, params, query, progress)?,
+        None => on_the_support_set(classifier, settings, &gated, params, progress)?,
     };
     Ok(TableIterator::once(row))
 }
 
 fn on_labelled_images(
     classifier: RegClass,
-    settings: Settings,
-    tip_x: &TipX,
+    mut settings: Settings,
+    gated: &GatedTipX,
     params: ValidParams,
     query: &str,
     progress: Progress,
 ) -> Result<Row> {
     let name = classifier.name()?;
+    let tip_x = gated.tip_x();
     let space = Space::new(&name, &settings, tip_x.support_set());
-    let mut searches = Searches::new(tip_x, params, Grids::full());
+    let mut searches = Searches::new(gated, params, Grids::full());
+    let mut sample = LabelledSample::new(tip_x.support_set());
     let progress = RefCell::new(progress);
     let mut images = 0;
     // Images are tried while the query is read, so there is a single phase.
@@ -116,34 +133,41 @@ fn on_labelled_images(
         progress.advance(failed, failed);
         images += truth.len();
         limits::check("the number of images to tune on", limits::TUNED, images)?;
-        let rows = block_rows(tip_x);
+        sample.add(features, truth);
+        let rows = block_rows(tip_x.support_set());
         for (features, truth) in features.axis_chunks_iter(Axis(0), rows).zip(truth.chunks(rows)) {
             check_for_interrupts!();
-            searches.tip_x.add(&tip_x.parts(features), truth);
+            let parts = tip_x.parts(features);
+            searches.tip_x.add(&parts, truth);
+            searches.gated.add(&gated.parts(features, parts), truth);
             searches.gda.add(features, truth);
             progress.advance(truth.len() as u64, 0);
         }
         Ok(())
     })?;
     let tuned = searches.best()?;
-    let method = store(classifier, settings, tuned, true)?;
-    Ok(row(tuned, unreadable.total(), method))
+    let method = apply(&mut settings, tuned, true);
+    let errors = sample.calibrate(&mut settings, tip_x.support_set(), method)?;
+    catalog::update_settings(classifier, &settings)?;
+    Ok(row(tuned, unreadable.total(), method, settings.params, errors))
 }
 
 fn on_the_support_set(
     classifier: RegClass,
-    settings: Settings,
-    tip_x: &TipX,
+    mut settings: Settings,
+    gated: &GatedTipX,
     params: ValidParams,
     mut progress: Progress,
 ) -> Result<Row> {
-    let leave_one_out = LeaveOneOut::new(tip_x);
-    let mut search = |grids| search_support_set(&leave_one_out, tip_x, params, grids, &mut progress);
+    let tip_x = LeaveOneOut::new(gated.tip_x());
+    let without = GatedLeaveOneOut::new(gated, params);
+    let mut search = |grids| search_support_set(&tip_x, &without, gated, params, grids, &mut progress);
     let mut tuned = search(Grids::full())?.best()?;
     // Retrieved images were chosen by the names of their categories. If the names classify as many of them correctly as
     // any parameters do, the result says nothing about other images.
     let is_chosen = catalog::has_chosen_support(classifier)?;
-    let has_tip_x = is_chosen || tuned.tip_x.tip_x > tuned.tip_x.zero_shot;
+    let best_of_tip_x = tuned.tip_x.tip_x.max(tuned.gated.tip_x);
+    let has_tip_x = is_chosen || best_of_tip_x > tuned.tip_x.zero_shot;
     let has_gda = is_chosen || tuned.gda.gda > tuned.gda.zero_shot;
     if !(has_tip_x || has_gda) {
         note(
@@ -156,29 +180,35 @@ fn on_the_support_set(
         let present = search(Grids::present(settings.params))?.present()?;
         tuned = Tuned {
             tip_x: if has_tip_x { tuned.tip_x } else { present.tip_x },
+            gated: if has_tip_x { tuned.gated } else { present.gated },
             gda: if has_gda { tuned.gda } else { present.gda },
         };
     }
-    let method = store(classifier, settings, tuned, is_chosen)?;
-    Ok(row(tuned, 0, method))
+    let method = apply(&mut settings, tuned, is_chosen);
+    catalog::update_settings(classifier, &settings)?;
+    Ok(row(tuned, 0, method, settings.params, None))
 }
 
 /// Searches on every support image as the classifier without it would label it.
 fn search_support_set<'a>(
-    leave_one_out: &LeaveOneOut,
-    tip_x: &'a TipX,
+    tip_x: &LeaveOneOut,
+    without: &GatedLeaveOneOut,
+    gated: &'a GatedTipX,
     params: ValidParams,
     grids: Grids,
     progress: &mut Progress,
 ) -> Result<Searches<'a>> {
-    progress.phase(Phase::Searching, Some(tip_x.support_set().len() as u64));
-    let mut searches = Searches::new(tip_x, params, grids);
-    let truth = leave_one_out.categories();
-    for (block, truth) in truth.chunks(block_rows(tip_x)).enumerate() {
+    let support_set = gated.tip_x().support_set();
+    progress.phase(Phase::Searching, Some(support_set.len() as u64));
+    let mut searches = Searches::new(gated, params, grids);
+    let size = block_rows(support_set);
+    for (block, truth) in tip_x.categories().chunks(size).enumerate() {
         check_for_interrupts!();
-        let start = block * block_rows(tip_x);
-        let rows = start..start + truth.len();
-        searches.tip_x.add(&leave_one_out.parts(rows.clone()), truth);
+        let rows = block * size..block * size + truth.len();
+        let numbers: Vec<usize> = rows.clone().collect();
+        let parts = tip_x.parts(&numbers);
+        searches.tip_x.add(&parts, truth);
+        searches.gated.add(&without.parts(&numbers, parts), truth);
         searches.gda.leave_out(rows);
         progress.advance(truth.len() as u64, 0);
     }
@@ -186,8 +216,7 @@ fn search_support_set<'a>(
 }
 
 /// Number of images that are processed together.
-fn block_rows(tip_x: &TipX) -> usize {
-    let support_set = tip_x.support_set();
+fn block_rows(support_set: &SupportSet) -> usize {
     (BLOCK / support_set.len().max(support_set.categories().len()).max(1)).clamp(1, 64)
 }
 
@@ -207,30 +236,36 @@ impl Grids {
 }
 
 impl<'a> Searches<'a> {
-    fn new(tip_x: &'a TipX, params: ValidParams, grids: Grids) -> Self {
+    fn new(gated: &'a GatedTipX, params: ValidParams, grids: Grids) -> Self {
         Searches {
-            tip_x: TipXGridSearch::new(grids.tip_x),
-            gda: GdaGridSearch::new(tip_x.support_set(), params.logit_scale, grids.gda),
+            tip_x: TipXGridSearch::new(grids.tip_x.clone()),
+            gated: TipXGridSearch::new(grids.tip_x),
+            gda: GdaGridSearch::new(gated.tip_x().support_set(), params.logit_scale, grids.gda),
         }
     }
 
     /// The best parameters; an error if no image was tried.
     fn best(&self) -> Result<Tuned> {
-        match (self.tip_x.best(), self.gda.best()) {
-            (Some(tip_x), Some(gda)) => Ok(Tuned { tip_x, gda }),
+        match (self.tip_x.best(), self.gated.best(), self.gda.best()) {
+            (Some(tip_x), Some(gated), Some(gda)) => Ok(Tuned { tip_x, gated, gda }),
             _ => Err(Error::argument("the query gave no image to tune on")),
         }
     }
 
     /// How the present parameters do, from a search of [`Grids::present`].
     fn present(&self) -> Result<Tuned> {
-        let triples: Vec<_> = self.tip_x.counts().collect();
-        let [(.., zero_shot), _, (.., tip_adapter), (alpha, beta, gamma, tip_x)] = triples[..] else {
-            return Err(Error::internal("a grid of two by two has four counts"));
-        };
-        let Tuned { tip_x: TipXTuned { rows, .. }, gda } = self.best()?;
-        Ok(Tuned { tip_x: TipXTuned { alpha, beta, gamma, rows, zero_shot, tip_adapter, tip_x }, gda })
+        let Tuned { tip_x: TipXTuned { rows, .. }, gda, .. } = self.best()?;
+        Ok(Tuned { tip_x: present(&self.tip_x, rows)?, gated: present(&self.gated, rows)?, gda })
     }
+}
+
+/// The counts of the present parameters, without and with each term.
+fn present(search: &TipXGridSearch, rows: u32) -> Result<TipXTuned> {
+    let triples: Vec<_> = search.counts().collect();
+    let [(.., zero_shot), _, (.., tip_adapter), (alpha, beta, gamma, tip_x)] = triples[..] else {
+        return Err(Error::internal("a grid of two by two has four counts"));
+    };
+    Ok(TipXTuned { alpha, beta, gamma, rows, zero_shot, tip_adapter, tip_x })
 }
 
 impl Tuned {
@@ -240,18 +275,30 @@ impl Tuned {
             Method::ZeroShot => Some(self.tip_x.zero_shot),
             Method::TipAdapter => Some(self.tip_x.tip_adapter),
             Method::TipX => Some(self.tip_x.tip_x),
+            Method::GatedTipX => Some(self.gated.tip_x),
             Method::Gda => Some(self.gda.gda),
         }
     }
 }
 
-/// Stores the parameters; returns the method that the classifier has now. If `may_switch` and no method was set by hand,
-/// that is the most accurate one.
-fn store(classifier: RegClass, mut settings: Settings, tuned: Tuned, may_switch: bool) -> Result<Method> {
-    let TipXTuned { alpha, beta, gamma, .. } = tuned.tip_x;
+/// Puts the parameters into the settings; returns the method that the classifier has now. If `may_switch` and no method
+/// was set by hand, that is the most accurate one.
+///
+/// Both kinds of TIP-X have the same alpha, beta and gamma, which are those of the more accurate one.
+fn apply(settings: &mut Settings, tuned: Tuned, may_switch: bool) -> Method {
+    let is_gated = tuned.gated.tip_x >= tuned.tip_x.tip_x;
+    let best_of_tip_x = if is_gated { Method::GatedTipX } else { Method::TipX };
+    // A method that was set by hand, and stays, gets the parameters that are best for it.
+    let TipXTuned { alpha, beta, gamma, .. } = match settings.method {
+        Some(Method::TipX) => tuned.tip_x,
+        Some(Method::GatedTipX) => tuned.gated,
+        _ if is_gated => tuned.gated,
+        _ => tuned.tip_x,
+    };
     let GdaTuned { lambda, ridge, .. } = tuned.gda;
     settings.params = ClassifierParams { alpha, beta, gamma, lambda, ridge, ..settings.params };
-    let best = if tuned.gda.gda > tuned.tip_x.tip_x { Method::Gda } else { Method::TipX };
+    let best_count = tuned.gated.tip_x.max(tuned.tip_x.tip_x);
+    let best = if tuned.gda.gda > best_count { Method::Gda } else { best_of_tip_x };
     let current = settings.method.unwrap_or(Method::DEFAULT);
     let is_better = tuned.correct(current).is_some_and(|current| tuned.correct(best) > Some(current));
     if may_switch && is_better {
@@ -263,17 +310,33 @@ fn store(classifier: RegClass, mut settings: Settings, tuned: Tuned, may_switch:
             )),
         }
     }
-    catalog::update_settings(classifier, &settings)?;
-    Ok(settings.method.unwrap_or(Method::DEFAULT))
+    settings.method.unwrap_or(Method::DEFAULT)
 }
 
-fn row(Tuned { tip_x, gda }: Tuned, failed: u64, method: Method) -> Row {
+/// The calibration errors before and after a change of the temperature; `None` if it was not changed.
+type Errors = Option<(f64, f64)>;
+
+fn row(tuned: Tuned, failed: u64, method: Method, params: ClassifierParams, errors: Errors) -> Row {
+    let Tuned { tip_x, gated, gda } = tuned;
     let accuracy = |correct: u32| f64::from(correct) / f64::from(tip_x.rows);
     let failed = i64::try_from(failed).unwrap_or(i64::MAX);
-    let TipXTuned { alpha, beta, gamma, rows, zero_shot, tip_adapter, .. } = tip_x;
-    let GdaTuned { lambda, ridge, .. } = gda;
-    let (zero_shot, tip_adapter) = (accuracy(zero_shot), accuracy(tip_adapter));
-    let (tip_x, gda) = (accuracy(tip_x.tip_x), accuracy(gda.gda));
-    let rows = i64::from(rows);
-    (alpha, beta, gamma, zero_shot, tip_adapter, tip_x, rows, failed, lambda, ridge, gda, method.name())
+    let ClassifierParams { alpha, beta, gamma, lambda, ridge, probability_temperature, .. } = params;
+    (
+        alpha,
+        beta,
+        gamma,
+        accuracy(tip_x.zero_shot),
+        accuracy(tip_x.tip_adapter),
+        accuracy(tip_x.tip_x),
+        i64::from(tip_x.rows),
+        failed,
+        lambda,
+        ridge,
+        accuracy(gda.gda),
+        method.name(),
+        accuracy(gated.tip_x),
+        probability_temperature,
+        errors.map(|(before, _)| before),
+        errors.map(|(_, after)| after),
+    )
 }

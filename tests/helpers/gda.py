@@ -101,6 +101,8 @@ class Gda:
     gate: float
     factor: float
     lambda_: float
+    # Probability that every support row shows its category, M.
+    trust: np.ndarray
 
     @staticmethod
     def fit(
@@ -135,7 +137,8 @@ class Gda:
             preferred, _ = left_out(support, categories, row_weights, count, ridge)
             shift = unsettled * preferred.mean(axis=0) * spreads[0] / spreads[1]
         lambda_ = lambda_ * min(4, (2 / (logit_scale * spreads[0])) ** 2)
-        return Gda(names, weights, bias, spreads, shift, reliability, scale_of(judges, 0.9), 1.75 * logit_scale, lambda_)
+        gate = scale_of(judges, 0.9)
+        return Gda(names, weights, bias, spreads, shift, reliability, gate, 1.75 * logit_scale, lambda_, trust)
 
     def terms(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The names' and the support's part of every score, N x C each, of unit queries."""

@@ -10,6 +10,7 @@ from typing import Iterator, Sequence
 import numpy as np
 import psycopg
 from psycopg import sql
+from psycopg.rows import dict_row
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,10 @@ class Session:
 
     def rows(self, query: str, *arguments: object) -> list[tuple]:
         return self.connection.execute(query, arguments or None).fetchall()
+
+    def dicts(self, query: str, *arguments: object) -> list[dict]:
+        with self.connection.cursor(row_factory=dict_row) as cursor:
+            return cursor.execute(query, arguments or None).fetchall()
 
     def column(self, query: str, *arguments: object) -> list:
         return [row[0] for row in self.rows(query, *arguments)]

@@ -68,6 +68,17 @@ impl Classifier {
         self.fitted(method).logits(queries).logits
     }
 
+    /// The logits (N × C) of unit queries (N × d), scaled so that their softmax at the `probability_temperature` gives
+    /// the probabilities. The order in each row is that of [`logits`](Self::logits).
+    pub fn calibrated_logits(&self, queries: ArrayView2<f32>, method: Method) -> Array2<f32> {
+        interrupt::check();
+        let BoundedLogits { mut logits, sharpness, .. } = self.fitted(method).logits(queries);
+        for (mut row, sharpness) in logits.rows_mut().into_iter().zip(sharpness) {
+            row *= sharpness;
+        }
+        logits
+    }
+
     /// The `k` best categories of each unit query (N × d), in the order in which [`logits`](Self::logits) of that
     /// query alone ranks them.
     ///
@@ -79,11 +90,11 @@ impl Classifier {
     }
 
     fn rank_block(&self, queries: ArrayView2<f32>, method: Method, k: usize) -> Vec<Vec<Ranked>> {
-        let BoundedLogits { logits, rounding } = self.fitted(method).logits(queries);
-        let temperature = self.params.probability_temperature;
+        let BoundedLogits { logits, rounding, sharpness } = self.fitted(method).logits(queries);
         let is_alone = queries.nrows() == 1;
-        let rows = logits.rows().into_iter().zip(rounding).enumerate();
-        let rank = |(row, (logits, rounding)): (usize, (ArrayView1<f32>, f32))| {
+        let rows = logits.rows().into_iter().zip(rounding.into_iter().zip(sharpness)).enumerate();
+        let rank = |(row, (logits, (rounding, sharpness))): (usize, (ArrayView1<f32>, (f32, f32)))| {
+            let temperature = self.params.probability_temperature / sharpness;
             // One more than asked for: the last one must be distinguishable from the next.
             let mut best = top_k(&logits.to_vec(), k.saturating_add(1), temperature);
             if !is_alone && best.windows(2).any(|pair| pair[0].score - pair[1].score <= rounding) {

@@ -37,6 +37,16 @@ pub(crate) struct BoundedLogits {
     pub logits: Array2<f32>,
     /// For each row, how far rounding can move two of its logits towards each other, N.
     pub rounding: Vec<f32>,
+    /// Factor of each row in the softmax that gives the probabilities, N. It changes no ranking.
+    pub sharpness: Vec<f32>,
+}
+
+impl BoundedLogits {
+    /// Logits whose softmax gives the probabilities.
+    pub fn plain(logits: Array2<f32>, rounding: Vec<f32>) -> Self {
+        let sharpness = vec![1.0; rounding.len()];
+        BoundedLogits { logits, rounding, sharpness }
+    }
 }
 
 /// Fits a method on a support set with at least one image; `None` if it does not separate any two categories.
@@ -79,7 +89,7 @@ methods! {
     /// The cache and the KL term of SuS-X (Udandarao et al., ICCV 2023).
     TipX = "tip-x", true, &[zero_shot::TERM, tip_adapter::TERM, tip_x::TERM], tip_x::TipX::boxed;
     /// TIP-X, whose support terms count as far as the support set can be trusted about the image.
-    GatedTipX = "gated-tip-x", true, &[zero_shot::TERM, tip_adapter::TERM, tip_x::TERM],
+    GatedTipX = "gated-tip-x", true, &[zero_shot::TERM, tip_adapter::TERM, tip_x::TERM, gated_tip_x::TERM],
         gated_tip_x::GatedTipX::boxed;
     /// A Gaussian discriminant on the support set, weighted by how reliable each category's support is.
     Gda = "gda", true, &[zero_shot::TERM, gda::TERM], gda::FittedGda::boxed;

@@ -11,6 +11,6 @@ pub use cupl::{CuplError, parse_cupl};
 pub use generation::{Recipe, image_seed, in_random_order};
 pub use prompts::{PLACEHOLDER, PromptError, fill_templates};
 pub use retrieve::{Candidate, Retrieval};
-pub(crate) use support_set::sample;
 pub use support_set::{MOST_CATEGORIES, MOST_NUMBERS, SupportError, SupportSet, unit};
+pub(crate) use support_set::{evenly_spaced, sample};
 pub use support_set_builder::SupportSetBuilder;

@@ -67,8 +67,13 @@ pub const MOST_NUMBERS: usize = 512 << 20;
 /// more than 4,096 categories, the sample is smaller.
 pub(crate) fn sample(total: usize, categories: usize) -> Vec<usize> {
     let most = (SAMPLE_ELEMENTS / categories.max(1)).clamp(2, SAMPLE_ROWS);
-    let rows = total.min(most);
-    (0..rows).map(|i| i * total / rows).collect()
+    evenly_spaced(total, most).collect()
+}
+
+/// All of `total` numbers from 0 or, of more than `most`, evenly spaced ones.
+pub(crate) fn evenly_spaced(total: usize, most: usize) -> impl Iterator<Item = usize> {
+    let count = total.min(most);
+    (0..count).map(move |i| i * total / count)
 }
 
 /// Categories, each with one unit zeroshot weight and any number of unit support features.

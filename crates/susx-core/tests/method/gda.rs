@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 use susx_core::classifier::{Classifier, ClassifierParams, ValidParams, top_k};
 use susx_core::method::Method;
-use susx_core::method::gda::{self, Gda, GdaGrid, GdaGridSearch};
+use susx_core::method::gda::{Gda, GdaGrid, GdaGridSearch};
 use susx_core::sus::{SupportSet, SupportSetBuilder};
 
 use crate::gda_literal::{Literal, leave_one_out, literal};
@@ -130,9 +130,6 @@ fn images_that_the_names_disown_are_not_trusted() -> Result<(), Box<dyn Error>> 
     let set = builder.finish()?;
     let reliability = fit(&set, 100.0, GDA[0])?.reliability().to_vec();
     assert!(reliability[1] < 0.9 * reliability[0], "{reliability:?}");
-    assert_eq!(gda::reliability(&set, scaled(GDA[0], 100.0)), reliability);
-    assert!(gda::looks_absent(0.2, 8) && !gda::looks_absent(0.25, 8));
-    assert!(gda::looks_absent(0.0, 0) && !gda::looks_absent(0.1, 1));
     Ok(())
 }
 

@@ -6,8 +6,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use ndarray::Array2;
 use susx_core::classifier::{Classifier, ClassifierParams, ValidParams};
 use susx_core::interrupt;
+use susx_core::method::gated_tip_x::GatedTipX;
 use susx_core::method::tip_x::{LeaveOneOut, TipX, TipXGrid, TipXGridSearch};
-use susx_core::method::{Method, gda};
+use susx_core::method::{Method, gated_tip_x, gda};
 use susx_core::sus::{Retrieval, SupportError, SupportSet, SupportSetBuilder, parse_cupl, unit};
 
 use crate::literal::valid;
@@ -78,8 +79,9 @@ fn a_fit() -> Result<(), SupportError> {
     let rows = categories * per_class;
     // Every support row against every other.
     can_be_left("TIP-X", rows, || TipX::fit(set.clone(), params()));
+    can_be_left("gated TIP-X", rows, || GatedTipX::fit(set.clone(), params()));
     can_be_left("the discriminant", rows, || gda::Gda::fit(&set, params()));
-    can_be_left("the reliability", rows, || gda::reliability(&set, params()));
+    can_be_left("the reliability", rows, || gated_tip_x::reliability(&set, params()));
     let tip_x = TipX::fit(set, params());
     can_be_left("leaving out", rows, || LeaveOneOut::new(&tip_x));
     Ok(())

@@ -5,6 +5,7 @@
 
 mod explain;
 mod formula;
+mod gated_tip_x;
 mod gda;
 mod gda_literal;
 mod golden;

@@ -127,7 +127,7 @@ fn leaving_a_row_out_is_fitting_without_it() -> Result<(), SupportError> {
         let fitted = TipX::fit(case.support_set.clone(), valid(PARAMS));
         let leave_one_out = LeaveOneOut::new(&fitted);
         assert_eq!(leave_one_out.categories(), case.labels);
-        let parts = leave_one_out.parts(0..case.labels.len());
+        let parts = leave_one_out.parts(&(0..case.labels.len()).collect::<Vec<_>>());
         let mut search = TipXGridSearch::new(grid());
         search.add(&parts, &case.labels);
         let mut rows = Vec::new();

@@ -8,7 +8,7 @@ use crate::sus::SupportSet;
 /// A category with fewer rows, as a share of the usual number, counts as absent.
 const ABSENT: f64 = 0.15;
 /// How far the support terms of an absent category are below the best of the others.
-const DEFICIT: f32 = 0.5;
+pub(super) const DEFICIT: f32 = 0.5;
 
 /// Which categories the support set shows.
 #[derive(Clone, Debug)]
@@ -19,13 +19,21 @@ pub(super) struct Absent {
 
 impl Absent {
     /// A category is absent if it has less than 0.15 of the number of rows that the category of a support row has on
-    /// average.
+    /// average, unless somebody has labelled them all.
     pub fn of(support_set: &SupportSet) -> Self {
         let count = |c: usize| support_set.rows(c).len() as f64;
         let categories = support_set.categories().len();
+        let is_labelled =
+            |c: usize| support_set.labelled()[support_set.rows(c)].iter().all(|&labelled| labelled);
         let usual = (0..categories).map(|c| count(c).powi(2)).sum::<f64>() / support_set.len() as f64;
-        let (absent, present) = (0..categories).partition(|&c| count(c) < ABSENT * usual);
+        let (absent, present) =
+            (0..categories).partition(|&c| count(c) < ABSENT * usual && !(count(c) > 0.0 && is_labelled(c)));
         Absent { present, absent }
+    }
+
+    /// The absent categories, in ascending order.
+    pub fn categories(&self) -> &[usize] {
+        &self.absent
     }
 
     /// Whether a category is absent.

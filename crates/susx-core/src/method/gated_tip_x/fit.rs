@@ -5,48 +5,98 @@ use std::sync::Arc;
 use ndarray::{Array2, ArrayView2, Axis};
 
 use super::absent::Absent;
+use super::claims::Claims;
 use super::gate::{Gate, GateReading};
+use super::sharpness::Sharpness;
+use super::support::Worth;
 use crate::classifier::{Contribution, Explanation, Ranked, ValidParams, top_k};
 use crate::linalg::{product, range};
 use crate::method::tip_x::{Terms, TipX};
 use crate::method::{BoundedLogits, FittedMethod};
 use crate::sus::SupportSet;
 
-/// TIP-X and the gate before its terms. Immutable.
+/// TIP-X, the gate before its terms, and the names that others claim. Immutable.
 #[derive(Clone, Debug)]
-pub(in crate::method) struct GatedTipX {
-    tip_x: TipX,
-    gate: Gate,
-    absent: Absent,
+pub struct GatedTipX {
+    pub(super) tip_x: TipX,
+    pub(super) gate: Gate,
+    pub(super) absent: Absent,
+    pub(super) claims: Claims,
+    sharpness: Sharpness,
+}
+
+/// The terms of logits, each N × C.
+#[derive(Clone, Debug)]
+struct GatedTerms {
+    /// Those of TIP-X, with the gates in the support set's.
+    tip_x: Terms,
+    /// What claimed names lose; `None` if there are none.
+    claims: Option<Array2<f32>>,
+}
+
+impl GatedTerms {
+    fn sum(self) -> Array2<f32> {
+        let logits = self.tip_x.sum();
+        match self.claims {
+            Some(claims) => logits + claims,
+            None => logits,
+        }
+    }
+
+    /// The terms of one logit, by name.
+    fn named(&self, query: usize, category: usize) -> Vec<(&'static str, f32)> {
+        let mut terms = self.tip_x.named(query, category);
+        terms.push((super::TERM, self.claims.as_ref().map_or(0.0, |claims| claims[(query, category)])));
+        terms
+    }
 }
 
 impl GatedTipX {
     /// Fits a support set that is not empty. As [`TipX::fit`], and O(M d (C + min(M, d)) + min(M, d)^3).
-    pub fn fit(support_set: &Arc<SupportSet>, params: ValidParams) -> Self {
-        GatedTipX {
-            tip_x: TipX::fit(Arc::clone(support_set), params),
-            gate: Gate::fit(support_set, params),
-            absent: Absent::of(support_set),
-        }
+    pub fn fit(support_set: impl Into<Arc<SupportSet>>, params: ValidParams) -> Self {
+        let support_set = support_set.into();
+        let worth = Worth::of(&support_set, params);
+        let mut gated = GatedTipX {
+            gate: Gate::fit(&support_set, &worth),
+            absent: Absent::of(&support_set),
+            claims: Claims::of(&worth),
+            tip_x: TipX::fit(support_set, params),
+            sharpness: Sharpness::LOGITS,
+        };
+        gated.sharpness = Sharpness::of(&gated);
+        gated
     }
 
-    pub fn boxed(support_set: &Arc<SupportSet>, params: ValidParams) -> Option<Box<dyn FittedMethod>> {
-        Some(Box::new(Self::fit(support_set, params)))
+    pub(in crate::method) fn boxed(
+        support_set: &Arc<SupportSet>,
+        params: ValidParams,
+    ) -> Option<Box<dyn FittedMethod>> {
+        Some(Box::new(Self::fit(Arc::clone(support_set), params)))
+    }
+
+    /// TIP-X on the same support set.
+    pub fn tip_x(&self) -> &TipX {
+        &self.tip_x
     }
 
     fn support_set(&self) -> &SupportSet {
         self.tip_x.support_set()
     }
 
-    /// The terms of the logits of unit queries (N × d), those of the support set multiplied by the gates (N).
-    fn terms(&self, queries: ArrayView2<f32>, gates: &[GateReading]) -> Terms {
-        let open: Vec<usize> = (0..gates.len()).filter(|&row| gates[row].gate > 0.0).collect();
-        if open.len() == gates.len() {
-            return self.gated_terms(queries, gates.iter().map(|reading| reading.gate));
+    /// The terms of the logits of unit queries (N × d) with these gates (N).
+    fn terms(&self, queries: ArrayView2<f32>, gates: &[GateReading]) -> GatedTerms {
+        if !self.claims.is_empty() {
+            let (terms, nearest) = self.tip_x.terms_and_nearest(queries);
+            let gates = gates.iter().map(|reading| reading.gate);
+            return GatedTerms { tip_x: self.gated(terms, gates), claims: Some(self.claims.terms(&nearest)) };
         }
+        let open: Vec<usize> = (0..gates.len()).filter(|&row| gates[row].gate > 0.0).collect();
         // The support set has no say about the others, so they do not pay for it.
-        let gated =
-            self.gated_terms(queries.select(Axis(0), &open).view(), open.iter().map(|&row| gates[row].gate));
+        let gates = open.iter().map(|&row| gates[row].gate);
+        if open.len() == queries.nrows() {
+            return GatedTerms { tip_x: self.gated(self.tip_x.terms(queries), gates), claims: None };
+        }
+        let of_open = self.gated(self.tip_x.terms(queries.select(Axis(0), &open).view()), gates);
         let weights = self.support_set().zeroshot_weights();
         let zero_shot = product(queries, weights) * self.tip_x.params().logit_scale;
         let spread = |term: Option<Array2<f32>>| {
@@ -56,14 +106,14 @@ impl GatedTipX {
             }
             Some(all)
         };
-        let (cache, kl) = (spread(gated.cache), spread(gated.kl));
-        Terms { zero_shot, cache, kl }
+        let (cache, kl) = (spread(of_open.cache), spread(of_open.kl));
+        GatedTerms { tip_x: Terms { zero_shot, cache, kl }, claims: None }
     }
 
-    /// As [`terms`](Self::terms), whether the gates are open or not.
-    fn gated_terms(&self, queries: ArrayView2<f32>, gates: impl Iterator<Item = f32>) -> Terms {
-        let Terms { zero_shot, cache, kl } = self.tip_x.terms(queries);
-        if cache.is_none() && kl.is_none() {
+    /// Multiplies the support set's terms by the gates.
+    fn gated(&self, terms: Terms, gates: impl Iterator<Item = f32>) -> Terms {
+        let Terms { zero_shot, cache, kl } = terms;
+        if cache.is_none() && kl.is_none() && self.absent.categories().is_empty() {
             return Terms { zero_shot, cache, kl };
         }
         let [mut cache, mut kl] =
@@ -87,23 +137,35 @@ impl GatedTipX {
         }
         contributions
     }
+
+    /// How far rounding can move two logits towards each other because of the gate (N) and of the claims.
+    fn add_rounding(&self, rounding: &mut [f32], support: &Array2<f32>, gates: &[GateReading]) {
+        let cosine = self.support_set().dimensions() as f32 * f32::EPSILON;
+        let of_claims = self.claims.rounding(cosine);
+        for ((rounding, support), reading) in rounding.iter_mut().zip(support.rows()).zip(gates) {
+            *rounding += of_claims;
+            if let (Some(row), true) = (support.as_slice(), reading.gate > 0.0) {
+                let (low, high) = range(row);
+                *rounding += (high - low) / reading.gate * self.gate.rounding();
+            }
+        }
+    }
 }
 
 impl FittedMethod for GatedTipX {
     fn logits(&self, queries: ArrayView2<f32>) -> BoundedLogits {
         let gates = self.gate.read(queries);
-        let terms = self.terms(queries, &gates);
-        let support = terms.support();
-        let mut bounded = self.tip_x.bounded_logits(terms);
+        let GatedTerms { tip_x, claims } = self.terms(queries, &gates);
+        let support = tip_x.support();
+        let mut bounded = self.tip_x.bounded_logits(tip_x);
         if let Some(support) = support {
-            for ((rounding, support), reading) in bounded.rounding.iter_mut().zip(support.rows()).zip(&gates)
-            {
-                // The terms are e times the gate, which may be off by some part of it, or closed.
-                if let (Some(row), true) = (support.as_slice(), reading.gate > 0.0) {
-                    let (low, high) = range(row);
-                    *rounding += (high - low) / reading.gate * self.gate.rounding();
-                }
-            }
+            self.add_rounding(&mut bounded.rounding, &support, &gates);
+        }
+        if let Some(claims) = claims {
+            bounded.logits += &claims;
+        }
+        for (sharpness, reading) in bounded.sharpness.iter_mut().zip(&gates) {
+            *sharpness = self.sharpness.at(reading.gate);
         }
         bounded
     }
@@ -119,7 +181,7 @@ impl FittedMethod for GatedTipX {
             Explanation {
                 category: c,
                 terms: terms.named(0, c),
-                reliability: Some(self.gate.reliability()[c]),
+                reliability: Some(self.gate.reliability(c)),
                 gate: Some(gates[0]),
                 total: ranked.score,
                 support: contributions,
@@ -129,6 +191,6 @@ impl FittedMethod for GatedTipX {
     }
 
     fn size(&self) -> usize {
-        FittedMethod::size(&self.tip_x) + self.gate.size() + self.absent.size()
+        FittedMethod::size(&self.tip_x) + self.gate.size() + self.absent.size() + self.claims.size()
     }
 }

@@ -2,23 +2,21 @@
 
 use ndarray::{Array2, ArrayView1, ArrayView2};
 
+use super::support::{ENOUGH, Worth};
 use super::typical::OwnCosines;
-use crate::classifier::ValidParams;
 use crate::interrupt;
 use crate::linalg::{exp, product, sum};
-use crate::method::gda::{self, Trust};
 use crate::sus::SupportSet;
 
 /// Standard deviations above a category's mean cosine at which a query counts as half familiar, and the width of that
 /// transition: nine tenths of the images of a category that the support shows are below.
-const THRESHOLD: f32 = 1.0;
-const WIDTH: f32 = 0.3;
+const THRESHOLD: f64 = 1.0;
+const WIDTH: f64 = 0.3;
 /// Largest exponent of the transition.
-const MAX_EXPONENT: f32 = 40.0;
-/// Powers of the familiarity and of the trust in the gate, and the trust from which on it no longer counts.
+const MAX_EXPONENT: f64 = 40.0;
+/// Powers of the familiarity and of the trust in the gate.
 const FAMILIARITY_POWER: i32 = 4;
-const TRUST_POWER: i32 = 3;
-const FULL_TRUST: f32 = 0.7;
+const TRUST_POWER: i32 = 2;
 /// A gate that is less open counts as closed: what it lets in is less than a rounding error.
 const CLOSED: f32 = 1e-6;
 /// How far the rounding of exponentials to float32 can move a gate.
@@ -29,9 +27,9 @@ const ROUNDING: f32 = 1e-4;
 pub struct GateReading {
     /// `g`: weight of the support set's terms, 0 to 1.
     pub gate: f32,
-    /// `V`: how far the query resembles the categories that it may belong to no more than their support images do, 0
-    /// to 1. A query that is more like a name than all of the name's own support images is probably of a category that
-    /// they do not show.
+    /// `V`: how far the query resembles the names of the categories that it may belong to no more than their support
+    /// images do, 0 to 1. A query that is more like a name than all of the name's own support images is probably of a
+    /// category that they do not show.
     pub familiarity: f32,
     /// `rho`: how reliable the support of these categories is, 0 to 1.
     pub trust: f32,
@@ -49,24 +47,38 @@ pub(super) struct Gate {
     sharpness: f64,
     own_cosines: OwnCosines,
     /// `r_c`, C.
-    reliability: Vec<f32>,
+    reliability: Vec<f64>,
+}
+
+/// A support row that is left out of the fit.
+#[derive(Clone, Copy, Debug)]
+struct LeftOut {
+    category: usize,
+    /// Reliability of its category without it.
+    reliability: f64,
+}
+
+/// Numbers of one query for each category, overwritten by the next query.
+#[derive(Debug)]
+struct Scratch {
+    shares: Vec<f32>,
+    novelty: Vec<f32>,
 }
 
 impl Gate {
-    /// For a support set that is not empty. O(M d (C + min(M, d)) + min(M, d)^3).
-    pub fn fit(support_set: &SupportSet, params: ValidParams) -> Self {
-        let Trust { reliability, gate: sharpness } = gda::trust(support_set, params);
+    /// For a support set that is not empty. O(M d).
+    pub fn fit(support_set: &SupportSet, worth: &Worth) -> Self {
         Gate {
             weights: support_set.zeroshot_weights().mapv(f64::from),
-            sharpness,
+            sharpness: worth.sharpness,
             own_cosines: OwnCosines::of(support_set),
-            reliability: reliability.into_iter().map(|r| r as f32).collect(),
+            reliability: worth.reliability.clone(),
         }
     }
 
-    /// Reliability of each category's support, 0 to 1, C.
-    pub fn reliability(&self) -> &[f32] {
-        &self.reliability
+    /// Reliability of a category's support, 0 to 1.
+    pub fn reliability(&self, category: usize) -> f32 {
+        self.reliability[category] as f32
     }
 
     /// How far rounding can move a gate.
@@ -76,14 +88,47 @@ impl Gate {
 
     /// The gates of unit queries (n × d). O(n C d).
     pub fn read(&self, queries: ArrayView2<f32>) -> Vec<GateReading> {
-        let cosines = product(queries.mapv(f64::from).view(), self.weights.view());
-        let mut shares = vec![0.0; self.weights.nrows()];
-        let mut novelty = shares.clone();
-        cosines.rows().into_iter().map(|cosines| self.of_query(cosines, &mut shares, &mut novelty)).collect()
+        let mut scratch = self.scratch();
+        let cosines = self.cosines(queries);
+        cosines.rows().into_iter().map(|cosines| self.of_query(cosines, None, &mut scratch)).collect()
     }
 
-    /// The gate of one query from its cosines to the names (C). The two vectors (C) are overwritten.
-    fn of_query(&self, cosines: ArrayView1<f64>, shares: &mut [f32], novelty: &mut [f32]) -> GateReading {
+    /// The gates of support rows (n × d, with their indices), each as the fit without that row would have it.
+    pub fn read_without(
+        &self,
+        support_set: &SupportSet,
+        worth: &Worth,
+        features: ArrayView2<f32>,
+        rows: impl Iterator<Item = usize>,
+    ) -> Vec<GateReading> {
+        let mut scratch = self.scratch();
+        let cosines = self.cosines(features);
+        let of_row = |(cosines, row): (ArrayView1<f64>, usize)| {
+            let left_out = LeftOut {
+                category: support_set.category_of(row),
+                reliability: worth.reliability_without(support_set, row),
+            };
+            self.of_query(cosines, Some(left_out), &mut scratch)
+        };
+        cosines.rows().into_iter().zip(rows).map(of_row).collect()
+    }
+
+    fn scratch(&self) -> Scratch {
+        let zeros = vec![0.0; self.weights.nrows()];
+        Scratch { shares: zeros.clone(), novelty: zeros }
+    }
+
+    fn cosines(&self, queries: ArrayView2<f32>) -> Array2<f64> {
+        product(queries.mapv(f64::from).view(), self.weights.view())
+    }
+
+    /// The gate of one query from its cosines to the names (C).
+    fn of_query(
+        &self,
+        cosines: ArrayView1<f64>,
+        left_out: Option<LeftOut>,
+        Scratch { shares, novelty }: &mut Scratch,
+    ) -> GateReading {
         interrupt::check();
         let largest = cosines.fold(f64::NEG_INFINITY, |most, &s| most.max(s));
         for (share, s) in shares.iter_mut().zip(cosines) {
@@ -91,28 +136,34 @@ impl Gate {
         }
         exp(shares);
         for (c, (novelty, &s)) in novelty.iter_mut().zip(cosines).enumerate() {
-            let deviations = self.own_cosines.deviations(c, s) as f32;
-            *novelty = ((deviations - THRESHOLD) / WIDTH).clamp(-MAX_EXPONENT, MAX_EXPONENT);
+            let deviations = match left_out {
+                Some(left_out) if left_out.category == c => self.own_cosines.deviations_without(c, s),
+                _ => self.own_cosines.deviations(c, s),
+            };
+            *novelty = ((deviations - THRESHOLD) / WIDTH).clamp(-MAX_EXPONENT, MAX_EXPONENT) as f32;
         }
         exp(novelty);
-        // Shares, the familiar part of them, and the trusted part of that.
         let all = sum(shares);
-        for (share, novelty) in shares.iter_mut().zip(novelty) {
-            *share /= 1.0 + *novelty;
+        // The familiar part of each share: all of it where the support is labelled.
+        for (c, (share, novelty)) in shares.iter_mut().zip(novelty).enumerate() {
+            *share *= 1.0 - self.own_cosines.unlabelled(c) * (*novelty / (1.0 + *novelty));
         }
         let familiarity = sum(shares) / all;
-        for (share, reliability) in shares.iter_mut().zip(&self.reliability) {
-            *share *= reliability;
+        // And the trusted part of that.
+        for (c, (share, &reliability)) in shares.iter_mut().zip(&self.reliability).enumerate() {
+            *share *= match left_out {
+                Some(left_out) if left_out.category == c => left_out.reliability as f32,
+                _ => reliability as f32,
+            };
         }
         let trust = sum(shares) / all;
-        let gate = familiarity.powi(FAMILIARITY_POWER) * (trust / FULL_TRUST).min(1.0).powi(TRUST_POWER);
+        let trusted = (trust / ENOUGH as f32).min(1.0);
+        let gate = familiarity.powi(FAMILIARITY_POWER) * trusted.powi(TRUST_POWER);
         GateReading { gate: if gate < CLOSED { 0.0 } else { gate }, familiarity, trust }
     }
 
     /// Size on the heap, in bytes.
     pub fn size(&self) -> usize {
-        self.weights.len() * size_of::<f64>()
-            + self.reliability.len() * size_of::<f32>()
-            + self.own_cosines.size()
+        (self.weights.len() + self.reliability.len()) * size_of::<f64>() + self.own_cosines.size()
     }
 }

@@ -117,7 +117,7 @@ impl Gda {
             }
             rounding.push(self.rounding(&scores));
         }
-        BoundedLogits { logits, rounding }
+        BoundedLogits::plain(logits, rounding)
     }
 
     /// The scores of a unit query (1 × d).

@@ -59,7 +59,6 @@ pub use fit::Gda;
 pub(super) use fitted::FittedGda;
 pub use grid_search::{GdaGrid, GdaGridSearch, GdaTuned};
 pub(super) use reliability::{Trust, trust};
-pub use reliability::{looks_absent, reliability};
 
 /// Name of the discriminant term.
 pub(super) const TERM: &str = "discriminant";

@@ -16,8 +16,6 @@ const SHARPENING: f64 = 2.0;
 const DEBIAS_PER_ERROR: f64 = 2.0;
 /// Support rows that a category needs for its reliability to be half the mean of theirs.
 const PRIOR_ROWS: f64 = 4.0;
-/// A category looks absent from a pool if the mean reliability of its images is below this.
-const ABSENT: f64 = 1.0 / 3.0;
 
 /// Sums of a support set weighted by zero-shot confidence alone. They do not depend on the ridge.
 #[derive(Clone, Debug)]
@@ -122,31 +120,17 @@ fn shrunk_mean(sum: f64, count: usize) -> f64 {
     if count == 0 { 0.0 } else { sum / (count as f64 + PRIOR_ROWS) }
 }
 
-/// Reliability of each category's support, 0 to 1, C; 0 for a category without support. O(M d (C + min(M, d)) +
-/// min(M, d)^3).
-pub fn reliability(support_set: &SupportSet, params: ValidParams) -> Vec<f32> {
-    if support_set.is_empty() {
-        return vec![0.0; support_set.categories().len()];
-    }
-    WeightedSupport::of(support_set, params).reliability.into_iter().map(|r| r as f32).collect()
-}
-
 /// What the support set of an unlabelled pool can be trusted with.
 #[derive(Clone, Debug)]
 pub(in crate::method) struct Trust {
-    /// Reliability of each category's support, 0 to 1, C.
-    pub reliability: Vec<f64>,
+    /// Probability that each row shows its category, 0 to 1, M.
+    pub rows: Vec<f64>,
     /// Scale of the cosines in the softmax that says which categories a query may belong to.
     pub gate: f64,
 }
 
 /// Of a support set that is not empty. O(M d (C + min(M, d)) + min(M, d)^3).
 pub(in crate::method) fn trust(support_set: &SupportSet, params: ValidParams) -> Trust {
-    let WeightedSupport { reliability, gate, .. } = WeightedSupport::of(support_set, params);
-    Trust { reliability, gate }
-}
-
-/// Whether a category with this reliability and number of support images looks as if none of them showed it.
-pub fn looks_absent(reliability: f32, count: usize) -> bool {
-    count == 0 || f64::from(reliability) < ABSENT * shrunk_mean(count as f64, count)
+    let WeightedSupport { row_reliability, gate, .. } = WeightedSupport::of(support_set, params);
+    Trust { rows: row_reliability, gate }
 }

@@ -6,7 +6,7 @@ use ndarray::{Array2, ArrayView2, Axis, s};
 
 use super::Balance;
 use crate::classifier::ValidParams;
-use crate::linalg::{exp, product_into, sum};
+use crate::linalg::{exp, product_into, range, sum};
 use crate::sus::SupportSet;
 
 /// Queries and support rows whose affinities are in memory at the same time: half a megabyte, which stays in the
@@ -14,7 +14,8 @@ use crate::sus::SupportSet;
 const QUERIES: usize = 256;
 const ROWS: usize = 512;
 
-/// The cache term (n × C) of unit queries (n × d).
+/// The cache term (n × C) of unit queries (n × d). `nearest` (n) is overwritten by the largest cosine of each query to a
+/// support row.
 ///
 /// One matrix product, one exponential per support row, one sum per category: the support rows are sorted by category,
 /// so no one-hot product is needed. Works in blocks, each of which is consumed while it is in the processor's cache.
@@ -23,21 +24,29 @@ pub(super) fn term(
     balance: &Balance,
     params: ValidParams,
     queries: ArrayView2<f32>,
+    mut nearest: Option<&mut [f32]>,
 ) -> Array2<f32> {
+    if let Some(nearest) = &mut nearest {
+        nearest.fill(f32::NEG_INFINITY);
+    }
     let features = support_set.features();
     let mut term = Array2::zeros((queries.nrows(), balance.ratio.len()));
     let mut block = Array2::zeros((queries.nrows().min(QUERIES), features.nrows().min(ROWS)));
-    for (queries, mut term) in
-        queries.axis_chunks_iter(Axis(0), QUERIES).zip(term.axis_chunks_iter_mut(Axis(0), QUERIES))
-    {
+    let blocks = queries.axis_chunks_iter(Axis(0), QUERIES).zip(term.axis_chunks_iter_mut(Axis(0), QUERIES));
+    for (first, (queries, mut term)) in (0..).step_by(QUERIES).zip(blocks) {
         let mut start = 0;
         for rows in features.axis_chunks_iter(Axis(0), ROWS) {
             let span = start..start + rows.nrows();
             let categories: Vec<_> = categories_within(support_set, &span).collect();
             let mut block = block.slice_mut(s![..queries.nrows(), ..rows.nrows()]);
             product_into(queries, rows, block.view_mut());
-            for (mut affinities, mut term) in block.rows_mut().into_iter().zip(term.rows_mut()) {
+            for (query, (mut affinities, mut term)) in
+                (first..).zip(block.rows_mut().into_iter().zip(term.rows_mut()))
+            {
                 let Some(affinities) = affinities.as_slice_mut() else { continue };
+                if let Some(nearest) = &mut nearest {
+                    nearest[query] = nearest[query].max(range(affinities).1);
+                }
                 sharpen(affinities, params.beta);
                 for (c, own) in &categories {
                     term[*c] += sum(&affinities[own.clone()]);
@@ -67,7 +76,7 @@ fn categories_within(
 }
 
 /// Replaces affinities `A` by `exp(-beta (1 - A))`.
-pub(super) fn sharpen(affinities: &mut [f32], beta: f32) {
+pub(in crate::method) fn sharpen(affinities: &mut [f32], beta: f32) {
     for a in affinities.iter_mut() {
         *a = beta * (*a - 1.0);
     }

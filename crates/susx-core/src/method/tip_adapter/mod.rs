@@ -25,6 +25,7 @@ use crate::linalg::product;
 use crate::sus::SupportSet;
 
 pub(super) use balance::Balance;
+pub(super) use cache::sharpen;
 pub use terms::Terms;
 
 /// Name of the cache term.
@@ -60,9 +61,30 @@ impl TipAdapter {
         queries: ArrayView2<f32>,
         kl: impl FnOnce(ArrayView2<f32>) -> Option<Array2<f32>>,
     ) -> Terms {
+        let has_cache = self.params.alpha > 0.0 && !self.support_set.is_empty();
+        let cache =
+            has_cache.then(|| cache::term(&self.support_set, &self.balance, self.params, queries, None));
+        self.with_cache(queries, cache, kl)
+    }
+
+    /// As [`terms`](Self::terms), with the largest cosine of each query to a support row (n).
+    pub fn terms_and_nearest(
+        &self,
+        queries: ArrayView2<f32>,
+        kl: impl FnOnce(ArrayView2<f32>) -> Option<Array2<f32>>,
+    ) -> (Terms, Vec<f32>) {
+        let mut nearest = vec![0.0; queries.nrows()];
+        let cache = cache::term(&self.support_set, &self.balance, self.params, queries, Some(&mut nearest));
+        (self.with_cache(queries, Some(cache), kl), nearest)
+    }
+
+    fn with_cache(
+        &self,
+        queries: ArrayView2<f32>,
+        mut cache: Option<Array2<f32>>,
+        kl: impl FnOnce(ArrayView2<f32>) -> Option<Array2<f32>>,
+    ) -> Terms {
         let mut zero_shot = product(queries, self.support_set.zeroshot_weights());
-        let mut cache = (self.params.alpha > 0.0 && !self.support_set.is_empty())
-            .then(|| cache::term(&self.support_set, &self.balance, self.params, queries));
         let mut kl = kl(zero_shot.view());
         self.balance.fill_unsupported(queries.nrows(), &mut [cache.as_mut(), kl.as_mut()]);
         zero_shot *= self.params.logit_scale;
@@ -81,7 +103,7 @@ impl TipAdapter {
             2.0 * cosine * (params.logit_scale + params.beta * cache + kl) + 8.0 * f32::EPSILON * size
         };
         let rounding = (0..terms.zero_shot.nrows()).map(bound).collect();
-        BoundedLogits { logits: terms.sum(), rounding }
+        BoundedLogits::plain(terms.sum(), rounding)
     }
 
     /// Size on the heap without the support set, in bytes.

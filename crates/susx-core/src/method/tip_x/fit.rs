@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use ndarray::{ArrayView2, s};
+use ndarray::{Array2, ArrayView2, s};
 
 use super::kl::{KlQueries, KlTerm};
 use super::scale::{self, AffinityScale};
@@ -67,12 +67,20 @@ impl TipX {
     ///
     /// A category without support gets the cache and KL terms of the supported category that gains most from them.
     pub fn terms(&self, queries: ArrayView2<f32>) -> Terms {
-        self.adapter.terms(queries, |cosines| {
-            let ScaledKl { term, scale } = self.kl.as_ref()?;
-            let weight = -self.adapter.params.gamma * self.adapter.balance.mean_count;
-            let queries = term.queries(self.support_set().zeroshot_weights(), cosines);
-            Some(term.divergences(&queries, |_, _, divergence| weight * scale.apply(divergence)))
-        })
+        self.adapter.terms(queries, |cosines| self.kl_term(cosines))
+    }
+
+    /// As [`terms`](Self::terms), with the largest cosine of each query to a support row (n).
+    pub(in crate::method) fn terms_and_nearest(&self, queries: ArrayView2<f32>) -> (Terms, Vec<f32>) {
+        self.adapter.terms_and_nearest(queries, |cosines| self.kl_term(cosines))
+    }
+
+    /// The KL term (n × C) from the queries' cosines to the zeroshot weights (n × C).
+    fn kl_term(&self, cosines: ArrayView2<f32>) -> Option<Array2<f32>> {
+        let ScaledKl { term, scale } = self.kl.as_ref()?;
+        let weight = -self.adapter.params.gamma * self.adapter.balance.mean_count;
+        let queries = term.queries(self.support_set().zeroshot_weights(), cosines);
+        Some(term.divergences(&queries, |_, _, divergence| weight * scale.apply(divergence)))
     }
 
     /// The parts of the logits of unit queries (n × d) that do not depend on alpha, beta and gamma. The KL part is 0 for

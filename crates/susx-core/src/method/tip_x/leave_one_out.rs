@@ -1,8 +1,6 @@
 //! Support rows as queries of the classifier that would be fitted without them.
 
-use std::ops::Range;
-
-use ndarray::{Array2, s};
+use ndarray::{Array2, Axis};
 
 use super::fit::ScaledKl;
 use super::scale::{self, AffinityScale};
@@ -28,6 +26,17 @@ impl<'a> LeaveOneOut<'a> {
             Some(kl) => scale::without_each(support_set, &kl.term),
             None => vec![AffinityScale::OFF; support_set.len()],
         };
+        Self::with(tip_x, scales)
+    }
+
+    /// With the scale of the whole support set for every row, which one row hardly changes.
+    pub(in crate::method) fn of_common_scale(tip_x: &'a TipX) -> Self {
+        let scale = tip_x.affinity_scale().unwrap_or(AffinityScale::OFF);
+        Self::with(tip_x, vec![scale; tip_x.support_set().len()])
+    }
+
+    fn with(tip_x: &'a TipX, scales: Vec<AffinityScale>) -> Self {
+        let support_set = tip_x.support_set();
         let categories = (0..support_set.len()).map(|row| support_set.category_of(row)).collect();
         LeaveOneOut { tip_x, scales, categories }
     }
@@ -38,28 +47,27 @@ impl<'a> LeaveOneOut<'a> {
     }
 
     /// The parts of the logits of some support rows, each by the classifier without that row.
-    pub fn parts(&self, rows: Range<usize>) -> LogitParts {
+    pub fn parts(&self, rows: &[usize]) -> LogitParts {
         let support_set = self.tip_x.support_set();
         let weights = support_set.zeroshot_weights();
-        let queries = support_set.features().slice_move(s![rows.clone(), ..]);
-        let mut zero_shot = product(queries, weights);
-        let mut affinities = product(queries, support_set.features());
+        let queries = support_set.features().select(Axis(0), rows);
+        let mut zero_shot = product(queries.view(), weights);
+        let mut affinities = product(queries.view(), support_set.features());
         let mean_count = (support_set.len() - 1) as f32 / support_set.categories().len() as f32;
         // Support rows of a category without one of them.
         let left = |row: usize, c: usize| support_set.rows(c).len() - usize::from(c == self.categories[row]);
-        for (query, row) in rows.clone().enumerate() {
+        for (query, &row) in rows.iter().enumerate() {
             affinities[(query, row)] = f32::NEG_INFINITY;
         }
-        let balance =
-            Array2::from_shape_fn(zero_shot.dim(), |(query, c)| match left(rows.start + query, c) {
-                0 => 0.0,
-                left => mean_count / left as f32,
-            });
+        let balance = Array2::from_shape_fn(zero_shot.dim(), |(query, c)| match left(rows[query], c) {
+            0 => 0.0,
+            left => mean_count / left as f32,
+        });
         let kl = match &self.tip_x.kl {
             Some(ScaledKl { term, .. }) => {
                 let queries = term.queries(weights, zero_shot.view());
                 term.divergences(&queries, |query, c, divergence| {
-                    let (row, all) = (rows.start + query, support_set.rows(c).len());
+                    let (row, all) = (rows[query], support_set.rows(c).len());
                     // A row diverges from itself by 0, so leaving it out does not change the sum of its category.
                     let divergence = divergence * all as f64 / left(row, c).max(1) as f64;
                     mean_count * self.scales[row].apply(divergence)

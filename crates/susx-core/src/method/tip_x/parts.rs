@@ -4,7 +4,10 @@ use ndarray::{Array2, ArrayView2};
 
 use super::TipX;
 use super::fit::ScaledKl;
-use crate::linalg::product;
+use crate::classifier::ValidParams;
+use crate::interrupt;
+use crate::linalg::{product, sum};
+use crate::method::tip_adapter::sharpen;
 
 /// Parts of logits: that of category `c` is
 /// `zero_shot + alpha * balance * sum over i in c of exp(-beta (1 - A_i)) - gamma * kl`.
@@ -23,6 +26,28 @@ pub struct LogitParts {
 }
 
 impl LogitParts {
+    /// The cache and the KL term, n × C; 0 for a category without support.
+    pub(in crate::method) fn support_terms(&self, params: ValidParams) -> Array2<f32> {
+        let mut terms = Array2::zeros(self.zero_shot.dim());
+        for (row, mut terms) in terms.rows_mut().into_iter().enumerate() {
+            interrupt::check();
+            let mut sharpened = self.affinities.row(row).to_vec();
+            sharpen(&mut sharpened, params.beta);
+            for (sharpened, &affinity) in sharpened.iter_mut().zip(self.affinities.row(row)) {
+                // With a beta of 0, a row that is left out would not be a number.
+                *sharpened = if affinity == f32::NEG_INFINITY { 0.0 } else { *sharpened };
+            }
+            for (c, rows) in self.offsets.windows(2).enumerate() {
+                let balance = self.balance[(row, c)];
+                if balance > 0.0 {
+                    let cache = sum(&sharpened[rows[0]..rows[1]]);
+                    terms[c] = params.alpha * balance * cache - params.gamma * self.kl[(row, c)];
+                }
+            }
+        }
+        terms
+    }
+
     /// Of unit queries (n × d).
     pub(super) fn of(tip_x: &TipX, queries: ArrayView2<f32>) -> Self {
         let (adapter, support_set) = (&tip_x.adapter, tip_x.support_set());

@@ -44,7 +44,7 @@ impl FittedMethod for ZeroShot {
             2.0 * cosine * self.logit_scale + 8.0 * f32::EPSILON * size
         };
         let rounding = logits.rows().into_iter().map(bound).collect();
-        BoundedLogits { logits, rounding }
+        BoundedLogits::plain(logits, rounding)
     }
 
     fn explain(&self, query: ArrayView2<f32>, k: usize, _support: usize) -> Vec<Explanation> {

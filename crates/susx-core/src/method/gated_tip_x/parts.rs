@@ -1,0 +1,60 @@
+//! Logits before alpha, beta and gamma are known.
+
+use ndarray::{ArrayView2, Axis};
+
+use super::absent::DEFICIT;
+use super::gate::GateReading;
+use super::{GatedTipX, support::Worth};
+use crate::classifier::ValidParams;
+use crate::method::tip_x::LogitParts;
+
+impl GatedTipX {
+    /// The parts of the logits of unit queries (n × d), from those of TIP-X.
+    pub fn parts(&self, queries: ArrayView2<f32>, parts: LogitParts) -> LogitParts {
+        self.gated_parts(parts, &self.gate.read(queries))
+    }
+
+    /// Gates the parts of TIP-X: with them, the formula of [`LogitParts`] gives the logits of this method.
+    fn gated_parts(&self, mut parts: LogitParts, gates: &[GateReading]) -> LogitParts {
+        for (row, reading) in gates.iter().enumerate() {
+            let gate = reading.gate;
+            let mut zero_shot = parts.zero_shot.row_mut(row);
+            if !self.claims.is_empty() {
+                let nearest = parts.affinities.row(row).fold(f32::NEG_INFINITY, |most, &x| x.max(most));
+                zero_shot += &self.claims.terms(&[nearest]).row(0);
+            }
+            parts.kl.row_mut(row).mapv_inplace(|kl| kl * gate);
+            parts.balance.row_mut(row).mapv_inplace(|balance| balance * gate);
+            for &c in self.absent.categories() {
+                // It has the gain of the best of the others, as TIP-X gives it to a category without support.
+                parts.balance[(row, c)] = 0.0;
+                zero_shot[c] -= DEFICIT * gate;
+            }
+        }
+        parts
+    }
+}
+
+/// Support rows as queries of the method that would be fitted without them. What they have in common, such as the
+/// claims, stays as it is, because one row hardly changes it.
+#[derive(Debug)]
+pub struct GatedLeaveOneOut<'a> {
+    gated: &'a GatedTipX,
+    worth: Worth,
+}
+
+impl<'a> GatedLeaveOneOut<'a> {
+    /// Of a fit with these parameters.
+    pub fn new(gated: &'a GatedTipX, params: ValidParams) -> Self {
+        GatedLeaveOneOut { gated, worth: Worth::of(gated.tip_x.support_set(), params) }
+    }
+
+    /// The parts of the logits of some support rows, from those of TIP-X without each.
+    pub fn parts(&self, rows: &[usize], parts: LogitParts) -> LogitParts {
+        let support_set = self.gated.tip_x.support_set();
+        let features = support_set.features().select(Axis(0), rows);
+        let rows = rows.iter().copied();
+        let gates = self.gated.gate.read_without(support_set, &self.worth, features.view(), rows);
+        self.gated.gated_parts(parts, &gates)
+    }
+}

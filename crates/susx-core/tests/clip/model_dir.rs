@@ -116,6 +116,7 @@ fn susx_json_overrides_and_is_checked() {
         temperature: Some(0.5),
         lambda: Some(0.0),
         ridge: Some(2.0),
+        ..PartialParams::default()
     };
     assert_eq!((config.defaults, config.context_length), (defaults, 32));
     assert_eq!(config.files, ModelFiles::Split { vision: Some(config.dir.join("other.onnx")), text: None });

@@ -1,9 +1,10 @@
 //! Names whose support images other names claim.
 
-use ndarray::{Array2, ArrayViewMut1};
+use ndarray::Array2;
 
 use super::support::Worth;
 use crate::interrupt;
+use crate::sus::SupportSet;
 
 /// Most that a logit loses.
 const PENALTY: f32 = 5.0;
@@ -18,16 +19,24 @@ pub(super) struct Claims {
     /// The largest cosine to a support row up to which a query is unknown, and from there to where it is known.
     low: f32,
     width: f32,
+    /// Whether all support rows are labelled: then no query counts as known.
+    is_labelled: bool,
 }
 
 impl Claims {
-    pub fn of(worth: &Worth) -> Self {
+    pub fn new(support_set: &SupportSet, worth: &Worth) -> Self {
         let (low, high) = worth.known;
         Claims {
             penalty: worth.claimed.iter().map(|&claimed| PENALTY * claimed as f32).collect(),
             low: low as f32,
             width: ((high - low) as f32).max(MIN_WIDTH),
+            is_labelled: support_set.labelled().iter().all(|&labelled| labelled),
         }
+    }
+
+    /// `x_c`: how far a category's support rows are claimed by others, 0 to 1.
+    pub fn of(&self, category: usize) -> f32 {
+        self.penalty[category] / PENALTY
     }
 
     /// Whether there are any.
@@ -35,28 +44,26 @@ impl Claims {
         self.penalty.iter().all(|&penalty| penalty == 0.0)
     }
 
-    /// What the logits of queries lose (n × C), as negative numbers, from the largest cosine of each to a support row
-    /// (n).
+    /// What the logits of queries lose (n × C), as negative numbers, from how like a support row each is (`h`, n).
     ///
     /// A claimed name is one of which the pool shows little, and the support set knows it only as far as the pool goes.
     /// An image that is like none of the support images may be of any name, so for it nothing is lost.
-    pub fn terms(&self, nearest: &[f32]) -> Array2<f32> {
-        let mut terms = Array2::zeros((nearest.len(), self.penalty.len()));
-        for (mut row, &nearest) in terms.rows_mut().into_iter().zip(nearest) {
+    pub fn terms(&self, familiar: &[f32]) -> Array2<f32> {
+        let mut terms = Array2::zeros((familiar.len(), self.penalty.len()));
+        for (mut row, familiar) in terms.rows_mut().into_iter().zip(familiar) {
             interrupt::check();
-            self.fill(row.view_mut(), self.familiar(nearest));
+            for (term, penalty) in row.iter_mut().zip(&self.penalty) {
+                *term = -familiar * penalty;
+            }
         }
         terms
     }
 
-    fn fill(&self, row: ArrayViewMut1<f32>, familiar: f32) {
-        for (term, penalty) in row.into_iter().zip(&self.penalty) {
-            *term = -familiar * penalty;
+    /// `h`: how far a query is like one of the support rows, 0 to 1; 0 if all of them are labelled.
+    pub fn familiar(&self, nearest: f32) -> f32 {
+        if self.is_labelled {
+            return 0.0;
         }
-    }
-
-    /// `h`: how far a query is like one of the support rows, 0 to 1.
-    fn familiar(&self, nearest: f32) -> f32 {
         ((nearest - self.low) / self.width).clamp(0.0, 1.0)
     }
 

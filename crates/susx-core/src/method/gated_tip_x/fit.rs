@@ -32,6 +32,8 @@ struct GatedTerms {
     tip_x: Terms,
     /// What claimed names lose; `None` if there are none.
     claims: Option<Array2<f32>>,
+    /// `h`: how like a support row each query is, 0 to 1, N; 0 where nothing depends on it.
+    familiar: Vec<f32>,
 }
 
 impl GatedTerms {
@@ -59,7 +61,7 @@ impl GatedTipX {
         let mut gated = GatedTipX {
             gate: Gate::fit(&support_set, &worth),
             absent: Absent::of(&support_set),
-            claims: Claims::of(&worth),
+            claims: Claims::new(&support_set, &worth),
             tip_x: TipX::fit(support_set, params),
             sharpness: Sharpness::LOGITS,
         };
@@ -86,17 +88,21 @@ impl GatedTipX {
     /// The terms of the logits of unit queries (N × d) with these gates (N).
     fn terms(&self, queries: ArrayView2<f32>, gates: &[GateReading]) -> GatedTerms {
         if !self.claims.is_empty() {
-            let (terms, nearest) = self.tip_x.terms_and_nearest(queries);
-            let gates = gates.iter().map(|reading| reading.gate);
-            return GatedTerms { tip_x: self.gated(terms, gates), claims: Some(self.claims.terms(&nearest)) };
+            let (terms, familiar) = self.gated(queries, gates.iter().map(|reading| reading.gate));
+            return GatedTerms { tip_x: terms, claims: Some(self.claims.terms(&familiar)), familiar };
         }
         let open: Vec<usize> = (0..gates.len()).filter(|&row| gates[row].gate > 0.0).collect();
         // The support set has no say about the others, so they do not pay for it.
         let gates = open.iter().map(|&row| gates[row].gate);
         if open.len() == queries.nrows() {
-            return GatedTerms { tip_x: self.gated(self.tip_x.terms(queries), gates), claims: None };
+            let (terms, familiar) = self.gated(queries, gates);
+            return GatedTerms { tip_x: terms, claims: None, familiar };
         }
-        let of_open = self.gated(self.tip_x.terms(queries.select(Axis(0), &open).view()), gates);
+        let (of_open, familiar_of_open) = self.gated(queries.select(Axis(0), &open).view(), gates);
+        let mut familiar = vec![0.0; queries.nrows()];
+        for (&row, of_open) in open.iter().zip(familiar_of_open) {
+            familiar[row] = of_open;
+        }
         let weights = self.support_set().zeroshot_weights();
         let zero_shot = product(queries, weights) * self.tip_x.params().logit_scale;
         let spread = |term: Option<Array2<f32>>| {
@@ -107,15 +113,13 @@ impl GatedTipX {
             Some(all)
         };
         let (cache, kl) = (spread(of_open.cache), spread(of_open.kl));
-        GatedTerms { tip_x: Terms { zero_shot, cache, kl }, claims: None }
+        GatedTerms { tip_x: Terms { zero_shot, cache, kl }, claims: None, familiar }
     }
 
-    /// Multiplies the support set's terms by the gates.
-    fn gated(&self, terms: Terms, gates: impl Iterator<Item = f32>) -> Terms {
-        let Terms { zero_shot, cache, kl } = terms;
-        if cache.is_none() && kl.is_none() && self.absent.categories().is_empty() {
-            return Terms { zero_shot, cache, kl };
-        }
+    /// The terms of TIP-X, those of the support set multiplied by the gates; and how like a support row each query is.
+    fn gated(&self, queries: ArrayView2<f32>, gates: impl Iterator<Item = f32>) -> (Terms, Vec<f32>) {
+        let (Terms { zero_shot, cache, kl }, nearest) = self.tip_x.terms_and_nearest(queries);
+        let familiar = nearest.into_iter().map(|nearest| self.claims.familiar(nearest)).collect();
         let [mut cache, mut kl] =
             [cache, kl].map(|term| term.unwrap_or_else(|| Array2::zeros(zero_shot.dim())));
         self.absent.fill(&mut cache, &mut kl);
@@ -123,7 +127,7 @@ impl GatedTipX {
             cache *= gate;
             kl *= gate;
         }
-        Terms { zero_shot, cache: Some(cache), kl: Some(kl) }
+        (Terms { zero_shot, cache: Some(cache), kl: Some(kl) }, familiar)
     }
 
     /// What each row of a category adds to the category's logit; nothing for an absent category.
@@ -155,7 +159,7 @@ impl GatedTipX {
 impl FittedMethod for GatedTipX {
     fn logits(&self, queries: ArrayView2<f32>) -> BoundedLogits {
         let gates = self.gate.read(queries);
-        let GatedTerms { tip_x, claims } = self.terms(queries, &gates);
+        let GatedTerms { tip_x, claims, familiar } = self.terms(queries, &gates);
         let support = tip_x.support();
         let mut bounded = self.tip_x.bounded_logits(tip_x);
         if let Some(support) = support {
@@ -164,8 +168,8 @@ impl FittedMethod for GatedTipX {
         if let Some(claims) = claims {
             bounded.logits += &claims;
         }
-        for (sharpness, reading) in bounded.sharpness.iter_mut().zip(&gates) {
-            *sharpness = self.sharpness.at(reading.gate);
+        for (sharpness, (reading, familiar)) in bounded.sharpness.iter_mut().zip(gates.iter().zip(familiar)) {
+            *sharpness = self.sharpness.at(reading.gate, familiar);
         }
         bounded
     }

@@ -21,7 +21,7 @@ impl GatedTipX {
             let mut zero_shot = parts.zero_shot.row_mut(row);
             if !self.claims.is_empty() {
                 let nearest = parts.affinities.row(row).fold(f32::NEG_INFINITY, |most, &x| x.max(most));
-                zero_shot += &self.claims.terms(&[nearest]).row(0);
+                zero_shot += &self.claims.terms(&[self.claims.familiar(nearest)]).row(0);
             }
             parts.kl.row_mut(row).mapv_inplace(|kl| kl * gate);
             parts.balance.row_mut(row).mapv_inplace(|balance| balance * gate);

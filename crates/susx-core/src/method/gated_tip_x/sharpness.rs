@@ -18,16 +18,16 @@ const MANY_NAMES: f64 = 1000.0;
 const WITH_FEW_NAMES: f64 = 0.3;
 /// Largest sharpness.
 const MOST: f64 = 2.6;
-/// Weight of the support set's agreement with the names in the accuracy that is expected; the rest is the confidence of
-/// the names.
-const AGREEMENT: f64 = 0.7;
-/// How far the sharpness may fall with the gate, if nothing can be estimated and at most, and how often the intervals are
-/// halved.
-const UNKNOWN_DECAY: f64 = 5.0;
-const DECAYS: (f64, f64) = (1e-3, 1e3);
+/// Weight of the support set's agreement with the names in the accuracy that is expected, where it is less than the
+/// logits say and where it is more; the rest is the confidence of the names.
+const AGREEMENT: f64 = 0.85;
+const AGREEMENT_UPWARDS: f64 = 0.6;
+/// How far the sharpness may fall with the gate, and how often the intervals are halved.
+const DECAYS: (f64, f64) = (1e-3, 20.0);
 const HALVINGS: usize = 30;
 
-/// Factor of the logits in the softmax that gives the probabilities: `k / (1 + t g)`, where `g` is the gate.
+/// Factor of the logits in the softmax that gives the probabilities: `k / (1 + t g (1 + h))`, where `g` is the gate and
+/// `h` says how like a support row the query is. A query that is itself a support row has itself as evidence.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Sharpness {
     closed: f64,
@@ -38,19 +38,24 @@ pub(super) struct Sharpness {
 struct Judged {
     /// m × C.
     logits: Array2<f32>,
-    /// The gates, m.
-    gates: Vec<f32>,
-    /// The accuracy that is expected, 0 to 1.
+    /// `g (1 + h)`, m.
+    evidence: Vec<f32>,
+    /// The accuracy that is expected where the logits say more, and where they say less, 0 to 1.
     accuracy: f64,
+    accuracy_upwards: f64,
 }
 
 impl Sharpness {
     /// The softmax of the logits as they are.
     pub const LOGITS: Sharpness = Sharpness { closed: 1.0, decay: 0.0 };
 
-    /// For queries with this gate.
-    pub fn at(self, gate: f32) -> f32 {
-        (self.closed / (1.0 + self.decay * f64::from(gate))) as f32
+    /// For a query with this gate, and this likeness `h` to a support row.
+    pub fn at(self, gate: f32, familiar: f32) -> f32 {
+        self.of_evidence(gate * (1.0 + familiar))
+    }
+
+    fn of_evidence(self, evidence: f32) -> f32 {
+        (self.closed / (1.0 + self.decay * f64::from(evidence))) as f32
     }
 
     /// Estimates the sharpness at which the support rows, each as the fit without it would label it, have the mean
@@ -63,16 +68,20 @@ impl Sharpness {
         let support_set = gated.tip_x.support_set();
         let names = names_alone(support_set.categories().len());
         let Some(judged) = Judged::of(gated, names) else {
-            return Sharpness { closed: names, decay: UNKNOWN_DECAY };
+            return Self::LOGITS;
         };
-        if judged.confidence(Sharpness { closed: names, decay: 0.0 }) >= judged.accuracy {
+        let confidence = judged.confidence(Sharpness { closed: names, decay: 0.0 });
+        if confidence >= judged.accuracy {
             let decay = bisect(DECAYS, |decay| {
                 judged.confidence(Sharpness { closed: names, decay }) > judged.accuracy
             });
             return Sharpness { closed: names, decay };
         }
+        if confidence >= judged.accuracy_upwards {
+            return Sharpness { closed: names, decay: 0.0 };
+        }
         let closed = bisect((names, MOST), |closed| {
-            judged.confidence(Sharpness { closed, decay: 0.0 }) < judged.accuracy
+            judged.confidence(Sharpness { closed, decay: 0.0 }) < judged.accuracy_upwards
         });
         Sharpness { closed, decay: 0.0 }
     }
@@ -110,8 +119,9 @@ impl Judged {
         }
         let leave_one_out = LeaveOneOut::of_common_scale(&gated.tip_x);
         let mut logits = Array2::zeros((rows.len(), support_set.categories().len()));
-        let mut gates = Vec::with_capacity(rows.len());
-        let mut kinds = [Rows::default(), Rows::default()];
+        let mut evidence = Vec::with_capacity(rows.len());
+        let mut unlabelled = Rows::default();
+        let mut labelled = Rows::default();
         for (block, mut logits) in rows.chunks(BLOCK).zip(logits.axis_chunks_iter_mut(Axis(0), BLOCK)) {
             let parts = leave_one_out.parts(block);
             let mut support = parts.support_terms(gated.tip_x.params());
@@ -127,25 +137,32 @@ impl Judged {
                 logit.assign(&parts.zero_shot.row(place));
                 let confidence = largest_share(logit.view(), names);
                 logit.scaled_add(reading.gate, &support.row(place));
-                logit += &gated.claims.terms(&[nearest]).row(0);
+                logit += &gated.claims.terms(&[gated.claims.familiar(nearest)]).row(0);
                 let own = support_set.category_of(row);
-                let is_labelled = support_set.labelled()[row];
-                let judge = if is_labelled { logit.view() } else { support.row(place) };
-                kinds[usize::from(is_labelled)].add(best(judge) == own, confidence);
-                gates.push(reading.gate);
+                if support_set.labelled()[row] {
+                    labelled.add(best(logit.view()) == own, 1.0, confidence);
+                } else {
+                    // Rows that other names claim say little about how right the names are.
+                    let weight = 1.0 - gated.claims.of(own);
+                    unlabelled.add(best(support.row(place)) == own, weight.into(), confidence);
+                }
+                evidence.push(reading.gate * (1.0 + gated.claims.familiar(nearest)));
             }
         }
-        let [unlabelled, labelled] = kinds;
-        let of_unlabelled = unlabelled.count as f64 * unlabelled.expected(AGREEMENT);
-        let of_labelled = labelled.count as f64 * labelled.expected(1.0);
-        Some(Judged { logits, gates, accuracy: (of_unlabelled + of_labelled) / rows.len() as f64 })
+        let mean = |agreement: f64| {
+            let sum = unlabelled.count as f64 * unlabelled.expected(agreement)
+                + labelled.count as f64 * labelled.expected_of_labels();
+            sum / rows.len() as f64
+        };
+        let (accuracy, accuracy_upwards) = (mean(AGREEMENT), mean(AGREEMENT_UPWARDS));
+        Some(Judged { logits, evidence, accuracy, accuracy_upwards })
     }
 
     /// The mean probability of the best category.
     fn confidence(&self, sharpness: Sharpness) -> f64 {
-        let rows = self.logits.rows().into_iter().zip(&self.gates);
-        let shares = rows.map(|(row, &gate)| largest_share(row, sharpness.at(gate).into()));
-        shares.sum::<f64>() / self.gates.len() as f64
+        let rows = self.logits.rows().into_iter().zip(&self.evidence);
+        let shares = rows.map(|(row, &evidence)| largest_share(row, sharpness.of_evidence(evidence).into()));
+        shares.sum::<f64>() / self.evidence.len() as f64
     }
 }
 
@@ -153,27 +170,48 @@ impl Judged {
 #[derive(Clone, Copy, Debug, Default)]
 struct Rows {
     count: usize,
-    /// Rows that get their own category.
-    right: usize,
+    /// Sum of the weights, and of those of rows that get their own category.
+    weight: f64,
+    right: f64,
     /// Sum of the names' confidences.
     confidence: f64,
 }
 
 impl Rows {
-    fn add(&mut self, is_right: bool, confidence: f64) {
+    fn add(&mut self, is_right: bool, weight: f64, confidence: f64) {
         self.count += 1;
-        self.right += usize::from(is_right);
+        self.weight += weight;
+        self.right += if is_right { weight } else { 0.0 };
         self.confidence += confidence;
     }
 
-    /// The accuracy that is expected of such images: a mean of the share of right rows and of the names' confidence,
-    /// each less its standard error, and no less than the confidence.
-    fn expected(self, weight: f64) -> f64 {
-        let count = self.count.max(1) as f64;
-        let less_its_error = |share: f64| share - (share * (1.0 - share) / count).max(0.0).sqrt();
-        let (right, confidence) = (self.right as f64 / count, self.confidence / count);
-        let both = weight * less_its_error(right) + (1.0 - weight) * confidence;
-        both.max(less_its_error(confidence))
+    /// The accuracy that is expected of images like these rows, which nobody has labelled: a mean of the share of right
+    /// ones, less its standard error, and of the names' confidence.
+    fn expected(self, agreement: f64) -> f64 {
+        let right = self.less_its_error(self.share_of_right());
+        (agreement * right + (1.0 - agreement) * self.mean_confidence()).max(self.least())
+    }
+
+    /// The same for labelled rows.
+    fn expected_of_labels(self) -> f64 {
+        self.share_of_right().max(self.least())
+    }
+
+    fn share_of_right(self) -> f64 {
+        if self.weight > 0.0 { self.right / self.weight } else { 0.0 }
+    }
+
+    fn mean_confidence(self) -> f64 {
+        self.confidence / self.count.max(1) as f64
+    }
+
+    /// The names are not taken to be worse than they say, beyond the error of the mean.
+    fn least(self) -> f64 {
+        self.less_its_error(self.mean_confidence())
+    }
+
+    fn less_its_error(self, share: f64) -> f64 {
+        share - (share * (1.0 - share) / self.count.max(1) as f64).max(0.0).sqrt()
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use ndarray::{Array2, ArrayView1, ArrayView2, Axis, s};
 
-use super::{Explanation, Ranked, ValidParams, top_k};
+use super::{Explanation, Known, Ranked, ValidParams, top_k};
 use crate::interrupt;
 use crate::linalg::block_rows;
 use crate::method::{BoundedLogits, FittedMethod, Method};
@@ -19,6 +19,7 @@ type Fit = Option<Box<dyn FittedMethod>>;
 pub struct Classifier {
     support_set: Arc<SupportSet>,
     params: ValidParams,
+    known: Known,
     /// One per method, in the order of [`Method::ALL`]. Each is fitted when it is first used.
     fits: [OnceLock<Fit>; Method::ALL.len()],
     zero_shot: Box<dyn FittedMethod>,
@@ -30,7 +31,8 @@ impl Classifier {
         let support_set = support_set.into();
         let zero_shot = Method::zero_shot(&support_set, params);
         let fits = std::array::from_fn(|_| OnceLock::new());
-        let classifier = Classifier { support_set, params, fits, zero_shot };
+        let known = Known::new(Arc::clone(&support_set), params);
+        let classifier = Classifier { support_set, params, known, fits, zero_shot };
         classifier.fitted(classifier.default_method());
         classifier
     }
@@ -105,6 +107,16 @@ impl Classifier {
         support: usize,
     ) -> Vec<Explanation> {
         self.fitted(method).explain(query, k, support)
+    }
+
+    /// How likely each unit query (N × d) is to be of any category, 0 to 1; the same with every method.
+    pub fn known(&self, queries: ArrayView2<f32>) -> Vec<f32> {
+        self.known.of(queries)
+    }
+
+    /// Whether a query with this [`known`](Self::known) gets no label.
+    pub fn rejects(&self, known: f32) -> bool {
+        self.known.rejects(known)
     }
 
     /// Number of queries whose logits may be in memory at the same time.

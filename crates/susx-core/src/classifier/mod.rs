@@ -2,10 +2,14 @@
 
 mod explanation;
 mod fitted;
+mod known;
+mod otsu;
 mod params;
 mod ranking;
 
 pub use explanation::{Contribution, Explanation};
 pub use fitted::Classifier;
+pub use known::{Known, least_alike};
+pub use otsu::Otsu;
 pub use params::{ClassifierParams, ParamError, PartialParams, ValidParams};
 pub use ranking::{Ranked, softmax, top_k};

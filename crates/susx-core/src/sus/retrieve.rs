@@ -5,7 +5,8 @@
 //! with every prompt, but then takes all images from the first.)
 //!
 //! By default, an image is a candidate only for the category whose zeroshot weight is nearest to it. This keeps, for
-//! example, a dog from becoming the sixteenth image of `cat`.
+//! example, a dog from becoming the sixteenth image of `cat`. Images that seem to be of no category can be left out
+//! altogether.
 
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, HashSet};
@@ -13,6 +14,7 @@ use std::collections::{BinaryHeap, HashSet};
 use ndarray::{Array2, ArrayView2, Axis, s};
 
 use super::SupportSet;
+use crate::classifier::Known;
 use crate::interrupt;
 use crate::linalg::{block_rows, product};
 
@@ -39,6 +41,8 @@ pub struct Retrieval {
     owner: Vec<usize>,
     per_class: usize,
     exclusive: bool,
+    /// An image is a candidate only if it is so likely to be of any category; `None` for all images.
+    least_known: Option<(Known, f32)>,
     /// For each prompt, at most `per_class` candidates; the top of the heap is the least similar.
     kept: Vec<BinaryHeap<KeptImage>>,
 }
@@ -76,7 +80,12 @@ impl Retrieval {
     ) -> Self {
         let kept = owner.iter().map(|_| BinaryHeap::new()).collect();
         let zeroshot_weights = support_set.zeroshot_weights().to_owned();
-        Retrieval { zeroshot_weights, prompts, owner, per_class, exclusive, kept }
+        Retrieval { zeroshot_weights, prompts, owner, per_class, exclusive, least_known: None, kept }
+    }
+
+    /// Leaves images out that are less likely than this to be of any category.
+    pub fn of_known(self, known: Known, least: f32) -> Self {
+        Retrieval { least_known: Some((known, least)), ..self }
     }
 
     /// The prompt embeddings, P × d.
@@ -95,7 +104,8 @@ impl Retrieval {
     fn offer_block(&mut self, keys: &[String], features: ArrayView2<f32>) {
         let similarities = product(features, self.prompts.view());
         let nearest = self.nearest(features);
-        for (row, key) in keys.iter().enumerate() {
+        let is_known = self.is_known(features);
+        for (row, key) in keys.iter().enumerate().filter(|&(row, _)| is_known(row)) {
             interrupt::check();
             for prompt in 0..self.owner.len() {
                 if !self.exclusive || self.owner[prompt] == nearest[row] {
@@ -110,7 +120,8 @@ impl Retrieval {
     pub fn offer_to(&mut self, prompt: usize, keys: &[String], features: ArrayView2<f32>) -> bool {
         let similarities = product(features, self.prompts.slice(s![prompt..=prompt, ..]));
         let nearest = self.nearest(features);
-        for (row, key) in keys.iter().enumerate() {
+        let is_known = self.is_known(features);
+        for (row, key) in keys.iter().enumerate().filter(|&(row, _)| is_known(row)) {
             if !self.exclusive || self.owner[prompt] == nearest[row] {
                 self.keep(prompt, key, similarities[(row, 0)]);
             }
@@ -154,6 +165,12 @@ impl Retrieval {
         chosen
     }
 
+    /// Whether an image, by its row, may be a candidate.
+    fn is_known(&self, features: ArrayView2<f32>) -> impl Fn(usize) -> bool + use<> {
+        let known = self.least_known.as_ref().map(|(known, least)| (known.of(features), *least));
+        move |row| known.as_ref().is_none_or(|(known, least)| known[row] >= *least)
+    }
+
     /// The category that each image is most similar to; the first one in case of a tie.
     fn nearest(&self, features: ArrayView2<f32>) -> Vec<usize> {
         if !self.exclusive {
@@ -189,6 +206,7 @@ impl Retrieval {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::classifier::ClassifierParams;
     use crate::sus::{SupportError, SupportSetBuilder, unit};
     use ndarray::arr2;
 
@@ -228,6 +246,28 @@ mod tests {
         let mut retrieval = new(false);
         offer(&mut retrieval, &POOL)?;
         assert_eq!(keys(&retrieval.select(), 1), ["n1", "ne"]);
+        Ok(())
+    }
+
+    #[test]
+    fn images_of_no_category_are_left_out() -> Result<(), SupportError> {
+        let mut builder = SupportSetBuilder::new(2);
+        builder.push_prompt("east", &[1.0, 0.0])?;
+        builder.push_prompt("north", &[0.0, 1.0])?;
+        builder.push_negative(&[1.0, -1.0])?;
+        let set = builder.finish()?;
+        let params = ClassifierParams::START.check().map_err(|_| SupportError::NotFinite)?;
+        let pool = [("e1", [5.0, 0.0]), ("other", [5.0, -4.0]), ("n1", [0.0, 1.0])];
+        let new = || Retrieval::new(&set, set.zeroshot_weights().to_owned(), vec![0, 1], 2, true);
+        let mut all = new();
+        offer(&mut all, &pool)?;
+        assert_eq!(keys(&all.select(), 0), ["e1", "other"]);
+        let mut known = new().of_known(Known::new(set.clone(), params), 0.5);
+        offer(&mut known, &pool)?;
+        let other = unit(&[5.0, -4.0])?;
+        assert!(!known.offer_to(0, &["other".to_owned()], arr2(&[[other[0], other[1]]]).view()));
+        let chosen = known.select();
+        assert_eq!((keys(&chosen, 0), keys(&chosen, 1)), (vec!["e1"], vec!["n1"]));
         Ok(())
     }
 

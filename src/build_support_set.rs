@@ -4,9 +4,11 @@ mod retrieval_prompts;
 mod search;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
+use susx_core::classifier::{Known, ValidParams};
 use susx_core::method::gda;
 use susx_core::sus::SupportSet;
 
@@ -63,9 +65,11 @@ fn build_support_set(
     let settings = catalog::settings(classifier)?;
     let pool = Pool::open(relation, embedding_column, image_column, key_column)?;
     provenance::check_pool(relation, embedding_column, classifier, &settings)?;
-    let copied = replace_support(classifier, &pool, prompting, per_class, exclusive, &mut progress)?;
+    let params = settings.params.check().map_err(Error::from)?;
+    let retrieve = Retrieve { prompting, per_class, exclusive, params };
+    let copied = replace_support(classifier, &pool, &retrieve, &mut progress)?;
     let support_set = fitted::changed_support_set(classifier)?;
-    let reliability = gda::reliability(&support_set, settings.params.check().map_err(Error::from)?);
+    let reliability = gda::reliability(&support_set, params);
     let rows: Vec<SupportRow> = summary(&support_set, copied)
         .into_iter()
         .zip(reliability)
@@ -75,20 +79,39 @@ fn build_support_set(
     Ok(TableIterator::new(rows))
 }
 
+/// How images are retrieved.
+#[derive(Clone, Copy, Debug)]
+struct Retrieve {
+    prompting: Prompting,
+    per_class: usize,
+    exclusive: bool,
+    params: ValidParams,
+}
+
+/// With negatives, an image is taken only if it is at least as likely to be of a category as of something else.
+const LEAST_KNOWN: f32 = 0.5;
+
 /// Replaces the retrieved images of a classifier. Returns each new one's category and similarity.
 fn replace_support(
     classifier: RegClass,
     pool: &Pool,
-    prompting: Prompting,
-    per_class: usize,
-    exclusive: bool,
+    retrieve: &Retrieve,
     progress: &mut Progress,
 ) -> Result<Vec<(String, f32)>> {
-    let support_set = fitted::support_set(classifier)?;
+    let &Retrieve { prompting, per_class, exclusive, params } = retrieve;
+    let support_set = Arc::new(fitted::support_set(classifier)?);
     let prompts = RetrievalPrompts::read(classifier, &support_set, prompting)?;
     let candidates = prompts.text.len().saturating_mul(per_class);
     limits::check("the number of prompts, times per_class,", limits::CANDIDATES, candidates)?;
-    let retrieval = || prompts.retrieval(&support_set, per_class, exclusive);
+    let of_negatives = if support_set.negatives().is_empty() { 0.0 } else { LEAST_KNOWN };
+    let least = params.reject.max(of_negatives);
+    let retrieval = || {
+        let retrieval = prompts.retrieval(&support_set, per_class, exclusive);
+        match least > 0.0 {
+            true => retrieval.of_known(Known::new(Arc::clone(&support_set), params), least),
+            false => retrieval,
+        }
+    };
     let chosen = search(pool, retrieval, support_set.dimensions(), per_class, progress)?.select();
     progress.phase(Phase::Writing, Some(chosen.len() as u64));
     let chosen = chosen.into_iter().map(|image| RetrievedImage {

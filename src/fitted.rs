@@ -68,6 +68,17 @@ impl Fitted {
             unit(&embedding.0).map_err(|error| Error::from(error).within("cannot classify the vector"))?;
         Array2::from_shape_vec((1, expected), query).map_err(Error::internal)
     }
+
+    /// How likely the embedding is to be of any category, 0 to 1.
+    pub fn known(&self, embedding: &Vector) -> Result<f32> {
+        let known = self.classifier.known(self.query(embedding)?.view());
+        known.first().copied().ok_or_else(|| Error::internal("a query has no answer"))
+    }
+
+    /// Whether there may be images that get no label.
+    pub fn may_reject(&self) -> bool {
+        self.settings.params.reject > 0.0
+    }
 }
 
 impl Fit for Fitted {
@@ -185,7 +196,7 @@ fn fit(classifier: RegClass) -> Result<Fitted> {
     Ok(Fitted { name, settings, classifier: fitted })
 }
 
-/// The prompts and the support images of a classifier's table.
+/// The prompts, the support images and the negatives of a classifier's table.
 pub fn support_set(classifier: RegClass) -> Result<SupportSet> {
     support_set_in(classifier, Access::Statement)
 }
@@ -204,6 +215,7 @@ fn support_set_in(classifier: RegClass, access: Access) -> Result<SupportSet> {
         let builder = builder.get_or_insert_with(|| SupportSetBuilder::new(embedding.len()));
         match role {
             Role::Prompt => builder.push_prompt(category, &embedding),
+            Role::Negative => builder.push_negative(&embedding),
             Role::LabelledImage => builder.push_image(category, id, &embedding),
             Role::UnlabelledImage => builder.push_unlabelled_image(category, id, &embedding),
         }

@@ -23,9 +23,9 @@ use crate::pg::error::{Error, Result};
 use crate::pg::image::Image;
 use crate::pg::progress::Progress;
 
-/// Key, rank, category, score, probability and error.
+/// Key, rank, category, score, probability, how likely the row is to be of any category, and error.
 pub type ClassifiedRow =
-    (Option<AnyValue>, Option<i32>, Option<String>, Option<f32>, Option<f32>, Option<String>);
+    (Option<AnyValue>, Option<i32>, Option<String>, Option<f32>, Option<f32>, Option<f32>, Option<String>);
 
 /// The categories of all rows of a query, as an iterator that works batch by batch.
 pub struct ClassificationStream {
@@ -69,7 +69,8 @@ enum PendingInput {
 #[derive(Debug)]
 enum Outcome {
     Null,
-    Ranked(Vec<Ranked>),
+    /// The best categories, and how likely it is to be of any.
+    Ranked(Vec<Ranked>, f32),
     Failed(String),
 }
 
@@ -224,10 +225,13 @@ impl ClassificationStream {
         let dimensions = self.fitted.classifier.dimensions();
         let shape = (features.len() / dimensions.max(1), dimensions);
         let features = ArrayView2::from_shape(shape, &features).map_err(Error::internal)?;
-        let mut ranked = self.fitted.classifier.rank(features, self.method, self.k).into_iter();
+        let known = self.fitted.classifier.known(features);
+        let ranked = self.fitted.classifier.rank(features, self.method, self.k);
+        let mut answers = ranked.into_iter().zip(known);
         let mut failed = 0;
         for (key, outcome) in outcomes {
-            let outcome = outcome.or_else(|| ranked.next().map(Outcome::Ranked)).unwrap_or(Outcome::Null);
+            let answer = || answers.next().map(|(ranked, known)| Outcome::Ranked(ranked, known));
+            let outcome = outcome.or_else(answer).unwrap_or(Outcome::Null);
             failed += u64::from(matches!(outcome, Outcome::Failed(_)));
             self.ready.push_back((key, outcome));
         }
@@ -260,13 +264,18 @@ impl ClassificationStream {
 
     fn rows(&self, key: Option<AnyValue>, outcome: Outcome) -> Vec<ClassifiedRow> {
         match outcome {
-            Outcome::Null => vec![(key, None, None, None, None, None)],
-            Outcome::Failed(reason) => vec![(key, None, None, None, None, Some(reason))],
-            Outcome::Ranked(ranked) => {
+            Outcome::Null => vec![(key, None, None, None, None, None, None)],
+            Outcome::Failed(reason) => vec![(key, None, None, None, None, None, Some(reason))],
+            Outcome::Ranked(_, known) if self.fitted.classifier.rejects(known) => {
+                let reject = self.fitted.settings.params.reject;
+                let reason = format!("rejected: known {known:.4} is below {reject}");
+                vec![(key, None, None, None, None, Some(known), Some(reason))]
+            }
+            Outcome::Ranked(ranked, known) => {
                 let categories = self.fitted.classifier.categories();
                 let row = |(rank, Ranked { category, score, probability }): (i32, Ranked)| {
                     let name = categories[category].clone();
-                    (key.clone(), Some(rank), Some(name), Some(score), Some(probability), None)
+                    (key.clone(), Some(rank), Some(name), Some(score), Some(probability), Some(known), None)
                 };
                 (1..).zip(ranked).map(row).collect()
             }

@@ -144,6 +144,16 @@ COMMENT ON FUNCTION susx.add_support(regclass, text, vector[]) IS
     'Add labelled images, by their embeddings, to the support set of a category';
 COMMENT ON FUNCTION susx.add_support(regclass, text, bytea[]) IS
     'Add labelled image files to the support set of a category';
+COMMENT ON FUNCTION susx.add_negatives(regclass, text[]) IS
+    'Add names of things that are none of the categories, or common nouns where no names are given';
+COMMENT ON FUNCTION susx.add_negatives(regclass, text[], vector[]) IS
+    'Add names of things that are none of the categories, by their text embeddings';
+COMMENT ON FUNCTION susx.known(regclass, vector) IS
+    'How likely an embedding is to be of any category, 0 to 1';
+COMMENT ON FUNCTION susx.known(regclass, bytea) IS
+    'How likely an image file is to be of any category, 0 to 1';
+COMMENT ON FUNCTION susx.suggest_reject(regclass, regclass, text) IS
+    'A value for the parameter reject that divides the images of a table best; changes nothing';
 COMMENT ON FUNCTION susx.build_support_set(regclass, regclass, integer, text, text, text, text, boolean) IS
     'Retrieve the support set from a table of unlabelled images, by the category names alone (SuS-LC)';
 COMMENT ON PROCEDURE susx.generate_support_set(

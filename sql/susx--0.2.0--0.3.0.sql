@@ -214,6 +214,139 @@ AS 'MODULE_PATHNAME', 'tune_wrapper';
 COMMENT ON FUNCTION susx.tune(regclass, text) IS
     'Find the best parameters on a query of labelled images, or on the support set itself, and store them';
 
+-- Images that are of none of the categories.
+CREATE FUNCTION susx."add_negatives"(
+    "classifier" regclass,
+    "names" TEXT[] DEFAULT NULL
+) RETURNS bigint
+VOLATILE PARALLEL UNSAFE
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'add_negatives_by_name_wrapper';
+COMMENT ON FUNCTION susx.add_negatives(regclass, text[]) IS
+    'Add names of things that are none of the categories, or common nouns where no names are given';
+CREATE FUNCTION susx."add_negatives"(
+    "classifier" regclass,
+    "names" TEXT[],
+    "text_embeddings" vector[]
+) RETURNS bigint
+VOLATILE PARALLEL UNSAFE
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'add_negatives_by_vector_wrapper';
+COMMENT ON FUNCTION susx.add_negatives(regclass, text[], vector[]) IS
+    'Add names of things that are none of the categories, by their text embeddings';
+CREATE FUNCTION susx."known"(
+    "classifier" regclass,
+    "embedding" vector
+) RETURNS real
+STABLE PARALLEL SAFE  COST 1000
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'known_vector_wrapper';
+COMMENT ON FUNCTION susx.known(regclass, vector) IS
+    'How likely an embedding is to be of any category, 0 to 1';
+CREATE FUNCTION susx."known"(
+    "classifier" regclass,
+    "image" bytea
+) RETURNS real
+STABLE PARALLEL SAFE  COST 100000
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'known_image_wrapper';
+COMMENT ON FUNCTION susx.known(regclass, bytea) IS
+    'How likely an image file is to be of any category, 0 to 1';
+CREATE FUNCTION susx."suggest_reject"(
+    "classifier" regclass,
+    "pool" regclass,
+    "embedding_column" TEXT DEFAULT 'embedding'
+) RETURNS real
+STABLE PARALLEL UNSAFE COST 1000000
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'suggest_reject_wrapper';
+COMMENT ON FUNCTION susx.suggest_reject(regclass, regclass, text) IS
+    'A value for the parameter reject that divides the images of a table best; changes nothing';
+
+-- The answers tell how likely an image is to be of any category.
+DROP FUNCTION susx.classify(regclass, vector, integer, text);
+CREATE FUNCTION susx."classify"(
+    "classifier" regclass,
+    "embedding" vector,
+    "k" INT DEFAULT 1,
+    "method" TEXT DEFAULT NULL
+) RETURNS TABLE (
+    "rank" INT,
+    "category" TEXT,
+    "score" real,
+    "probability" real,
+    "known" real
+)
+STABLE PARALLEL SAFE  COST 1000
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'classify_vector_wrapper';
+COMMENT ON FUNCTION susx.classify(regclass, vector, integer, text) IS
+    'The k best categories of an embedding with their scores and probabilities';
+
+DROP FUNCTION susx.classify(regclass, bytea, integer, text);
+CREATE FUNCTION susx."classify"(
+    "classifier" regclass,
+    "image" bytea,
+    "k" INT DEFAULT 1,
+    "method" TEXT DEFAULT NULL
+) RETURNS TABLE (
+    "rank" INT,
+    "category" TEXT,
+    "score" real,
+    "probability" real,
+    "known" real
+)
+STABLE PARALLEL SAFE  COST 100000
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'classify_image_wrapper';
+COMMENT ON FUNCTION susx.classify(regclass, bytea, integer, text) IS
+    'The k best categories of an image file with their scores and probabilities';
+
+DROP FUNCTION susx.classify_rows(regclass, text, anyelement, integer, text);
+CREATE FUNCTION susx."classify_rows"(
+    "classifier" regclass,
+    "query" TEXT,
+    "key" anyelement,
+    "k" INT DEFAULT 1,
+    "method" TEXT DEFAULT NULL
+) RETURNS TABLE (
+    "key" anyelement,
+    "rank" INT,
+    "category" TEXT,
+    "score" real,
+    "probability" real,
+    "known" real,
+    "error" TEXT
+)
+STABLE PARALLEL UNSAFE COST 1000000
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'classify_rows_wrapper';
+ALTER FUNCTION susx.classify_rows(regclass, text, anyelement, integer, text) ROWS 10000;
+COMMENT ON FUNCTION susx.classify_rows(regclass, text, anyelement, integer, text) IS
+    'The k best categories of every row of a query of keys with images or embeddings; key gives the keys'' type';
+
+DROP FUNCTION susx.classify_rows(regclass, text, integer, text);
+CREATE FUNCTION susx."classify_rows"(
+    "classifier" regclass,
+    "query" TEXT,
+    "k" INT DEFAULT 1,
+    "method" TEXT DEFAULT NULL
+) RETURNS TABLE (
+    "key" bigint,
+    "rank" INT,
+    "category" TEXT,
+    "score" real,
+    "probability" real,
+    "known" real,
+    "error" TEXT
+)
+STABLE PARALLEL UNSAFE COST 1000000
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'classify_bigint_rows_wrapper';
+ALTER FUNCTION susx.classify_rows(regclass, text, integer, text) ROWS 10000;
+COMMENT ON FUNCTION susx.classify_rows(regclass, text, integer, text) IS
+    'The k best categories of every row of a query of bigint keys with images or embeddings';
+
 DROP FUNCTION susx.evaluate(regclass, text, text);
 CREATE FUNCTION susx."evaluate"(
     "classifier" regclass,
@@ -228,9 +361,10 @@ CREATE FUNCTION susx."evaluate"(
     "precision" double precision,
     "recall" double precision,
     "f1" double precision,
-    "calibration_error" double precision
+    "calibration_error" double precision,
+    "rejected" bigint
 )
-STABLE PARALLEL UNSAFE  COST 1000000
+STABLE PARALLEL UNSAFE COST 1000000
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'evaluate_wrapper';
 COMMENT ON FUNCTION susx.evaluate(regclass, text, text) IS

@@ -2,10 +2,10 @@
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use susx_core::classifier::Ranked;
+use susx_core::classifier::Answer;
 
 use crate::classifiable::Classifiable;
-use crate::fitted::{self, Fitted};
+use crate::fitted;
 use crate::limits;
 use crate::pg::error::Result;
 use crate::pg::image::Image;
@@ -13,10 +13,11 @@ use crate::pg::regclass::RegClass;
 use crate::pg::vector::Vector;
 use crate::pg::version::SameVersion;
 
-/// Rank, category, score and probability.
-type RankedRow = (i32, String, f32, f32);
+/// Rank, category, score, probability and how likely the image is to be of any category.
+type RankedRow = (i32, String, f32, f32, f32);
 
-/// The function `susx.classify` for one type of argument: the `k` best categories; no row for NULL.
+/// The function `susx.classify` for one type of argument: the `k` best categories, also of an image that gets no label;
+/// no row for NULL.
 macro_rules! classify {
     ($function:ident, $argument:ident: $type:ident, cost: $cost:tt) => {
         #[pg_extern(name = "classify", stable, parallel_safe, cost = $cost)]
@@ -30,7 +31,13 @@ macro_rules! classify {
         ) -> Result<
             TableIterator<
                 'static,
-                (name!(rank, i32), name!(category, String), name!(score, f32), name!(probability, f32)),
+                (
+                    name!(rank, i32),
+                    name!(category, String),
+                    name!(score, f32),
+                    name!(probability, f32),
+                    name!(known, f32),
+                ),
             >,
             ErrorReport,
         > {
@@ -42,7 +49,8 @@ macro_rules! classify {
 classify!(classify_vector, embedding: Vector, cost: 1000);
 classify!(classify_image, image: Image, cost: 100000);
 
-/// The function `susx.label` for one type of argument: the best category; NULL for NULL.
+/// The function `susx.label` for one type of argument: the best category; NULL for NULL, and for
+/// an image that the classifier's parameter `reject` gives no label.
 macro_rules! label {
     ($function:ident, $argument:ident: $type:ident, cost: $cost:tt) => {
         #[pg_extern(name = "label", stable, parallel_safe, cost = $cost)]
@@ -60,6 +68,23 @@ macro_rules! label {
 label!(label_vector, embedding: Vector, cost: 1000);
 label!(label_image, image: Image, cost: 100000);
 
+/// The function `susx.known` for one type of argument: how likely it is to be of any category; NULL for NULL.
+macro_rules! known {
+    ($function:ident, $argument:ident: $type:ident, cost: $cost:tt) => {
+        #[pg_extern(name = "known", stable, parallel_safe, cost = $cost)]
+        fn $function(
+            _version: SameVersion,
+            classifier: Option<RegClass>,
+            $argument: Option<$type>,
+        ) -> Result<Option<f32>, ErrorReport> {
+            Ok(known(classifier, $argument)?)
+        }
+    };
+}
+
+known!(known_vector, embedding: Vector, cost: 1000);
+known!(known_image, image: Image, cost: 100000);
+
 fn ranking(
     classifier: Option<RegClass>,
     input: Option<impl Classifiable>,
@@ -71,9 +96,10 @@ fn ranking(
     let embedding = input.embedding(&fitted)?;
     let k = limits::count(k.unwrap_or(1), "k", limits::BEST)?;
     let categories = fitted.classifier.categories();
+    let Answer { ranked, known } = fitted.answer(&embedding, fitted.method(method)?, k)?;
     let rows = (1..)
-        .zip(rank(&fitted, &embedding, k, method)?)
-        .map(|(rank, r)| (rank, categories[r.category].clone(), r.score, r.probability));
+        .zip(ranked)
+        .map(|(rank, r)| (rank, categories[r.category].clone(), r.score, r.probability, known));
     Ok(rows.collect())
 }
 
@@ -84,11 +110,20 @@ fn best(
 ) -> Result<Option<String>> {
     let (Some(classifier), Some(input)) = (classifier, input) else { return Ok(None) };
     let fitted = fitted::get(classifier)?;
-    let best = rank(&fitted, &input.embedding(&fitted)?, 1, method)?;
-    Ok(best.first().map(|r| fitted.classifier.categories()[r.category].clone()))
+    let embedding = input.embedding(&fitted)?;
+    let method = fitted.method(method)?;
+    let ranked = if fitted.may_reject() {
+        let Answer { ranked, known } = fitted.answer(&embedding, method, 1)?;
+        if fitted.classifier.rejects(known) { Vec::new() } else { ranked }
+    } else {
+        fitted.classifier.rank(fitted.query(&embedding)?.view(), method, 1).pop().unwrap_or_default()
+    };
+    Ok(ranked.first().map(|r| fitted.classifier.categories()[r.category].clone()))
 }
 
-fn rank(fitted: &Fitted, embedding: &Vector, k: usize, method: Option<&str>) -> Result<Vec<Ranked>> {
-    let method = fitted.method(method)?;
-    Ok(fitted.classifier.rank(fitted.query(embedding)?.view(), method, k).pop().unwrap_or_default())
+fn known(classifier: Option<RegClass>, input: Option<impl Classifiable>) -> Result<Option<f32>> {
+    let (Some(classifier), Some(input)) = (classifier, input) else { return Ok(None) };
+    let fitted = fitted::get(classifier)?;
+    let embedding = input.embedding(&fitted)?;
+    Ok(Some(fitted.answer(&embedding, fitted.classifier.default_method(), 1)?.known))
 }

@@ -21,7 +21,8 @@ use crate::pg::version::SameVersion;
 use stream::ClassificationStream;
 
 /// The `k` best categories of every row of a query: its key, and its image or embedding. `key` gives the type of the
-/// keys; its value is not used. No row for NULL. Parallel unsafe, because the query may do anything.
+/// keys; its value is not used. A row that the classifier's parameter `reject` gives no label has no category. No row for
+/// NULL. Parallel unsafe, because the query may do anything.
 ///
 /// `key` can have no default: when PostgreSQL determines the columns of a call in FROM, it looks for the type among the
 /// arguments as they are written. Hence the other function of this name.
@@ -44,6 +45,7 @@ fn classify_rows(
             name!(category, Option<String>),
             name!(score, Option<f32>),
             name!(probability, Option<f32>),
+            name!(known, Option<f32>),
             name!(error, Option<String>),
         ),
     >,
@@ -74,6 +76,7 @@ fn classify_bigint_rows(
             name!(category, Option<String>),
             name!(score, Option<f32>),
             name!(probability, Option<f32>),
+            name!(known, Option<f32>),
             name!(error, Option<String>),
         ),
     >,
@@ -81,10 +84,10 @@ fn classify_bigint_rows(
 > {
     let rows = classified(classifier, query, pg_sys::INT8OID, k, method)?;
     Ok(TableIterator::new(rows.into_iter().flatten().map(
-        |(key, rank, category, score, probability, error)| {
+        |(key, rank, category, score, probability, known, error)| {
             // SAFETY: the query's keys were found to be binary coercible to bigint.
             let key = key.and_then(|key| unsafe { key.into_value() });
-            (key, rank, category, score, probability, error)
+            (key, rank, category, score, probability, known, error)
         },
     )))
 }

@@ -36,15 +36,15 @@ impl SqlError for EmbedRowError {
     fn hint(&self) -> Option<String> {
         match self {
             EmbedRowError::NotThisTrigger => None,
-            EmbedRowError::NothingToEmbed { .. } => {
-                Some("A row of kind 'prompt' has a prompt, one of kind 'image' an image.".to_owned())
-            }
+            EmbedRowError::NothingToEmbed { .. } => Some(
+                "A row of kind 'prompt' or 'negative' has a prompt, one of kind 'image' an image.".to_owned(),
+            ),
         }
     }
 }
 
-/// The kind of rows whose prompt is embedded. In rows of any other kind it is the image.
-const PROMPT: &str = "prompt";
+/// The kinds of rows whose prompt is embedded. In rows of any other kind it is the image.
+const WITH_PROMPT: [&str; 2] = ["prompt", "negative"];
 
 /// Embeds the text of a prompt, or the file of an image, with the classifier's model.
 #[pg_extern(sql = r#"
@@ -102,7 +102,8 @@ fn embed(
 ) -> Result<Vector> {
     let bad = |_, failure| Error::from(failure);
     let kind: Option<&str> = column(row, classifier, "kind")?;
-    let vectors = if kind == Some(PROMPT) {
+    let has_prompt = kind.is_some_and(|kind| WITH_PROMPT.contains(&kind));
+    let vectors = if has_prompt {
         let prompt: Option<&str> = column(row, classifier, "prompt")?;
         limits::check_bytes("a prompt", limits::TEXT_BYTES, prompt.map_or(0, str::len))?;
         prompt.filter(|prompt| !prompt.trim().is_empty()).map(|prompt| embedder.texts(&[prompt], bad))
@@ -111,7 +112,7 @@ fn embed(
         image.map(|image| embedder.images(&[image.file()?], bad))
     };
     let missing = || {
-        let needed = if kind == Some(PROMPT) { "a prompt" } else { "an image" };
+        let needed = if has_prompt { "a prompt" } else { "an image" };
         EmbedRowError::NothingToEmbed { kind: kind.unwrap_or("NULL").to_owned(), needed }.into()
     };
     vectors.transpose()?.and_then(|vectors| vectors.into_iter().next()).ok_or_else(missing)

@@ -6,7 +6,7 @@ use ndarray::Axis;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use susx_core::calibration::{Bin, Calibration};
-use susx_core::classifier::Ranked;
+use susx_core::classifier::{Answer, Ranked};
 use susx_core::evaluate::{Evaluation, Figures};
 
 use crate::fitted::{self, Fitted};
@@ -17,9 +17,19 @@ use crate::pg::progress::{Command, Phase, Progress};
 use crate::pg::regclass::RegClass;
 use crate::pg::version::SameVersion;
 
-/// Category, images, images that could not be read, and the figures.
-type Row =
-    (Option<String>, i64, i64, Option<f64>, Option<f64>, Option<f64>, Option<f64>, Option<f64>, Option<f64>);
+/// Category, images, images that could not be read, the figures, and images that got no label.
+type Row = (
+    Option<String>,
+    i64,
+    i64,
+    Option<f64>,
+    Option<f64>,
+    Option<f64>,
+    Option<f64>,
+    Option<f64>,
+    Option<f64>,
+    i64,
+);
 
 /// Bin, its limits, answers, their mean probability, and the share of right ones.
 type BinRow = (i32, f64, f64, i64, Option<f64>, Option<f64>);
@@ -46,6 +56,7 @@ fn evaluate(
             name!(recall, Option<f64>),
             name!(f1, Option<f64>),
             name!(calibration_error, Option<f64>),
+            name!(rejected, i64),
         ),
     >,
     ErrorReport,
@@ -121,7 +132,7 @@ fn calibration(
     let progress = Progress::start(Command::Calibration, classifier);
     let fitted = fitted::get(classifier)?;
     let mut calibration = Calibration::new(bins);
-    classify(&fitted, query, method, progress, |truth, ranked| {
+    classify(&fitted, query, method, progress, |truth, ranked, _| {
         if let Some(best) = ranked.first() {
             calibration.record(best.probability, best.category == truth);
         }
@@ -138,7 +149,10 @@ fn calibration(
 /// Classifies every row of a query, and compares the answers with the labels.
 fn evaluated(fitted: &Fitted, query: &str, method: Option<&str>, progress: Progress) -> Result<Evaluation> {
     let mut evaluation = Evaluation::new(fitted.classifier.categories().len());
-    let unreadable = classify(fitted, query, method, progress, |truth, ranked| {
+    let unreadable = classify(fitted, query, method, progress, |truth, ranked, is_rejected| {
+        if is_rejected {
+            return evaluation.record_rejected(truth);
+        }
         let probability = ranked.first().map_or(0.0, |best| best.probability);
         evaluation.record(truth, ranked.iter().map(|ranked| ranked.category), probability);
     })?;
@@ -148,14 +162,14 @@ fn evaluated(fitted: &Fitted, query: &str, method: Option<&str>, progress: Progr
     Ok(evaluation)
 }
 
-/// Classifies every row of a query: passes the true category and the best categories to `each`. Returns the rows that
-/// could not be read.
+/// Classifies every row of a query: passes the true category, the best categories and whether the row gets no label to
+/// `each`. Returns the rows that could not be read.
 fn classify(
     fitted: &Fitted,
     query: &str,
     method: Option<&str>,
     progress: Progress,
-    mut each: impl FnMut(usize, &[Ranked]),
+    mut each: impl FnMut(usize, &[Ranked], bool),
 ) -> Result<Unreadable> {
     let method = fitted.method(method)?;
     let space = Space::new(&fitted.name, &fitted.settings, fitted.classifier.support_set());
@@ -164,9 +178,9 @@ fn classify(
     labelled::read(&space, query, begin, |features, truths, failed| {
         let rows = fitted.classifier.max_queries();
         for (features, truths) in features.axis_chunks_iter(Axis(0), rows).zip(truths.chunks(rows)) {
-            let ranked = fitted.classifier.rank(features, method, Evaluation::TOP);
-            for (ranked, &truth) in ranked.iter().zip(truths) {
-                each(truth, ranked);
+            let answers = fitted.classifier.answers(features, method, Evaluation::TOP);
+            for (Answer { ranked, known }, &truth) in answers.iter().zip(truths) {
+                each(truth, ranked, fitted.classifier.rejects(*known));
             }
         }
         progress.borrow_mut().advance(truths.len() as u64 + failed, failed);
@@ -175,8 +189,9 @@ fn classify(
 }
 
 fn row(category: Option<String>, figures: Figures) -> Row {
-    let Figures { n, failed, top1, top5, precision, recall, f1, calibration_error } = figures;
-    (category, count(n), count(failed), top1, top5, precision, recall, f1, calibration_error)
+    let Figures { n, failed, top1, top5, precision, recall, f1, calibration_error, rejected } = figures;
+    let (n, failed, rejected) = (count(n), count(failed), count(rejected));
+    (category, n, failed, top1, top5, precision, recall, f1, calibration_error, rejected)
 }
 
 fn count(n: u64) -> i64 {

@@ -12,7 +12,7 @@ use std::rc::Rc;
 
 use ndarray::Array2;
 use pgrx::pg_sys;
-use susx_core::classifier::Classifier;
+use susx_core::classifier::{Answer, Classifier};
 use susx_core::fit_cache::{Fit, FitCache, Snapshot, Validity};
 use susx_core::method::Method;
 use susx_core::sus::{SupportError, SupportSet, SupportSetBuilder, unit};
@@ -67,6 +67,17 @@ impl Fitted {
         let query =
             unit(&embedding.0).map_err(|error| Error::from(error).within("cannot classify the vector"))?;
         Array2::from_shape_vec((1, expected), query).map_err(Error::internal)
+    }
+
+    /// The `k` best categories of an embedding, and how likely it is to be of any.
+    pub fn answer(&self, embedding: &Vector, method: Method, k: usize) -> Result<Answer> {
+        let mut answers = self.classifier.answers(self.query(embedding)?.view(), method, k);
+        answers.pop().ok_or_else(|| Error::internal("a query has no answer"))
+    }
+
+    /// Whether there may be images that get no label.
+    pub fn may_reject(&self) -> bool {
+        self.settings.params.reject > 0.0
     }
 }
 
@@ -185,7 +196,7 @@ fn fit(classifier: RegClass) -> Result<Fitted> {
     Ok(Fitted { name, settings, classifier: fitted })
 }
 
-/// The prompts and the support images of a classifier's table.
+/// The prompts, the support images and the negatives of a classifier's table.
 pub fn support_set(classifier: RegClass) -> Result<SupportSet> {
     support_set_in(classifier, Access::Statement)
 }
@@ -204,6 +215,7 @@ fn support_set_in(classifier: RegClass, access: Access) -> Result<SupportSet> {
         let builder = builder.get_or_insert_with(|| SupportSetBuilder::new(embedding.len()));
         match role {
             Role::Prompt => builder.push_prompt(category, &embedding),
+            Role::Negative => builder.push_negative(&embedding),
             Role::LabelledImage => builder.push_image(category, id, &embedding),
             Role::UnlabelledImage => builder.push_unlabelled_image(category, id, &embedding),
         }

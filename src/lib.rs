@@ -10,6 +10,8 @@
 //! * [`classifier`] - classifiers and their settings;
 //! * [`prompts`] - sentences that describe the categories;
 //! * [`few_shot`] - labelled images;
+//! * [`negatives`] - names of things that are none of the categories;
+//! * [`suggest_reject`] - from which chance of that on an image should get no label;
 //! * [`build_support_set`] - support images retrieved from a pool;
 //! * [`generate_support_set`] - support images generated from the prompts;
 //! * [`generate_images`] - images generated from any text;
@@ -56,12 +58,14 @@ mod labelled_images;
 mod library;
 mod limits;
 mod model;
+mod negatives;
 mod on_error;
 mod pg;
 mod prompting;
 mod prompts;
 mod stat_progress;
 mod stat_server;
+mod suggest_reject;
 mod tune;
 
 use pg::placeholders::Placeholders;

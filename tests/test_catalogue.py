@@ -8,6 +8,8 @@ import pytest
 STABLE, VOLATILE = "s", "v"
 SAFE, RESTRICTED, UNSAFE = "s", "r", "u"
 FUNCTIONS = {
+    "add_negatives(regclass,text[])": (VOLATILE, UNSAFE),
+    "add_negatives(regclass,text[],vector[])": (VOLATILE, UNSAFE),
     "add_prompts(regclass,jsonb)": (VOLATILE, UNSAFE),
     "add_support(regclass,text,bytea[])": (VOLATILE, UNSAFE),
     "add_support(regclass,text,vector[])": (VOLATILE, UNSAFE),
@@ -34,12 +36,15 @@ FUNCTIONS = {
     "forget_errors(regclass,name,text)": (VOLATILE, UNSAFE),
     "generate_images(text[],text,double precision,integer,bigint,text,integer,integer)": (STABLE, RESTRICTED),
     "generate_support_set(regclass,text,integer,text,double precision,integer,bigint,boolean,text)": (VOLATILE, UNSAFE),
+    "known(regclass,bytea)": (STABLE, SAFE),
+    "known(regclass,vector)": (STABLE, SAFE),
     "label(regclass,bytea,text)": (STABLE, SAFE),
     "label(regclass,vector,text)": (STABLE, SAFE),
     "library_version()": (STABLE, SAFE),
     "models()": (VOLATILE, RESTRICTED),
     "stat_get_server()": (VOLATILE, RESTRICTED),
     "stat_get_progress()": (VOLATILE, RESTRICTED),
+    "suggest_reject(regclass,regclass,text)": (STABLE, UNSAFE),
     "tune(regclass,text)": (VOLATILE, UNSAFE),
 }
 TRIGGER_FUNCTIONS = {
@@ -119,6 +124,8 @@ def test_arguments_have_the_names_of_the_manual(sql):
         )
     )
     assert names == {
+        "add_negatives2": "classifier names",
+        "add_negatives3": "classifier names text_embeddings",
         "add_prompts2": "classifier prompts",
         "add_support3": names["add_support3"],
         "alter_classifier10": "classifier alpha beta gamma temperature logit_scale method model lambda ridge",
@@ -140,11 +147,14 @@ def test_arguments_have_the_names_of_the_manual(sql):
         "generate_images8": "prompts generator guidance_scale steps seed negative_prompt width height",
         "generate_support_set9": "classifier generator per_class prompting guidance_scale steps seed keep_images "
         "negative_prompt",
+        "known2": names["known2"],
         "label3": names["label3"],
+        "suggest_reject3": "classifier pool embedding_column",
         "tune2": "classifier validation_query",
     }
     assert names["add_support3"] in ("classifier category embeddings", "classifier category images")
     assert names["classify4"] in ("classifier embedding k method", "classifier image k method")
+    assert names["known2"] in ("classifier embedding", "classifier image")
     assert names["label3"] in ("classifier embedding method", "classifier image method")
 
 

@@ -71,6 +71,7 @@ KINDS = {
 CALLS = {
     "label": "SELECT susx.label({r}, '[1,0]'::vector)",
     "label an image": "SELECT susx.label({r}, '\\x00'::bytea)",
+    "known": "SELECT susx.known({r}, '[1,0]'::vector)",
     "classify": "SELECT * FROM susx.classify({r}, '[1,0]'::vector)",
     "classify an image": "SELECT * FROM susx.classify({r}, '\\x00'::bytea)",
     "classify by gda": "SELECT * FROM susx.classify({r}, '[1,0]'::vector, 2, 'gda')",
@@ -84,6 +85,9 @@ CALLS = {
     "alter_classifier": "SELECT susx.alter_classifier({r}, alpha => 2)",
     "alter the model": "SELECT susx.alter_classifier({r}, model => 'tiny_split')",
     "add_prompts": "SELECT susx.add_prompts({r}, '{{\"east\": [\"x\"]}}')",
+    "add_negatives": "SELECT susx.add_negatives({r}, '{{x}}')",
+    "add_negatives of vectors": "SELECT susx.add_negatives({r}, '{{x}}', ARRAY['[-1,0]']::vector[])",
+    "suggest_reject": "SELECT susx.suggest_reject({r}, 'pool')",
     "add_support": "SELECT susx.add_support({r}, 'east', ARRAY['[1,0.5]']::vector[])",
     "add_support of images": "SELECT susx.add_support({r}, 'east', ARRAY['\\x00'::bytea])",
     "build_support_set": "SELECT * FROM susx.build_support_set({r}, 'pool')",

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use ndarray::ArrayView2;
 use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
-use susx_core::classifier::Ranked;
+use susx_core::classifier::{Answer, Ranked};
 use susx_core::method::Method;
 use susx_core::sus::unit;
 
@@ -23,9 +23,9 @@ use crate::pg::error::{Error, Result};
 use crate::pg::image::Image;
 use crate::pg::progress::Progress;
 
-/// Key, rank, category, score, probability and error.
+/// Key, rank, category, score, probability, how likely the row is to be of any category, and error.
 pub type ClassifiedRow =
-    (Option<AnyValue>, Option<i32>, Option<String>, Option<f32>, Option<f32>, Option<String>);
+    (Option<AnyValue>, Option<i32>, Option<String>, Option<f32>, Option<f32>, Option<f32>, Option<String>);
 
 /// The categories of all rows of a query, as an iterator that works batch by batch.
 pub struct ClassificationStream {
@@ -69,7 +69,7 @@ enum PendingInput {
 #[derive(Debug)]
 enum Outcome {
     Null,
-    Ranked(Vec<Ranked>),
+    Answered(Answer),
     Failed(String),
 }
 
@@ -224,10 +224,11 @@ impl ClassificationStream {
         let dimensions = self.fitted.classifier.dimensions();
         let shape = (features.len() / dimensions.max(1), dimensions);
         let features = ArrayView2::from_shape(shape, &features).map_err(Error::internal)?;
-        let mut ranked = self.fitted.classifier.rank(features, self.method, self.k).into_iter();
+        let mut answers = self.fitted.classifier.answers(features, self.method, self.k).into_iter();
         let mut failed = 0;
         for (key, outcome) in outcomes {
-            let outcome = outcome.or_else(|| ranked.next().map(Outcome::Ranked)).unwrap_or(Outcome::Null);
+            let answer = || answers.next().map(Outcome::Answered);
+            let outcome = outcome.or_else(answer).unwrap_or(Outcome::Null);
             failed += u64::from(matches!(outcome, Outcome::Failed(_)));
             self.ready.push_back((key, outcome));
         }
@@ -260,13 +261,18 @@ impl ClassificationStream {
 
     fn rows(&self, key: Option<AnyValue>, outcome: Outcome) -> Vec<ClassifiedRow> {
         match outcome {
-            Outcome::Null => vec![(key, None, None, None, None, None)],
-            Outcome::Failed(reason) => vec![(key, None, None, None, None, Some(reason))],
-            Outcome::Ranked(ranked) => {
+            Outcome::Null => vec![(key, None, None, None, None, None, None)],
+            Outcome::Failed(reason) => vec![(key, None, None, None, None, None, Some(reason))],
+            Outcome::Answered(Answer { known, .. }) if self.fitted.classifier.rejects(known) => {
+                let reject = self.fitted.settings.params.reject;
+                let reason = format!("rejected: known {known:.4} is below {reject}");
+                vec![(key, None, None, None, None, Some(known), Some(reason))]
+            }
+            Outcome::Answered(Answer { ranked, known }) => {
                 let categories = self.fitted.classifier.categories();
                 let row = |(rank, Ranked { category, score, probability }): (i32, Ranked)| {
                     let name = categories[category].clone();
-                    (key.clone(), Some(rank), Some(name), Some(score), Some(probability), None)
+                    (key.clone(), Some(rank), Some(name), Some(score), Some(probability), Some(known), None)
                 };
                 (1..).zip(ranked).map(row).collect()
             }

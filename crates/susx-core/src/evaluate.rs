@@ -29,6 +29,8 @@ struct Tally {
     predicted: u64,
     /// Images of the category that could not be read.
     failed: u64,
+    /// Images of the category, of `n`, that got no label.
+    rejected: u64,
 }
 
 /// Figures of one category, or of all. Fractions are between 0 and 1.
@@ -50,6 +52,8 @@ pub struct Figures {
     pub f1: Option<f64>,
     /// Expected calibration error of the best category's probability, for all images; `None` for one category.
     pub calibration_error: Option<f64>,
+    /// Images, of `n`, that got no label: they are not right.
+    pub rejected: u64,
 }
 
 impl Evaluation {
@@ -88,6 +92,17 @@ impl Evaluation {
         tally.top5 += u64::from(is_top5);
     }
 
+    /// Counts an image of category `truth` that got no label.
+    ///
+    /// # Panics
+    ///
+    /// If an index is not that of a category.
+    pub fn record_rejected(&mut self, truth: usize) {
+        let tally = &mut self.tallies[truth];
+        tally.n += 1;
+        tally.rejected += 1;
+    }
+
     /// Counts images of category `truth` that could not be read.
     ///
     /// # Panics
@@ -121,16 +136,18 @@ impl Evaluation {
             recall: mean(|figures| figures.recall),
             f1: mean(|figures| figures.f1),
             calibration_error: self.calibration.error(),
+            rejected: sum(|tally| tally.rejected),
         }
     }
 
     /// The pairs of true and predicted category that occur, with their counts, ordered by true category, then by
-    /// prediction. `None`, for images that could not be read, comes last.
+    /// prediction. `None`, for images without a label and for those that could not be read, comes last.
     pub fn confusion(&self) -> impl Iterator<Item = (usize, Option<usize>, u64)> + '_ {
         self.tallies.iter().enumerate().flat_map(|(truth, tally)| {
             let pairs = self.confusion.range((truth, 0)..=(truth, usize::MAX));
-            let failed = (tally.failed > 0).then_some((truth, None, tally.failed));
-            pairs.map(|(&(truth, predicted), &n)| (truth, Some(predicted), n)).chain(failed)
+            let unlabelled = tally.failed + tally.rejected;
+            let unlabelled = (unlabelled > 0).then_some((truth, None, unlabelled));
+            pairs.map(|(&(truth, predicted), &n)| (truth, Some(predicted), n)).chain(unlabelled)
         })
     }
 }
@@ -147,6 +164,7 @@ impl Tally {
             recall,
             f1: share(2 * self.top1, self.n + self.predicted),
             calibration_error: None,
+            rejected: self.rejected,
         }
     }
 }
@@ -186,6 +204,7 @@ mod tests {
             recall: Some(2.0 * third),
             f1: Some(2.0 * third),
             calibration_error: None,
+            rejected: 0,
         };
         assert_eq!(figures[0], expected);
         let missed = Figures {
@@ -197,6 +216,7 @@ mod tests {
             recall: Some(0.0),
             f1: Some(0.0),
             calibration_error: None,
+            rejected: 0,
         };
         assert_eq!(figures[1], missed);
         let absent = Figures {
@@ -208,6 +228,7 @@ mod tests {
             recall: None,
             f1: None,
             calibration_error: None,
+            rejected: 0,
         };
         assert_eq!(figures[2], Figures { precision: Some(0.0), f1: Some(0.0), ..absent });
         assert_eq!(figures[3], absent);
@@ -226,6 +247,22 @@ mod tests {
         // Three categories occur; only the first has correct images.
         let mean = Some(2.0 / 3.0 / 3.0);
         assert_eq!((all.precision, all.recall, all.f1), (mean, mean, mean));
+    }
+
+    #[test]
+    fn images_without_a_label_are_not_right() {
+        let mut evaluation = Evaluation::new(2);
+        evaluation.record(0, [0, 1], 1.0);
+        evaluation.record_rejected(0);
+        evaluation.record_failed(0, 2);
+        let all = evaluation.overall();
+        assert_eq!((all.n, all.failed, all.rejected), (2, 2, 1));
+        assert_eq!(
+            (all.top1, all.top5, all.precision, all.recall),
+            (Some(0.5), Some(0.5), Some(1.0), Some(0.5))
+        );
+        assert_eq!(all.calibration_error, Some(0.0), "of the labels that were given");
+        assert_eq!(evaluation.confusion().collect::<Vec<_>>(), [(0, Some(0), 1), (0, None, 3)]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Classifiers' tables and their settings.
 
+mod allow_negatives;
 mod create;
 mod error;
 mod rows;
@@ -14,12 +15,13 @@ use crate::pg::error::Result;
 use crate::pg::regclass::RegClass;
 use crate::pg::relation_error::RelationError;
 use crate::pg::spi::{self, arg, first};
+pub use allow_negatives::allow_negatives;
 pub use create::create_table;
 pub use error::ClassifierError;
 pub(super) use rows::lock;
 pub use rows::{
     NewRows, Role, categories, delete_support, dimensions, has_category, has_chosen_support, insert_images,
-    insert_rows, known, no_category, read_prompts, read_rows,
+    insert_rows, known, negatives, no_category, read_prompts, read_rows,
 };
 
 /// The row of `susx.classifier`.

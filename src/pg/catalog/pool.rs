@@ -183,6 +183,22 @@ impl Pool {
     }
 }
 
+/// Passes every embedding of a table of images to `each`. Checks the column and the caller's rights; the table needs no
+/// key.
+pub fn read_embeddings(
+    pool: RegClass,
+    embedding_column: &str,
+    mut each: impl FnMut(Vector) -> Result<()>,
+) -> Result<()> {
+    pool.open_for_reading()?;
+    let column = Column::of_vectors(pool, embedding_column)?.quoted;
+    let sql = format!("SELECT {column} FROM {} WHERE {column} IS NOT NULL", pool.quoted()?);
+    spi::read(&sql, &[], |row| {
+        each(row.required(1)?)?;
+        Ok(true)
+    })
+}
+
 /// Passes the key and the embedding of a row on.
 fn pass(row: &Row, each: &mut impl FnMut(String, Vector) -> Result<()>) -> Result<bool> {
     each(row.required_text(1, "the key of an image of the pool")?, row.required(2)?)?;

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use ndarray::{Array2, ArrayView1, ArrayView2, Axis, s};
 
-use super::{Explanation, Ranked, ValidParams, top_k};
+use super::{Explanation, Known, Ranked, ValidParams, top_k};
 use crate::interrupt;
 use crate::linalg::block_rows;
 use crate::method::{BoundedLogits, FittedMethod, Method};
@@ -19,9 +19,19 @@ type Fit = Option<Box<dyn FittedMethod>>;
 pub struct Classifier {
     support_set: Arc<SupportSet>,
     params: ValidParams,
+    known: Known,
     /// One per method, in the order of [`Method::ALL`]. Each is fitted when it is first used.
     fits: [OnceLock<Fit>; Method::ALL.len()],
     zero_shot: Box<dyn FittedMethod>,
+}
+
+/// What a classifier says of a query.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// The best categories, best first.
+    pub ranked: Vec<Ranked>,
+    /// How likely the query is to be of any category, 0 to 1.
+    pub known: f32,
 }
 
 impl Classifier {
@@ -30,7 +40,8 @@ impl Classifier {
         let support_set = support_set.into();
         let zero_shot = Method::zero_shot(&support_set, params);
         let fits = std::array::from_fn(|_| OnceLock::new());
-        let classifier = Classifier { support_set, params, fits, zero_shot };
+        let known = Known::new(Arc::clone(&support_set), params);
+        let classifier = Classifier { support_set, params, known, fits, zero_shot };
         classifier.fitted(classifier.default_method());
         classifier
     }
@@ -86,11 +97,54 @@ impl Classifier {
     /// closer to each other than rounding can move them is ranked again by itself.
     pub fn rank(&self, queries: ArrayView2<f32>, method: Method, k: usize) -> Vec<Vec<Ranked>> {
         let blocks = queries.axis_chunks_iter(Axis(0), self.max_queries());
-        blocks.flat_map(|queries| self.rank_block(queries, method, k)).collect()
+        blocks.flat_map(|queries| self.rank_block(queries, method, k).0).collect()
     }
 
-    fn rank_block(&self, queries: ArrayView2<f32>, method: Method, k: usize) -> Vec<Vec<Ranked>> {
-        let BoundedLogits { logits, rounding, sharpness } = self.fitted(method).logits(queries);
+    /// The same, with how likely each query is to be of any category. That is the same with every method, and so is
+    /// whether it is [rejected](Self::rejects), alone or with others.
+    pub fn answers(&self, queries: ArrayView2<f32>, method: Method, k: usize) -> Vec<Answer> {
+        let blocks = queries.axis_chunks_iter(Axis(0), self.max_queries());
+        blocks.flat_map(|queries| self.answer_block(queries, method, k)).collect()
+    }
+
+    /// How likely each unit query (N × d) is to be of any category, 0 to 1: see [`Known`].
+    pub fn known(&self, queries: ArrayView2<f32>) -> Vec<f32> {
+        self.answers(queries, self.default_method(), 1).into_iter().map(|answer| answer.known).collect()
+    }
+
+    /// Whether a query with this [`known`](Self::known) gets no label.
+    pub fn rejects(&self, known: f32) -> bool {
+        self.known.rejects(known)
+    }
+
+    fn answer_block(&self, queries: ArrayView2<f32>, method: Method, k: usize) -> Vec<Answer> {
+        let best = |ranked: &[Ranked]| ranked.first().map_or(0.0, |best| best.probability);
+        let (ranked, likeness) = self.rank_block(queries, method, k.max(1));
+        let known = if method == self.default_method() {
+            self.known.of(queries, ranked.iter().map(|ranked| best(ranked)), likeness.as_deref())
+        } else {
+            let (judged, likeness) = self.rank_block(queries, self.default_method(), 1);
+            self.known.of(queries, judged.iter().map(|ranked| best(ranked)), likeness.as_deref())
+        };
+        let answer = |(row, (mut ranked, mut known)): (usize, (Vec<Ranked>, f32))| {
+            if queries.nrows() > 1 && self.known.is_near(known) {
+                let alone = queries.slice(s![row..=row, ..]).to_owned();
+                known = self.known(alone.view()).first().copied().unwrap_or(known);
+            }
+            ranked.truncate(k);
+            Answer { ranked, known }
+        };
+        ranked.into_iter().zip(known).enumerate().map(answer).collect()
+    }
+
+    /// The best categories, and how like its names each query is, for a method that knows that.
+    fn rank_block(
+        &self,
+        queries: ArrayView2<f32>,
+        method: Method,
+        k: usize,
+    ) -> (Vec<Vec<Ranked>>, Option<Vec<f32>>) {
+        let BoundedLogits { logits, rounding, sharpness, likeness } = self.fitted(method).logits(queries);
         let is_alone = queries.nrows() == 1;
         let rows = logits.rows().into_iter().zip(rounding.into_iter().zip(sharpness)).enumerate();
         let rank = |(row, (logits, (rounding, sharpness))): (usize, (ArrayView1<f32>, (f32, f32)))| {
@@ -104,7 +158,7 @@ impl Classifier {
             best.truncate(k);
             best
         };
-        rows.map(rank).collect()
+        (rows.map(rank).collect(), likeness)
     }
 
     /// The `k` best categories of a unit query (1 × d), best first, each with up to `support` rows.

@@ -2,10 +2,16 @@
 
 mod explanation;
 mod fitted;
+mod known;
+mod negatives;
+mod otsu;
 mod params;
 mod ranking;
 
 pub use explanation::{Contribution, Explanation};
-pub use fitted::Classifier;
+pub use fitted::{Answer, Classifier};
+pub use known::Known;
+pub use negatives::least_alike;
+pub use otsu::Otsu;
 pub use params::{ClassifierParams, ParamError, PartialParams, ValidParams};
 pub use ranking::{Ranked, softmax, top_k};

@@ -39,13 +39,16 @@ pub(crate) struct BoundedLogits {
     pub rounding: Vec<f32>,
     /// Factor of each row in the softmax that gives the probabilities, N. It changes no ranking.
     pub sharpness: Vec<f32>,
+    /// Whether each query is as close to the names that it may be of as their support images are, 0 to 1, N: the `V` of
+    /// [`Known`](crate::classifier::Known). `None` for a method that does not know it.
+    pub likeness: Option<Vec<f32>>,
 }
 
 impl BoundedLogits {
     /// Logits whose softmax gives the probabilities.
     pub fn plain(logits: Array2<f32>, rounding: Vec<f32>) -> Self {
         let sharpness = vec![1.0; rounding.len()];
-        BoundedLogits { logits, rounding, sharpness }
+        BoundedLogits { logits, rounding, sharpness, likeness: None }
     }
 }
 

@@ -9,8 +9,8 @@ mod support_set_builder;
 
 pub use cupl::{CuplError, parse_cupl};
 pub use generation::{Recipe, image_seed, in_random_order};
-pub use prompts::{PLACEHOLDER, PromptError, fill_templates};
+pub use prompts::{PLACEHOLDER, PromptError, common_template, fill_templates};
 pub use retrieve::{Candidate, Retrieval};
-pub use support_set::{MOST_CATEGORIES, MOST_NUMBERS, SupportError, SupportSet, unit};
+pub use support_set::{MOST_CATEGORIES, MOST_NEGATIVES, MOST_NUMBERS, SupportError, SupportSet, unit};
 pub(crate) use support_set::{evenly_spaced, sample};
 pub use support_set_builder::SupportSetBuilder;

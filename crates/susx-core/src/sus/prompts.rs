@@ -1,5 +1,7 @@
 //! Prompts: sentences that describe a category.
 
+use std::collections::HashSet;
+
 /// Placeholder for the category's name in a template, as in CLIP's own prompt lists.
 pub const PLACEHOLDER: &str = "{}";
 
@@ -28,6 +30,22 @@ pub fn fill_templates(templates: &[&str], category: &str) -> Result<Vec<String>,
         .collect()
 }
 
+/// The template that all prompts of `(category, text)` were made from; `None` unless it is the same one for all, and there
+/// is one prompt per category.
+pub fn common_template(prompts: &[(String, String)]) -> Option<String> {
+    // A long name is least likely to be part of the template as well.
+    let (name, text) = prompts.iter().max_by_key(|(category, _)| category.len())?;
+    let template = text.replace(name.as_str(), PLACEHOLDER);
+    let is_made =
+        |(category, text): &(String, String)| template.replace(PLACEHOLDER, category.as_str()) == *text;
+    let categories: HashSet<&String> = prompts.iter().map(|(category, _)| category).collect();
+    let is_common = !name.is_empty()
+        && template.contains(PLACEHOLDER)
+        && categories.len() == prompts.len()
+        && prompts.iter().all(is_made);
+    is_common.then_some(template)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -40,5 +58,22 @@ mod tests {
         assert_eq!(fill_templates(&["a {}"], "{}"), Ok(vec!["a {}".to_owned()]));
         assert_eq!(fill_templates(&["a photo"], "cat"), Err(PromptError::NoPlaceholder("a photo".into())));
         assert_eq!(fill_templates(&[], "cat"), Err(PromptError::NoTemplate));
+    }
+    #[test]
+    fn the_template_of_prompts() {
+        let of = |prompts: &[(&str, &str)]| {
+            let owned = |&(category, text): &(&str, &str)| (category.to_owned(), text.to_owned());
+            common_template(&prompts.iter().map(owned).collect::<Vec<_>>())
+        };
+        assert_eq!(
+            of(&[("a", "a picture of a"), ("bird", "a picture of bird")]),
+            Some("a picture of {}".into())
+        );
+        assert_eq!(of(&[("cat", "cat, a cat")]), Some("{}, a {}".into()));
+        // Two templates, or prompts that were not made from one.
+        assert_eq!(of(&[("cat", "a cat"), ("cat", "the cat")]), None);
+        assert_eq!(of(&[("cat", "a cat"), ("dog", "the dog")]), None);
+        assert_eq!(of(&[("cat", "an animal")]), None);
+        assert_eq!(of(&[]), None);
     }
 }

@@ -5,7 +5,8 @@
 //! with every prompt, but then takes all images from the first.)
 //!
 //! By default, an image is a candidate only for the category whose zeroshot weight is nearest to it. This keeps, for
-//! example, a dog from becoming the sixteenth image of `cat`.
+//! example, a dog from becoming the sixteenth image of `cat`. An image that is nearer to a negative than to every
+//! category is a candidate for none.
 
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, HashSet};
@@ -39,6 +40,8 @@ pub struct Retrieval {
     owner: Vec<usize>,
     per_class: usize,
     exclusive: bool,
+    /// Names of other things, Q × d.
+    negatives: Array2<f32>,
     /// For each prompt, at most `per_class` candidates; the top of the heap is the least similar.
     kept: Vec<BinaryHeap<KeptImage>>,
 }
@@ -76,7 +79,8 @@ impl Retrieval {
     ) -> Self {
         let kept = owner.iter().map(|_| BinaryHeap::new()).collect();
         let zeroshot_weights = support_set.zeroshot_weights().to_owned();
-        Retrieval { zeroshot_weights, prompts, owner, per_class, exclusive, kept }
+        let negatives = support_set.negatives().to_owned();
+        Retrieval { zeroshot_weights, negatives, prompts, owner, per_class, exclusive, kept }
     }
 
     /// The prompt embeddings, P × d.
@@ -95,7 +99,8 @@ impl Retrieval {
     fn offer_block(&mut self, keys: &[String], features: ArrayView2<f32>) {
         let similarities = product(features, self.prompts.view());
         let nearest = self.nearest(features);
-        for (row, key) in keys.iter().enumerate() {
+        let is_negative = self.is_negative(features);
+        for (row, key) in keys.iter().enumerate().filter(|&(row, _)| !is_negative[row]) {
             interrupt::check();
             for prompt in 0..self.owner.len() {
                 if !self.exclusive || self.owner[prompt] == nearest[row] {
@@ -110,7 +115,8 @@ impl Retrieval {
     pub fn offer_to(&mut self, prompt: usize, keys: &[String], features: ArrayView2<f32>) -> bool {
         let similarities = product(features, self.prompts.slice(s![prompt..=prompt, ..]));
         let nearest = self.nearest(features);
-        for (row, key) in keys.iter().enumerate() {
+        let is_negative = self.is_negative(features);
+        for (row, key) in keys.iter().enumerate().filter(|&(row, _)| !is_negative[row]) {
             if !self.exclusive || self.owner[prompt] == nearest[row] {
                 self.keep(prompt, key, similarities[(row, 0)]);
             }
@@ -152,6 +158,27 @@ impl Retrieval {
             }
         }
         chosen
+    }
+
+    /// Whether each image is nearer to a negative than to every category.
+    fn is_negative(&self, features: ArrayView2<f32>) -> Vec<bool> {
+        if self.negatives.is_empty() {
+            return vec![false; features.nrows()];
+        }
+        let largest = |names: ArrayView2<f32>| -> Vec<f32> {
+            let cosines = product(features, names);
+            cosines
+                .rows()
+                .into_iter()
+                .map(|row| row.fold(f32::NEG_INFINITY, |most, &x| most.max(x)))
+                .collect()
+        };
+        let of_categories = largest(self.zeroshot_weights.view());
+        largest(self.negatives.view())
+            .into_iter()
+            .zip(of_categories)
+            .map(|(other, own)| other > own)
+            .collect()
     }
 
     /// The category that each image is most similar to; the first one in case of a tie.
@@ -228,6 +255,30 @@ mod tests {
         let mut retrieval = new(false);
         offer(&mut retrieval, &POOL)?;
         assert_eq!(keys(&retrieval.select(), 1), ["n1", "ne"]);
+        Ok(())
+    }
+
+    #[test]
+    fn images_of_no_category_are_left_out() -> Result<(), SupportError> {
+        let set = |negatives: &[[f32; 2]]| {
+            let mut builder = SupportSetBuilder::new(2);
+            builder.push_prompt("east", &[1.0, 0.0])?;
+            builder.push_prompt("north", &[0.0, 1.0])?;
+            negatives.iter().try_for_each(|negative| builder.push_negative(negative))?;
+            builder.finish()
+        };
+        let pool = [("e1", [5.0, 0.0]), ("other", [5.0, -4.0]), ("n1", [0.0, 1.0])];
+        let new =
+            |set: &SupportSet| Retrieval::new(set, set.zeroshot_weights().to_owned(), vec![0, 1], 2, true);
+        let mut all = new(&set(&[])?);
+        offer(&mut all, &pool)?;
+        assert_eq!(keys(&all.select(), 0), ["e1", "other"]);
+        let mut known = new(&set(&[[1.0, -1.0]])?);
+        offer(&mut known, &pool)?;
+        let other = unit(&[5.0, -4.0])?;
+        assert!(!known.offer_to(0, &["other".to_owned()], arr2(&[[other[0], other[1]]]).view()));
+        let chosen = known.select();
+        assert_eq!((keys(&chosen, 0), keys(&chosen, 1)), (vec!["e1"], vec!["n1"]));
         Ok(())
     }
 

@@ -60,6 +60,8 @@ pub fn unit(vector: &[f32]) -> Result<Vec<f32>, SupportError> {
 
 /// Most categories of a support set. Every answer has one number per category.
 pub const MOST_CATEGORIES: usize = 50_000;
+/// Most negatives of a support set, for the same reason.
+pub const MOST_NEGATIVES: usize = 50_000;
 /// Most elements of all features, rows times dimensions: 2 GB.
 pub const MOST_NUMBERS: usize = 512 << 20;
 
@@ -78,7 +80,8 @@ pub(crate) fn evenly_spaced(total: usize, most: usize) -> impl Iterator<Item = u
 
 /// Categories, each with one unit zeroshot weight and any number of unit support features.
 ///
-/// In shapes, C is the number of categories, M the number of support features and d their dimensions.
+/// In shapes, C is the number of categories, M the number of support features, Q the number of negatives and d their
+/// dimensions.
 #[derive(Clone, Debug)]
 pub struct SupportSet {
     pub(super) categories: Vec<String>,
@@ -92,6 +95,8 @@ pub struct SupportSet {
     pub(super) labelled: Vec<bool>,
     /// Category `c` has the rows `offsets[c]..offsets[c + 1]`; C + 1.
     pub(super) offsets: Vec<usize>,
+    /// Q × d.
+    pub(super) negatives: Array2<f32>,
 }
 
 impl SupportSet {
@@ -108,6 +113,11 @@ impl SupportSet {
     /// One unit row per category, C × d.
     pub fn zeroshot_weights(&self) -> ArrayView2<'_, f32> {
         self.zeroshot_weights.view()
+    }
+
+    /// Unit rows of the names of other things, which are none of the categories, Q × d.
+    pub fn negatives(&self) -> ArrayView2<'_, f32> {
+        self.negatives.view()
     }
 
     /// Unit rows sorted by category, M × d.
@@ -159,7 +169,7 @@ impl SupportSet {
 
     /// Size on the heap, in bytes.
     pub fn size(&self) -> usize {
-        (self.features.len() + self.zeroshot_weights.len()) * size_of::<f32>()
+        (self.features.len() + self.zeroshot_weights.len() + self.negatives.len()) * size_of::<f32>()
             + self.offsets.len() * size_of::<usize>()
             + self.ids.len() * size_of::<i64>()
             + self.labelled.len() * size_of::<bool>()

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use ndarray::Array2;
 
-use super::support_set::{MOST_CATEGORIES, MOST_NUMBERS, SupportError, SupportSet, unit};
+use super::support_set::{MOST_CATEGORIES, MOST_NEGATIVES, MOST_NUMBERS, SupportError, SupportSet, unit};
 use crate::interrupt;
 
 /// Collects the rows of a classifier in any order.
@@ -23,6 +23,8 @@ pub struct SupportSetBuilder {
     category_of: Vec<usize>,
     /// Number of elements of all features so far.
     numbers: usize,
+    /// Unit rows of the negatives, Q × d.
+    negatives: Vec<f32>,
 }
 
 #[derive(Clone, Debug)]
@@ -57,6 +59,17 @@ impl SupportSetBuilder {
         for (sum, x) in rows.prompt_sum.iter_mut().zip(embedding) {
             *sum += f64::from(x);
         }
+        Ok(())
+    }
+
+    /// Adds the embedding of the name of something that is none of the categories.
+    pub fn push_negative(&mut self, embedding: &[f32]) -> Result<(), SupportError> {
+        let embedding = self.check(embedding)?;
+        let found = self.negatives.len() / self.dimensions.max(1) + 1;
+        if found > MOST_NEGATIVES {
+            return Err(SupportError::TooMany { what: "negatives", most: MOST_NEGATIVES, found });
+        }
+        self.negatives.extend(embedding);
         Ok(())
     }
 
@@ -100,7 +113,9 @@ impl SupportSetBuilder {
 
     /// Sorts the rows by category. An error if a category has no prompt, or a limit is exceeded.
     pub fn finish(self) -> Result<SupportSet, SupportError> {
-        let SupportSetBuilder { dimensions, categories, mut features, mut ids, mut labelled, .. } = self;
+        let SupportSetBuilder {
+            dimensions, categories, mut features, mut ids, mut labelled, negatives, ..
+        } = self;
         if let Some(category) = categories.iter().find(|category| category.prompt_sum.is_empty()) {
             return Err(SupportError::NoPrompt(category.name.clone()));
         }
@@ -154,6 +169,7 @@ impl SupportSetBuilder {
             ids,
             labelled,
             offsets,
+            negatives: matrix(negatives)?,
             categories: order.into_iter().map(|index| std::mem::take(&mut names[index])).collect(),
         })
     }
@@ -227,6 +243,20 @@ mod tests {
         assert_eq!(set.features(), ndarray::arr2(&[[0.8, 0.6], [0.0, 1.0]]));
         assert_eq!((set.rows(0), set.rows(1), set.ids()), (0..1, 1..2, &[9, 7][..]));
         assert_eq!(set.labelled(), [false, true]);
+        Ok(())
+    }
+
+    #[test]
+    fn negatives_are_no_categories() -> Result<(), SupportError> {
+        let mut builder = SupportSetBuilder::new(2);
+        builder.push_negative(&[0.0, -2.0])?;
+        assert_eq!(builder.clone().finish().err(), Some(SupportError::NoCategory));
+        builder.push_prompt("cat", &[3.0, 0.0])?;
+        builder.push_negative(&[-4.0, 3.0])?;
+        assert_eq!(builder.push_negative(&[0.0, 0.0]), Err(SupportError::Zero));
+        let set = builder.finish()?;
+        assert_eq!((set.categories(), set.len()), (&["cat".to_owned()][..], 0));
+        assert_eq!(set.negatives(), ndarray::arr2(&[[0.0, -1.0], [-0.8, 0.6]]));
         Ok(())
     }
 

@@ -10,6 +10,7 @@ mod gda;
 mod gda_literal;
 mod golden;
 mod interrupt;
+mod known;
 mod literal;
 mod properties;
 mod rank;

@@ -1,5 +1,7 @@
 //! The rows of a classifier's table.
 
+use std::collections::HashSet;
+
 use super::super::write;
 use super::ClassifierError;
 use crate::batches::INSERTED_ROWS;
@@ -18,6 +20,8 @@ const NAMED: usize = 100;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     Prompt,
+    /// The name of something that is none of the categories.
+    Negative,
     /// An image with a label that somebody has given.
     LabelledImage,
     /// An image that was retrieved or generated from its category's prompts.
@@ -41,18 +45,21 @@ pub fn read_rows(
     mut each: impl FnMut(i64, &str, Role, Vector) -> Result<()>,
 ) -> Result<()> {
     let sql = format!(
-        "SELECT id, category, kind {EQ} 'prompt' AS kind, \
-         origin {EQ} 'labelled' AS origin, embedding FROM {} ORDER BY id",
+        // As text: an owner may have made the kind an enum, before there were negatives.
+        "SELECT id, category, kind {EQ} 'prompt', kind::pg_catalog.text {EQ} 'negative', \
+         origin {EQ} 'labelled', embedding \
+         FROM {} ORDER BY id",
         classifier.quoted()?
     );
     spi::read_in(access, &sql, &[], |row| {
         let category = row.required_text(2, CATEGORY)?;
-        let role = match (row.required(3)?, row.required(4)?) {
-            (true, _) => Role::Prompt,
-            (false, true) => Role::LabelledImage,
-            (false, false) => Role::UnlabelledImage,
+        let role = match (row.required(3)?, row.required(4)?, row.required(5)?) {
+            (true, _, _) => Role::Prompt,
+            (_, true, _) => Role::Negative,
+            (_, _, true) => Role::LabelledImage,
+            (_, _, false) => Role::UnlabelledImage,
         };
-        each(row.required(1)?, &category, role, row.required(5)?)?;
+        each(row.required(1)?, &category, role, row.required(6)?)?;
         Ok(true)
     })
 }
@@ -100,6 +107,18 @@ pub fn categories(classifier: RegClass) -> Result<Vec<String>> {
         Ok(true)
     })?;
     Ok(categories)
+}
+
+/// The names of all negatives, with those that this call has added.
+pub fn negatives(classifier: RegClass) -> Result<HashSet<String>> {
+    let sql =
+        format!("SELECT category FROM {} WHERE kind::pg_catalog.text {EQ} 'negative'", classifier.quoted()?);
+    let mut negatives = HashSet::new();
+    spi::read_in(Access::Current, &sql, &[], |row| {
+        negatives.insert(row.required_text(1, "the name of a negative")?);
+        Ok(true)
+    })?;
+    Ok(negatives)
 }
 
 /// The error that a category does not exist. It lists those that do.

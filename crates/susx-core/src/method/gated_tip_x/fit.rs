@@ -171,6 +171,7 @@ impl FittedMethod for GatedTipX {
         for (sharpness, (reading, familiar)) in bounded.sharpness.iter_mut().zip(gates.iter().zip(familiar)) {
             *sharpness = self.sharpness.at(reading.gate, familiar);
         }
+        bounded.likeness = Some(gates.iter().map(|reading| reading.likeness).collect());
         bounded
     }
 

@@ -12,7 +12,10 @@ use crate::sus::SupportSet;
 /// transition: nine tenths of the images of a category that the support shows are below.
 const THRESHOLD: f64 = 1.0;
 const WIDTH: f64 = 0.3;
-/// Largest exponent of the transition.
+/// The same for the likeness: standard deviations below the mean.
+const SLACK: f64 = 2.0;
+const SLACK_WIDTH: f64 = 0.5;
+/// Largest exponent of the transitions.
 const MAX_EXPONENT: f64 = 40.0;
 /// Powers of the familiarity and of the trust in the gate.
 const FAMILIARITY_POWER: i32 = 4;
@@ -33,6 +36,8 @@ pub struct GateReading {
     pub familiarity: f32,
     /// `rho`: how reliable the support of these categories is, 0 to 1.
     pub trust: f32,
+    /// Whether the query is as close to the names of these categories as their support images are, 0 to 1.
+    pub likeness: f32,
 }
 
 /// The gate, fitted on a support set.
@@ -63,6 +68,7 @@ struct LeftOut {
 struct Scratch {
     shares: Vec<f32>,
     novelty: Vec<f32>,
+    unlikeness: Vec<f32>,
 }
 
 impl Gate {
@@ -115,7 +121,7 @@ impl Gate {
 
     fn scratch(&self) -> Scratch {
         let zeros = vec![0.0; self.weights.nrows()];
-        Scratch { shares: zeros.clone(), novelty: zeros }
+        Scratch { shares: zeros.clone(), novelty: zeros.clone(), unlikeness: zeros }
     }
 
     fn cosines(&self, queries: ArrayView2<f32>) -> Array2<f64> {
@@ -127,7 +133,7 @@ impl Gate {
         &self,
         cosines: ArrayView1<f64>,
         left_out: Option<LeftOut>,
-        Scratch { shares, novelty }: &mut Scratch,
+        Scratch { shares, novelty, unlikeness }: &mut Scratch,
     ) -> GateReading {
         interrupt::check();
         let largest = cosines.fold(f64::NEG_INFINITY, |most, &s| most.max(s));
@@ -135,15 +141,23 @@ impl Gate {
             *share = (self.sharpness * (s - largest)) as f32;
         }
         exp(shares);
-        for (c, (novelty, &s)) in novelty.iter_mut().zip(cosines).enumerate() {
+        let categories = novelty.iter_mut().zip(unlikeness.iter_mut());
+        for (c, ((novelty, unlikeness), &s)) in categories.zip(cosines).enumerate() {
             let deviations = match left_out {
                 Some(left_out) if left_out.category == c => self.own_cosines.deviations_without(c, s),
                 _ => self.own_cosines.deviations(c, s),
             };
-            *novelty = ((deviations - THRESHOLD) / WIDTH).clamp(-MAX_EXPONENT, MAX_EXPONENT) as f32;
+            let exponent = |x: f64| x.clamp(-MAX_EXPONENT, MAX_EXPONENT) as f32;
+            *novelty = exponent((deviations - THRESHOLD) / WIDTH);
+            *unlikeness = exponent(-(deviations + SLACK) / SLACK_WIDTH);
         }
         exp(novelty);
+        exp(unlikeness);
         let all = sum(shares);
+        for (unlikeness, share) in unlikeness.iter_mut().zip(shares.iter()) {
+            *unlikeness = share / (1.0 + *unlikeness);
+        }
+        let likeness = sum(unlikeness) / all;
         // The familiar part of each share: all of it where the support is labelled.
         for (c, (share, novelty)) in shares.iter_mut().zip(novelty).enumerate() {
             *share *= 1.0 - self.own_cosines.unlabelled(c) * (*novelty / (1.0 + *novelty));
@@ -159,7 +173,7 @@ impl Gate {
         let trust = sum(shares) / all;
         let trusted = (trust / ENOUGH as f32).min(1.0);
         let gate = familiarity.powi(FAMILIARITY_POWER) * trusted.powi(TRUST_POWER);
-        GateReading { gate: if gate < CLOSED { 0.0 } else { gate }, familiarity, trust }
+        GateReading { gate: if gate < CLOSED { 0.0 } else { gate }, familiarity, trust, likeness }
     }
 
     /// Size on the heap, in bytes.

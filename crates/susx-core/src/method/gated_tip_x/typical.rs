@@ -17,7 +17,7 @@ pub(super) struct OwnCosines {
 
 #[derive(Clone, Copy, Debug)]
 struct OwnCosine {
-    /// `b_c`: mean cosine of the support rows; 0 without any.
+    /// `b_c`: mean cosine of the support rows; without any, the mean of the other categories' means.
     mean: f64,
     count: usize,
     /// Share of the support rows that nobody has labelled, 0 to 1; 0 without any.
@@ -49,6 +49,11 @@ impl OwnCosines {
             sum_of_squares += cosines.iter().map(|cosine| cosine * cosine).sum::<f64>();
             supported += usize::from(count > 0);
             categories.push(OwnCosine { mean, count, unlabelled: unlabelled as f32 / count.max(1) as f32 });
+        }
+        let supported_means = categories.iter().filter(|own: &&OwnCosine| own.count > 0).map(|own| own.mean);
+        let mean_of_means = supported_means.sum::<f64>() / supported.max(1) as f64;
+        for own in categories.iter_mut().filter(|own| own.count == 0) {
+            own.mean = mean_of_means;
         }
         let rows = support_set.len() as f64;
         let of_all = (sum_of_squares / rows - (sum / rows).powi(2)).max(0.0);

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from helpers.caltech import Caltech
-from helpers.known import OTHER, add, create_points_around_the_compass, known, otsu, vectors
+from helpers.gated import Gated, Params
+from helpers.known import OTHER, add, create_points_around_the_compass, known, otsu, unit, vectors
 from helpers.session import vector
 from helpers.toy import create_points, create_random
 
@@ -36,7 +37,13 @@ def test_known_is_the_formula(toy, others):
         assert add(sql, "toy", [f"n{i}" for i in range(others)], negatives) == others
     names = vectors(sql, "SELECT embedding FROM toy WHERE kind = 'prompt' ORDER BY id")
     queries = vectors(sql, "SELECT embedding FROM points ORDER BY id")
-    expected = known(queries, names, negatives.astype(np.float64), 12)
+    # The probability is that of the default method, and the likeness is measured by the support images.
+    probability = np.array(sql.column("SELECT c.probability FROM points p, susx.classify('toy', p.embedding) c ORDER BY p.id"))
+    support = vectors(sql, "SELECT embedding FROM toy WHERE kind = 'image' ORDER BY id")
+    labels = np.repeat(np.arange(10), 2)
+    params = Params(*sql.rows("SELECT logit_scale, alpha, beta, gamma, temperature FROM susx.classifier WHERE classifier = 'toy'::regclass")[0])
+    likeness = Gated.fit(unit(names), unit(support), labels, np.ones(20, bool), params).likeness(unit(queries))
+    expected = known(queries, names, negatives.astype(np.float64), 12, probability, support, likeness)
     assert expected.std() > 0.05
     alone = sql.column("SELECT susx.known('toy', embedding) FROM points ORDER BY id")
     assert alone == pytest.approx(expected, abs=1e-4)
@@ -49,6 +56,10 @@ def test_known_is_the_formula(toy, others):
         "SELECT key, known FROM susx.classify_rows('toy', 'SELECT id::bigint, embedding FROM points') ORDER BY key"
     )
     assert [row[1] for row in together] == pytest.approx(expected, abs=1e-4)
+    # Without a support set.
+    sql.run("DELETE FROM toy WHERE kind = 'image'")
+    expected = known(queries, names, negatives.astype(np.float64), 12)
+    assert sql.column("SELECT susx.known('toy', embedding) FROM points ORDER BY id") == pytest.approx(expected, abs=1e-4)
 
 
 def test_on_images_of_other_categories(sql):
@@ -128,11 +139,7 @@ def test_a_support_set_of_what_is_known(compass, index):
         return sql.column("SELECT source_key FROM compass WHERE origin = 'retrieved' ORDER BY source_key")
 
     assert build() == ["1", "2", "3", "4", "5", "6"]
-    # By the best name's probability alone: the one between the categories is not known.
-    sql.run("SELECT susx.alter_classifier('compass', reject => 0.9)")
-    assert build() == ["1", "2", "3", "4", "5"]
-    # With negatives at least one half, whatever reject is.
-    sql.run("SELECT susx.alter_classifier('compass', reject => 0)")
+    # What is nearer to a negative than to every category is left out.
     sql.one(OTHER)
     assert build() == ["1", "2", "3", "4", "6"]
     # The negatives stay.
@@ -160,7 +167,7 @@ def test_a_suggestion_for_any_table(compass):
     sql.run("CREATE TABLE other (v vector); INSERT INTO other VALUES (NULL)")
     assert sql.one(suggest) is None
     sql.run("INSERT INTO other VALUES ('[1,0]'), ('[1,-1]')")
-    assert sql.one(suggest) == pytest.approx(0.01)
+    assert 0.1 < sql.one(suggest) < 0.9
     refusal = sql.fails("SELECT susx.suggest_reject('compass', 'other')")
     assert refusal.sqlstate == "42703"
     sql.run("INSERT INTO other VALUES ('[1,2,3]')")

@@ -128,6 +128,14 @@ class Gated:
         familiarity, trust = familiar.sum(axis=1), familiar @ self.reliability
         return familiarity**4 * np.minimum(1, trust / 0.5) ** 2, familiarity, trust
 
+    def likeness(self, queries: np.ndarray) -> np.ndarray:
+        """How close unit queries are to the names that they may be of, beside the support images, N."""
+        cosines = queries @ self.tip_x.names.T
+        supported = self.tip_x.counts > 0
+        mean = np.where(supported, self.mean, self.mean[supported].mean())
+        unlike = np.exp(-np.clip(((cosines - mean) / self.spread + 2) / 0.5, -40, 40))
+        return (softmax(self.sharpness * cosines) / (1 + unlike)).sum(axis=1)
+
     def terms(self, queries: np.ndarray) -> dict[str, np.ndarray]:
         """The terms of the logits, N x C each, of unit queries."""
         gate, *_ = self.gates(queries)

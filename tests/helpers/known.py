@@ -15,26 +15,48 @@ def unit(rows: np.ndarray) -> np.ndarray:
     return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
 
 
-def known(queries: np.ndarray, names: np.ndarray, others: np.ndarray, scale: float) -> np.ndarray:
-    """The formula in float64: of all names, what the categories have; without others, the best name's share."""
+def known(
+    queries: np.ndarray,
+    names: np.ndarray,
+    others: np.ndarray,
+    scale: float,
+    probability: np.ndarray | None = None,
+    support: np.ndarray | None = None,
+    likeness: np.ndarray | float = 1.0,
+) -> np.ndarray:
+    """The formula in float64. Without a support set, the probability is the softmax of the names."""
     of_names = scale * unit(queries) @ unit(names).T
-    of_others = scale * unit(queries) @ unit(others).T if len(others) else np.zeros((len(queries), 0))
-    top = np.hstack([of_names, of_others]).max(axis=1, keepdims=True)
-    a, b = np.exp(of_names - top), np.exp(of_others - top)
+    if probability is None:
+        shares = np.exp(of_names - of_names.max(axis=1, keepdims=True))
+        probability = shares.max(axis=1) / shares.sum(axis=1)
     if not len(others):
-        return a.max(axis=1) / a.sum(axis=1)
-    return a.sum(axis=1) / (a.sum(axis=1) + b.sum(axis=1))
+        return probability if support is None else np.sqrt(probability * likeness)
+
+    def odds(rows: np.ndarray) -> np.ndarray:
+        """The logarithm of the odds that a row is nearer to the categories than to the others."""
+        a, b = (scale * unit(rows) @ unit(to).T for to in (names, others))
+        return np.log(np.exp(a).sum(axis=1)) - np.log(np.exp(b).sum(axis=1))
+
+    exponent = odds(queries)
+    if support is not None:
+        low, middle, high = np.quantile(odds(support), [0.25, 0.5, 0.75])
+        exponent = 1.35 * (exponent - middle) / (high - low) + 2
+    return np.sqrt(probability * likeness / (1 + np.exp(-exponent)))
 
 
 def otsu(numbers: np.ndarray) -> float:
-    """Of 0.01 to 0.99, the threshold with the smallest variance within both sides; the lowest of several."""
+    """Of 0.01 to 0.99, the threshold with the smallest variance within both sides, the middle of several; 0.5 if it
+    explains less than 0.82 of the variance."""
     costs = []
     for step in range(1, 100):
         below = numbers < np.float32(step) / np.float32(100)
         sides = [numbers[below].astype(np.float64), numbers[~below].astype(np.float64)]
         costs.append(sum(((side - side.mean()) ** 2).sum() for side in sides if len(side)))
-    costs = np.array(costs)
-    return float((np.flatnonzero(costs <= costs.min() * (1 + 1e-9))[0] + 1) / 100)
+    costs, total = np.array(costs), ((numbers - numbers.mean(dtype=np.float64)) ** 2).sum()
+    if total == 0 or 1 - costs.min() / total < 0.82:
+        return 0.5
+    best = np.flatnonzero(costs <= costs.min() + 1e-9 * total)
+    return float((best[0] + (len(best) - 1) // 2 + 1) / 100)
 
 
 def vectors(sql: Session, query: str) -> np.ndarray:

@@ -84,11 +84,7 @@ impl Otsu {
 
 impl Cell {
     fn and(self, other: Cell) -> Cell {
-        Cell {
-            n: self.n + other.n,
-            sum: self.sum + other.sum,
-            squares: self.squares + other.squares,
-        }
+        Cell { n: self.n + other.n, sum: self.sum + other.sum, squares: self.squares + other.squares }
     }
 
     /// The variance between these numbers and the rest of `total`, times the square of the total count. The variance

@@ -34,9 +34,10 @@ fn literal(set: &SupportSet, query: ArrayView1<f32>, scale: f32) -> f64 {
     let categories: Vec<f64> = set.zeroshot_weights().rows().into_iter().map(of).collect();
     let negatives: f64 = set.negatives().rows().into_iter().map(of).sum();
     let sum: f64 = categories.iter().sum();
+    let probability = categories.into_iter().fold(0.0, f64::max) / sum;
     match set.negatives().is_empty() {
-        true => categories.into_iter().fold(0.0, f64::max) / sum,
-        false => sum / (sum + negatives),
+        true => probability,
+        false => (probability * sum / (sum + negatives)).sqrt(),
     }
 }
 

@@ -43,8 +43,8 @@ class Measured:
 def measure(sql: psycopg.Connection, data: Set, scenario: Scenario) -> Measured:
     names = [data.categories[c] for c in scenario.categories]
     with sql.transaction():
-        _classifier(sql, data, scenario, names)
-        judged = _select(data, scenario.judged)
+        create(sql, data, scenario, names)
+        judged = select(data, scenario.judged)
         sql.execute(f"CREATE TABLE judged AS {judged}")
         labels = {method: _labels(sql, data, scenario, "judged", method, names) for method in METHODS}
         if scenario.tuned:
@@ -53,7 +53,8 @@ def measure(sql: psycopg.Connection, data: Set, scenario: Scenario) -> Measured:
     return Measured(data, scenario, labels)
 
 
-def _classifier(sql: psycopg.Connection, data: Set, scenario: Scenario, names: list[str]) -> None:
+def create(sql: psycopg.Connection, data: Set, scenario: Scenario, names: list[str]) -> None:
+    """Creates the scenario's classifier with its support set, and the table `pool` if that is retrieved."""
     if data.prototypes is None:
         sql.execute("SELECT susx.create_classifier(%s, %s)", [CLASSIFIER, names])
     else:
@@ -70,7 +71,7 @@ def _classifier(sql: psycopg.Connection, data: Set, scenario: Scenario, names: l
                 [CLASSIFIER, name, own],
             )
     if len(scenario.pool):
-        sql.execute(f"CREATE TABLE pool AS {_select(data, scenario.pool)}; ALTER TABLE pool ADD PRIMARY KEY (id)")
+        sql.execute(f"CREATE TABLE pool AS {select(data, scenario.pool)}; ALTER TABLE pool ADD PRIMARY KEY (id)")
         per_class = "" if scenario.per_class is None else f", per_class => {scenario.per_class}"
         sql.execute(f"SELECT count(*) FROM susx.build_support_set('{CLASSIFIER}', 'pool'{per_class})")
 
@@ -104,7 +105,7 @@ def _tuned(sql, data: Set, scenario: Scenario, names: list[str]) -> Labels:
     right, probability, ids = [], [], []
     for own, other in (halves, halves[::-1]):
         _tune(sql, data, other)
-        sql.execute(f"CREATE TABLE own AS {_select(data, own)}")
+        sql.execute(f"CREATE TABLE own AS {select(data, own)}")
         labels = _labels(sql, data, scenario, "own", "tip-x", names)
         sql.execute("DROP TABLE own")
         sql.execute("SELECT susx.alter_classifier(%s, alpha => %s, beta => %s, gamma => %s)", [CLASSIFIER, *before])
@@ -124,7 +125,8 @@ def _tune(sql, data: Set, ids: np.ndarray) -> None:
     sql.execute("DROP TABLE truth")
 
 
-def _select(data: Set, ids: np.ndarray) -> str:
+def select(data: Set, ids: np.ndarray) -> str:
+    """The query for some images of a set."""
     return f"SELECT id, embedding FROM {data.table} WHERE id = ANY('{{{','.join(map(str, ids))}}}'::int[])"
 
 

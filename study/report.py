@@ -10,6 +10,7 @@ import numpy as np
 
 from .measure import DEFAULT, METHODS, TUNED, Labels, Measured
 from .scenarios import PER_CLASS, SHOTS, UNLABELLED
+from .sets import Set
 
 ALL = (*METHODS[:3], TUNED, *METHODS[3:])
 BINS = 15
@@ -57,7 +58,7 @@ class Study:
         self.measured = measured
         self.by_set: dict[str, dict[str, list[Measured]]] = {}
         for one in measured:
-            self.by_set.setdefault(title(one), defaultdict(list))[one.scenario.kind].append(one)
+            self.by_set.setdefault(title(one.data), defaultdict(list))[one.scenario.kind].append(one)
 
     def summary(self) -> str:
         """How every method does over the scenarios without labels and with the default size."""
@@ -136,7 +137,7 @@ class Study:
                 runs = found.get(kind)
                 if runs:
                     errors = [float(np.mean([_error(one.labels[method]) for one in runs])) for method in METHODS]
-                    by_model[model_kind(runs[0])].append(errors)
+                    by_model[model_kind(runs[0].data)].append(errors)
                     rows.append([name, kind, *(f"{error:.3f}" for error in errors)])
         for model, errors in by_model.items():
             for what, over in (("mean", np.mean), ("worst", np.max)):
@@ -144,12 +145,12 @@ class Study:
         return table(["set", "scenario", *METHODS], rows)
 
 
-def model_kind(one: Measured) -> str:
-    return "CLIP" if one.data.is_clip else "default model"
+def model_kind(data: Set) -> str:
+    return "CLIP" if data.is_clip else "default model"
 
 
-def title(one: Measured) -> str:
-    return f"{one.data.name}, {model_kind(one)}"
+def title(data: Set) -> str:
+    return f"{data.name}, {model_kind(data)}"
 
 
 def _heading(method: str) -> str:

@@ -14,7 +14,7 @@ from tools.console import say
 from tools.harness import chosen, cluster_with_models, commit, options, public_folder, publish, session
 from tools.paths import ROOT
 
-from . import scenarios, sets
+from . import none_of_these, scenarios, sets
 from .measure import measure
 from .report import Study
 
@@ -37,7 +37,7 @@ def main() -> None:
         say(f"not measured, because their files are missing: {', '.join(missing)}")
 
     started = time.monotonic()
-    measured = []
+    measured, rejected = [], []
     with (
         public_folder("study") as folder,
         cluster_with_models(arguments.pg, folder) as cluster,
@@ -50,12 +50,13 @@ def main() -> None:
             planned = scenarios.of(data, arguments.quick)
             say(f"measuring {len(planned)} scenarios of {name}")
             measured += [measure(sql, data, scenario) for scenario in planned]
-    text = page(Study(measured), missing, arguments.quick, time.monotonic() - started)
+            rejected += none_of_these.measure(sql, data)
+    text = page(Study(measured), rejected, missing, arguments.quick, time.monotonic() - started)
     is_whole = not missing and not arguments.quick and not arguments.sets
     publish(text, arguments.output or (PAGE if is_whole else None))
 
 
-def page(study: Study, missing: list[str], quick: bool, took: float) -> str:
+def page(study: Study, rejected: list[none_of_these.Run], missing: list[str], quick: bool, took: float) -> str:
     facts = [f"measured: {date.today()}, commit {commit(PAGE)}, in {took / 60:.0f} minutes"]
     if quick:
         facts.append("sizes: tiny, the figures mean nothing (--quick)")
@@ -80,6 +81,8 @@ def page(study: Study, missing: list[str], quick: bool, took: float) -> str:
         "## Calibration\n\nExpected calibration error of `probability`, 15 bins: 0 is perfect. The last rows are "
         "the mean and the worst of the scenarios with each kind of model.",
         study.calibration().rstrip(),
+        none_of_these.INTRODUCTION,
+        none_of_these.section(rejected).rstrip(),
     ]
     return "\n\n".join(parts) + "\n"
 

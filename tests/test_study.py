@@ -14,6 +14,7 @@ from conftest import PG
 from helpers.pictures import encode, picture
 from study import folders, scenarios, sets
 from study.measure import DEFAULT, METHODS, TUNED, Labels, Measured
+from study.none_of_these import Answers, Run, auroc, fpr95, section
 from study.report import Study, expected_calibration_error, mean_of_worst_tenth
 from tools.paths import ROOT
 
@@ -55,6 +56,10 @@ def test_a_quick_run_writes_the_page(tmp_path):
         "`gda`",
         "**`gated-tip-x`, the default**",
     ]
+    rejected = rows_below(text, "None of these")
+    assert [row[1] for row in rejected] == ["without distractors", "with distractors"]
+    # The shares are per cent, between the threshold and the sizes before it.
+    assert all(0 <= float(share) <= 100 for row in rejected for share in (*row[3:5], row[7], *row[9:])), rejected
     calibration = rows_below(text, "Calibration")
     assert [row[1] for row in calibration[-2:]] == ["**mean**", "**worst**"]
     for row in calibration:
@@ -212,3 +217,32 @@ def test_the_table_of_the_paper(sql, published: Path, tmp_path: Path):
     for row in rows[:6]:
         counts = np.array(row[5:], float) * int(row[1]) / 100
         assert counts == pytest.approx(counts.round(), abs=0.01), row
+
+
+def test_auroc():
+    """Counted by hand: of six pairs four are in order, and one is a tie."""
+    known, unknown = np.array([0.9, 0.5, 0.3]), np.array([0.5, 0.2])
+    assert auroc(known, unknown) == pytest.approx(4.5 / 6)
+    assert auroc(unknown, known) == pytest.approx(1.5 / 6)
+    assert auroc(np.ones(3), np.ones(2)) == 0.5
+
+
+def test_fpr95():
+    """The threshold lets 19 of 20 pass: all but the least."""
+    known = np.arange(20) / 20
+    assert fpr95(known, np.array([0.0, 0.04, 0.05, 0.5])) == 0.5
+    assert fpr95(known, np.array([0.0])) == 0 and fpr95(known, np.array([2.0])) == 1
+
+
+def test_the_table_of_rejected_images():
+    """Of four images two are right, and the threshold keeps three of them, one wrong, and one of two distractors."""
+    labelled = Answers(np.array([True, True, False, False]), np.full(4, 0.5), np.array([0.9, 0.8, 0.7, 0.1]))
+    distractors = Answers(np.zeros(2, bool), np.full(2, 0.5), np.array([0.2, 0.75]))
+    text = section([Run(made_up(2, 2), "without distractors", labelled, distractors, 0.6)])
+    ((*where, area, passing, of_probability, threshold, before, after, kept, rejected),) = rows_below(
+        f"\n## It\n{text}", "It"
+    )
+    assert where == ["made up, default model", "without distractors", "4, 2"]
+    # Pairs in order: 2 + 2 + 1 + 0 of 8. At 95 % all four must pass, and so both distractors do.
+    assert (area, passing, of_probability) == ("62.5", "100.0", "50.0, 100.0")
+    assert (threshold, before, after, kept, rejected) == ("0.600", "50.0", "66.7", "75.0", "50.0")

@@ -19,7 +19,8 @@ and every support image; it was read literally into numpy (float32, one query at
 numbers). The best numpy is ours: one matrix product for the affinities with beta multiplied in beforehand or not,
 in-place arithmetic, `np.add.reduceat` over rows sorted by category, and the collapsed KL term with everything that
 does not depend on the queries computed beforehand; the fastest of several block sizes counts. It takes the frozen
-scale of the KL term (a, b) from the library, and computes its other constants itself."""
+scale of the KL term (a, b) from the library, and computes its other constants itself. The last line has the default
+method, `gated-tip-x`, against `tip-x`, both in the library, with every gate open."""
 
 
 def measure(library: Library, folder: Path, quick: bool) -> Section:
@@ -61,6 +62,11 @@ def measure(library: Library, folder: Path, quick: bool) -> Section:
     difference = np.abs(best.logits(data.queries, block) - ours).max()
     best_agrees = agree("the best numpy", difference, 0.05)
     numpy = alternate(rounds, numpy=trials[winner], library=lambda: library.seconds("logits", **ask))
+    gated = {**ask, "method": "gated-tip-x"}
+    library.result("logits", **gated)
+    methods = alternate(
+        rounds, plain=lambda: library.seconds("logits", **ask), gated=lambda: library.seconds("logits", **gated)
+    )
     library.do("drop", name="predict")
 
     spent = literal["divergences"] / part * queries + literal["rest"]
@@ -84,5 +90,6 @@ def measure(library: Library, folder: Path, quick: bool) -> Section:
             faster(
                 "the best numpy", sizes, numpy["numpy"], numpy["library"], 1.0, measured=how, agreement=best_agrees
             ),
+            faster("`tip-x`, for `gated-tip-x`", sizes, methods["plain"], methods["gated"], 0.95),
         ],
     )

@@ -56,7 +56,7 @@ def arrays(kind, elements):
 
 
 MODELS = ["NULL", "''", "'tiny_split'", f"'{GENERATOR}'", "'nothing'", "'../x'", "E'\\x1b'"]
-METHODS = ["NULL", "''", "'zero-shot'", "'tip-adapter'", "'tip-x'", "'gda'", "'auto'", "'x'"]
+METHODS = ["NULL", "''", "'zero-shot'", "'tip-adapter'", "'tip-x'", "'gated-tip-x'", "'gda'", "'auto'", "'x'"]
 REGCLASS = ["NULL", "'compass'", "'pets'", "'pool'", "'pg_class'", "0", "4294967295"]
 
 # Values for every argument of every function. The first value that is not NULL is a valid one.
@@ -74,7 +74,7 @@ FUNCTIONS = {
     "create_classifier of vectors": [(TEXTS, "text", "'new'"), (arrays("text", TEXTS), "text[]", "ARRAY['a']"),
                                      (arrays("vector", VECTORS), "vector[]", "ARRAY['[1,0]'::vector]")],
     "alter_classifier": [(REGCLASS, "regclass", "'pets'"), *[(FLOATS, "float8", "1")] * 5, (METHODS, "text", "'tip-x'"),
-                         (MODELS, "text", "'tiny_split'"), *[(FLOATS, "float8", "1")] * 2],
+                         (MODELS, "text", "'tiny_split'"), *[(FLOATS, "float8", "1")] * 4],
     "add_prompts": [(REGCLASS, "regclass", "'pets'"), (JSON, "jsonb", "'{{\"cat\": [\"x\"]}}'")],
     "add_support": [(REGCLASS, "regclass", "'compass'"), (TEXTS, "text", "'east'"),
                     (arrays("vector", VECTORS), "vector[]", "ARRAY['[1,0]'::vector]")],
@@ -111,6 +111,8 @@ FUNCTIONS = {
                  (METHODS, "text", "NULL")],
     "confusion_matrix": [(REGCLASS, "regclass", "'compass'"), (QUERIES, "text", "'SELECT ''[1,0]''::vector, ''east'''"),
                          (METHODS, "text", "NULL")],
+    "calibration": [(REGCLASS, "regclass", "'compass'"), (QUERIES, "text", "'SELECT ''[1,0]''::vector, ''east'''"),
+                    (METHODS, "text", "NULL"), (NUMBERS, "int", "15")],
     "tune": [(REGCLASS, "regclass", "'compass'"), (QUERIES, "text", "NULL")],
     "models": [],
     "library_version": [],

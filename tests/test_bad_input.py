@@ -36,7 +36,7 @@ def test_unknown_method(sql):
         "SELECT susx.alter_classifier('compass', method => %s)",
     ):
         for method in ("tipx", "", "TIP-X"):
-            check(sql.fails(query, method), UNDEFINED_OBJECT, f'"{method}"', hint=("zero-shot", "tip-adapter", "tip-x", "gda"))
+            check(sql.fails(query, method), UNDEFINED_OBJECT, f'"{method}"', hint=("zero-shot", "tip-adapter", "tip-x", "gated-tip-x", "gda"))
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,12 @@ FUNCTIONS = {
     "add_prompts(regclass,jsonb)": (VOLATILE, UNSAFE),
     "add_support(regclass,text,bytea[])": (VOLATILE, UNSAFE),
     "add_support(regclass,text,vector[])": (VOLATILE, UNSAFE),
-    f"alter_classifier(regclass,{','.join(['double precision'] * 5)},text,text,double precision,double precision)": (
+    f"alter_classifier(regclass,{','.join(['double precision'] * 5)},text,text,{','.join(['double precision'] * 4)})": (
         VOLATILE,
         UNSAFE,
     ),
     "build_support_set(regclass,regclass,integer,text,text,text,text,boolean)": (VOLATILE, UNSAFE),
+    "calibration(regclass,text,text,integer)": (STABLE, UNSAFE),
     "classify(regclass,bytea,integer,text)": (STABLE, SAFE),
     "classify(regclass,vector,integer,text)": (STABLE, SAFE),
     "classify_rows(regclass,text,anyelement,integer,text)": (STABLE, UNSAFE),
@@ -128,8 +129,10 @@ def test_arguments_have_the_names_of_the_manual(sql):
         "add_negatives3": "classifier names text_embeddings",
         "add_prompts2": "classifier prompts",
         "add_support3": names["add_support3"],
-        "alter_classifier10": "classifier alpha beta gamma temperature logit_scale method model lambda ridge",
+        "alter_classifier12": "classifier alpha beta gamma temperature logit_scale method model lambda ridge "
+        "probability_temperature reject",
         "build_support_set8": "classifier pool per_class prompting embedding_column image_column key_column exclusive",
+        "calibration4": "classifier labelled_query method bins",
         "classify4": names["classify4"],
         "classify_rows5": "classifier query key k method",
         "classify_rows4": "classifier query k method",

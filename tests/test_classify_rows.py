@@ -58,7 +58,7 @@ def cursors(session) -> int:
     return session.one("SELECT count(*) FROM pg_cursors WHERE statement NOT LIKE '%%pg_cursors%%'")
 
 
-@pytest.mark.parametrize("method", ["zero-shot", "tip-adapter", "tip-x", "gda", None])
+@pytest.mark.parametrize("method", ["zero-shot", "tip-adapter", "tip-x", "gated-tip-x", "gda", None])
 @pytest.mark.parametrize("k", [1, 3, 99])
 def test_embeddings_as_row_by_row(sql, toy, method, k):
     expected = sql.rows(

@@ -8,7 +8,7 @@ import pytest
 from helpers.caltech import Caltech
 from helpers.toy import create_compass
 
-METHODS = ("zero-shot", "tip-adapter", "tip-x")
+METHODS = ("zero-shot", "tip-adapter", "tip-x", "gated-tip-x")
 
 # In per cent, for alpha 1, beta 5.5 and gamma 1: see test_tip_x.py.
 PUBLISHED = dict(zip(METHODS, (95.57, 96.32, 96.17)))

@@ -63,8 +63,8 @@ def test_methods_and_defaults(sql, caltech):
     caltech.create_classifier(sql, "caltech")
     query = vector(caltech.queries[7])
     explain = EXPLAIN.format("'caltech', %s::vector, method => %s")
-    rows = {method: sql.rows(explain, query, method) for method in ("zero-shot", "tip-adapter", "tip-x", None)}
-    assert rows[None] == rows["tip-x"] and [row[0] for row in rows["tip-x"]] == [1, 1, 1, 2, 2, 2, 3, 3, 3]
+    rows = {method: sql.rows(explain, query, method) for method in ("zero-shot", "tip-adapter", "tip-x", "gated-tip-x", None)}
+    assert rows[None] == rows["gated-tip-x"] and [row[0] for row in rows["tip-x"]] == [1, 1, 1, 2, 2, 2, 3, 3, 3]
     assert all(row[4] == 0 and row[3] > 0 for row in rows["tip-adapter"])
     assert [row[0] for row in rows["zero-shot"]] == [1, 2, 3]
     assert all(row[2] == row[5] and row[3:5] == (0, 0) and row[6:10] == (None,) * 4 for row in rows["zero-shot"])

@@ -186,10 +186,10 @@ class TestSupportSet:
         image = sql.one("SELECT image FROM susx.generate_images('{a bird}', steps => 2, seed => 5)")
         scores = {
             method: sql.rows("SELECT category, score FROM susx.classify('kinds', %s::bytea, 2, %s)", image, method)
-            for method in ("zero-shot", "tip-x", None)
+            for method in ("zero-shot", "gated-tip-x", None)
         }
-        assert {category for category, _ in scores["tip-x"]} == {"bird", "fruit"}
-        assert scores[None] == scores["tip-x"] != scores["zero-shot"]
+        assert {category for category, _ in scores["gated-tip-x"]} == {"bird", "fruit"}
+        assert scores[None] == scores["gated-tip-x"] != scores["zero-shot"]
         assert sql.one("SELECT count(susx.label('kinds', embedding)) FROM kinds WHERE origin = 'generated'") == 6
 
     def test_a_second_call_does_nothing_again(self, sql, kinds):

@@ -80,6 +80,7 @@ CALLS = {
     "explain an image": "SELECT * FROM susx.explain({r}, '\\x00'::bytea)",
     "evaluate": "SELECT * FROM susx.evaluate({r}, 'SELECT ''[1,0]''::vector, ''east''')",
     "confusion_matrix": "SELECT * FROM susx.confusion_matrix({r}, 'SELECT ''[1,0]''::vector, ''east''')",
+    "calibration": "SELECT * FROM susx.calibration({r}, 'SELECT ''[1,0]''::vector, ''east''')",
     "tune": "SELECT * FROM susx.tune({r})",
     "tune on a query": "SELECT * FROM susx.tune({r}, 'SELECT ''[1,0]''::vector, ''east''')",
     "alter_classifier": "SELECT susx.alter_classifier({r}, alpha => 2)",

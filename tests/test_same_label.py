@@ -40,7 +40,7 @@ def ordered(sql, query):
     return sorted(sql.rows(query))
 
 
-@pytest.mark.parametrize("method", ["zero-shot", "tip-adapter", "tip-x", "gda"])
+@pytest.mark.parametrize("method", ["zero-shot", "tip-adapter", "tip-x", "gated-tip-x", "gda"])
 def test_vectors(sql, toy, method):
     """To the last bit: each row is computed by itself."""
     query = SCORES.format(f", '{method}'")

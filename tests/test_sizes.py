@@ -93,13 +93,13 @@ def test_one_category(sql):
     """With a single category, the label is certain."""
     sql.run("SELECT susx.create_classifier('one', '{only}', text_embeddings => '{\"[1,0]\"}'::vector[])")
     everything = "SELECT category, probability FROM susx.classify('one', %s::vector, 5, %s)"
-    for method in ("zero-shot", "tip-adapter", "tip-x"):
+    for method in ("zero-shot", "tip-adapter", "tip-x", "gated-tip-x"):
         assert sql.rows(everything, "[0,1]", method) == [("only", 1)]
     sql.run("CREATE TABLE pool AS SELECT i AS id, ('[1,' || i || ']')::vector(2) AS embedding FROM generate_series(1, 9) i")
     assert sql.rows("SELECT category, images FROM susx.build_support_set('one', 'pool', 4, key_column => 'id')") == [
         ("only", 4)
     ]
-    for method in ("zero-shot", "tip-adapter", "tip-x"):
+    for method in ("zero-shot", "tip-adapter", "tip-x", "gated-tip-x"):
         assert sql.rows(everything, "[0,1]", method) == [("only", 1)]
     ((accuracy,),) = sql.rows("SELECT tip_x FROM susx.tune('one')")
     assert accuracy == 1
@@ -108,7 +108,7 @@ def test_one_category(sql):
     ) == [(1, 1)]
 
 
-@pytest.mark.parametrize("method", ["zero-shot", "tip-adapter", "tip-x"])
+@pytest.mark.parametrize("method", ["zero-shot", "tip-adapter", "tip-x", "gated-tip-x"])
 def test_images_that_are_all_the_same(sql, method):
     """The affinities of the support images are equal, and nothing is divided by their range."""
     create_compass(sql)

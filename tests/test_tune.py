@@ -105,9 +105,10 @@ def test_lambda_and_ridge_are_those_of_the_loop(sql, caltech):
     assert place == pytest.approx((lambda_, ridge))
     # A row whose two best scores agree to the sixth digit may fall either way.
     assert abs(counts[place] - gda * n) <= 1 and max(counts.values()) <= gda * n + 1
-    # The method that is right more often answers, and only where that is not the default it is written down.
-    assert method == ("gda" if gda > tip_x else "tip-x")
-    assert sql.rows(SETTINGS_GDA, "caltech") == [(lambda_, ridge, None if method == "tip-x" else method)]
+    # The method that is right more often answers, and only where that is not the default it is written down. With labels
+    # the gate is open, so gated TIP-X is TIP-X.
+    assert method == ("gda" if gda > tip_x else "gated-tip-x")
+    assert sql.rows(SETTINGS_GDA, "caltech") == [(lambda_, ridge, None if method == "gated-tip-x" else method)]
     accuracy = "SELECT top1 FROM susx.evaluate('caltech', %s) WHERE category IS NULL"
     assert sql.one(accuracy, QUERY) == pytest.approx(max(gda, tip_x), abs=1.5 / n)
 
@@ -282,3 +283,54 @@ def test_rows_of_several_categories_alike(sql):
     sql.run("SELECT susx.add_support('three', 'a', ARRAY[%s]::vector[])", vector([1, 0.2, 0]))
     ((*_, zero_shot, tip_adapter, tip_x, n, _),) = sql.rows(TUNE.format("'three'"))
     assert (zero_shot, tip_adapter, tip_x, n) == (1, 1, 1, 1)
+
+
+def test_the_method_that_answers_is_the_best(sql, caltech):
+    """A support set retrieved by the names: gated TIP-X has parameters of its own."""
+    caltech.load_validation(sql)
+    caltech.load_queries(sql)
+    caltech.create_classifier(sql, "caltech", np.array([], int))
+    sql.run("SELECT susx.build_support_set('caltech', 'test_vectors')")
+    ((zero_shot, tip_x, gda, gated, method),) = sql.rows(
+        "SELECT zero_shot, tip_x, gda, gated_tip_x, method FROM susx.tune('caltech', %s)", QUERY
+    )
+    best = max(tip_x, gda, gated)
+    assert best >= zero_shot
+    assert {"gda": gda, "tip-x": tip_x, "gated-tip-x": gated}[method] == best
+    found = sql.one("SELECT top1 FROM susx.evaluate('caltech', %s) WHERE category IS NULL", QUERY)
+    assert found == pytest.approx(best, abs=1.5 / len(caltech.validation))
+
+
+def test_the_temperature_is_the_most_likely_one(sql, caltech):
+    """Beside a search by steps for the temperature at which the labels are most likely, in float64."""
+    caltech.load_validation(sql)
+    caltech.create_classifier(sql, "caltech")
+    sql.run("SELECT susx.alter_classifier('caltech', method => 'zero-shot')")
+    ((before, after, temperature),) = sql.rows(
+        "SELECT calibration_error_before, calibration_error, probability_temperature FROM susx.tune('caltech', %s)", QUERY
+    )
+    unit = caltech.oracle.unit
+    logits = 100 * unit(caltech.validation) @ unit(caltech.prototypes).T
+    n, truth = len(logits), caltech.validation_labels
+
+    def likelihood(t: float) -> float:
+        log_p = logits / t - np.log(np.exp((logits - logits.max(1, keepdims=True)) / t).sum(1, keepdims=True)) - logits.max(1, keepdims=True) / t
+        # Of n images, 1/(n + 2) of each belongs to all categories alike.
+        return ((1 - 1 / (n + 2)) * log_p[np.arange(n), truth] + log_p.mean(1) / (n + 2)).sum()
+
+    steps = np.exp(np.linspace(np.log(0.3), np.log(3), 400))
+    assert temperature == pytest.approx(steps[np.argmax([likelihood(t) for t in steps])], rel=0.01)
+    assert sql.one("SELECT probability_temperature FROM susx.classifier WHERE classifier = 'caltech'::regclass") == temperature
+    found = sql.one("SELECT calibration_error FROM susx.evaluate('caltech', %s) WHERE category IS NULL", QUERY)
+    assert found == pytest.approx(after, abs=1e-3) and after < before
+    sql.run("SELECT susx.alter_classifier('caltech', probability_temperature => 1)")
+    found = sql.one("SELECT calibration_error FROM susx.evaluate('caltech', %s) WHERE category IS NULL", QUERY)
+    assert found == pytest.approx(before, abs=1e-3)
+    # A temperature changes no label.
+    assert sql.one("SELECT count(DISTINCT susx.label('caltech', embedding)) FROM validation_vectors") > 50
+
+
+def test_without_labels_the_temperature_stays(sql, retrieved):
+    sql.run("SELECT susx.alter_classifier('compass', probability_temperature => 2)")
+    row = sql.rows("SELECT probability_temperature, calibration_error_before, calibration_error FROM susx.tune('compass')")
+    assert row == [(2, None, None)]

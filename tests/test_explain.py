@@ -68,15 +68,17 @@ def test_methods_and_defaults(sql, caltech):
     assert all(row[4] == 0 and row[3] > 0 for row in rows["tip-adapter"])
     assert [row[0] for row in rows["zero-shot"]] == [1, 2, 3]
     assert all(row[2] == row[5] and row[3:5] == (0, 0) and row[6:10] == (None,) * 4 for row in rows["zero-shot"])
-    assert all(row[10:] == (0, None) for method in rows for row in rows[method])
+    plain = [method for method in rows if method not in ("gated-tip-x", None)]
+    # Discriminant and reliability; claims, gate, familiarity and trust.
+    assert all(row[10:] == (0, None, 0, None, None, None) for method in plain for row in rows[method])
     one = sql.rows(EXPLAIN.format("'caltech', %s::vector, k => 1, support_rows => 1"), query)
-    assert one == rows["tip-x"][:1]
+    assert one == rows["gated-tip-x"][:1]
 
 
 def test_a_category_without_support_shows_whose_terms_it_has(sql):
     create_compass(sql)
     sql.run("SELECT susx.add_support('compass', 'north', ARRAY['[0.2,1]', '[0,1]']::vector[])")
-    rows = sql.rows(EXPLAIN.format("'compass', '[1,0.9]'::vector"))
+    rows = sql.rows(EXPLAIN.format("'compass', '[1,0.9]'::vector, method => 'tip-x'"))
     assert [(row[1], row[7]) for row in rows] == [("east", "north")] * 2 + [("north", "north")] * 2
     assert rows[0][3:5] == rows[2][3:5] and rows[0][2] > rows[2][2]
 

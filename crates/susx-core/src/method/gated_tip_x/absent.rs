@@ -41,6 +41,12 @@ impl Absent {
         self.absent.binary_search(&category).is_ok()
     }
 
+    /// The present category with the largest gain, the first of equal ones: the one whose terms the absent categories
+    /// get.
+    pub fn lender(&self, gain: impl Fn(usize) -> f32) -> Option<usize> {
+        self.present.iter().copied().reduce(|a, b| if gain(b) > gain(a) { b } else { a })
+    }
+
     /// Replaces the cache and KL terms (N × C) of the absent categories: by those of the present category that gains
     /// most, with a deficit in the cache term. Their own rows, which are few and probably show something else, do not
     /// count.
@@ -50,9 +56,7 @@ impl Absent {
         }
         for (mut cache, mut kl) in cache.rows_mut().into_iter().zip(kl.rows_mut()) {
             interrupt::check();
-            let gain = |c: usize| cache[c] + kl[c];
-            let best = self.present.iter().copied().reduce(|a, b| if gain(b) > gain(a) { b } else { a });
-            let Some(best) = best else { continue };
+            let Some(best) = self.lender(|c| cache[c] + kl[c]) else { continue };
             let (of_cache, of_kl) = (cache[best] - DEFICIT, kl[best]);
             for &c in &self.absent {
                 (cache[c], kl[c]) = (of_cache, of_kl);

@@ -130,12 +130,20 @@ impl GatedTipX {
         (Terms { zero_shot, cache: Some(cache), kl: Some(kl) }, familiar)
     }
 
-    /// What each row of a category adds to the category's logit; nothing for an absent category.
-    fn contributions(&self, query: ArrayView2<f32>, category: usize, gate: f32) -> Vec<Contribution> {
-        if self.absent.contains(category) {
-            return Vec::new();
-        }
-        let mut contributions = self.tip_x.contributions(query, category);
+    /// What each row of a category adds to the category's logit. An absent category shows the rows of the category whose
+    /// terms it has, less the deficit.
+    fn contributions(
+        &self,
+        query: ArrayView2<f32>,
+        terms: &Terms,
+        category: usize,
+        gate: f32,
+    ) -> Vec<Contribution> {
+        let source = match self.absent.contains(category) {
+            true => self.absent.lender(|c| terms.support_of(0, c)),
+            false => Some(category),
+        };
+        let mut contributions = source.map_or(Vec::new(), |source| self.tip_x.contributions(query, source));
         for one in &mut contributions {
             one.contribution *= gate;
         }
@@ -181,7 +189,7 @@ impl FittedMethod for GatedTipX {
         let logits = terms.clone().sum().row(0).to_vec();
         let explain = |ranked: Ranked| {
             let c = ranked.category;
-            let mut contributions = self.contributions(query, c, gates[0].gate);
+            let mut contributions = self.contributions(query, &terms.tip_x, c, gates[0].gate);
             Contribution::keep_largest(&mut contributions, support);
             Explanation {
                 category: c,

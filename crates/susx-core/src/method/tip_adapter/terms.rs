@@ -34,6 +34,11 @@ impl Terms {
         }
     }
 
+    /// The support set's part of one logit.
+    pub(in crate::method) fn support_of(&self, query: usize, category: usize) -> f32 {
+        [&self.cache, &self.kl].into_iter().flatten().map(|term| term[(query, category)]).sum()
+    }
+
     /// The terms of one logit, by name.
     pub(in crate::method) fn named(&self, query: usize, category: usize) -> Vec<(&'static str, f32)> {
         let terms = [

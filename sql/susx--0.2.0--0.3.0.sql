@@ -362,7 +362,8 @@ CREATE FUNCTION susx."evaluate"(
     "recall" double precision,
     "f1" double precision,
     "calibration_error" double precision,
-    "rejected" bigint
+    "rejected" bigint,
+    "none" bigint
 )
 STABLE PARALLEL UNSAFE COST 1000000
 LANGUAGE c

@@ -4,7 +4,7 @@ mod labelled_sample;
 
 use std::cell::RefCell;
 
-use ndarray::Axis;
+use ndarray::{Array2, ArrayView2, Axis};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use susx_core::classifier::{ClassifierParams, ValidParams};
@@ -61,7 +61,7 @@ struct Grids {
 
 /// Finds alpha, beta and gamma by the published grid search, and lambda and ridge by a small one, and stores them: on a
 /// query of labelled images or, without one, on every support image as the classifier without it would label it. On a
-/// query, it also finds the temperature of the probabilities.
+/// query, it also finds the temperature of the probabilities. Images of none of the categories take no part.
 #[pg_extern(volatile, parallel_unsafe)]
 #[allow(clippy::type_complexity)]
 fn tune(
@@ -137,10 +137,7 @@ fn on_labelled_images(
         let rows = block_rows(tip_x.support_set());
         for (features, truth) in features.axis_chunks_iter(Axis(0), rows).zip(truth.chunks(rows)) {
             check_for_interrupts!();
-            let parts = tip_x.parts(features);
-            searches.tip_x.add(&parts, truth);
-            searches.gated.add(&gated.parts(features, parts), truth);
-            searches.gda.add(features, truth);
+            searches.add(gated, features, truth);
             progress.advance(truth.len() as u64, 0);
         }
         Ok(())
@@ -244,6 +241,18 @@ impl<'a> Searches<'a> {
         }
     }
 
+    /// Tries unit features (n × d) of these categories. Images of none have no right answer that a search could look for.
+    fn add(&mut self, gated: &GatedTipX, features: ArrayView2<f32>, truth: &[Option<usize>]) {
+        let (features, truth) = of_categories(features, truth);
+        if truth.is_empty() {
+            return;
+        }
+        let parts = gated.tip_x().parts(features.view());
+        self.tip_x.add(&parts, &truth);
+        self.gated.add(&gated.parts(features.view(), parts), &truth);
+        self.gda.add(features.view(), &truth);
+    }
+
     /// The best parameters; an error if no image was tried.
     fn best(&self) -> Result<Tuned> {
         match (self.tip_x.best(), self.gated.best(), self.gda.best()) {
@@ -257,6 +266,13 @@ impl<'a> Searches<'a> {
         let Tuned { tip_x: TipXTuned { rows, .. }, gda, .. } = self.best()?;
         Ok(Tuned { tip_x: present(&self.tip_x, rows)?, gated: present(&self.gated, rows)?, gda })
     }
+}
+
+/// The rows of images that are of some category, with their categories.
+fn of_categories(features: ArrayView2<f32>, truth: &[Option<usize>]) -> (Array2<f32>, Vec<usize>) {
+    let (rows, truth): (Vec<usize>, Vec<usize>) =
+        truth.iter().enumerate().filter_map(|(row, truth)| Some((row, (*truth)?))).unzip();
+    (features.select(Axis(0), &rows), truth)
 }
 
 /// The counts of the present parameters, without and with each term.

@@ -192,3 +192,47 @@ def test_evaluation_counts_what_got_no_label(compass):
         ("east", None, 1),
         ("north", "north", 2),
     ]
+
+
+@pytest.fixture
+def nulls(compass):
+    """The points, the last two of which are of none of the categories, and an image of none that cannot be read."""
+    compass.run("UPDATE points SET truth = NULL WHERE id > 4; INSERT INTO points VALUES (7, NULL, NULL)")
+    compass.one(OTHER)
+    return compass
+
+
+def test_images_of_none_are_right_without_a_label(nulls):
+    sql = nulls
+    query = "SELECT embedding, truth FROM points"
+    figures = "SELECT category, n, failed, top1, top5, precision, recall, f1, rejected, none FROM susx.evaluate('compass', %s)"
+    matrix = "SELECT * FROM susx.confusion_matrix('compass', %s)"
+    four, five = pytest.approx(4 / 6), pytest.approx(5 / 6)
+    # Both get the label east.
+    assert sql.rows(figures, query) == [
+        (None, 6, 1, four, four, 0.75, 1, five, 0, 2),
+        ("east", 2, 0, 1, 1, 0.5, 1, four, 0, 0),
+        ("north", 2, 0, 1, 1, 1, 1, 1, 0, 0),
+    ]
+    right = [("east", "east", 2), ("north", "north", 2)]
+    assert sql.rows(matrix, query) == [*right, (None, "east", 2), (None, None, 1)]
+    # One of them gets none.
+    sql.run("SELECT susx.alter_classifier('compass', reject => 0.5)")
+    assert sql.rows(figures, query) == [
+        (None, 6, 1, five, five, five, 1, pytest.approx(0.9), 1, 2),
+        ("east", 2, 0, 1, 1, four, 1, pytest.approx(0.8), 0, 0),
+        ("north", 2, 0, 1, 1, 1, 1, 1, 0, 0),
+    ]
+    assert sql.rows(matrix, query) == [*right, (None, "east", 1), (None, None, 2)]
+    # They are no part of the means over the categories.
+    sql.run("SELECT susx.alter_classifier('compass', reject => 0)")
+    assert sql.rows(figures, f"{query} WHERE truth IS NULL")[0] == (None, 2, 1, 0, 0, None, None, None, 0, 2)
+
+
+def test_calibration_counts_the_labels_that_were_given(nulls):
+    sql = nulls
+    answers = "SELECT sum(n)::int, sum(n * accuracy) FROM susx.calibration('compass', 'SELECT embedding, truth FROM points')"
+    # Each label of an image of none is a wrong answer.
+    assert sql.rows(answers) == [(6, pytest.approx(4))]
+    sql.run("SELECT susx.alter_classifier('compass', reject => 0.5)")
+    assert sql.rows(answers) == [(5, pytest.approx(4))]

@@ -206,7 +206,8 @@ CREATE FUNCTION susx."tune"(
     "gated_tip_x" double precision,
     "probability_temperature" real,
     "calibration_error_before" double precision,
-    "calibration_error" double precision
+    "calibration_error" double precision,
+    "reject" real
 )
 VOLATILE PARALLEL UNSAFE
 LANGUAGE c

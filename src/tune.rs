@@ -31,9 +31,27 @@ const BLOCK: usize = 1 << 20;
 
 /// Alpha, beta and gamma; the accuracies of zero-shot, Tip-Adapter and TIP-X; the numbers of images that were tried and
 /// that failed; lambda and ridge; the accuracy of the discriminant; the method that the classifier has now; the accuracy
-/// of gated TIP-X; the temperature of the probabilities; and the calibration error before and after.
-type Row =
-    (f32, f32, f32, f64, f64, f64, i64, i64, f32, f32, f64, &'static str, f64, f32, Option<f64>, Option<f64>);
+/// of gated TIP-X; the temperature of the probabilities; the calibration error before and after; and the threshold below
+/// which an image gets no label.
+type Row = (
+    f32,
+    f32,
+    f32,
+    f64,
+    f64,
+    f64,
+    i64,
+    i64,
+    f32,
+    f32,
+    f64,
+    &'static str,
+    f64,
+    f32,
+    Option<f64>,
+    Option<f64>,
+    f32,
+);
 
 /// Results of the searches.
 #[derive(Clone, Copy, Debug)]
@@ -61,7 +79,8 @@ struct Grids {
 
 /// Finds alpha, beta and gamma by the published grid search, and lambda and ridge by a small one, and stores them: on a
 /// query of labelled images or, without one, on every support image as the classifier without it would label it. On a
-/// query, it also finds the temperature of the probabilities. Images of none of the categories take no part.
+/// query, it also finds the temperature of the probabilities, and if that has images of none of the categories, the
+/// threshold `reject`, for which alone these images count. They are no part of `n` and the accuracies.
 #[pg_extern(volatile, parallel_unsafe)]
 #[allow(clippy::type_complexity)]
 fn tune(
@@ -88,6 +107,7 @@ fn tune(
             name!(probability_temperature, f32),
             name!(calibration_error_before, Option<f64>),
             name!(calibration_error, Option<f64>),
+            name!(reject, f32),
         ),
     >,
     ErrorReport,
@@ -145,6 +165,8 @@ fn on_labelled_images(
     let tuned = searches.best()?;
     let method = apply(&mut settings, tuned, true);
     let errors = sample.calibrate(&mut settings, tip_x.support_set(), method)?;
+    // After the temperature, on which what is known of an image depends.
+    sample.find_reject(&mut settings, tip_x.support_set())?;
     catalog::update_settings(classifier, &settings)?;
     Ok(row(tuned, unreadable.total(), method, settings.params, errors))
 }
@@ -336,7 +358,7 @@ fn row(tuned: Tuned, failed: u64, method: Method, params: ClassifierParams, erro
     let Tuned { tip_x, gated, gda } = tuned;
     let accuracy = |correct: u32| f64::from(correct) / f64::from(tip_x.rows);
     let failed = i64::try_from(failed).unwrap_or(i64::MAX);
-    let ClassifierParams { alpha, beta, gamma, lambda, ridge, probability_temperature, .. } = params;
+    let ClassifierParams { alpha, beta, gamma, lambda, ridge, probability_temperature, reject, .. } = params;
     (
         alpha,
         beta,
@@ -354,5 +376,6 @@ fn row(tuned: Tuned, failed: u64, method: Method, params: ClassifierParams, erro
         probability_temperature,
         errors.map(|(before, _)| before),
         errors.map(|(_, after)| after),
+        reject,
     )
 }

@@ -2,7 +2,7 @@
 
 use ndarray::{ArrayView1, ArrayView2, Axis};
 use susx_core::calibration::{Calibration, TemperatureFit};
-use susx_core::classifier::{Classifier, top_k};
+use susx_core::classifier::{Classifier, best_reject, top_k};
 use susx_core::method::Method;
 use susx_core::sus::SupportSet;
 
@@ -76,6 +76,23 @@ impl LabelledSample {
         let errors = (error(settings.params.probability_temperature), error(temperature));
         settings.params.probability_temperature = temperature;
         Ok(Some(errors))
+    }
+
+    /// Sets the threshold that tells the two kinds of images best, by the classifier with these settings; no change without
+    /// images of both kinds.
+    pub fn find_reject(&self, settings: &mut Settings, support_set: &SupportSet) -> Result<()> {
+        if self.of_categories.truth.is_empty() || self.of_none.truth.is_empty() {
+            return Ok(());
+        }
+        let classifier = Classifier::fit(support_set.clone(), settings.params.check()?);
+        let of_categories = classifier.known(self.of_categories.features()?);
+        let of_none = classifier.known(self.of_none.features()?);
+        let of_categories = of_categories.into_iter().map(|known| (known, false));
+        let of_none = of_none.into_iter().map(|known| (known, true));
+        if let Some(reject) = best_reject(of_categories.chain(of_none)) {
+            settings.params.reject = reject;
+        }
+        Ok(())
     }
 }
 

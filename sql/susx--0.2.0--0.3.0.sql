@@ -206,7 +206,8 @@ CREATE FUNCTION susx."tune"(
     "gated_tip_x" double precision,
     "probability_temperature" real,
     "calibration_error_before" double precision,
-    "calibration_error" double precision
+    "calibration_error" double precision,
+    "reject" real
 )
 VOLATILE PARALLEL UNSAFE
 LANGUAGE c
@@ -362,7 +363,8 @@ CREATE FUNCTION susx."evaluate"(
     "recall" double precision,
     "f1" double precision,
     "calibration_error" double precision,
-    "rejected" bigint
+    "rejected" bigint,
+    "none" bigint
 )
 STABLE PARALLEL UNSAFE COST 1000000
 LANGUAGE c

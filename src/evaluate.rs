@@ -17,7 +17,8 @@ use crate::pg::progress::{Command, Phase, Progress};
 use crate::pg::regclass::RegClass;
 use crate::pg::version::SameVersion;
 
-/// Category, images, images that could not be read, the figures, and images that got no label.
+/// Category, images, images that could not be read, the figures, images that got no label, and images of none of the
+/// categories.
 type Row = (
     Option<String>,
     i64,
@@ -29,13 +30,19 @@ type Row = (
     Option<f64>,
     Option<f64>,
     i64,
+    i64,
 );
 
 /// Bin, its limits, answers, their mean probability, and the share of right ones.
 type BinRow = (i32, f64, f64, i64, Option<f64>, Option<f64>);
 
-/// Accuracy, precision, recall, F1 and calibration error on a labelled query, for all its rows and for each category; no row for NULL.
-/// Parallel unsafe, because the query may do anything.
+/// Accuracy, precision, recall, F1 and calibration error on a labelled query, for all its rows and for each category; no
+/// row for NULL. Parallel unsafe, because the query may do anything.
+///
+/// The first row, whose category is NULL, is of all images. Images of none of the categories, whose category in the query
+/// is NULL, have no row of their own: the first row counts them in `n` and in `none`, and those of them that got no label
+/// as right. A label that one of them got is wrong, and makes the precision of that category worse. `rejected` counts all
+/// images that got no label, right or wrong.
 #[pg_extern(stable, parallel_unsafe, cost = 1000000)]
 #[allow(clippy::type_complexity)]
 fn evaluate(
@@ -57,6 +64,7 @@ fn evaluate(
             name!(f1, Option<f64>),
             name!(calibration_error, Option<f64>),
             name!(rejected, i64),
+            name!(none, i64),
         ),
     >,
     ErrorReport,
@@ -73,8 +81,9 @@ fn evaluate(
     Ok(TableIterator::new(rows))
 }
 
-/// How often each category of a labelled query was predicted as which; no row for NULL. Parallel unsafe, because the query
-/// may do anything.
+/// How often each category of a labelled query was predicted as which; no row for NULL. `truth` is NULL for images of none
+/// of the categories, `predicted` for those that got no label or could not be read. Parallel unsafe, because the query may
+/// do anything.
 #[pg_extern(stable, parallel_unsafe, cost = 1000000)]
 #[allow(clippy::type_complexity)]
 fn confusion_matrix(
@@ -83,7 +92,7 @@ fn confusion_matrix(
     labelled_query: Option<&str>,
     method: default!(Option<&str>, "NULL"),
 ) -> Result<
-    TableIterator<'static, (name!(truth, String), name!(predicted, Option<String>), name!(n, i64))>,
+    TableIterator<'static, (name!(truth, Option<String>), name!(predicted, Option<String>), name!(n, i64))>,
     ErrorReport,
 > {
     let (Some(classifier), Some(query)) = (classifier, labelled_query) else {
@@ -95,14 +104,14 @@ fn confusion_matrix(
     let name = |category: usize| fitted.classifier.categories()[category].clone();
     let rows: Vec<_> = evaluation
         .confusion()
-        .map(|(truth, predicted, n)| (name(truth), predicted.map(name), count(n)))
+        .map(|(truth, predicted, n)| (truth.map(name), predicted.map(name), count(n)))
         .collect();
     Ok(TableIterator::new(rows))
 }
 
 /// Whether the probabilities of a labelled query come true: in equally wide bins of the best category's probability,
-/// how high it is on average and how many answers are right; no row for NULL. Parallel unsafe, because the query may do
-/// anything.
+/// how high it is on average and how many answers are right; no row for NULL. A label of an image of none of the categories
+/// is a wrong answer; an image that gets no label has no answer. Parallel unsafe, because the query may do anything.
 #[pg_extern(stable, parallel_unsafe, cost = 1000000)]
 #[allow(clippy::type_complexity)]
 fn calibration(
@@ -132,9 +141,9 @@ fn calibration(
     let progress = Progress::start(Command::Calibration, classifier);
     let fitted = fitted::get(classifier)?;
     let mut calibration = Calibration::new(bins);
-    classify(&fitted, query, method, progress, |truth, ranked, _| {
-        if let Some(best) = ranked.first() {
-            calibration.record(best.probability, best.category == truth);
+    classify(&fitted, query, method, progress, |truth, ranked, is_rejected| {
+        if let (Some(best), false) = (ranked.first(), is_rejected) {
+            calibration.record(best.probability, Some(best.category) == truth);
         }
     })?;
     let width = 1.0 / calibration.bins().len() as f64;
@@ -157,19 +166,20 @@ fn evaluated(fitted: &Fitted, query: &str, method: Option<&str>, progress: Progr
         evaluation.record(truth, ranked.iter().map(|ranked| ranked.category), probability);
     })?;
     for (truth, &images) in unreadable.per_category.iter().enumerate() {
-        evaluation.record_failed(truth, images);
+        evaluation.record_failed(Some(truth), images);
     }
+    evaluation.record_failed(None, unreadable.of_none);
     Ok(evaluation)
 }
 
-/// Classifies every row of a query: passes the true category, the best categories and whether the row gets no label to
+/// Classifies every row of a query: passes the true category, if it has one, the best categories and whether the row gets no label to
 /// `each`. Returns the rows that could not be read.
 fn classify(
     fitted: &Fitted,
     query: &str,
     method: Option<&str>,
     progress: Progress,
-    mut each: impl FnMut(usize, &[Ranked], bool),
+    mut each: impl FnMut(Option<usize>, &[Ranked], bool),
 ) -> Result<Unreadable> {
     let method = fitted.method(method)?;
     let space = Space::new(&fitted.name, &fitted.settings, fitted.classifier.support_set());
@@ -189,9 +199,9 @@ fn classify(
 }
 
 fn row(category: Option<String>, figures: Figures) -> Row {
-    let Figures { n, failed, top1, top5, precision, recall, f1, calibration_error, rejected } = figures;
-    let (n, failed, rejected) = (count(n), count(failed), count(rejected));
-    (category, n, failed, top1, top5, precision, recall, f1, calibration_error, rejected)
+    let Figures { n, failed, top1, top5, precision, recall, f1, calibration_error, rejected, none } = figures;
+    let (n, failed, rejected, none) = (count(n), count(failed), count(rejected), count(none));
+    (category, n, failed, top1, top5, precision, recall, f1, calibration_error, rejected, none)
 }
 
 fn count(n: u64) -> i64 {

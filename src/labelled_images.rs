@@ -1,4 +1,4 @@
-//! Labelled images, read from a caller's query: unit features with the indices of their categories.
+//! Labelled images, read from a caller's query: unit features with the indices of their categories, or of none of them.
 
 use std::collections::HashMap;
 
@@ -42,27 +42,30 @@ impl<'a> Space<'a> {
 pub struct Unreadable {
     /// How many there are, by category.
     pub per_category: Vec<u64>,
+    /// How many there are of none of the categories.
+    pub of_none: u64,
     /// The first one and the reason: `row 17: ...`.
     pub first: Option<String>,
 }
 
 impl Unreadable {
     pub fn total(&self) -> u64 {
-        self.per_category.iter().sum()
+        self.per_category.iter().sum::<u64>() + self.of_none
     }
 }
 
 /// Passes the rows of a query to `each` in batches: unit features (n x d), the indices of their categories (n), and how
-/// many rows since the last batch could not be used. Before the first batch, `begin` gets the number of rows that the
-/// planner expects. Memory is bounded, however many rows there are. A WARNING tells how many rows could not be used.
+/// many rows since the last batch could not be used. A row whose category is NULL is an image of none of the categories:
+/// it has no index. Before the first batch, `begin` gets the number of rows that the planner expects. Memory is bounded,
+/// however many rows there are. A WARNING tells how many rows could not be used.
 ///
-/// Errors of the query itself are passed on. It is also an error if a row has no category or one that the classifier
-/// does not have, or if an embedding has other dimensions than the classifier.
+/// Errors of the query itself are passed on. It is also an error if a row has a category that the classifier does not
+/// have, or if an embedding has other dimensions than the classifier.
 pub fn read(
     space: &Space,
     query: &str,
     begin: impl FnOnce(Option<u64>),
-    each: impl FnMut(ArrayView2<f32>, &[usize], u64) -> Result<()>,
+    each: impl FnMut(ArrayView2<f32>, &[Option<usize>], u64) -> Result<()>,
 ) -> Result<Unreadable> {
     let mut batch = FeatureBatch::new(space, each);
     let open = |kind, expected| match (kind, &space.model) {
@@ -92,19 +95,19 @@ struct FeatureBatch<'a, F> {
     /// Unit features, row by row.
     features: Vec<f32>,
     /// The category's index of each feature.
-    category: Vec<usize>,
+    category: Vec<Option<usize>>,
     /// Images that are not embedded yet: row number, category, file.
-    images: Vec<(u64, usize, Image)>,
+    images: Vec<(u64, Option<usize>, Image)>,
     image_bytes: usize,
-    /// The number of rows that could not be used, by category.
-    unreadable: Vec<u64>,
+    /// The rows that could not be used.
+    unreadable: Unreadable,
     /// How many of them have been reported to `each`.
     reported: u64,
     /// The first of them: row number and reason.
     first: Option<(u64, String)>,
 }
 
-impl<'a, F: FnMut(ArrayView2<f32>, &[usize], u64) -> Result<()>> FeatureBatch<'a, F> {
+impl<'a, F: FnMut(ArrayView2<f32>, &[Option<usize>], u64) -> Result<()>> FeatureBatch<'a, F> {
     fn new(space: &'a Space<'a>, each: F) -> Self {
         FeatureBatch {
             space,
@@ -114,21 +117,15 @@ impl<'a, F: FnMut(ArrayView2<f32>, &[usize], u64) -> Result<()>> FeatureBatch<'a
             category: Vec::new(),
             images: Vec::new(),
             image_bytes: 0,
-            unreadable: vec![0; space.categories.len()],
+            unreadable: Unreadable { per_category: vec![0; space.categories.len()], ..Unreadable::default() },
             reported: 0,
             first: None,
         }
     }
 
     fn push(&mut self, row: LabelledRow) -> Result<()> {
-        let Some(&category) = self.index.get(row.category.as_str()) else {
-            let error = ClassifierError::NoCategory {
-                classifier: self.space.classifier.to_owned(),
-                category: row.category,
-                known: known(self.space.categories),
-            };
-            return Err(Error::from(error).in_row(row.number));
-        };
+        let category = row.category.map(|name| self.index_of(name)).transpose();
+        let category = category.map_err(|error| Error::from(error).in_row(row.number))?;
         match row.input {
             None => self.refuse(row.number, category, "it is NULL".to_owned()),
             Some(InputValue::Embedding(embedding)) => self.add(row.number, category, &embedding.0)?,
@@ -143,8 +140,16 @@ impl<'a, F: FnMut(ArrayView2<f32>, &[usize], u64) -> Result<()>> FeatureBatch<'a
         Ok(())
     }
 
+    fn index_of(&self, category: String) -> Result<usize, ClassifierError> {
+        self.index.get(category.as_str()).copied().ok_or_else(|| ClassifierError::NoCategory {
+            classifier: self.space.classifier.to_owned(),
+            category,
+            known: known(self.space.categories),
+        })
+    }
+
     /// Adds an embedding.
-    fn add(&mut self, row: u64, category: usize, embedding: &[f32]) -> Result<()> {
+    fn add(&mut self, row: u64, category: Option<usize>, embedding: &[f32]) -> Result<()> {
         let (expected, found) = (self.space.dimensions, embedding.len());
         if expected != found {
             let classifier = self.space.classifier.to_owned();
@@ -162,8 +167,11 @@ impl<'a, F: FnMut(ArrayView2<f32>, &[usize], u64) -> Result<()>> FeatureBatch<'a
     }
 
     /// Counts a row that cannot be used.
-    fn refuse(&mut self, row: u64, category: usize, reason: String) {
-        self.unreadable[category] += 1;
+    fn refuse(&mut self, row: u64, category: Option<usize>, reason: String) {
+        match category {
+            Some(category) => self.unreadable.per_category[category] += 1,
+            None => self.unreadable.of_none += 1,
+        }
         // Rows are not refused in their order: images are embedded later than embeddings are checked.
         if self.first.as_ref().is_none_or(|(first, _)| row < *first) {
             self.first = Some((row, reason));
@@ -173,7 +181,7 @@ impl<'a, F: FnMut(ArrayView2<f32>, &[usize], u64) -> Result<()>> FeatureBatch<'a
     /// Passes what has been collected to `each`.
     fn flush(&mut self) -> Result<()> {
         self.embed_images()?;
-        let refused: u64 = self.unreadable.iter().sum();
+        let refused = self.unreadable.total();
         if !self.category.is_empty() || refused > self.reported {
             let features =
                 ArrayView2::from_shape((self.category.len(), self.space.dimensions), &self.features)
@@ -210,6 +218,6 @@ impl<'a, F: FnMut(ArrayView2<f32>, &[usize], u64) -> Result<()>> FeatureBatch<'a
 
     fn unreadable(self) -> Unreadable {
         let first = self.first.map(|(row, reason)| format!("row {row}: {reason}"));
-        Unreadable { per_category: self.unreadable, first }
+        Unreadable { first, ..self.unreadable }
     }
 }

@@ -4,7 +4,7 @@ mod labelled_sample;
 
 use std::cell::RefCell;
 
-use ndarray::Axis;
+use ndarray::{Array2, ArrayView2, Axis};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use susx_core::classifier::{ClassifierParams, ValidParams};
@@ -31,9 +31,27 @@ const BLOCK: usize = 1 << 20;
 
 /// Alpha, beta and gamma; the accuracies of zero-shot, Tip-Adapter and TIP-X; the numbers of images that were tried and
 /// that failed; lambda and ridge; the accuracy of the discriminant; the method that the classifier has now; the accuracy
-/// of gated TIP-X; the temperature of the probabilities; and the calibration error before and after.
-type Row =
-    (f32, f32, f32, f64, f64, f64, i64, i64, f32, f32, f64, &'static str, f64, f32, Option<f64>, Option<f64>);
+/// of gated TIP-X; the temperature of the probabilities; the calibration error before and after; and the threshold below
+/// which an image gets no label.
+type Row = (
+    f32,
+    f32,
+    f32,
+    f64,
+    f64,
+    f64,
+    i64,
+    i64,
+    f32,
+    f32,
+    f64,
+    &'static str,
+    f64,
+    f32,
+    Option<f64>,
+    Option<f64>,
+    f32,
+);
 
 /// Results of the searches.
 #[derive(Clone, Copy, Debug)]
@@ -61,7 +79,8 @@ struct Grids {
 
 /// Finds alpha, beta and gamma by the published grid search, and lambda and ridge by a small one, and stores them: on a
 /// query of labelled images or, without one, on every support image as the classifier without it would label it. On a
-/// query, it also finds the temperature of the probabilities.
+/// query, it also finds the temperature of the probabilities, and if that has images of none of the categories, the
+/// threshold `reject`, for which alone these images count. They are no part of `n` and the accuracies.
 #[pg_extern(volatile, parallel_unsafe)]
 #[allow(clippy::type_complexity)]
 fn tune(
@@ -88,6 +107,7 @@ fn tune(
             name!(probability_temperature, f32),
             name!(calibration_error_before, Option<f64>),
             name!(calibration_error, Option<f64>),
+            name!(reject, f32),
         ),
     >,
     ErrorReport,
@@ -137,10 +157,7 @@ fn on_labelled_images(
         let rows = block_rows(tip_x.support_set());
         for (features, truth) in features.axis_chunks_iter(Axis(0), rows).zip(truth.chunks(rows)) {
             check_for_interrupts!();
-            let parts = tip_x.parts(features);
-            searches.tip_x.add(&parts, truth);
-            searches.gated.add(&gated.parts(features, parts), truth);
-            searches.gda.add(features, truth);
+            searches.add(gated, features, truth);
             progress.advance(truth.len() as u64, 0);
         }
         Ok(())
@@ -148,6 +165,8 @@ fn on_labelled_images(
     let tuned = searches.best()?;
     let method = apply(&mut settings, tuned, true);
     let errors = sample.calibrate(&mut settings, tip_x.support_set(), method)?;
+    // After the temperature, on which what is known of an image depends.
+    sample.find_reject(&mut settings, tip_x.support_set())?;
     catalog::update_settings(classifier, &settings)?;
     Ok(row(tuned, unreadable.total(), method, settings.params, errors))
 }
@@ -244,6 +263,18 @@ impl<'a> Searches<'a> {
         }
     }
 
+    /// Tries unit features (n × d) of these categories. Images of none have no right answer that a search could look for.
+    fn add(&mut self, gated: &GatedTipX, features: ArrayView2<f32>, truth: &[Option<usize>]) {
+        let (features, truth) = of_categories(features, truth);
+        if truth.is_empty() {
+            return;
+        }
+        let parts = gated.tip_x().parts(features.view());
+        self.tip_x.add(&parts, &truth);
+        self.gated.add(&gated.parts(features.view(), parts), &truth);
+        self.gda.add(features.view(), &truth);
+    }
+
     /// The best parameters; an error if no image was tried.
     fn best(&self) -> Result<Tuned> {
         match (self.tip_x.best(), self.gated.best(), self.gda.best()) {
@@ -257,6 +288,13 @@ impl<'a> Searches<'a> {
         let Tuned { tip_x: TipXTuned { rows, .. }, gda, .. } = self.best()?;
         Ok(Tuned { tip_x: present(&self.tip_x, rows)?, gated: present(&self.gated, rows)?, gda })
     }
+}
+
+/// The rows of images that are of some category, with their categories.
+fn of_categories(features: ArrayView2<f32>, truth: &[Option<usize>]) -> (Array2<f32>, Vec<usize>) {
+    let (rows, truth): (Vec<usize>, Vec<usize>) =
+        truth.iter().enumerate().filter_map(|(row, truth)| Some((row, (*truth)?))).unzip();
+    (features.select(Axis(0), &rows), truth)
 }
 
 /// The counts of the present parameters, without and with each term.
@@ -320,7 +358,7 @@ fn row(tuned: Tuned, failed: u64, method: Method, params: ClassifierParams, erro
     let Tuned { tip_x, gated, gda } = tuned;
     let accuracy = |correct: u32| f64::from(correct) / f64::from(tip_x.rows);
     let failed = i64::try_from(failed).unwrap_or(i64::MAX);
-    let ClassifierParams { alpha, beta, gamma, lambda, ridge, probability_temperature, .. } = params;
+    let ClassifierParams { alpha, beta, gamma, lambda, ridge, probability_temperature, reject, .. } = params;
     (
         alpha,
         beta,
@@ -338,5 +376,6 @@ fn row(tuned: Tuned, failed: u64, method: Method, params: ClassifierParams, erro
         probability_temperature,
         errors.map(|(before, _)| before),
         errors.map(|(_, after)| after),
+        reject,
     )
 }

@@ -58,9 +58,23 @@ def test_queries_of_every_kind(sql, query):
     assert sql.rows(MATRIX, query) == RIGHT
 
 
+@pytest.mark.parametrize("type", ["text", *TEXTS])
+def test_null_is_none_of_the_categories(sql, type):
+    sql.run(
+        """
+        CREATE TYPE side AS ENUM ('north', 'east'); CREATE DOMAIN word AS text CHECK (VALUE <> '');
+        CREATE DOMAIN padded AS char(9)"""
+    )
+    query = f"SELECT embedding, nullif(truth, 'north')::{type} FROM points"
+    assert sql.rows(MATRIX, query) == RIGHT[:2] + [(None, "north", 1)]
+    assert sql.rows(N, query) == [(4, 0)]
+
+
 def test_more_rows_than_a_batch(sql):
     query = f"{POINTS}, generate_series(1, 1000)"
     assert sql.rows(MATRIX, query) == [(*pair, 1000 * n) for *pair, n in RIGHT]
+    query = query.replace("truth", "nullif(truth, 'north')")
+    assert sql.rows(MATRIX, query) == [("east", "east", 2000), ("east", "north", 1000), (None, "north", 1000)]
 
 
 def test_no_rows(sql):
@@ -133,10 +147,7 @@ def test_rows_are_named(sql):
     sql.run("INSERT INTO points SELECT id, '[1,0]', 'north' FROM generate_series(5, 1000) id")
     ordered = f"{POINTS} ORDER BY id"
     sql.run("UPDATE points SET truth = NULL WHERE id = 717")
-    refusal = sql.fails(N, ordered)
-    assert refusal.sqlstate == "22004"
-    assert refusal.message == "row 717 of the query has no category"
-    assert "IS NOT NULL" in refusal.hint
+    assert sql.rows(N, ordered) == [(1000, 0)], "it is of none of the categories"
     sql.run("UPDATE points SET truth = 'south' WHERE id = 717")
     refusal = sql.fails(N, ordered)
     assert refusal.sqlstate == "42704"
@@ -166,6 +177,12 @@ def test_vectors_that_cannot_be_used(sql):
     assert sql.notices == [
         "susx: 1 row of the query could not be used, the first for this: row 1: an embedding must not be all zeros"
     ]
+    # Those of none of the categories are counted with all.
+    sql.notices.clear()
+    query = "SELECT embedding, CASE WHEN id < 300 THEN truth END FROM points WHERE id = 1 OR id > 298"
+    assert sql.rows(MATRIX, query) == [("east", "east", 1), ("north", None, 1), (None, None, 7)]
+    assert sql.notices[0].startswith("susx: 8 rows of the query could not be used, ")
+    assert sql.rows(N, query) == [(1, 8)]
 
 
 @pytest.fixture

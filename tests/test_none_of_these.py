@@ -7,7 +7,7 @@ import pytest
 
 from helpers.caltech import Caltech
 from helpers.gated import Gated, Params
-from helpers.known import OTHER, add, create_points_around_the_compass, known, otsu, unit, vectors
+from helpers.known import OTHER, add, best_reject, create_points_around_the_compass, known, otsu, unit, vectors
 from helpers.session import vector
 from helpers.toy import create_points, create_random
 
@@ -192,3 +192,108 @@ def test_evaluation_counts_what_got_no_label(compass):
         ("east", None, 1),
         ("north", "north", 2),
     ]
+
+
+@pytest.fixture
+def nulls(compass):
+    """The points, the last two of which are of none of the categories, and an image of none that cannot be read."""
+    compass.run("UPDATE points SET truth = NULL WHERE id > 4; INSERT INTO points VALUES (7, NULL, NULL)")
+    compass.one(OTHER)
+    return compass
+
+
+def test_images_of_none_are_right_without_a_label(nulls):
+    sql = nulls
+    query = "SELECT embedding, truth FROM points"
+    figures = "SELECT category, n, failed, top1, top5, precision, recall, f1, rejected, none FROM susx.evaluate('compass', %s)"
+    matrix = "SELECT * FROM susx.confusion_matrix('compass', %s)"
+    four, five = pytest.approx(4 / 6), pytest.approx(5 / 6)
+    # Both get the label east.
+    assert sql.rows(figures, query) == [
+        (None, 6, 1, four, four, 0.75, 1, five, 0, 2),
+        ("east", 2, 0, 1, 1, 0.5, 1, four, 0, 0),
+        ("north", 2, 0, 1, 1, 1, 1, 1, 0, 0),
+    ]
+    right = [("east", "east", 2), ("north", "north", 2)]
+    assert sql.rows(matrix, query) == [*right, (None, "east", 2), (None, None, 1)]
+    # One of them gets none.
+    sql.run("SELECT susx.alter_classifier('compass', reject => 0.5)")
+    assert sql.rows(figures, query) == [
+        (None, 6, 1, five, five, five, 1, pytest.approx(0.9), 1, 2),
+        ("east", 2, 0, 1, 1, four, 1, pytest.approx(0.8), 0, 0),
+        ("north", 2, 0, 1, 1, 1, 1, 1, 0, 0),
+    ]
+    assert sql.rows(matrix, query) == [*right, (None, "east", 1), (None, None, 2)]
+    # They are no part of the means over the categories.
+    sql.run("SELECT susx.alter_classifier('compass', reject => 0)")
+    assert sql.rows(figures, f"{query} WHERE truth IS NULL")[0] == (None, 2, 1, 0, 0, None, None, None, 0, 2)
+
+
+def test_calibration_counts_the_labels_that_were_given(nulls):
+    sql = nulls
+    answers = "SELECT sum(n)::int, sum(n * accuracy) FROM susx.calibration('compass', 'SELECT embedding, truth FROM points')"
+    # Each label of an image of none is a wrong answer.
+    assert sql.rows(answers) == [(6, pytest.approx(4))]
+    sql.run("SELECT susx.alter_classifier('compass', reject => 0.5)")
+    assert sql.rows(answers) == [(5, pytest.approx(4))]
+
+
+TUNE = "SELECT * FROM susx.tune('toy', 'SELECT embedding, truth FROM labelled WHERE {} ORDER BY truth IS NULL, id')"
+REJECT = "SELECT reject FROM susx.classifier WHERE classifier = 'toy'::regclass"
+
+
+@pytest.fixture
+def labelled(toy):
+    """Twelve images of each category, and 200 of none, some of which are not far from a category."""
+    sql = toy
+    random = np.random.default_rng(5)
+    names = vectors(sql, "SELECT embedding FROM toy WHERE kind = 'prompt' ORDER BY id")
+    images = [(f"c{i % 10:02}", names[i % 10] + 2 * random.normal(size=48)) for i in range(120)]
+    images += [(None, 0.02 * (i % 20) * names[i % 10] + random.normal(size=48)) for i in range(200)]
+    sql.run("CREATE TABLE labelled (id int PRIMARY KEY, embedding vector(48), truth text)")
+    rows = ((i, vector(image), truth) for i, (truth, image) in enumerate(images))
+    sql.copy("labelled", ["id", "embedding", "truth"], rows)
+    return sql
+
+
+@pytest.mark.parametrize("others", [0, 8])
+def test_tune_finds_the_threshold(labelled, others):
+    sql = labelled
+    if others:
+        add(sql, "toy", [f"n{i}" for i in range(others)], np.random.default_rng(6).normal(size=(others, 48)))
+    # It does not matter how many there are of each.
+    sql.run("BEGIN")
+    thrice = TUNE.replace("labelled", "labelled, generate_series(1, 1 + 2 * (truth IS NULL)::int)").format("true")
+    ((*_, of_more),) = sql.rows(thrice)
+    sql.run("ROLLBACK")
+    ((*_, found),) = sql.rows(TUNE.format("true"))
+    assert found == pytest.approx(of_more, abs=1e-4)
+    assert sql.one(REJECT) == found
+    # By the classifier as it is now.
+    rows = sql.rows("SELECT truth IS NULL, susx.known('toy', embedding) FROM labelled ORDER BY id")
+    is_none, share = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
+    assert found == pytest.approx(best_reject(share[~is_none], share[is_none]), abs=1e-4)
+    assert found > 0
+
+
+def test_images_of_none_tune_nothing_else(labelled):
+    sql = labelled
+    sql.run("INSERT INTO labelled VALUES (1000, NULL, NULL); SELECT susx.alter_classifier('toy', reject => 0.125)")
+    figures = []
+    for part in ("truth IS NOT NULL", "true"):
+        sql.run("BEGIN")
+        figures += sql.rows(TUNE.format(part))
+        assert sql.one(REJECT) == figures[-1][-1]
+        sql.run("ROLLBACK")
+    without, with_none = figures
+    # Without them, nothing is learnt about the threshold.
+    assert without[-1] == 0.125 != with_none[-1]
+    assert (without[6:8], with_none[6:8]) == ((120, 0), (120, 1))
+    assert without[:7] + without[8:-1] == with_none[:7] + with_none[8:-1]
+    # Of images of none alone, nothing can be learnt.
+    refusal = sql.fails(TUNE.format("truth IS NULL"))
+    assert (refusal.sqlstate, refusal.message) == ("22023", "the query gave no image to tune on")
+    assert sql.one(REJECT) == 0.125
+    # Nor without a query.
+    ((*_, reject),) = sql.rows("SELECT * FROM susx.tune('toy')")
+    assert reject == sql.one(REJECT) == 0.125

@@ -211,6 +211,7 @@ def test_it_is_undone_with_its_transaction(sql, retrieved):
         ("'pool'", "42704", '"pool" is not a classifier'),
         ("'compass', 'SELECT NULL::vector, NULL::text WHERE false'", "22023", "the query gave no image to tune on"),
         ("'compass', 'SELECT NULL::vector, ''east'''", "22023", "the query gave no image to tune on"),
+        ("'compass', 'SELECT ''[1,0]''::vector, NULL::text'", "22023", "the query gave no image to tune on"),
         ("'compass', 'SELECT ''[1,0]''::vector, ''west'''", "42704", "west"),
         ("'compass', 'SELECT ''[1,0,0]''::vector, ''east'''", "22000", "expects 2 dimensions, not 3"),
         ("'compass', 'DELETE FROM pool RETURNING embedding, ''east'''", "0A000", "DELETE"),

@@ -59,6 +59,17 @@ def otsu(numbers: np.ndarray) -> float:
     return float((best[0] + (len(best) - 1) // 2 + 1) / 100)
 
 
+def best_reject(of_categories: np.ndarray, of_none: np.ndarray) -> float:
+    """Of 0 and the middles between neighbouring values, the threshold with the largest balanced accuracy: the smallest
+    of several."""
+    values = np.unique(np.concatenate([of_categories, of_none]))
+    thresholds = np.append(0, (values[:-1] + values[1:]) / 2)
+    kept = (of_categories[:, None] >= thresholds).sum(axis=0)
+    rejected = (of_none[:, None] < thresholds).sum(axis=0)
+    # In whole numbers, equal ones are equal.
+    return float(thresholds[np.argmax(kept * len(of_none) + rejected * len(of_categories))])
+
+
 def vectors(sql: Session, query: str) -> np.ndarray:
     return np.array([array(text) for text in sql.column(query)])
 

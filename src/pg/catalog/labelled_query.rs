@@ -18,28 +18,15 @@ enum LabelledQueryError {
     Count(i32),
     #[error("the first column of a labelled query must be of type bytea or vector, not {0}")]
     Type(String),
-    #[error("row {0} of the query has no category")]
-    NoLabel(u64),
 }
 
 impl SqlError for LabelledQueryError {
     fn sqlstate(&self) -> PgSqlErrorCode {
-        match self {
-            LabelledQueryError::Count(_) | LabelledQueryError::Type(_) => {
-                PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH
-            }
-            LabelledQueryError::NoLabel(_) => PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED,
-        }
+        PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH
     }
 
     fn hint(&self) -> Option<String> {
-        let hint = match self {
-            LabelledQueryError::Count(_) | LabelledQueryError::Type(_) => {
-                "A labelled query is such as 'SELECT embedding, category FROM images'."
-            }
-            LabelledQueryError::NoLabel(_) => "Leave out unlabelled rows: WHERE ... IS NOT NULL.",
-        };
-        Some(hint.to_owned())
+        Some("A labelled query is such as 'SELECT embedding, category FROM images'.".to_owned())
     }
 }
 
@@ -50,7 +37,8 @@ pub struct LabelledRow {
     pub number: u64,
     /// `None` for NULL.
     pub input: Option<InputValue>,
-    pub category: String,
+    /// `None` for NULL: an image of none of the categories.
+    pub category: Option<String>,
 }
 
 /// Passes the rows of a query to `each`. The query runs with the snapshot of the running statement and the caller's
@@ -75,8 +63,8 @@ pub fn read(
         number += 1;
         let in_row = |error: Error| error.in_row(number);
         limits::check_bytes("a category", limits::TEXT_BYTES, row.size(2)).map_err(in_row)?;
-        let mut category = row.text(2).ok_or(LabelledQueryError::NoLabel(number))?;
-        if is_padded.get() {
+        let mut category = row.text(2);
+        if let (Some(category), true) = (&mut category, is_padded.get()) {
             category.truncate(category.trim_end_matches(' ').len());
         }
         each(LabelledRow { number, input: InputValue::read(row, 1, kind.get())?, category })?;

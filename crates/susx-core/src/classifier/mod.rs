@@ -7,6 +7,7 @@ mod negatives;
 mod otsu;
 mod params;
 mod ranking;
+mod reject;
 
 pub use explanation::{Contribution, Explanation};
 pub use fitted::{Answer, Classifier};
@@ -15,3 +16,4 @@ pub use negatives::least_alike;
 pub use otsu::Otsu;
 pub use params::{ClassifierParams, ParamError, PartialParams, ValidParams};
 pub use ranking::{Ranked, softmax, top_k};
+pub use reject::best_reject;

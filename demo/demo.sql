@@ -1,37 +1,58 @@
--- From images and category names to labels. `make demo` runs it; :categories is an array of names.
+-- From images and category names to labels. `make demo` runs it; :categories is an array of names, and
+-- :no_truth says what a picture without a truth shows.
 \pset footer off
+\pset null '-'
 \timing off
+SELECT set_config('search_path', 'demo, ' || current_setting('search_path'), false) \g /dev/null
 
 \echo
 \echo '1. Every image becomes a vector. susx.errors records those that cannot be read.'
 \timing on
 CALL susx.embed_table('photos');
 \timing off
-SELECT count(*) AS pictures, count(embedding) AS embedded FROM photos;
-SELECT name, dimensions, image_size, provider FROM susx.models() WHERE loaded;
+SELECT p.*, name AS model, dimensions, provider
+FROM (SELECT count(*) AS pictures, count(embedding) AS embedded FROM photos) p, susx.models() WHERE loaded;
 
-\echo '2. The names alone make a classifier, which is a table.'
+\echo '2. The names alone make a classifier, which is a table. Names of other things help to see what is none of them.'
 SELECT susx.create_classifier('kinds', :'categories') AS classifier;
+SELECT susx.add_negatives('kinds') AS "names of other things";
 
-\echo '3. Zero-shot: the names alone.'
-CREATE TEMP TABLE zero_shot AS
-SELECT id, susx.label('kinds', embedding) AS label FROM photos WHERE embedding IS NOT NULL;
+\echo '3. A support set is retrieved from the same unlabelled images.'
+SELECT count(*) AS categories, sum(images) AS "support images"
+FROM susx.build_support_set('kinds', 'photos', image_column => 'image');
 
-\echo '4. A support set is retrieved from the same unlabelled images.'
-SELECT * FROM susx.build_support_set('kinds', 'photos', image_column => 'image');
+\echo '4. Every picture gets a label, and how probable it is.'
+CREATE TEMP TABLE labels AS
+SELECT p.id, p.path, p.truth, d.category AS label, d.probability, d.known,
+       n.category AS by_names, n.probability AS by_names_probability
+FROM photos p, susx.classify('kinds', p.embedding) d, susx.classify('kinds', p.embedding, method => 'zero-shot') n;
+SELECT path, label, round(probability::numeric, 2) AS probability
+FROM labels ORDER BY truth IS NULL, md5(path) LIMIT 12;
 
-\echo '5. TIP-X: the names and the support set.'
-CREATE TEMP TABLE tip_x AS
-SELECT id, susx.label('kinds', embedding) AS label FROM photos WHERE embedding IS NOT NULL;
+\echo '5. How many labels are right, of all and of those with a probability of 0.9 or more, and the share of these:'
+SELECT method, count(*) AS pictures, round(100 * avg(is_right::int), 1) AS "right %",
+       round(100 * avg((p >= 0.9)::int), 1) AS "0.9 or more: %",
+       round(100 * avg(is_right::int) FILTER (WHERE p >= 0.9), 1) AS "of these, right %"
+FROM labels, LATERAL (VALUES ('names alone', by_names = truth, by_names_probability),
+                             ('gated TIP-X', label = truth, probability)) AS l (method, is_right, p)
+WHERE truth IS NOT NULL GROUP BY method ORDER BY method DESC;
 
-\echo 'Some labels:'
-SELECT p.path, c.category AS label, round(c.probability::numeric, 2) AS probability
-FROM (SELECT * FROM photos WHERE embedding IS NOT NULL ORDER BY md5(path) LIMIT 12) p,
-     susx.classify('kinds', p.embedding) c;
+\echo 'Is 0.9 right nine times in ten?'
+SELECT format('%s to %s', round(low::numeric, 1), round(high::numeric, 1)) AS probability, n AS pictures,
+       round(100 * probability::numeric, 1) AS "expected %", round(100 * accuracy::numeric, 1) AS "right %"
+FROM susx.calibration('kinds', 'SELECT embedding, truth FROM photos WHERE truth IS NOT NULL', bins => 5) WHERE n > 0;
 
-\echo 'How many labels are right, by the folder of each image:'
-SELECT count(*) AS pictures,
-       round(100.0 * avg((z.label = p.truth)::int), 1) AS "zero-shot %",
-       round(100.0 * avg((t.label = p.truth)::int), 1) AS "tip-x %"
-FROM photos p JOIN zero_shot z USING (id) JOIN tip_x t USING (id)
-WHERE p.truth IS NOT NULL;
+\echo '6. Pictures of none of the names get a label too. But they are little known, and the least known come first:'
+SELECT path, truth, label, round(probability::numeric, 2) AS probability, round(known::numeric, 2) AS known
+FROM labels ORDER BY labels.known, path LIMIT 10;
+
+\echo '7. Below a threshold of `known` a picture gets no label, mostly if it shows none of the names:'
+SELECT susx.suggest_reject('kinds', 'photos') AS reject \gset
+SELECT susx.alter_classifier('kinds', reject => :reject) \g /dev/null
+SELECT CASE WHEN truth IS NULL THEN :'no_truth' ELSE 'one of the names' END AS "it shows", count(*) AS pictures,
+       count(*) - count(now.label) AS "no label", count(now.label) AS label,
+       count(*) FILTER (WHERE now.label = truth) AS "right",
+       count(now.label) FILTER (WHERE probability >= 0.9) AS "0.9 or more",
+       count(*) FILTER (WHERE now.label = truth AND probability >= 0.9) AS "of these, right"
+FROM labels JOIN (SELECT id, susx.label('kinds', embedding) AS label FROM photos) now USING (id)
+GROUP BY truth IS NULL, 1 ORDER BY truth IS NULL;

@@ -1,16 +1,18 @@
-"""The demo: loads images into a table, and runs demo.sql in psql.
+"""The demo: loads images into a table of the schema demo, and runs demo.sql in psql.
 
 usage: run.py --url URL [--images DIR --categories 'dog,cat,…']
 
-Without --images it uses those of build/pictures, whose folders tuxpaint.tsv maps to categories. An image's folder is
-its `truth`, which only serves to count the right labels.
+Without --images it uses those of build/pictures that tuxpaint.tsv says are photographs, and what is on them. An image's
+`truth`, of your own ones the name of its folder, only serves to count the right labels.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import subprocess
 import sys
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -18,29 +20,42 @@ PICTURES = HERE.parent / "build" / "pictures"
 PSQL = HERE.parent / "build" / "pg" / "18" / "bin" / "psql"
 SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff"}
 
+# susx and pgvector go where the user's search_path says; everything else lives in a schema that is the demo's own.
 CREATE = """
 SET client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS susx CASCADE;
 ALTER EXTENSION susx UPDATE;
-DROP TABLE IF EXISTS photos, kinds CASCADE;
+DO $$
+BEGIN
+    IF to_regnamespace('demo') IS NULL THEN
+        CREATE SCHEMA demo;
+        COMMENT ON SCHEMA demo IS 'Made by the demo of susx';
+    ELSIF obj_description('demo'::regnamespace, 'pg_namespace') IS DISTINCT FROM 'Made by the demo of susx' THEN
+        RAISE 'there is a schema demo that the demo has not made' USING HINT = 'Rename it.';
+    END IF;
+END
+$$;
+SELECT set_config('search_path', 'demo, ' || current_setting('search_path'), false) \\g /dev/null
+DROP TABLE IF EXISTS demo.photos, demo.kinds;
 CREATE TABLE photos (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, path text NOT NULL, image bytea NOT NULL,
                      truth text, embedding vector);
-COMMENT ON COLUMN photos.truth IS 'The picture''s folder: for counting right labels, never for labelling';
+COMMENT ON COLUMN photos.truth IS 'What is on the picture, if it is a category: to count right labels, never to label';
 COPY photos (path, truth, image) FROM STDIN;
 """
 
 
 def tuxpaint() -> tuple[list[str], list[tuple[Path, str | None]]]:
-    """The categories, and the images of all folders that belong to one."""
+    """The categories, and the photographs of them and, without a truth, of other things."""
     lines = (HERE / "tuxpaint.tsv").read_text().splitlines()
-    folders = dict(line.split("\t") for line in lines if line and not line.startswith("#"))
+    patterns = [line.split("\t") for line in lines if line and not line.startswith("#")]
     pictures = []
     for path in sorted(PICTURES.rglob("*.png")):
-        for folder in path.relative_to(PICTURES).parents:
-            if str(folder) in folders:
-                pictures.append((path, folders[str(folder)]))
-                break
-    return list(dict.fromkeys(folders.values())), pictures
+        place = path.relative_to(PICTURES).with_suffix("").as_posix()
+        what = [what for pattern, what in patterns if fnmatchcase(place, pattern)]
+        if what and what[-1] != "-":
+            pictures.append((path, None if what[-1] == "none" else what[-1]))
+    categories = dict.fromkeys(what for _, what in patterns if what not in ("none", "-"))
+    return list(categories), pictures
 
 
 def users_own(folder: Path, categories: str) -> tuple[list[str], list[tuple[Path, str | None]]]:
@@ -68,15 +83,16 @@ def load(url: str, root: Path, pictures: list[tuple[Path, str | None]]) -> None:
     psql = subprocess.Popen(
         [PSQL, "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", url, "-f", "-"], stdin=subprocess.PIPE, text=True
     )
-    psql.stdin.write(CREATE)
-    for done, (path, truth) in enumerate(pictures, 1):
-        truth_field = "\\N" if truth is None else escape(truth)
-        psql.stdin.write(f"{escape(str(path.relative_to(root)))}\t{truth_field}\t\\\\x{path.read_bytes().hex()}\n")
-        if done % 100 == 0 or done == len(pictures):
-            print(f"\rloading pictures: {done} of {len(pictures)}", end="", flush=True)
-    print(flush=True)
-    psql.stdin.write("\\.\n")
-    psql.stdin.close()
+    # psql ends at the first error, and says what it is.
+    with contextlib.suppress(BrokenPipeError), psql.stdin:
+        psql.stdin.write(CREATE)
+        for done, (path, truth) in enumerate(pictures, 1):
+            truth_field = "\\N" if truth is None else escape(truth)
+            psql.stdin.write(f"{escape(str(path.relative_to(root)))}\t{truth_field}\t\\\\x{path.read_bytes().hex()}\n")
+            if done % 100 == 0 or done == len(pictures):
+                print(f"\rloading pictures: {done} of {len(pictures)}", end="", flush=True)
+        print(flush=True)
+        psql.stdin.write("\\.\n")
     if psql.wait() != 0:
         sys.exit("the pictures could not be loaded")
 
@@ -89,15 +105,19 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.images:
         categories, pictures = users_own(arguments.images, arguments.categories)
+        no_truth = "not known"
     else:
         categories, pictures = tuxpaint()
+        no_truth = "none of the names"
     load(arguments.url, arguments.images or PICTURES, pictures)
     array = "{" + ",".join('"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"' for name in categories) + "}"
-    script = [PSQL, "-X", "-q", "-v", "ON_ERROR_STOP=1", "-v", f"categories={array}", "-d", arguments.url]
-    if subprocess.run([*script, "-f", HERE / "demo.sql"]).returncode != 0:
+    variables = ["-v", "ON_ERROR_STOP=1", "-v", f"categories={array}", "-v", f"no_truth={no_truth}"]
+    script = [PSQL, "-X", "-q", *variables, "-d", arguments.url, "-f", HERE / "demo.sql"]
+    if subprocess.run(script).returncode != 0:
         sys.exit("the demo failed")
     print(
         "The cluster keeps running. Look around with:    make psql\n"
+        "The demo's tables are in the schema demo:       SET search_path = demo, public;\n"
         f"or with any client:                            {arguments.url}\n"
         "Stop it with:                                  make down"
     )

@@ -11,8 +11,9 @@ from PIL import Image
 
 from bench.encoders import fill
 from bench.sql import copy
-from demo import run as demo
-from tools.paths import ROOT
+from tools.paths import PICTURES, ROOT
+
+from .stamps import stamps
 
 SHARED = ROOT.parent / "shared"
 CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck".split()
@@ -98,7 +99,7 @@ def _photos(sql: psycopg.Connection, limit: int | None) -> Set:
     categories = sorted({path.parent.name.replace("_", " ") for path in files})
     images = [(path, categories.index(path.parent.name.replace("_", " "))) for path in files]
     # Stamps serve as distractors: none of them is one of the photographs.
-    images += [(path, -1) for path, _ in demo.tuxpaint()[1]] if demo.PICTURES.exists() else []
+    images += [(path, -1) for path, _ in stamps()[1]] if PICTURES.exists() else []
     return _images(sql, "Photographs", "photos", categories, [(path.read_bytes(), c) for path, c in images], limit)
 
 
@@ -110,9 +111,9 @@ def _cifar_pixels(sql: psycopg.Connection, limit: int | None) -> Set:
 
 
 def _stamps(sql: psycopg.Connection, limit: int | None) -> Set:
-    categories, pictures = demo.tuxpaint()
+    categories, pictures = stamps()
     known = {path: categories.index(truth) for path, truth in pictures}
-    paths = sorted(demo.PICTURES.rglob("*.png"))
+    paths = sorted(PICTURES.rglob("*.png"))
     images = [(path.read_bytes(), known.get(path, -1)) for path in paths]
     return _images(sql, "Stamps", "stamps", categories, images, limit)
 
@@ -156,5 +157,5 @@ SETS = {
     "cifar": (SHARED / "clip-vectors" / "cifar10_500", _cifar),
     "photos": (SHARED / "photos", _photos),
     "cifar_pixels": (SHARED / "clip-vectors" / "cifar10_500", _cifar_pixels),
-    "stamps": (demo.PICTURES, _stamps),
+    "stamps": (PICTURES, _stamps),
 }

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 
 import pytest
 
 from helpers.session import Session
+from study.stamps import stamps
 from tools.paths import PICTURES, ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -27,13 +27,10 @@ def test_every_sql_block_is_run():
 
 @pytest.fixture
 def photos(connect, fresh_database):
-    """The table that the quick start begins with: some of the demo's pictures."""
-    assert PICTURES.is_dir(), "the demo's pictures are not there: run `make pictures`"
+    """The table that the quick start begins with: some of Tux Paint's stamps."""
+    assert PICTURES.is_dir(), "the pictures are not there: run `make pictures`"
     assert "`photos(id bigint PRIMARY KEY, image bytea)`" in README
-    spec = importlib.util.spec_from_file_location("demo_run", ROOT / "demo" / "run.py")
-    demo = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(demo)
-    _, pictures = demo.tuxpaint()
+    _, pictures = stamps()
     wanted = []
     for category in ("bird", "flower", "fruit", "tool"):
         wanted += [path for path, truth in pictures if truth == category][:8]

@@ -26,11 +26,14 @@ pub(super) struct Claims {
 impl Claims {
     pub fn new(support_set: &SupportSet, worth: &Worth) -> Self {
         let (low, high) = worth.known;
+        // Labels are no claims: no query counts as known, and nothing is lost.
+        let is_labelled = support_set.labelled().iter().all(|&labelled| labelled);
+        let most = if is_labelled { 0.0 } else { PENALTY };
         Claims {
-            penalty: worth.claimed.iter().map(|&claimed| PENALTY * claimed as f32).collect(),
+            penalty: worth.claimed.iter().map(|&claimed| most * claimed as f32).collect(),
             low: low as f32,
             width: ((high - low) as f32).max(MIN_WIDTH),
-            is_labelled: support_set.labelled().iter().all(|&labelled| labelled),
+            is_labelled,
         }
     }
 

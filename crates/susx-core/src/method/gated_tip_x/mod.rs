@@ -40,7 +40,11 @@
 //! **Absent categories.** A category with less than 0.15 of the usual number of rows has the terms of the other category
 //! that gains most, minus 0.5, so that its name has to decide.
 //!
-//! All constants are frozen at fit, so that the label of an image depends on that image alone.
+//! **Probabilities** are the softmax of `k / (1 + t g (1 + h))` times the logits, which changes no order. `k` and `t` are
+//! found at fit, from the support rows, each as the others label it: see `sharpness.rs`.
+//!
+//! All constants are frozen at fit, so that the label of an image depends on that image alone. They were chosen with a
+//! program outside of this project: docs/methods.md says on which sets, and what carried over to others.
 
 mod absent;
 mod claims;

@@ -13,8 +13,8 @@ from .sets import OTHER, Set
 # The default once there is a support set.
 DEFAULT = "gated-tip-x"
 METHODS = ("zero-shot", "tip-adapter", "tip-x", "gda", DEFAULT)
-# TIP-X with the alpha, beta and gamma that `tune` found on other labelled images than those that it labels.
-TUNED = "tip-x, tuned"
+# The method and the parameters that `tune` found on other labelled images than those that it labels.
+TUNED = "tuned"
 CLASSIFIER = "study"
 
 
@@ -76,7 +76,7 @@ def create(sql: psycopg.Connection, data: Set, scenario: Scenario, names: list[s
         sql.execute(f"SELECT count(*) FROM susx.build_support_set('{CLASSIFIER}', 'pool'{per_class})")
 
 
-def _labels(sql, data: Set, scenario: Scenario, table: str, method: str, names: list[str]) -> Labels:
+def _labels(sql, data: Set, scenario: Scenario, table: str, method: str | None, names: list[str]) -> Labels:
     place = {name: c for name, c in zip(names, scenario.categories)}
     rows = sql.execute(
         "SELECT key, category, probability, error FROM susx.classify_rows(%s, %s, key => NULL::int, method => %s)",
@@ -96,19 +96,16 @@ def _tuned(sql, data: Set, scenario: Scenario, names: list[str]) -> Labels:
     others = np.array([i for i in data.ids(OTHER) if data.truth[int(i)] in shown], int)
     if len(others):
         _tune(sql, data, others)
-        return _labels(sql, data, scenario, "judged", "tip-x", names)
-    before = sql.execute(
-        "SELECT alpha, beta, gamma FROM susx.classifier WHERE classifier = %s::regclass", [CLASSIFIER]
-    ).fetchone()
+        return _labels(sql, data, scenario, "judged", None, names)
     mixed = np.random.default_rng(11).permutation(scenario.judged)
     halves = mixed[::2], mixed[1::2]
     right, probability, ids = [], [], []
     for own, other in (halves, halves[::-1]):
-        _tune(sql, data, other)
-        sql.execute(f"CREATE TABLE own AS {select(data, own)}")
-        labels = _labels(sql, data, scenario, "own", "tip-x", names)
-        sql.execute("DROP TABLE own")
-        sql.execute("SELECT susx.alter_classifier(%s, alpha => %s, beta => %s, gamma => %s)", [CLASSIFIER, *before])
+        # The other half is tuned from the defaults, too.
+        with sql.transaction(force_rollback=True):
+            _tune(sql, data, other)
+            sql.execute(f"CREATE TABLE own AS {select(data, own)}")
+            labels = _labels(sql, data, scenario, "own", None, names)
         right.append(labels.right), probability.append(labels.probability), ids.append(np.sort(own))
     order = np.argsort(np.concatenate(ids))
     return Labels(np.concatenate(right)[order], np.concatenate(probability)[order])

@@ -52,9 +52,9 @@ def test_a_quick_run_writes_the_page(tmp_path):
     assert [row[0] for row in rows_below(text, "Without labels, in short")] == [
         "`tip-adapter`",
         "`tip-x`",
-        "tip-x, tuned",
         "`gda`",
         "**`gated-tip-x`, the default**",
+        "tuned",
     ]
     rejected = rows_below(text, "None of these")
     assert [row[1] for row in rejected] == ["without distractors", "with distractors"]
@@ -123,7 +123,7 @@ def test_the_summary():
     where = "(made up, default model: few names)"
     # Means of +30 and of -20 and +10; the worst tenth of three runs is one.
     heading = f"**`{DEFAULT}`, the default**"
-    assert rows[-1] == [heading, "+12.50", f"-5.00 {where}", f"-20.00 {where}", "-20.00", "1 of 3"]
+    assert rows[-2] == [heading, "+12.50", f"-5.00 {where}", f"-20.00 {where}", "-20.00", "1 of 3"]
     assert rows[0][1] == "+0.00" and rows[0][-1] == "0 of 3"
 
 

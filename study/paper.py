@@ -38,7 +38,10 @@ INTRODUCTION = """# The table of the paper
 
 Top-1 accuracy in per cent on folders of labelled images, through SQL in a throwaway cluster. The labels only count what
 is right: every value is a default, the prompt of a name is "a photo of a {}.", and nothing was tuned. The support set
-is retrieved from the pool, or painted from the prompts. The paper's own figures are not repeated here."""
+is retrieved from the pool, or painted from the prompts.
+
+The paper (arXiv 2211.16198) has, by CLIP's RN50 and as means over its eleven sets, 60.31 for CuPL and 61.76 for its best
+method, SuS-X-SD-C. It takes alpha, beta and gamma that are the best on labelled images of each set."""
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ is right: every value is a default, the prompt of a name is "a photo of a {}.", 
 is retrieved from the pool, or painted from the prompts.
 
 The paper (arXiv 2211.16198) has, by CLIP's RN50 and as means over its eleven sets, 60.31 for CuPL and 61.76 for its best
-method, SuS-X-SD-C. It takes alpha, beta and gamma that are the best on labelled images of each set."""
+method, SuS-X-SD-C. Its published code searches alpha, beta and gamma with labels; here every value is a default."""
 
 
 @dataclass(frozen=True)

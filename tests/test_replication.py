@@ -18,7 +18,8 @@ from helpers.session import session_of
 from helpers.toy import create_compass
 from tools.cluster import Cluster
 
-SCORE = "SELECT category, score FROM susx.classify('compass', '[1,0.9]'::vector)"
+# By the method whose scores every support image changes.
+SCORE = "SELECT category, score FROM susx.classify('compass', '[1,0.9]'::vector, method => 'tip-x')"
 
 CHANGES = (
     "SELECT susx.add_support('compass', 'north', ARRAY['[1,1]', '[1,2]']::vector[])",

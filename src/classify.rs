@@ -112,13 +112,8 @@ fn best(
     let fitted = fitted::get(classifier)?;
     let embedding = input.embedding(&fitted)?;
     let method = fitted.method(method)?;
-    let ranked = if fitted.may_reject() {
-        let Answer { ranked, known } = fitted.answer(&embedding, method, 1)?;
-        if fitted.classifier.rejects(known) { Vec::new() } else { ranked }
-    } else {
-        fitted.classifier.rank(fitted.query(&embedding)?.view(), method, 1).pop().unwrap_or_default()
-    };
-    Ok(ranked.first().map(|r| fitted.classifier.categories()[r.category].clone()))
+    let ranked = fitted.classifier.accepted(fitted.query(&embedding)?.view(), method, 1).pop().flatten();
+    Ok(ranked.unwrap_or_default().first().map(|r| fitted.classifier.categories()[r.category].clone()))
 }
 
 fn known(classifier: Option<RegClass>, input: Option<impl Classifiable>) -> Result<Option<f32>> {

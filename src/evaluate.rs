@@ -6,7 +6,7 @@ use ndarray::Axis;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use susx_core::calibration::{Bin, Calibration};
-use susx_core::classifier::{Answer, Ranked};
+use susx_core::classifier::Ranked;
 use susx_core::evaluate::{Evaluation, Figures};
 
 use crate::fitted::{self, Fitted};
@@ -141,8 +141,8 @@ fn calibration(
     let progress = Progress::start(Command::Calibration, classifier);
     let fitted = fitted::get(classifier)?;
     let mut calibration = Calibration::new(bins);
-    classify(&fitted, query, method, progress, |truth, ranked, is_rejected| {
-        if let (Some(best), false) = (ranked.first(), is_rejected) {
+    classify(&fitted, query, method, progress, |truth, ranked| {
+        if let Some(best) = ranked.and_then(<[_]>::first) {
             calibration.record(best.probability, Some(best.category) == truth);
         }
     })?;
@@ -158,10 +158,8 @@ fn calibration(
 /// Classifies every row of a query, and compares the answers with the labels.
 fn evaluated(fitted: &Fitted, query: &str, method: Option<&str>, progress: Progress) -> Result<Evaluation> {
     let mut evaluation = Evaluation::new(fitted.classifier.categories().len());
-    let unreadable = classify(fitted, query, method, progress, |truth, ranked, is_rejected| {
-        if is_rejected {
-            return evaluation.record_rejected(truth);
-        }
+    let unreadable = classify(fitted, query, method, progress, |truth, ranked| {
+        let Some(ranked) = ranked else { return evaluation.record_rejected(truth) };
         let probability = ranked.first().map_or(0.0, |best| best.probability);
         evaluation.record(truth, ranked.iter().map(|ranked| ranked.category), probability);
     })?;
@@ -172,14 +170,14 @@ fn evaluated(fitted: &Fitted, query: &str, method: Option<&str>, progress: Progr
     Ok(evaluation)
 }
 
-/// Classifies every row of a query: passes the true category, if it has one, the best categories and whether the row gets no label to
-/// `each`. Returns the rows that could not be read.
+/// Classifies every row of a query: passes the true category, if it has one, and the best categories, unless the row gets no
+/// label, to `each`. Returns the rows that could not be read.
 fn classify(
     fitted: &Fitted,
     query: &str,
     method: Option<&str>,
     progress: Progress,
-    mut each: impl FnMut(Option<usize>, &[Ranked], bool),
+    mut each: impl FnMut(Option<usize>, Option<&[Ranked]>),
 ) -> Result<Unreadable> {
     let method = fitted.method(method)?;
     let space = Space::new(&fitted.name, &fitted.settings, fitted.classifier.support_set());
@@ -188,9 +186,9 @@ fn classify(
     labelled::read(&space, query, begin, |features, truths, failed| {
         let rows = fitted.classifier.max_queries();
         for (features, truths) in features.axis_chunks_iter(Axis(0), rows).zip(truths.chunks(rows)) {
-            let answers = fitted.classifier.answers(features, method, Evaluation::TOP);
-            for (Answer { ranked, known }, &truth) in answers.iter().zip(truths) {
-                each(truth, ranked, fitted.classifier.rejects(*known));
+            let accepted = fitted.classifier.accepted(features, method, Evaluation::TOP);
+            for (ranked, &truth) in accepted.iter().zip(truths) {
+                each(truth, ranked.as_deref());
             }
         }
         progress.borrow_mut().advance(truths.len() as u64 + failed, failed);

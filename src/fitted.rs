@@ -74,11 +74,6 @@ impl Fitted {
         let mut answers = self.classifier.answers(self.query(embedding)?.view(), method, k);
         answers.pop().ok_or_else(|| Error::internal("a query has no answer"))
     }
-
-    /// Whether there may be images that get no label.
-    pub fn may_reject(&self) -> bool {
-        self.settings.params.reject > 0.0
-    }
 }
 
 impl Fit for Fitted {

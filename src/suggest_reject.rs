@@ -16,13 +16,14 @@ use crate::pg::vector::Vector;
 use crate::pg::version::SameVersion;
 
 /// Share of the variance that a threshold has to explain. Otsu's method divides any numbers; where the pool shows
-/// nothing else than the categories, it would reject a quarter of it (docs/methods.md).
+/// nothing else than the categories, it would reject a quarter of it.
 const CLEAR: f64 = 0.82;
 /// What is suggested where the images do not fall into two groups.
 const UNCLEAR: f32 = 0.5;
 
 /// The threshold that divides the images of a pool into those that are of some category and those that are not, or 0.5
-/// where they do not fall into two groups; NULL for NULL, and if the pool has no embedding. Changes nothing. Memory does not grow with the pool.
+/// where they do not fall into two groups; NULL for NULL, and if the pool has no embedding. Changes nothing. Memory does not
+/// grow with the pool.
 #[pg_extern(stable, parallel_unsafe, cost = 1000000)]
 fn suggest_reject(
     _version: SameVersion,

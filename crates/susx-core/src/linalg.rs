@@ -1,7 +1,7 @@
 //! The inner loops of the methods: matrix products and exponentials, with vector instructions and without threads. This
 //! file has the crate's only `unsafe`.
 
-use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, LinalgScalar};
+use ndarray::{Array2, ArrayView1, ArrayView2, ArrayViewMut2, Axis, LinalgScalar};
 use rten_simd::SimdUnaryOp;
 use rten_vecmath::Exp;
 
@@ -107,6 +107,32 @@ pub(crate) fn sum(values: &[f32]) -> f32 {
     ((a + e) + (c + g)) + ((b + f) + (d + h)) + rest.iter().sum::<f32>()
 }
 
+/// The largest element; minus infinity of none.
+pub(crate) fn largest(values: ArrayView1<f32>) -> f32 {
+    values.fold(f32::NEG_INFINITY, |most, &x| most.max(x))
+}
+
+/// The quantile of ascending numbers, at least one, between two of which it is interpolated.
+pub(crate) fn quantile(ascending: &[f64], share: f64) -> f64 {
+    let place = share * (ascending.len() - 1) as f64;
+    let (below, above) = (ascending[place.floor() as usize], ascending[place.ceil() as usize]);
+    below + (above - below) * place.fract()
+}
+
+/// The point of an interval of positive numbers up to which `is_below` holds, by halving it on a logarithmic axis.
+pub(crate) fn bisect((low, high): (f64, f64), halvings: usize, is_below: impl Fn(f64) -> bool) -> f64 {
+    let (mut low, mut high) = (low.ln(), high.ln());
+    for _ in 0..halvings {
+        let middle = (low + high) / 2.0;
+        if is_below(middle.exp()) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    ((low + high) / 2.0).exp()
+}
+
 /// The smallest and the largest element.
 pub(crate) fn range(values: &[f32]) -> (f32, f32) {
     const LANES: usize = 8;
@@ -142,6 +168,21 @@ mod tests {
             let expected = a.t().dot(&b);
             assert!((product(a.t(), b.t()) - &expected).iter().all(|x| x.abs() < 1e-4));
         }
+    }
+
+    #[test]
+    fn quantiles_lie_between_two_numbers() {
+        for (share, expected) in [(0.0, 1.0), (0.25, 1.75), (0.5, 3.0), (1.0, 9.0)] {
+            assert_eq!(quantile(&[1.0, 2.0, 4.0, 9.0], share), expected);
+        }
+        assert_eq!(quantile(&[7.0], 0.35), 7.0);
+    }
+
+    #[test]
+    fn a_bisection_ends_where_the_condition_does() {
+        assert!((bisect((1e-2, 1e5), 60, |x| x * x < 2.0) - 2.0f64.sqrt()).abs() < 1e-12);
+        // Without an end in the interval, at one of its own.
+        assert!((bisect((1.0, 4.0), 30, |_| true) - 4.0).abs() < 1e-6);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The temperature at which labelled images are most likely.
 
+use crate::linalg::bisect;
+
 /// Temperatures that are searched, and how often the interval is halved.
 const RANGE: (f64, f64) = (1e-2, 1e2);
 const HALVINGS: usize = 40;
@@ -39,16 +41,8 @@ impl TemperatureFit {
         // The likelihood is concave in 1/T. Its slope is the targets minus the logits that the softmax expects.
         let slope =
             |temperature: f64| targets - self.rows.iter().map(|row| expected(row, temperature)).sum::<f64>();
-        let (mut low, mut high) = (RANGE.0.ln(), RANGE.1.ln());
-        for _ in 0..HALVINGS {
-            let middle = (low + high) / 2.0;
-            if slope(middle.exp()) > 0.0 {
-                high = middle;
-            } else {
-                low = middle;
-            }
-        }
-        (!self.rows.is_empty()).then(|| ((low + high) / 2.0).exp() as f32)
+        let best = || bisect(RANGE, HALVINGS, |temperature| slope(temperature) <= 0.0) as f32;
+        (!self.rows.is_empty()).then(best)
     }
 }
 

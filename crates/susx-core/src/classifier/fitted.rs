@@ -107,6 +107,16 @@ impl Classifier {
         blocks.flat_map(|queries| self.answer_block(queries, method, k)).collect()
     }
 
+    /// As [`rank`](Self::rank), with `None` for a query that is rejected. What is known of the queries is not computed where
+    /// none is ever rejected.
+    pub fn accepted(&self, queries: ArrayView2<f32>, method: Method, k: usize) -> Vec<Option<Vec<Ranked>>> {
+        if !self.known.may_reject() {
+            return self.rank(queries, method, k).into_iter().map(Some).collect();
+        }
+        let answers = self.answers(queries, method, k).into_iter();
+        answers.map(|Answer { ranked, known }| (!self.rejects(known)).then_some(ranked)).collect()
+    }
+
     /// How likely each unit query (N × d) is to be of any category, 0 to 1: see [`Known`].
     pub fn known(&self, queries: ArrayView2<f32>) -> Vec<f32> {
         self.answers(queries, self.default_method(), 1).into_iter().map(|answer| answer.known).collect()

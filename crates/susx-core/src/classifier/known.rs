@@ -25,7 +25,7 @@ use ndarray::{ArrayView1, ArrayView2, Axis};
 
 use super::ValidParams;
 use crate::interrupt;
-use crate::linalg::{block_rows, product};
+use crate::linalg::{block_rows, largest, product, quantile};
 use crate::sus::SupportSet;
 
 /// Interquartile range of a normal distribution, in standard deviations.
@@ -59,12 +59,8 @@ impl Known {
             let sample = support_set.features().select(Axis(0), &support_set.sample());
             let mut odds = known.log_odds(sample.view());
             odds.sort_unstable_by(f64::total_cmp);
-            let quantile = |share: f64| {
-                let place = share * (odds.len() - 1) as f64;
-                let (below, above) = (odds[place.floor() as usize], odds[place.ceil() as usize]);
-                below + (above - below) * place.fract()
-            };
-            known.usual = Some((quantile(0.5), (quantile(0.75) - quantile(0.25)).max(MIN_RANGE)));
+            let range = quantile(&odds, 0.75) - quantile(&odds, 0.25);
+            known.usual = Some((quantile(&odds, 0.5), range.max(MIN_RANGE)));
         }
         known
     }
@@ -98,9 +94,14 @@ impl Known {
         known < self.reject
     }
 
+    /// Whether there may be images that get no label.
+    pub fn may_reject(&self) -> bool {
+        self.reject > 0.0
+    }
+
     /// Whether rounding could change that. A product of matrices rounds differently from the product of a single row.
     pub fn is_near(&self, known: f32) -> bool {
-        self.reject > 0.0 && (known - self.reject).abs() <= NEAR
+        self.may_reject() && (known - self.reject).abs() <= NEAR
     }
 
     /// `G`.
@@ -131,7 +132,7 @@ impl Known {
     /// `logsumexp(s cos)`.
     fn log_sum_exp(&self, cosines: ArrayView1<f32>) -> f64 {
         let scale = f64::from(self.logit_scale);
-        let largest = cosines.fold(f32::NEG_INFINITY, |most, &x| most.max(x));
+        let largest = largest(cosines);
         let sum: f64 = cosines.iter().map(|&x| (scale * f64::from(x - largest)).exp()).sum();
         scale * f64::from(largest) + sum.ln()
     }

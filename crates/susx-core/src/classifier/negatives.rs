@@ -2,7 +2,7 @@
 
 use ndarray::{Array2, ArrayView2, Axis};
 
-use crate::linalg::{block_rows, product};
+use crate::linalg::{block_rows, largest, product};
 
 /// The negatives that say most about what an image is not of: those of `candidates` (N × d) that are least like any of
 /// the categories (C × d), `count` at most, least first. A candidate with a cosine above `alike` to a category is another
@@ -18,7 +18,7 @@ pub fn least_alike(
     for block in candidates.axis_chunks_iter(Axis(0), most) {
         let cosines: Array2<f32> = product(block, categories);
         for row in cosines.rows() {
-            order.push((row.fold(f32::NEG_INFINITY, |most, &x| most.max(x)), order.len()));
+            order.push((largest(row), order.len()));
         }
     }
     order.retain(|&(cosine, _)| cosine <= alike);

@@ -49,15 +49,10 @@ impl Otsu {
         }
     }
 
-    /// The threshold, 0.01 to 0.99, with the smallest variance within the numbers below it and within the others; the
-    /// middle of several. `None` without numbers. Where all numbers lie on one side of every threshold, nothing can be
-    /// divided, and the lowest is returned.
-    pub fn threshold(&self) -> Option<f32> {
-        self.best().map(|(threshold, _)| threshold)
-    }
-
-    /// The threshold, and the share of the variance that it explains, 0 to 1: the variance between the two groups
-    /// divided by that of all numbers.
+    /// The threshold, 0.01 to 0.99, with the smallest variance within the numbers below it and within the others, the
+    /// middle of several; and the share of the variance that it explains, 0 to 1: the variance between the two groups
+    /// divided by that of all numbers. `None` without numbers. Where all numbers lie on one side of every threshold,
+    /// nothing can be divided, and the lowest is returned.
     pub fn best(&self) -> Option<(f32, f64)> {
         let total = self.cells.iter().fold(Cell::default(), |total, cell| total.and(*cell));
         if total.n == 0 {
@@ -106,7 +101,7 @@ mod tests {
     fn threshold(numbers: &[f32]) -> Option<f32> {
         let mut otsu = Otsu::default();
         numbers.iter().for_each(|&number| otsu.record(number));
-        otsu.threshold()
+        otsu.best().map(|(threshold, _)| threshold)
     }
 
     /// The definition, read literally.

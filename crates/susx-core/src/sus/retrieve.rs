@@ -15,7 +15,7 @@ use ndarray::{Array2, ArrayView2, Axis, s};
 
 use super::SupportSet;
 use crate::interrupt;
-use crate::linalg::{block_rows, product};
+use crate::linalg::{block_rows, largest, product};
 
 /// An image chosen for a category.
 #[derive(Clone, Debug, PartialEq)]
@@ -165,16 +165,11 @@ impl Retrieval {
         if self.negatives.is_empty() {
             return vec![false; features.nrows()];
         }
-        let largest = |names: ArrayView2<f32>| -> Vec<f32> {
-            let cosines = product(features, names);
-            cosines
-                .rows()
-                .into_iter()
-                .map(|row| row.fold(f32::NEG_INFINITY, |most, &x| most.max(x)))
-                .collect()
+        let nearest = |names: ArrayView2<f32>| -> Vec<f32> {
+            product(features, names).rows().into_iter().map(largest).collect()
         };
-        let of_categories = largest(self.zeroshot_weights.view());
-        largest(self.negatives.view())
+        let of_categories = nearest(self.zeroshot_weights.view());
+        nearest(self.negatives.view())
             .into_iter()
             .zip(of_categories)
             .map(|(other, own)| other > own)

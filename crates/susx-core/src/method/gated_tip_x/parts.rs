@@ -6,6 +6,7 @@ use super::absent::DEFICIT;
 use super::gate::GateReading;
 use super::{GatedTipX, support::Worth};
 use crate::classifier::ValidParams;
+use crate::linalg::largest;
 use crate::method::tip_x::LogitParts;
 
 impl GatedTipX {
@@ -20,7 +21,7 @@ impl GatedTipX {
             let gate = reading.gate;
             let mut zero_shot = parts.zero_shot.row_mut(row);
             if !self.claims.is_empty() {
-                let nearest = parts.affinities.row(row).fold(f32::NEG_INFINITY, |most, &x| x.max(most));
+                let nearest = largest(parts.affinities.row(row));
                 zero_shot += &self.claims.terms(&[self.claims.familiar(nearest)]).row(0);
             }
             parts.kl.row_mut(row).mapv_inplace(|kl| kl * gate);

@@ -4,7 +4,7 @@ use ndarray::{Array2, ArrayView1, Axis};
 
 use super::GatedTipX;
 use crate::interrupt;
-use crate::linalg::{exp, sum};
+use crate::linalg::{bisect, exp, largest, sum};
 use crate::method::tip_x::LeaveOneOut;
 use crate::sus::evenly_spaced;
 
@@ -72,7 +72,7 @@ impl Sharpness {
         };
         let confidence = judged.confidence(Sharpness { closed: names, decay: 0.0 });
         if confidence >= judged.accuracy {
-            let decay = bisect(DECAYS, |decay| {
+            let decay = bisect(DECAYS, HALVINGS, |decay| {
                 judged.confidence(Sharpness { closed: names, decay }) > judged.accuracy
             });
             return Sharpness { closed: names, decay };
@@ -80,7 +80,7 @@ impl Sharpness {
         if confidence >= judged.accuracy_upwards {
             return Sharpness { closed: names, decay: 0.0 };
         }
-        let closed = bisect((names, MOST), |closed| {
+        let closed = bisect((names, MOST), HALVINGS, |closed| {
             judged.confidence(Sharpness { closed, decay: 0.0 }) < judged.accuracy_upwards
         });
         Sharpness { closed, decay: 0.0 }
@@ -91,20 +91,6 @@ impl Sharpness {
 fn names_alone(categories: usize) -> f64 {
     let many = (MANY_NAMES / categories as f64).ln() / (MANY_NAMES / FEW_NAMES).ln();
     1.0 + WITH_FEW_NAMES * many.clamp(0.0, 1.0)
-}
-
-/// The point of an interval, on a logarithmic axis, up to which `is_below` holds.
-fn bisect((low, high): (f64, f64), is_below: impl Fn(f64) -> bool) -> f64 {
-    let (mut low, mut high) = (low.ln(), high.ln());
-    for _ in 0..HALVINGS {
-        let middle = (low + high) / 2.0;
-        if is_below(middle.exp()) {
-            low = middle;
-        } else {
-            high = middle;
-        }
-    }
-    ((low + high) / 2.0).exp()
 }
 
 impl Judged {
@@ -132,7 +118,7 @@ impl Judged {
             let read = gated.gate.read(features.view());
             for (place, (&row, reading)) in block.iter().zip(read).enumerate() {
                 interrupt::check();
-                let nearest = parts.affinities.row(place).fold(f32::NEG_INFINITY, |most, &x| x.max(most));
+                let nearest = largest(parts.affinities.row(place));
                 let mut logit = logits.row_mut(place);
                 logit.assign(&parts.zero_shot.row(place));
                 let confidence = largest_share(logit.view(), names);

@@ -2,6 +2,7 @@
 
 use super::neighbours::{NEIGHBOURS, Neighbourhood, neighbourhoods};
 use crate::classifier::ValidParams;
+use crate::linalg::quantile;
 use crate::method::gda::{self, Trust};
 use crate::sus::SupportSet;
 
@@ -120,10 +121,5 @@ fn mean_of_categories(support_set: &SupportSet, values: impl Iterator<Item = (us
 fn known(near: &[Neighbourhood]) -> (f64, f64) {
     let mut nearest: Vec<f64> = near.iter().map(|near| near.nearest.map_or(1.0, f64::from)).collect();
     nearest.sort_unstable_by(f64::total_cmp);
-    let quantile = |share: f64| {
-        let place = share * (nearest.len() - 1) as f64;
-        let (below, above) = (nearest[place.floor() as usize], nearest[place.ceil() as usize]);
-        below + (above - below) * place.fract()
-    };
-    (quantile(KNOWN.0), quantile(KNOWN.1))
+    (quantile(&nearest, KNOWN.0), quantile(&nearest, KNOWN.1))
 }

@@ -3,7 +3,7 @@
 use ndarray::{ArrayView1, Axis};
 
 use crate::interrupt;
-use crate::linalg::{block_rows, exp, product};
+use crate::linalg::{bisect, block_rows, exp, product};
 use crate::sus::{SupportSet, sample};
 
 /// Mean largest softmax share at which the zero-shot confidences weigh the support images.
@@ -85,16 +85,7 @@ fn scale_of(rows: &[Vec<f32>], target: f64) -> f64 {
     // The largest share is that of the category with gap 0.
     let mean =
         |scale: f64| rows.iter().map(|gaps| 1.0 / sum_of_exp(gaps, scale)).sum::<f64>() / rows.len() as f64;
-    let (mut low, mut high) = (SCALES.0.ln(), SCALES.1.ln());
-    for _ in 0..HALVINGS {
-        let middle = (low + high) / 2.0;
-        if mean(middle.exp()) < target {
-            low = middle;
-        } else {
-            high = middle;
-        }
-    }
-    ((low + high) / 2.0).exp()
+    bisect(SCALES, HALVINGS, |scale| mean(scale) < target)
 }
 
 /// Cosines minus the largest of them.

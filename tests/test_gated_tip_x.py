@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from helpers.caltech import Caltech
+from helpers.caltech import Caltech, Part
 from helpers.gated import Gated, Params
 from helpers.gda import unit
 from helpers.session import array, vector
+from helpers.stored import stored
 from helpers.toy import create_compass, create_points, create_random
 
 CATEGORIES = 20
@@ -20,26 +21,6 @@ SCORES = """
 pytestmark = pytest.mark.same_everywhere
 
 
-class Part(Caltech):
-    """Some categories, and the first dimensions, of Caltech's vectors: small enough for an oracle with a fit for every
-    row."""
-
-    def __init__(self, dimensions: int = 40) -> None:
-        super().__init__()
-        self.categories = self.categories[:CATEGORIES]
-        self.prototypes = self.prototypes[:CATEGORIES, :dimensions]
-        for features, labels in (("queries", "labels"), ("support", "support_labels")):
-            own = getattr(self, labels) < CATEGORIES
-            setattr(self, features, getattr(self, features)[own, :dimensions])
-            setattr(self, labels, getattr(self, labels)[own])
-        self.dimensions = dimensions
-
-    def load_queries(self, sql):
-        sql.run(f"CREATE TABLE test_vectors (id int PRIMARY KEY, embedding vector({self.dimensions}), truth text)")
-        rows = zip(range(len(self.queries)), map(vector, self.queries), (self.categories[y] for y in self.labels))
-        sql.copy("test_vectors", ["id", "embedding", "truth"], rows)
-
-
 @pytest.fixture(scope="module")
 def caltech():
     return Caltech()
@@ -47,27 +28,16 @@ def caltech():
 
 @pytest.fixture(scope="module")
 def part():
-    return Part()
+    return Part(CATEGORIES)
 
 
 def oracle(sql, name):
     """The method fitted to what stands in a classifier's table, and the categories in their order."""
-    rows = sql.rows(f"SELECT category, kind, origin, embedding::text FROM {name} ORDER BY id")
-    categories = list(dict.fromkeys(category for category, kind, *_ in rows if kind == "prompt"))
-    prompts = {category: array(text) for category, kind, _, text in rows if kind == "prompt"}
-    images = [(categories.index(category), origin == "labelled", array(text)) for category, kind, origin, text in rows if kind == "image"]
-    # In the order of the support set, which decides between equal neighbours.
-    images.sort(key=lambda image: image[0])
+    table = stored(sql, name)
     (params,) = sql.rows(
         "SELECT logit_scale, alpha, beta, gamma, temperature FROM susx.classifier WHERE classifier = %s::regclass", name
     )
-    return categories, Gated.fit(
-        unit([prompts[category] for category in categories]),
-        unit([image for *_, image in images]),
-        np.array([category for category, *_ in images]),
-        np.array([labelled for _, labelled, _ in images]),
-        Params(*params),
-    )
+    return table.categories, Gated.fit(table.names, table.support, table.labels, table.labelled, Params(*params))
 
 
 @pytest.mark.parametrize("support", ["labelled", "retrieved", "half", "unequal"])

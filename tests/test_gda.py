@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from helpers.caltech import Caltech
+from helpers.caltech import Caltech, Part
 from helpers.gda import Gda, softmax, unit
-from helpers.session import array, vector
+from helpers.session import vector
+from helpers.stored import stored
 from helpers.toy import create_compass, create_random
 
 SCORES = """
@@ -16,21 +17,6 @@ SCORES = """
     GROUP BY t.id ORDER BY t.id"""
 
 pytestmark = pytest.mark.same_everywhere
-
-
-class Part(Caltech):
-    """The first dimensions of Caltech's vectors, with which a fit for every row takes a second."""
-
-    def __init__(self, dimensions: int = 40) -> None:
-        super().__init__()
-        for name in ("prototypes", "queries", "support"):
-            setattr(self, name, getattr(self, name)[:, :dimensions])
-        self.dimensions = dimensions
-
-    def load_queries(self, sql):
-        sql.run(f"CREATE TABLE test_vectors (id int PRIMARY KEY, embedding vector({self.dimensions}), truth text)")
-        rows = zip(range(len(self.queries)), map(vector, self.queries), (self.categories[y] for y in self.labels))
-        sql.copy("test_vectors", ["id", "embedding", "truth"], rows)
 
 
 @pytest.fixture(scope="module")
@@ -43,24 +29,11 @@ def part():
     return Part()
 
 
-def oracle(sql, name, **settings):
+def oracle(sql, name):
     """The discriminant of what stands in a classifier's table, and the categories in their order."""
-    rows = sql.rows(f"SELECT category, kind, origin, embedding::text FROM {name} ORDER BY id")
-    categories = list(dict.fromkeys(category for category, kind, *_ in rows if kind == "prompt"))
-    prompts = {category: array(text) for category, kind, _, text in rows if kind == "prompt"}
-    images = [(categories.index(category), origin == "labelled", array(text)) for category, kind, origin, text in rows if kind == "image"]
-    (scale, lambda_, ridge), = sql.rows(
-        "SELECT logit_scale, lambda, ridge FROM susx.classifier WHERE classifier = %s::regclass", name
-    )
-    return categories, Gda.fit(
-        unit([prompts[category] for category in categories]),
-        unit([image for *_, image in images]),
-        np.array([category for category, *_ in images]),
-        np.array([labelled for _, labelled, _ in images]),
-        scale,
-        lambda_,
-        ridge,
-    )
+    table = stored(sql, name)
+    (settings,) = sql.rows("SELECT logit_scale, lambda, ridge FROM susx.classifier WHERE classifier = %s::regclass", name)
+    return table.categories, Gda.fit(table.names, table.support, table.labels, table.labelled, *settings)
 
 
 @pytest.mark.parametrize("support", ["labelled", "retrieved", "unequal"])

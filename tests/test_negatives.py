@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from helpers.known import OTHER, add, create_points_around_the_compass, unit, vectors
+from helpers.gda import unit
+from helpers.known import OTHER, add, create_points_around_the_compass, vectors
 from helpers.session import array
 from tools.paths import ROOT
 

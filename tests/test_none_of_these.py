@@ -7,7 +7,8 @@ import pytest
 
 from helpers.caltech import Caltech
 from helpers.gated import Gated, Params
-from helpers.known import OTHER, add, best_reject, create_points_around_the_compass, known, otsu, unit, vectors
+from helpers.gda import unit
+from helpers.known import OTHER, add, best_reject, create_points_around_the_compass, known, otsu, vectors
 from helpers.session import vector
 from helpers.toy import create_points, create_random
 

@@ -34,7 +34,8 @@ class Caltech:
         self._load(sql, "validation_vectors", self.validation, self.validation_labels)
 
     def _load(self, sql: Session, table: str, features: np.ndarray, labels: np.ndarray) -> None:
-        sql.run(f"CREATE TABLE {table} (id int PRIMARY KEY, embedding vector(512), truth text)")
+        dimensions = self.prototypes.shape[1]
+        sql.run(f"CREATE TABLE {table} (id int PRIMARY KEY, embedding vector({dimensions}), truth text)")
         rows = zip(range(len(features)), map(vector, features), (self.categories[y] for y in labels))
         sql.copy(table, ["id", "embedding", "truth"], rows)
 
@@ -66,6 +67,19 @@ class Caltech:
             gamma,
         )
         return {"zero-shot": zero_shot, "tip-adapter": zero_shot + cache, "tip-x": zero_shot + cache + kl}
+
+
+class Part(Caltech):
+    """The first categories and dimensions of Caltech's vectors: small enough for an oracle with a fit for every row."""
+
+    def __init__(self, categories: int = 55, dimensions: int = 40) -> None:
+        super().__init__()
+        self.categories = self.categories[:categories]
+        self.prototypes = self.prototypes[:categories, :dimensions]
+        for features, labels in (("queries", "labels"), ("support", "support_labels")):
+            own = getattr(self, labels) < categories
+            setattr(self, features, getattr(self, features)[own, :dimensions])
+            setattr(self, labels, getattr(self, labels)[own])
 
 
 def _part(path: Path, name: str, place: dict[int, int]) -> tuple[np.ndarray, np.ndarray]:

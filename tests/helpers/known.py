@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from helpers.gda import unit
 from helpers.session import Session, array, vector
 from helpers.toy import create_compass
 
 # To the south-east of the compass there is something else.
 OTHER = "SELECT susx.add_negatives('compass', '{south-east}', ARRAY['[1,-1]']::vector[])"
-
-
-def unit(rows: np.ndarray) -> np.ndarray:
-    return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
 
 
 def known(

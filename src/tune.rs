@@ -9,7 +9,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use susx_core::classifier::{ClassifierParams, ValidParams};
 use susx_core::method::Method;
-use susx_core::method::gated_tip_x::{GatedLeaveOneOut, GatedTipX};
+use susx_core::method::gated_tip_x::GatedTipX;
 use susx_core::method::gda::{GdaGrid, GdaGridSearch, GdaTuned};
 use susx_core::method::tip_x::{LeaveOneOut, TipXGrid, TipXGridSearch, TipXTuned};
 use susx_core::sus::SupportSet;
@@ -179,8 +179,7 @@ fn on_the_support_set(
     mut progress: Progress,
 ) -> Result<Row> {
     let tip_x = LeaveOneOut::new(gated.tip_x());
-    let without = GatedLeaveOneOut::new(gated, params);
-    let mut search = |grids| search_support_set(&tip_x, &without, gated, params, grids, &mut progress);
+    let mut search = |grids| search_support_set(&tip_x, gated, params, grids, &mut progress);
     let mut tuned = search(Grids::full())?.best()?;
     // Retrieved images were chosen by the names of their categories. If the names classify as many of them correctly as
     // any parameters do, the result says nothing about other images.
@@ -211,7 +210,6 @@ fn on_the_support_set(
 /// Searches on every support image as the classifier without it would label it.
 fn search_support_set<'a>(
     tip_x: &LeaveOneOut,
-    without: &GatedLeaveOneOut,
     gated: &'a GatedTipX,
     params: ValidParams,
     grids: Grids,
@@ -227,7 +225,7 @@ fn search_support_set<'a>(
         let numbers: Vec<usize> = rows.clone().collect();
         let parts = tip_x.parts(&numbers);
         searches.tip_x.add(&parts, truth);
-        searches.gated.add(&without.parts(&numbers, parts), truth);
+        searches.gated.add(&gated.parts_without(&numbers, parts), truth);
         searches.gda.leave_out(rows);
         progress.advance(truth.len() as u64, 0);
     }

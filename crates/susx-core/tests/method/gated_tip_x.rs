@@ -3,7 +3,7 @@
 use ndarray::{Array2, ArrayView1, Axis};
 use susx_core::classifier::{Classifier, ClassifierParams};
 use susx_core::method::Method;
-use susx_core::method::gated_tip_x::{GatedLeaveOneOut, GatedTipX, looks_absent, reliability};
+use susx_core::method::gated_tip_x::{GatedTipX, looks_absent, reliability};
 use susx_core::method::tip_x::{LeaveOneOut, TipXGrid, TipXGridSearch};
 use susx_core::sus::{SupportError, SupportSet, SupportSetBuilder};
 
@@ -147,8 +147,7 @@ fn leaving_a_row_out_is_nearly_fitting_without_it() -> Result<(), SupportError> 
     let set = table.support_set(|_| false)?;
     let gated = GatedTipX::fit(set.clone(), valid(PARAMS));
     let rows: Vec<usize> = (0..set.len()).collect();
-    let without = GatedLeaveOneOut::new(&gated, valid(PARAMS));
-    let parts = without.parts(&rows, LeaveOneOut::new(gated.tip_x()).parts(&rows));
+    let parts = gated.parts_without(&rows, LeaveOneOut::new(gated.tip_x()).parts(&rows));
     let one =
         TipXGrid { alpha: vec![0.0, PARAMS.alpha], beta: vec![PARAMS.beta], gamma: vec![0.0, PARAMS.gamma] };
     let mut search = TipXGridSearch::new(one);

@@ -22,6 +22,7 @@ pub struct GatedTipX {
     pub(super) gate: Gate,
     pub(super) absent: Absent,
     pub(super) claims: Claims,
+    pub(super) worth: Worth,
     sharpness: Sharpness,
 }
 
@@ -63,6 +64,7 @@ impl GatedTipX {
             absent: Absent::of(&support_set),
             claims: Claims::new(&support_set, &worth),
             tip_x: TipX::fit(support_set, params),
+            worth,
             sharpness: Sharpness::LOGITS,
         };
         gated.sharpness = Sharpness::of(&gated);
@@ -122,7 +124,7 @@ impl GatedTipX {
         let familiar = nearest.into_iter().map(|nearest| self.claims.familiar(nearest)).collect();
         let [mut cache, mut kl] =
             [cache, kl].map(|term| term.unwrap_or_else(|| Array2::zeros(zero_shot.dim())));
-        self.absent.fill(&mut cache, &mut kl);
+        self.absent.fill(&mut cache, Some(&mut kl));
         for ((mut cache, mut kl), gate) in cache.rows_mut().into_iter().zip(kl.rows_mut()).zip(gates) {
             cache *= gate;
             kl *= gate;
@@ -204,6 +206,10 @@ impl FittedMethod for GatedTipX {
     }
 
     fn size(&self) -> usize {
-        FittedMethod::size(&self.tip_x) + self.gate.size() + self.absent.size() + self.claims.size()
+        FittedMethod::size(&self.tip_x)
+            + self.gate.size()
+            + self.absent.size()
+            + self.claims.size()
+            + self.worth.size()
     }
 }

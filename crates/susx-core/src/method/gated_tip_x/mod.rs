@@ -58,7 +58,6 @@ mod typical;
 
 pub use fit::GatedTipX;
 pub use gate::GateReading;
-pub use parts::GatedLeaveOneOut;
 pub use support::{looks_absent, reliability};
 
 /// Name of the term that takes from names that other names claim.

@@ -2,10 +2,9 @@
 
 use ndarray::{ArrayView2, Axis};
 
+use super::GatedTipX;
 use super::absent::DEFICIT;
 use super::gate::GateReading;
-use super::{GatedTipX, support::Worth};
-use crate::classifier::ValidParams;
 use crate::linalg::largest;
 use crate::method::tip_x::LogitParts;
 
@@ -13,6 +12,16 @@ impl GatedTipX {
     /// The parts of the logits of unit queries (n × d), from those of TIP-X.
     pub fn parts(&self, queries: ArrayView2<f32>, parts: LogitParts) -> LogitParts {
         self.gated_parts(parts, &self.gate.read(queries))
+    }
+
+    /// The parts of the logits of some support rows, each as the fit without that row would have them, from those of TIP-X
+    /// without each. What they have in common, such as the claims, stays as it is, because one row hardly changes it.
+    pub fn parts_without(&self, rows: &[usize], parts: LogitParts) -> LogitParts {
+        let support_set = self.tip_x.support_set();
+        let features = support_set.features().select(Axis(0), rows);
+        let rows = rows.iter().copied();
+        let gates = self.gate.read_without(support_set, &self.worth, features.view(), rows);
+        self.gated_parts(parts, &gates)
     }
 
     /// Gates the parts of TIP-X: with them, the formula of [`LogitParts`] gives the logits of this method.
@@ -33,29 +42,5 @@ impl GatedTipX {
             }
         }
         parts
-    }
-}
-
-/// Support rows as queries of the method that would be fitted without them. What they have in common, such as the
-/// claims, stays as it is, because one row hardly changes it.
-#[derive(Debug)]
-pub struct GatedLeaveOneOut<'a> {
-    gated: &'a GatedTipX,
-    worth: Worth,
-}
-
-impl<'a> GatedLeaveOneOut<'a> {
-    /// Of a fit with these parameters.
-    pub fn new(gated: &'a GatedTipX, params: ValidParams) -> Self {
-        GatedLeaveOneOut { gated, worth: Worth::of(gated.tip_x.support_set(), params) }
-    }
-
-    /// The parts of the logits of some support rows, from those of TIP-X without each.
-    pub fn parts(&self, rows: &[usize], parts: LogitParts) -> LogitParts {
-        let support_set = self.gated.tip_x.support_set();
-        let features = support_set.features().select(Axis(0), rows);
-        let rows = rows.iter().copied();
-        let gates = self.gated.gate.read_without(support_set, &self.worth, features.view(), rows);
-        self.gated.gated_parts(parts, &gates)
     }
 }

@@ -111,9 +111,7 @@ impl Judged {
         for (block, mut logits) in rows.chunks(BLOCK).zip(logits.axis_chunks_iter_mut(Axis(0), BLOCK)) {
             let parts = leave_one_out.parts(block);
             let mut support = parts.support_terms(gated.tip_x.params());
-            let mut no_kl = Array2::zeros(support.dim());
-            gated.absent.fill(&mut support, &mut no_kl);
-            support += &no_kl;
+            gated.absent.fill(&mut support, None);
             let features = support_set.features().select(Axis(0), block);
             let read = gated.gate.read(features.view());
             for (place, (&row, reading)) in block.iter().zip(read).enumerate() {

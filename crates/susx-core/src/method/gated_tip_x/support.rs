@@ -64,6 +64,12 @@ impl Worth {
         (self.reliability[c] * count as f64 - self.of_rows[place].1) / (count - 1) as f64
     }
 
+    /// Size on the heap, in bytes.
+    pub fn size(&self) -> usize {
+        self.of_rows.len() * size_of::<(usize, f64)>()
+            + (self.reliability.len() + self.claimed.len()) * size_of::<f64>()
+    }
+
     /// The number of rows of a category that are looked at.
     fn of_rows_in(&self, support_set: &SupportSet, category: usize) -> usize {
         let rows = support_set.rows(category);

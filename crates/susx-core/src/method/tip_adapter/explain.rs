@@ -23,7 +23,7 @@ impl TipAdapter {
     ) -> Vec<Explanation> {
         let at = |term: &Option<ndarray::Array2<f32>>, c: usize| term.as_ref().map_or(0.0, |t| t[(0, c)]);
         let logits = terms.clone().sum().row(0).to_vec();
-        let lender = self.balance.lender(|c| at(&terms.cache, c) + at(&terms.kl, c));
+        let lender = self.balance.lending.lender(|c| at(&terms.cache, c) + at(&terms.kl, c));
         let has_support = terms.cache.is_some() || terms.kl.is_some();
         let explain = |ranked: Ranked| {
             let c = ranked.category;

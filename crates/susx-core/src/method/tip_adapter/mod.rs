@@ -24,7 +24,7 @@ use crate::classifier::{Explanation, ValidParams};
 use crate::linalg::product;
 use crate::sus::SupportSet;
 
-pub(super) use balance::Balance;
+pub(super) use balance::{Balance, Lending};
 pub(super) use cache::sharpen;
 pub use terms::Terms;
 
@@ -86,7 +86,7 @@ impl TipAdapter {
     ) -> Terms {
         let mut zero_shot = product(queries, self.support_set.zeroshot_weights());
         let mut kl = kl(zero_shot.view());
-        self.balance.fill_unsupported(queries.nrows(), &mut [cache.as_mut(), kl.as_mut()]);
+        self.balance.lending.fill(&mut [cache.as_mut(), kl.as_mut()]);
         zero_shot *= self.params.logit_scale;
         Terms { zero_shot, cache, kl }
     }

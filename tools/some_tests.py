@@ -10,7 +10,7 @@ import argparse
 import difflib
 from dataclasses import dataclass, field
 
-from . import install
+from . import install, postgres
 from .check import CRATES, NEWEST, build_fixtures, rust_environment, sql_tests
 from .console import Failure, main, run, say
 from .paths import PG_VERSIONS, ROOT, pg_bin
@@ -79,6 +79,7 @@ def run_some(names: list[str], pg: str | None) -> None:
             closing += [f"{arguments[-1]}: {line}" for line in lines if line.startswith("test result:")]
     if chosen.sql or not names:
         pg = pg or NEWEST
+        postgres.ensure(pg)
         install.install(pg_bin(pg, "pg_config"))
         closing.append(sql_tests(pg, chosen.sql or ["tests"]))
     for line in closing:

@@ -2,7 +2,9 @@
 
 use image::RgbImage;
 use ndarray::{Array4, Axis};
-use susx_core::clip::{ImageLimits, PreprocessScratch, Preprocessor, PreprocessorConfig, decode_rgb};
+use susx_core::clip::{
+    ImageLimits, PreprocessScratch, Preprocessor, PreprocessorConfig, Resample, Resize, decode_rgb,
+};
 
 use crate::{Random, shared};
 
@@ -240,4 +242,136 @@ fn configurations_of_the_hub() {
     assert!(error(r#"{"image_std": [1, 0, 1]}"#).contains("image_std"));
     assert!(error(r#"{"resample": 9}"#).contains('9'));
     assert!(error("[]").contains("invalid"), "{}", error("[]"));
+}
+
+/// The mean and the deviation of `transformers` IMAGENET_DEFAULT, and twice 0.5: its IMAGENET_STANDARD.
+const IMAGENET: ([f64; 3], [f64; 3]) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
+const HALVES: ([f64; 3], [f64; 3]) = ([0.5; 3], [0.5; 3]);
+const OPENAI: ([f64; 3], [f64; 3]) =
+    ([0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]);
+
+fn exact(side: u32) -> Option<Resize> {
+    Some(Resize::Exact { height: side, width: side })
+}
+
+fn shortest(side: u32) -> Option<Resize> {
+    Some(Resize::ShortestEdge(side))
+}
+
+/// What each class does with a file that leaves all fields out: the defaults of transformers 4.57.
+#[test]
+fn defaults_of_the_classes() {
+    for (class, resize, resample, crop, (mean, std)) in [
+        ("BitImageProcessor", shortest(224), Resample::Bicubic, Some(224), OPENAI),
+        ("BitImageProcessorFast", shortest(224), Resample::Bicubic, Some(224), OPENAI),
+        ("ViTImageProcessor", exact(224), Resample::Bilinear, None, HALVES),
+        ("DeiTImageProcessor", exact(256), Resample::Bicubic, Some(224), HALVES),
+        ("DeiTFeatureExtractor", exact(256), Resample::Bicubic, Some(224), HALVES),
+        ("BeitImageProcessor", exact(256), Resample::Bicubic, Some(224), HALVES),
+        ("BeitImageProcessorFast", exact(224), Resample::Bicubic, None, HALVES),
+        ("DINOv3ViTImageProcessorFast", exact(224), Resample::Bilinear, None, IMAGENET),
+        ("ConvNextImageProcessor", exact(384), Resample::Bilinear, None, HALVES),
+        ("ConvNextImageProcessorFast", exact(384), Resample::Bilinear, None, HALVES),
+        // `include_top`: divided by the deviation twice.
+        ("EfficientNetImageProcessor", exact(346), Resample::Nearest, None, ([0.5; 3], [0.25; 3])),
+    ] {
+        let found = PreprocessorConfig::from_json(&format!(r#"{{"image_processor_type": "{class}"}}"#));
+        let crop = crop.map(|side| (side, side));
+        let rescale_factor = 1.0 / 255.0;
+        let expected = PreprocessorConfig { resize, resample, crop, rescale_factor, mean, std };
+        assert_eq!(found, Ok(expected), "{class}");
+    }
+}
+
+#[test]
+fn files_of_image_encoders() {
+    let config = |json: &str| PreprocessorConfig::from_json(json).unwrap();
+    // facebook/dinov2-base, field by field.
+    let found = config(
+        r#"{"crop_size": {"height": 224, "width": 224}, "do_center_crop": true, "do_convert_rgb": true,
+        "do_normalize": true, "do_rescale": true, "do_resize": true, "image_mean": [0.485, 0.456, 0.406],
+        "image_processor_type": "BitImageProcessor", "image_std": [0.229, 0.224, 0.225], "resample": 3,
+        "rescale_factor": 0.00392156862745098, "size": {"shortest_edge": 256}}"#,
+    );
+    assert_eq!((found.resize, found.crop), (shortest(256), Some((224, 224))));
+    assert_eq!((found.mean, found.std), IMAGENET);
+    // ConvNeXT and ResNet: cropped below 384 pixels, older files with a plain number.
+    for (size, crop_pct, resize, crop) in [
+        (r#"{"shortest_edge": 224}"#, "0.875", shortest(256), Some((224, 224))),
+        ("224", "null", shortest(256), Some((224, 224))),
+        (r#"{"shortest_edge": 288}"#, "0.95", shortest(303), Some((288, 288))),
+        (r#"{"shortest_edge": 383}"#, "1", shortest(383), Some((383, 383))),
+        (r#"{"shortest_edge": 384}"#, "0.875", exact(384), None),
+    ] {
+        let found = config(&format!(
+            r#"{{"image_processor_type": "ConvNextFeatureExtractor", "size": {size}, "crop_pct": {crop_pct},
+            "do_center_crop": null, "crop_size": null}}"#
+        ));
+        assert_eq!((found.resize, found.crop), (resize, crop), "{size}");
+    }
+    // EfficientNet: both fields on their own, and what is left of them without the steps that they belong to.
+    let efficientnet = |fields: &str| {
+        let found = config(&format!(
+            r#"{{"image_processor_type": "EfficientNetImageProcessor", "image_mean": [0.25, 0.5, 0],
+            "image_std": [0.5, 2, 1], {fields}}}"#
+        ));
+        (found.rescale_factor, found.mean, found.std)
+    };
+    let factor = 1.0 / 127.5;
+    let offset = format!(r#""rescale_factor": {factor}, "rescale_offset": true, "include_top": false"#);
+    assert_eq!(efficientnet(&offset), (factor, [1.25, 1.5, 1.0], [0.5, 2.0, 1.0]));
+    let without = |step: &str| efficientnet(&format!(r#"{offset}, "{step}": false"#));
+    assert_eq!(without("do_rescale"), (1.0, [0.25, 0.5, 0.0], [0.5, 2.0, 1.0]));
+    assert_eq!(without("do_normalize"), (factor, [1.0; 3], [1.0; 3]));
+    let top = efficientnet(r#""include_top": true, "do_normalize": false"#);
+    assert_eq!(top, (1.0 / 255.0, [0.0; 3], [0.5, 2.0, 1.0]));
+    assert_eq!(efficientnet(r#""include_top": true"#), (1.0 / 255.0, [0.25, 0.5, 0.0], [0.25, 4.0, 1.0]));
+}
+
+#[test]
+fn fields_that_would_change_pixels_are_not_ignored() {
+    let error = |class: &str, fields: &str| {
+        let json = format!(r#"{{"image_processor_type": "{class}", {fields}}}"#);
+        PreprocessorConfig::from_json(&json).unwrap_err()
+    };
+    for (class, fields, reason) in [
+        ("ViTImageProcessor", r#""do_pad": true"#, "\"do_pad\" is not supported for ViTImageProcessor"),
+        ("ViTImageProcessor", r#""do_grayscale": true"#, "do_grayscale"),
+        ("CLIPImageProcessor", r#""do_flip_channel_order": true"#, "do_flip_channel_order"),
+        ("BitImageProcessor", r#""crop_pct": 0.9"#, "crop_pct"),
+        ("BitImageProcessor", r#""size": {"shortest_edge": 224, "longest_edge": 300}"#, "longest_edge"),
+        ("ViTImageProcessor", r#""rescale_offset": true"#, "rescale_offset"),
+        ("ViTImageProcessor", r#""include_top": true"#, "include_top"),
+        ("ConvNextImageProcessor", r#""do_center_crop": true"#, "do_center_crop"),
+        ("ConvNextImageProcessor", r#""size": {"height": 224, "width": 224}"#, "shortest_edge"),
+        ("ConvNextImageProcessor", r#""size": 224, "crop_pct": 0"#, "crop_pct"),
+        ("ConvNextImageProcessor", r#""size": 224, "crop_pct": 1.5"#, "crop_pct"),
+        ("ConvNextImageProcessor", r#""size": 224, "crop_pct": 1e-9"#, "expected 1 to 4096"),
+        ("LevitImageProcessor", r#""size": 224, "crop_size": 224"#, "LevitImageProcessor"),
+    ] {
+        assert!(error(class, fields).contains(reason), "{class} {fields}: {}", error(class, fields));
+    }
+}
+
+/// Pillow takes the pixel under the middle of the new one.
+#[test]
+fn the_nearest_pixel_is_pillows() {
+    let preprocessor = preprocessor(
+        r#"{"image_processor_type": "EfficientNetImageProcessor", "size": {"height": 31, "width": 40},
+            "do_rescale": false, "do_normalize": false, "include_top": false}"#,
+    );
+    let mut random = Random(99);
+    for (width, height) in [(111, 57), (40, 31), (7, 5), (300, 200)] {
+        let image = noise(&mut random, width, height);
+        let found = pixel_values(&preprocessor, &image);
+        let nearest = |place: usize, from: u32, to: u32| {
+            ((place as f64 + 0.5) * f64::from(from) / f64::from(to)).floor() as u32
+        };
+        for y in 0..31 {
+            for x in 0..40 {
+                let level = image.get_pixel(nearest(x, width, 40), nearest(y, height, 31)).0[2];
+                assert_eq!(found[(62 + y) * 40 + x], f32::from(level), "{width} × {height} at {x}, {y}");
+            }
+        }
+    }
 }

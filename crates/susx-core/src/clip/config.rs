@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::error::{ClipError, Result};
 use super::model_files::ModelFiles;
+use super::pooling::{FeatureRules, Pooling};
 use super::preprocess::Preprocessor;
 use super::preprocessor_config::PreprocessorConfig;
 use crate::classifier::{ClassifierParams, PartialParams};
@@ -57,6 +58,8 @@ pub struct ModelConfig {
     pub context_length: usize,
     /// The pad token, if a file next to `tokenizer.json` names one.
     pub pad_token: Option<String>,
+    /// Which output of the image encoder holds the features, and how they are pooled.
+    pub features: FeatureRules,
     /// The default settings of a classifier on this model.
     pub defaults: PartialParams,
 }
@@ -71,13 +74,14 @@ struct SusxJson {
     vision_model: Option<String>,
     text_model: Option<String>,
     context_length: Option<usize>,
+    pooling: Option<Pooling>,
     /// Everything else, which is a mistake.
     #[serde(flatten)]
     unknown: BTreeMap<String, Value>,
 }
 
 /// The fields of `susx.json` besides the parameters of a classifier.
-const FILE_FIELDS: [&str; 3] = ["vision_model", "text_model", "context_length"];
+const FILE_FIELDS: [&str; 4] = ["vision_model", "text_model", "context_length", "pooling"];
 
 /// Limit of the context length. `transformers` writes 1e30 where a tokenizer has no limit; no real model comes near this.
 const MAX_CONTEXT_LENGTH: u64 = 8192;
@@ -147,6 +151,7 @@ impl ModelConfig {
             tokenizer,
             context_length,
             pad_token,
+            features: FeatureRules::new(&config, susx.pooling),
             defaults,
         })
     }

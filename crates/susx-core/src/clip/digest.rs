@@ -20,13 +20,17 @@ impl ModelConfig {
 
     /// SHA-256 of everything that an embedding depends on: the graphs in use with their external weights, the
     /// configuration of the preprocessing and of the tokenizer (in the form of [`onnx::digest`](crate::onnx::digest)),
-    /// and the context length as 64 bits, little-endian. Reads the whole model once.
+    /// the context length as 64 bits, little-endian, and the pooling in the words of `susx.json`, if it is stated there
+    /// or used in place of `pooler_output`. Reads the whole model once.
     ///
-    /// The context length is in it because `susx.json` can change it. The rest of `susx.json` changes classifiers, not
-    /// embeddings.
+    /// The context length and the pooling are in it because `susx.json` can change them. The rest of `susx.json` changes
+    /// classifiers, not embeddings.
     pub fn sha256(&self) -> Result<[u8; 32]> {
-        let context_length = (self.context_length as u64).to_le_bytes();
-        Ok(digest::sha256(&self.dir, &self.files.graphs(), &CONFIGURATION, &context_length)?)
+        let mut extra = (self.context_length as u64).to_le_bytes().to_vec();
+        if let Some(pooling) = self.features.chosen() {
+            extra.extend(pooling.to_string().bytes());
+        }
+        Ok(digest::sha256(&self.dir, &self.files.graphs(), &CONFIGURATION, &extra)?)
     }
 
     pub(super) fn file_times(&self) -> Result<FileTimes> {

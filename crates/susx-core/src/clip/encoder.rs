@@ -6,6 +6,7 @@ use ndarray::{Array2, Axis, s};
 
 use super::encoder_graph::EncoderGraph;
 use super::error::{ClipError, Result};
+use super::pooling::Features;
 use crate::onnx::{Concurrency, Piece, RowShape};
 
 /// One encoder.
@@ -14,6 +15,8 @@ pub(super) struct Encoder {
     pub graph: Arc<EncoderGraph>,
     /// Name of the output with the embeddings.
     pub output: String,
+    /// How the values of that output become embeddings.
+    pub features: Features,
     /// The batch sizes that the graph is run with.
     pub shape: RowShape,
 }

@@ -9,8 +9,12 @@ use ort::session::builder::SessionBuilder;
 use ort::value::TensorElementType;
 
 use super::error::{ClipError, Result};
+use super::pooling::{FeatureRules, Features, only_matrix};
 use super::tokenizer::TokenBatch;
-use crate::onnx::{Concurrency, Graph, Port, Values, floats, integers, read_floats};
+use crate::onnx::{Concurrency, Graph, Port, Values, floats, integers};
+
+/// Names that exports give to the output with the embeddings of texts, the best first.
+const TEXT_OUTPUTS: [&str; 4] = ["text_embeds", "text_features", "sentence_embedding", "pooler_output"];
 
 /// What an input of the graph means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,31 +53,31 @@ impl EncoderGraph {
         self.onnx.inputs.get(place)
     }
 
-    /// Name of the output that holds the embeddings: the first of `preferred` that exists, else
-    /// `pooler_output`, else the only floating-point output of two axes.
-    pub fn embedding_output(&self, preferred: &[&str]) -> Result<String> {
-        let outputs = &self.onnx.outputs;
-        let exists = |name: &&&str| outputs.iter().any(|output| output.name == **name);
-        if let Some(name) = preferred.iter().chain(&["pooler_output"]).find(exists) {
-            return Ok((*name).to_owned());
-        }
-        let mut matrices = outputs.iter().filter(|output| output.is_float() && output.shape.len() == 2);
-        match (matrices.next(), matrices.next()) {
-            (Some(output), None) => Ok(output.name.clone()),
-            _ => {
-                let found: Vec<&str> = outputs.iter().map(|output| output.name.as_str()).collect();
-                Err(ClipError::file(
-                    self.onnx.path(),
-                    format!(
-                        "no output is known to hold embeddings: expected one of {preferred:?}, found {found:?}"
-                    ),
-                ))
-            }
-        }
+    /// The output that holds the embeddings of images.
+    pub fn image_output(&self, rules: &FeatureRules) -> Result<(String, Features)> {
+        rules.choose(&self.onnx.outputs).map_err(|reason| ClipError::file(self.onnx.path(), reason))
     }
 
-    /// Runs the graph and returns `output` as rows × dimensions.
-    pub fn run(&self, feed: &Feed, output: &str, concurrency: Concurrency) -> Result<Array2<f32>> {
+    /// The output that holds the embeddings of texts.
+    pub fn text_output(&self) -> Result<(String, Features)> {
+        let outputs = &self.onnx.outputs;
+        let exists = |name: &&&str| outputs.iter().any(|output| output.name == **name);
+        let name = match TEXT_OUTPUTS.iter().find(exists) {
+            Some(name) => (*name).to_owned(),
+            None => only_matrix(outputs, &TEXT_OUTPUTS)
+                .map_err(|reason| ClipError::file(self.onnx.path(), reason))?,
+        };
+        Ok((name, Features::Rows))
+    }
+
+    /// Runs the graph and returns the features in `output` as rows × dimensions.
+    pub fn run(
+        &self,
+        feed: &Feed,
+        output: &str,
+        features: Features,
+        concurrency: Concurrency,
+    ) -> Result<Array2<f32>> {
         let pixels = feed.pixel_values.as_ref().map(|pixels| pixels.as_standard_layout());
         let mut values: Values = Vec::with_capacity(self.roles.len());
         for (input, &(role, element)) in self.onnx.inputs.iter().zip(&self.roles) {
@@ -84,7 +88,7 @@ impl EncoderGraph {
             };
             values.push((Cow::Borrowed(&input.name), value));
         }
-        let read = |value: &_| read_floats(value, output, "rows and dimensions");
+        let read = |value: &_| features.read(value, output);
         Ok(self.onnx.run(concurrency, values, output, read)?)
     }
 }

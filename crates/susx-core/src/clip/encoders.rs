@@ -16,10 +16,6 @@ use crate::onnx::{
     Candidate, GraphProfile, OnnxRuntime, ProfileFolder, RowShape, SessionOptions, threads_of_sessions,
 };
 
-/// Names that exports give to the output with the embeddings, the best first.
-const IMAGE_OUTPUTS: [&str; 2] = ["image_embeds", "image_features"];
-const TEXT_OUTPUTS: [&str; 3] = ["text_embeds", "text_features", "sentence_embedding"];
-
 /// Rows that one core runs together most efficiently: few enough that the result of an operation is still in the cache
 /// when the next one reads it, but enough to outweigh the fixed cost of an operation.
 const IMAGES_PER_PIECE: usize = 4;
@@ -61,7 +57,8 @@ impl Encoders {
         profile: Option<&ProfileFolder>,
     ) -> Result<Encoders> {
         let open = |path: &Path| open_graph(runtime, config, options, candidate, profile, path);
-        let encoder = |graph: &Arc<EncoderGraph>, role| encoder(graph, role, candidate, options.batch_size);
+        let encoder =
+            |graph: &Arc<EncoderGraph>, role| encoder(graph, role, config, candidate, options.batch_size);
         let (image, text) = match &config.files {
             ModelFiles::Split { vision, text } => {
                 let vision = vision.as_deref().map(open).transpose()?;
@@ -77,8 +74,12 @@ impl Encoders {
                 (of(Role::PixelValues)?, of(Role::InputIds)?)
             }
         };
-        if let Some(encoder) = &image {
-            check_image_size(&encoder.graph, config)?;
+        match &image {
+            Some(encoder) => check_image_size(&encoder.graph, config)?,
+            None => config
+                .features
+                .check_without_images()
+                .map_err(|reason| ClipError::file(&config.dir, reason))?,
         }
         let tokenizer =
             text.as_ref().map(|encoder| tokenizer(&encoder.graph, config, candidate)).transpose()?;
@@ -158,7 +159,7 @@ impl Encoders {
                 None => pixel_values.slice(s![piece.rows.clone(), .., .., ..]),
             };
             let feed = Feed { pixel_values: Some(part), tokens: tokens.as_ref() };
-            encoder.graph.run(&feed, &encoder.output, concurrency)
+            encoder.graph.run(&feed, &encoder.output, encoder.features, concurrency)
         })
     }
 
@@ -189,7 +190,7 @@ impl Encoders {
             let part = tokens.select(&rows, tokenizer.padded_length(longest).min(columns));
             let pixel_values = blank.as_ref().map(|blank| blank.view());
             let feed = Feed { pixel_values, tokens: Some(&part) };
-            encoder.graph.run(&feed, &encoder.output, concurrency)
+            encoder.graph.run(&feed, &encoder.output, encoder.features, concurrency)
         })?;
         let mut features = Array2::zeros(sorted.dim());
         for (&row, values) in order.iter().zip(sorted.rows()) {
@@ -222,21 +223,21 @@ fn open_graph(
 fn encoder(
     graph: &Arc<EncoderGraph>,
     role: Role,
+    config: &ModelConfig,
     candidate: Candidate,
     batch_size: usize,
 ) -> Result<Encoder> {
-    let (outputs, piece) = match role {
-        Role::PixelValues => (&IMAGE_OUTPUTS[..], IMAGES_PER_PIECE),
-        _ => (&TEXT_OUTPUTS[..], TEXTS_PER_PIECE),
+    let ((output, features), piece) = match role {
+        Role::PixelValues => (graph.image_output(&config.features)?, IMAGES_PER_PIECE),
+        _ => (graph.text_output()?, TEXTS_PER_PIECE),
     };
-    let output = graph.embedding_output(outputs)?;
     let Some(input) = graph.input(role) else {
         let reason = format!("the graph has no input for {role:?}");
         return Err(ClipError::file(graph.onnx.path(), reason));
     };
     let sessions = graph.onnx.concurrency();
     let shape = RowShape::new(candidate, input.exported_size(0), batch_size, sessions, piece);
-    Ok(Encoder { graph: Arc::clone(graph), output, shape })
+    Ok(Encoder { graph: Arc::clone(graph), output, features, shape })
 }
 
 /// The options for each session of a graph.

@@ -5,7 +5,7 @@
 //!
 //! * an ONNX Runtime library: `$SUSX_TEST_ONNXRUNTIME`, such as `build/onnxruntime/libonnxruntime.so`;
 //! * models: `$SUSX_TEST_MODELS`, such as `build/test-models`, with a directory for each variant of
-//!   `tests/models/tiny_clip.py` by the variant's name;
+//!   `tests/models/tiny_clip.py` and `tests/models/tiny_vision.py` by the variant's name;
 //! * reference images and tensors: `$SUSX_TEST_SHARED`, such as `../shared` next to the repository.
 
 // A test fails by panicking. clippy.toml allows that in tests, but not in their helpers.
@@ -22,6 +22,7 @@ mod model_dir;
 mod models;
 mod preprocess;
 mod runtime;
+mod vision;
 
 use std::path::PathBuf;
 

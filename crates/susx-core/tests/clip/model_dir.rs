@@ -1,5 +1,6 @@
 //! Model directories: valid names, the choice of files, and their content.
 
+use sha2::{Digest, Sha256};
 use susx_core::classifier::PartialParams;
 use susx_core::clip::*;
 use susx_core::onnx::OnnxError;
@@ -131,6 +132,7 @@ fn susx_json_overrides_and_is_checked() {
         (r#"{"lambda": -0.1}"#, "lambda"),
         (r#"{"logit_scale": 1e999}"#, "susx.json"),
         (r#"{"context_length": 0}"#, "context_length"),
+        (r#"{"pooling": "max"}"#, "patch_mean"),
         (r#"{"alhpa": 1}"#, "alhpa"),
         (r#"{"alpha": "x"}"#, "susx.json"),
     ] {
@@ -182,6 +184,9 @@ fn the_digest_covers_what_embeddings_depend_on() {
         // An ONNX file with nothing but a producer's name.
         ("onnx/vision_model.onnx", "\x12\x01a"),
         ("susx.json", r#"{"context_length": 10}"#),
+        ("susx.json", r#"{"context_length": 10, "pooling": "cls"}"#),
+        ("susx.json", r#"{"context_length": 10, "pooling": "mean"}"#),
+        ("susx.json", r#"{"context_length": 10}"#),
     ] {
         dir.write(&format!("m/{name}"), content);
         assert_ne!(digest(), last, "{name}");
@@ -196,6 +201,57 @@ fn the_digest_covers_what_embeddings_depend_on() {
         assert_eq!(digest(), last, "{name}");
     }
     assert_eq!(read(&dir).bytes().unwrap(), 3);
+}
+
+/// As version 0.2.0 computed it, which classifiers and columns have stored: without a pooling, nothing is added.
+#[test]
+fn digests_of_existing_models_stay() {
+    let dir = model(
+        "digest-stays",
+        &[("config.json", "{}"), ("onnx/model.onnx", ""), ("preprocessor_config.json", CLIP)],
+    );
+    let mut expected = Vec::new();
+    for (name, content) in
+        [("config.json", "{}"), ("onnx/model.onnx", ""), ("preprocessor_config.json", CLIP)]
+    {
+        for part in [name, content] {
+            expected.extend((part.len() as u64).to_le_bytes());
+            expected.extend(part.bytes());
+        }
+    }
+    expected.extend(77_u64.to_le_bytes());
+    let sha256 = |bytes: &[u8]| <[u8; 32]>::from(Sha256::digest(bytes));
+    assert_eq!(read(&dir).sha256().unwrap(), sha256(&expected));
+    dir.write("m/susx.json", r#"{"pooling": "mean"}"#);
+    assert_eq!(read(&dir).sha256().unwrap(), sha256(&[expected.as_slice(), b"mean"].concat()));
+}
+
+/// The class token takes the place of a pooler that is often random numbers, so embeddings are others than before.
+#[test]
+fn the_digest_tells_that_a_pooler_is_not_used() {
+    let dir = model("digest-vit", &[("onnx/model.onnx", ""), ("preprocessor_config.json", CLIP)]);
+    let digest = |model_type: &str, susx: &str| {
+        dir.write("m/config.json", format!(r#"{{"model_type": "{model_type}"}}"#));
+        dir.write("m/susx.json", susx);
+        read(&dir).sha256().unwrap()
+    };
+    let cls = r#"{"pooling": "cls"}"#;
+    assert_eq!(digest("vit", "{}"), digest("vit", cls));
+    assert_ne!(digest("dinov2", "{}"), digest("dinov2", cls));
+}
+
+/// A transformer interpolates its positions: image_size of the file's top is not the images' size.
+#[test]
+fn an_image_encoder_takes_other_sizes_than_it_was_trained_with() {
+    let dir = model(
+        "interpolated",
+        &[
+            ("onnx/model.onnx", ""),
+            ("config.json", r#"{"model_type": "dinov2", "image_size": 518}"#),
+            ("preprocessor_config.json", r#"{"image_processor_type": "BitImageProcessor"}"#),
+        ],
+    );
+    assert_eq!((read(&dir).image_size(), read(&dir).kind()), (Some((224, 224)), ModelKind::Vision));
 }
 
 #[test]

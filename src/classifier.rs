@@ -15,6 +15,9 @@ use crate::pg::vector::Vector;
 use crate::pg::version::SameVersion;
 use crate::{arrays, limits};
 
+/// The kind of the models that embed only images.
+const VISION: &str = "vision";
+
 /// Creates the table of a classifier, with one prompt per template and category.
 #[pg_extern(name = "create_classifier", volatile, parallel_unsafe)]
 fn create_classifier_from_names(
@@ -38,6 +41,9 @@ fn create_classifier_from_names(
         }
     }
     let model = client::describe(model)?;
+    if model.kind.as_deref() == Some(VISION) {
+        return Err(Error::from(ClassifierError::ModelOfImages(model.name)).into());
+    }
     let texts: Vec<&str> = prompt.iter().map(String::as_str).collect();
     let embedding = embeddings(client::embed_texts(Stream::new(Some(&model.name)), &texts)?)?;
     let settings = Settings {

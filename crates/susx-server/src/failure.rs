@@ -29,9 +29,14 @@ impl From<ClipError> for Failure {
                     _ => "The limit is the setting susx.max_image_pixels.",
                 }),
             ),
-            ClipError::Text { .. } | ClipError::NoEncoder { .. } | ClipError::Embedding { .. } => {
-                (FailureKind::Input, None)
-            }
+            ClipError::NoEncoder { .. } => (
+                FailureKind::Input,
+                Some(
+                    "susx.models() has each model's kind: \"clip\" embeds images and texts, \"vision\" only images, \
+                     \"text\" only texts.",
+                ),
+            ),
+            ClipError::Text { .. } | ClipError::Embedding { .. } => (FailureKind::Input, None),
             ClipError::Onnx(error) => return Failure::from(error.clone()),
             _ => (FailureKind::Inference, None),
         };

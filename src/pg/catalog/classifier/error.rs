@@ -18,6 +18,8 @@ pub enum ClassifierError {
     Dimensions { classifier: String, expected: usize, found: usize },
     #[error("classifier \"{0}\" has no model, so it can only classify vectors")]
     NoModel(String),
+    #[error("a classifier needs a model that embeds text, but \"{0}\" embeds only images")]
+    ModelOfImages(String),
     #[error("classifier \"{0}\" has no support images")]
     NoSupport(String),
 }
@@ -29,6 +31,7 @@ impl SqlError for ClassifierError {
             | ClassifierError::NoCategory { .. }
             | ClassifierError::NoCategories { .. } => ERRCODE_UNDEFINED_OBJECT,
             ClassifierError::Dimensions { .. } => ERRCODE_DATA_EXCEPTION,
+            ClassifierError::ModelOfImages(_) => ERRCODE_WRONG_OBJECT_TYPE,
             ClassifierError::NoModel(_) | ClassifierError::NoSupport(_) => {
                 ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
             }
@@ -44,6 +47,11 @@ impl SqlError for ClassifierError {
             ClassifierError::Dimensions { .. } => "Were both made by the same model?".to_owned(),
             ClassifierError::NoModel(_) => {
                 "Set one with susx.alter_classifier(classifier, model => 'name').".to_owned()
+            }
+            ClassifierError::ModelOfImages(_) => {
+                "Name one whose kind is \"clip\" in susx.models(). A model of images is for susx.embed_image, \
+                 susx.embed_table and susx.embed_on_write."
+                    .to_owned()
             }
             ClassifierError::NoSupport(_) => {
                 "Add some with susx.build_support_set or susx.add_support.".to_owned()

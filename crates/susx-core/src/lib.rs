@@ -8,6 +8,7 @@
 //! * [`interrupt`]: how a caller interrupts a long computation.
 //! * [`method`]: the classification methods, from an embedding and a support set to class logits.
 //! * [`onnx`]: ONNX Runtime, its execution providers and the files of models (feature `inference`).
+//! * [`queries`]: what is classified.
 //! * [`sus`]: from category names to zeroshot weights and a support set.
 
 #![warn(missing_docs)]
@@ -23,4 +24,5 @@ mod linalg;
 pub mod method;
 #[cfg(feature = "inference")]
 pub mod onnx;
+pub mod queries;
 pub mod sus;

@@ -1,28 +1,31 @@
 //! A support set, ready to answer by any method.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use ndarray::{Array2, ArrayView1, ArrayView2, Axis, s};
+use ndarray::{Array2, ArrayView1};
 
+use super::fits::Fits;
 use super::{Explanation, Known, Ranked, ValidParams, top_k};
 use crate::interrupt;
 use crate::linalg::block_rows;
-use crate::method::{BoundedLogits, FittedMethod, Method};
+use crate::method::{BoundedLogits, Method};
+use crate::queries::Queries;
 use crate::sus::SupportSet;
-
-/// A fit of a method; `None` where the support set does not allow one.
-type Fit = Option<Box<dyn FittedMethod>>;
 
 /// A support set and the methods fitted on it. Immutable: a change of the support set or of the parameters is a new
 /// classifier.
+///
+/// If the support images have likeness vectors, queries that have one are compared with the support images by these. Other
+/// queries are compared by their embeddings, as if there were no likeness vectors.
 #[derive(Debug)]
 pub struct Classifier {
     support_set: Arc<SupportSet>,
     params: ValidParams,
     known: Known,
-    /// One per method, in the order of [`Method::ALL`]. Each is fitted when it is first used.
-    fits: [OnceLock<Fit>; Method::ALL.len()],
-    zero_shot: Box<dyn FittedMethod>,
+    /// By embeddings alone.
+    by_embedding: Fits,
+    /// By embeddings and likeness vectors; `None` if the support images have none.
+    by_likeness: Option<Fits>,
 }
 
 /// What a classifier says of a query.
@@ -35,14 +38,21 @@ pub struct Answer {
 }
 
 impl Classifier {
-    /// Fits the default method; the others are fitted when they are first used.
+    /// Fits the default method for queries like the support images; what else is needed is fitted when it is first used.
     pub fn fit(support_set: impl Into<Arc<SupportSet>>, params: ValidParams) -> Self {
         let support_set = support_set.into();
-        let zero_shot = Method::zero_shot(&support_set, params);
-        let fits = std::array::from_fn(|_| OnceLock::new());
         let known = Known::new(Arc::clone(&support_set), params);
-        let classifier = Classifier { support_set, params, known, fits, zero_shot };
-        classifier.fitted(classifier.default_method());
+        let (plain, by_likeness) = match support_set.has_likeness() {
+            false => (Arc::clone(&support_set), None),
+            true => {
+                let fits = Fits::new(Arc::clone(&support_set), params);
+                (Arc::new(support_set.without_likeness()), Some(fits))
+            }
+        };
+        let by_embedding = Fits::new(plain, params);
+        let classifier = Classifier { support_set, params, known, by_embedding, by_likeness };
+        let fits = classifier.by_likeness.as_ref().unwrap_or(&classifier.by_embedding);
+        fits.of(classifier.default_method());
         classifier
     }
 
@@ -56,9 +66,14 @@ impl Classifier {
         &self.support_set
     }
 
-    /// Length d of a query.
+    /// Length d of an embedding.
     pub fn dimensions(&self) -> usize {
         self.support_set.dimensions()
+    }
+
+    /// Length e of a likeness vector; `None` if queries have no use for one, because the support images have none.
+    pub fn likeness_dimensions(&self) -> Option<usize> {
+        self.support_set.has_likeness().then(|| self.support_set.likeness().ncols())
     }
 
     /// The method that answers if none is asked for.
@@ -68,48 +83,55 @@ impl Classifier {
 
     /// Size on the heap, in bytes.
     pub fn size(&self) -> usize {
-        let fits = self.fits.iter().filter_map(|fit| fit.get()?.as_ref());
-        self.support_set.size() + fits.map(|fit| fit.size()).sum::<usize>()
+        let by_likeness = self.by_likeness.as_ref().map_or(0, Fits::size);
+        self.support_set.size() + self.by_embedding.size() + by_likeness
     }
 
-    /// The logits (N × C) of unit queries (N × d). A method that the support set does not allow, because it is empty
+    /// The logits (N × C) of queries. A method that the support set does not allow, because it is empty
     /// or does not separate any two categories, gives the zero-shot logits.
-    pub fn logits(&self, queries: ArrayView2<f32>, method: Method) -> Array2<f32> {
+    pub fn logits<'a>(&self, queries: impl Into<Queries<'a>>, method: Method) -> Array2<f32> {
         interrupt::check();
-        self.fitted(method).logits(queries).logits
+        let queries = queries.into();
+        self.bounded_logits(queries, method).logits
     }
 
-    /// The logits (N × C) of unit queries (N × d), scaled so that their softmax at the `probability_temperature` gives
+    /// The logits (N × C) of queries, scaled so that their softmax at the `probability_temperature` gives
     /// the probabilities. The order in each row is that of [`logits`](Self::logits).
-    pub fn calibrated_logits(&self, queries: ArrayView2<f32>, method: Method) -> Array2<f32> {
+    pub fn calibrated_logits<'a>(&self, queries: impl Into<Queries<'a>>, method: Method) -> Array2<f32> {
         interrupt::check();
-        let BoundedLogits { mut logits, sharpness, .. } = self.fitted(method).logits(queries);
+        let queries = queries.into();
+        let BoundedLogits { mut logits, sharpness, .. } = self.bounded_logits(queries, method);
         for (mut row, sharpness) in logits.rows_mut().into_iter().zip(sharpness) {
             row *= sharpness;
         }
         logits
     }
 
-    /// The `k` best categories of each unit query (N × d), in the order in which [`logits`](Self::logits) of that
+    /// The `k` best categories of each query, in the order in which [`logits`](Self::logits) of that
     /// query alone ranks them.
     ///
     /// A product of matrices rounds differently from the product of a single row. So a query with logits that are
     /// closer to each other than rounding can move them is ranked again by itself.
-    pub fn rank(&self, queries: ArrayView2<f32>, method: Method, k: usize) -> Vec<Vec<Ranked>> {
-        let blocks = queries.axis_chunks_iter(Axis(0), self.max_queries());
+    pub fn rank<'a>(&self, queries: impl Into<Queries<'a>>, method: Method, k: usize) -> Vec<Vec<Ranked>> {
+        let blocks = queries.into().chunks(self.max_queries());
         blocks.flat_map(|queries| self.rank_block(queries, method, k).0).collect()
     }
 
     /// The same, with how likely each query is to be of any category. That is the same with every method, and so is
     /// whether it is [rejected](Self::rejects), alone or with others.
-    pub fn answers(&self, queries: ArrayView2<f32>, method: Method, k: usize) -> Vec<Answer> {
-        let blocks = queries.axis_chunks_iter(Axis(0), self.max_queries());
+    pub fn answers<'a>(&self, queries: impl Into<Queries<'a>>, method: Method, k: usize) -> Vec<Answer> {
+        let blocks = queries.into().chunks(self.max_queries());
         blocks.flat_map(|queries| self.answer_block(queries, method, k)).collect()
     }
 
     /// As [`rank`](Self::rank), with `None` for a query that is rejected. What is known of the queries is not computed where
     /// none is ever rejected.
-    pub fn accepted(&self, queries: ArrayView2<f32>, method: Method, k: usize) -> Vec<Option<Vec<Ranked>>> {
+    pub fn accepted<'a>(
+        &self,
+        queries: impl Into<Queries<'a>>,
+        method: Method,
+        k: usize,
+    ) -> Vec<Option<Vec<Ranked>>> {
         if !self.known.may_reject() {
             return self.rank(queries, method, k).into_iter().map(Some).collect();
         }
@@ -117,8 +139,8 @@ impl Classifier {
         answers.map(|Answer { ranked, known }| (!self.rejects(known)).then_some(ranked)).collect()
     }
 
-    /// How likely each unit query (N × d) is to be of any category, 0 to 1: see [`Known`].
-    pub fn known(&self, queries: ArrayView2<f32>) -> Vec<f32> {
+    /// How likely each query is to be of any category, 0 to 1: see [`Known`].
+    pub fn known<'a>(&self, queries: impl Into<Queries<'a>>) -> Vec<f32> {
         self.answers(queries, self.default_method(), 1).into_iter().map(|answer| answer.known).collect()
     }
 
@@ -127,18 +149,19 @@ impl Classifier {
         self.known.rejects(known)
     }
 
-    fn answer_block(&self, queries: ArrayView2<f32>, method: Method, k: usize) -> Vec<Answer> {
+    fn answer_block(&self, queries: Queries, method: Method, k: usize) -> Vec<Answer> {
         let best = |ranked: &[Ranked]| ranked.first().map_or(0.0, |best| best.probability);
-        let (ranked, likeness) = self.rank_block(queries, method, k.max(1));
+        let (ranked, resemblance) = self.rank_block(queries, method, k.max(1));
+        let features = queries.features();
         let known = if method == self.default_method() {
-            self.known.of(queries, ranked.iter().map(|ranked| best(ranked)), likeness.as_deref())
+            self.known.of(features, ranked.iter().map(|ranked| best(ranked)), resemblance.as_deref())
         } else {
-            let (judged, likeness) = self.rank_block(queries, self.default_method(), 1);
-            self.known.of(queries, judged.iter().map(|ranked| best(ranked)), likeness.as_deref())
+            let (judged, resemblance) = self.rank_block(queries, self.default_method(), 1);
+            self.known.of(features, judged.iter().map(|ranked| best(ranked)), resemblance.as_deref())
         };
         let answer = |(row, (mut ranked, mut known)): (usize, (Vec<Ranked>, f32))| {
-            if queries.nrows() > 1 && self.known.is_near(known) {
-                let alone = queries.slice(s![row..=row, ..]).to_owned();
+            if queries.len() > 1 && self.known.is_near(known) {
+                let alone = queries.select(&[row]);
                 known = self.known(alone.view()).first().copied().unwrap_or(known);
             }
             ranked.truncate(k);
@@ -148,38 +171,34 @@ impl Classifier {
     }
 
     /// The best categories, and how like its names each query is, for a method that knows that.
-    fn rank_block(
-        &self,
-        queries: ArrayView2<f32>,
-        method: Method,
-        k: usize,
-    ) -> (Vec<Vec<Ranked>>, Option<Vec<f32>>) {
-        let BoundedLogits { logits, rounding, sharpness, likeness } = self.fitted(method).logits(queries);
-        let is_alone = queries.nrows() == 1;
+    fn rank_block(&self, queries: Queries, method: Method, k: usize) -> (Vec<Vec<Ranked>>, Option<Vec<f32>>) {
+        let BoundedLogits { logits, rounding, sharpness, resemblance } = self.bounded_logits(queries, method);
+        let is_alone = queries.len() == 1;
         let rows = logits.rows().into_iter().zip(rounding.into_iter().zip(sharpness)).enumerate();
         let rank = |(row, (logits, (rounding, sharpness))): (usize, (ArrayView1<f32>, (f32, f32)))| {
             let temperature = self.params.probability_temperature / sharpness;
             // One more than asked for: the last one must be distinguishable from the next.
             let mut best = top_k(&logits.to_vec(), k.saturating_add(1), temperature);
             if !is_alone && best.windows(2).any(|pair| pair[0].score - pair[1].score <= rounding) {
-                let alone = queries.slice(s![row..=row, ..]).to_owned();
+                let alone = queries.select(&[row]);
                 best = top_k(&self.logits(alone.view(), method).row(0).to_vec(), k, temperature);
             }
             best.truncate(k);
             best
         };
-        (rows.map(rank).collect(), likeness)
+        (rows.map(rank).collect(), resemblance)
     }
 
-    /// The `k` best categories of a unit query (1 × d), best first, each with up to `support` rows.
-    pub fn explain(
+    /// The `k` best categories of a single query, best first, each with up to `support` rows.
+    pub fn explain<'a>(
         &self,
-        query: ArrayView2<f32>,
+        query: impl Into<Queries<'a>>,
         method: Method,
         k: usize,
         support: usize,
     ) -> Vec<Explanation> {
-        self.fitted(method).explain(query, k, support)
+        let (fits, query) = self.fits_for(query.into());
+        fits.of(method).explain(query, k, support)
     }
 
     /// Number of queries whose logits may be in memory at the same time.
@@ -187,10 +206,16 @@ impl Classifier {
         block_rows(self.categories().len(), usize::MAX)
     }
 
-    /// The fit that answers for a method.
-    fn fitted(&self, method: Method) -> &dyn FittedMethod {
-        let fit = || method.fit(&self.support_set, self.params);
-        let fit = self.fits[method as usize].get_or_init(fit);
-        fit.as_deref().unwrap_or(self.zero_shot.as_ref())
+    fn bounded_logits(&self, queries: Queries, method: Method) -> BoundedLogits {
+        let (fits, queries) = self.fits_for(queries);
+        fits.of(method).logits(queries)
+    }
+
+    /// The fits for queries with or without likeness vectors, and the queries as these fits take them.
+    fn fits_for<'a>(&self, queries: Queries<'a>) -> (&Fits, Queries<'a>) {
+        match &self.by_likeness {
+            Some(fits) if queries.has_likeness() => (fits, queries),
+            _ => (&self.by_embedding, queries.without_likeness()),
+        }
     }
 }

@@ -71,18 +71,19 @@ impl Known {
         &self,
         queries: ArrayView2<f32>,
         probability: impl IntoIterator<Item = f32>,
-        likeness: Option<&[f32]>,
+        resemblance: Option<&[f32]>,
     ) -> Vec<f32> {
         interrupt::check();
         let has_negatives = !self.support_set.negatives().is_empty();
         let odds = if has_negatives { self.log_odds(queries) } else { Vec::new() };
         let of_row = |(row, probability): (usize, f32)| {
-            let likeness = likeness.map(|likeness| f64::from(likeness[row]));
+            let resemblance = resemblance.map(|resemblance| f64::from(resemblance[row]));
             let of_names = odds.get(row).map(|&odds| self.share_of_categories(odds));
-            match (likeness, of_names) {
+            match (resemblance, of_names) {
                 (None, None) => probability,
-                (likeness, of_names) => {
-                    (f64::from(probability) * likeness.unwrap_or(1.0) * of_names.unwrap_or(1.0)).sqrt() as f32
+                (resemblance, of_names) => {
+                    let share = resemblance.unwrap_or(1.0) * of_names.unwrap_or(1.0);
+                    (f64::from(probability) * share).sqrt() as f32
                 }
             }
         };
@@ -162,7 +163,7 @@ mod tests {
         let known = known(&[], ClassifierParams::START)?;
         let queries = arr2(&[[1.0, 0.0], [0.0, 1.0]]);
         assert_eq!(known.of(queries.view(), [0.25, 0.5], None), [0.25, 0.5]);
-        // With a support set, it is the mean of it and the likeness.
+        // With a support set, it is the mean of it and the resemblance.
         assert_eq!(known.of(queries.view(), [0.25, 0.5], Some(&[0.25, 0.0])), [0.25, 0.0]);
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! A fitted classifier, its parameters and its answers.
 
 mod explanation;
+mod fits;
 mod fitted;
 mod known;
 mod negatives;

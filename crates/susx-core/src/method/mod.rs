@@ -12,19 +12,20 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use ndarray::{Array2, ArrayView2};
+use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
 use crate::classifier::{Explanation, ValidParams};
+use crate::queries::Queries;
 use crate::sus::SupportSet;
 
 /// A method, fitted on a support set. Immutable.
 pub(crate) trait FittedMethod: fmt::Debug + Send + Sync {
-    /// The logits (N × C) of unit queries (N × d), with their rounding.
-    fn logits(&self, queries: ArrayView2<f32>) -> BoundedLogits;
+    /// The logits (N × C) of queries, with their rounding.
+    fn logits(&self, queries: Queries) -> BoundedLogits;
 
-    /// The `k` best categories of a unit query (1 × d), best first, each with up to `support` rows.
-    fn explain(&self, query: ArrayView2<f32>, k: usize, support: usize) -> Vec<Explanation>;
+    /// The `k` best categories of a single query, best first, each with up to `support` rows.
+    fn explain(&self, query: Queries, k: usize, support: usize) -> Vec<Explanation>;
 
     /// Size on the heap without the support set, in bytes.
     fn size(&self) -> usize;
@@ -41,14 +42,14 @@ pub(crate) struct BoundedLogits {
     pub sharpness: Vec<f32>,
     /// Whether each query is as close to the names that it may be of as their support images are, 0 to 1, N: the `V` of
     /// [`Known`](crate::classifier::Known). `None` for a method that does not know it.
-    pub likeness: Option<Vec<f32>>,
+    pub resemblance: Option<Vec<f32>>,
 }
 
 impl BoundedLogits {
     /// Logits whose softmax gives the probabilities.
     pub fn plain(logits: Array2<f32>, rounding: Vec<f32>) -> Self {
         let sharpness = vec![1.0; rounding.len()];
-        BoundedLogits { logits, rounding, sharpness, likeness: None }
+        BoundedLogits { logits, rounding, sharpness, resemblance: None }
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
-use ndarray::{Array2, ArrayView2};
+use ndarray::{ArcArray2, Array2, ArrayView2};
+
+use crate::queries::Queries;
 
 /// Most rows that constants are estimated from; beyond it, a sample is used.
 const SAMPLE_ROWS: usize = 4096;
@@ -16,6 +18,14 @@ pub enum SupportError {
     /// A vector has another length.
     #[error("expected {expected} dimensions, not {found}")]
     Dimensions {
+        /// The length of the others.
+        expected: usize,
+        /// Its length.
+        found: usize,
+    },
+    /// A likeness vector has another length.
+    #[error("expected a likeness of {expected} dimensions, not {found}")]
+    LikenessDimensions {
         /// The length of the others.
         expected: usize,
         /// Its length.
@@ -88,7 +98,9 @@ pub struct SupportSet {
     /// C × d.
     pub(super) zeroshot_weights: Array2<f32>,
     /// M × d, sorted by category.
-    pub(super) features: Array2<f32>,
+    pub(super) features: ArcArray2<f32>,
+    /// M × e, in the order of the features.
+    pub(super) likeness: Option<ArcArray2<f32>>,
     /// The caller's number of each feature, M.
     pub(super) ids: Vec<i64>,
     /// Whether each feature is of a labelled image, M.
@@ -110,6 +122,11 @@ impl SupportSet {
         self.zeroshot_weights.ncols()
     }
 
+    /// The number of elements of the longest vectors of an image: d or e.
+    pub(crate) fn longest(&self) -> usize {
+        self.dimensions().max(self.likeness().ncols())
+    }
+
     /// One unit row per category, C × d.
     pub fn zeroshot_weights(&self) -> ArrayView2<'_, f32> {
         self.zeroshot_weights.view()
@@ -120,9 +137,31 @@ impl SupportSet {
         self.negatives.view()
     }
 
-    /// Unit rows sorted by category, M × d.
+    /// Unit rows sorted by category, M × d. They are compared with names.
     pub fn features(&self) -> ArrayView2<'_, f32> {
         self.features.view()
+    }
+
+    /// Unit rows in the same order that are compared with those of other images, M × e: the features unless the images
+    /// have likeness vectors of their own.
+    pub fn likeness(&self) -> ArrayView2<'_, f32> {
+        self.likeness.as_ref().unwrap_or(&self.features).view()
+    }
+
+    /// Whether the support images have likeness vectors of their own.
+    pub fn has_likeness(&self) -> bool {
+        self.likeness.is_some()
+    }
+
+    /// The same support set, whose images are compared by their features. Shares the features.
+    pub fn without_likeness(&self) -> Self {
+        SupportSet { likeness: None, ..self.clone() }
+    }
+
+    /// The support images as queries.
+    pub fn queries(&self) -> Queries<'_> {
+        let queries = Queries::new(self.features());
+        if self.has_likeness() { queries.with_likeness(self.likeness()) } else { queries }
     }
 
     /// The caller's number of each feature, M.
@@ -169,7 +208,9 @@ impl SupportSet {
 
     /// Size on the heap, in bytes.
     pub fn size(&self) -> usize {
-        (self.features.len() + self.zeroshot_weights.len() + self.negatives.len()) * size_of::<f32>()
+        let likeness = self.likeness.as_ref().map_or(0, |likeness| likeness.len());
+        (self.features.len() + likeness + self.zeroshot_weights.len() + self.negatives.len())
+            * size_of::<f32>()
             + self.offsets.len() * size_of::<usize>()
             + self.ids.len() * size_of::<i64>()
             + self.labelled.len() * size_of::<bool>()

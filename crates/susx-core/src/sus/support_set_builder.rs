@@ -17,6 +17,8 @@ pub struct SupportSetBuilder {
     prompts: usize,
     /// Unit features, M × d. They are sorted in place: a second copy would double a session's peak memory.
     features: Vec<f32>,
+    /// Unit likeness vectors of the features that have one.
+    likeness: LikenessRows,
     ids: Vec<i64>,
     labelled: Vec<bool>,
     /// Index in `categories` of each feature, M.
@@ -25,6 +27,21 @@ pub struct SupportSetBuilder {
     numbers: usize,
     /// Unit rows of the negatives, Q × d.
     negatives: Vec<f32>,
+}
+
+/// Likeness vectors of some of the features.
+#[derive(Clone, Debug, Default)]
+struct LikenessRows {
+    /// Of the first one.
+    dimensions: usize,
+    /// Their number times e.
+    rows: Vec<f32>,
+}
+
+impl LikenessRows {
+    fn len(&self) -> usize {
+        self.rows.len() / self.dimensions.max(1)
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -89,6 +106,24 @@ impl SupportSetBuilder {
         self.push(category, id, embedding, false)
     }
 
+    /// Adds the likeness vector of the image that was added last.
+    pub fn push_likeness(&mut self, likeness: &[f32]) -> Result<(), SupportError> {
+        let (expected, found) = (self.likeness.dimensions, likeness.len());
+        if !self.likeness.rows.is_empty() && expected != found {
+            return Err(SupportError::LikenessDimensions { expected, found });
+        }
+        let likeness = unit(likeness)?;
+        self.count_numbers(found)?;
+        self.likeness.dimensions = found;
+        self.likeness.rows.extend(likeness);
+        Ok(())
+    }
+
+    /// The number of support images, and of those among them that have a likeness vector.
+    pub fn images(&self) -> (usize, usize) {
+        (self.ids.len(), self.likeness.len())
+    }
+
     fn push(
         &mut self,
         category: &str,
@@ -97,11 +132,7 @@ impl SupportSetBuilder {
         is_labelled: bool,
     ) -> Result<(), SupportError> {
         let embedding = self.check(embedding)?;
-        self.numbers += embedding.len();
-        if self.numbers > MOST_NUMBERS {
-            let what = "numbers in the support images (rows times dimensions)";
-            return Err(SupportError::TooMany { what, most: MOST_NUMBERS, found: self.numbers });
-        }
+        self.count_numbers(embedding.len())?;
         let category = self.category(category);
         self.categories[category].features += 1;
         self.features.extend(embedding);
@@ -111,10 +142,26 @@ impl SupportSetBuilder {
         Ok(())
     }
 
-    /// Sorts the rows by category. An error if a category has no prompt, or a limit is exceeded.
+    fn count_numbers(&mut self, more: usize) -> Result<(), SupportError> {
+        self.numbers += more;
+        if self.numbers > MOST_NUMBERS {
+            let what = "numbers in the support images (rows times dimensions)";
+            return Err(SupportError::TooMany { what, most: MOST_NUMBERS, found: self.numbers });
+        }
+        Ok(())
+    }
+
+    /// Sorts the rows by category. Their likeness vectors are used if every image has one. An error if a category has no prompt, or a limit is exceeded.
     pub fn finish(self) -> Result<SupportSet, SupportError> {
         let SupportSetBuilder {
-            dimensions, categories, mut features, mut ids, mut labelled, negatives, ..
+            dimensions,
+            categories,
+            mut features,
+            likeness,
+            mut ids,
+            mut labelled,
+            negatives,
+            ..
         } = self;
         if let Some(category) = categories.iter().find(|category| category.prompt_sum.is_empty()) {
             return Err(SupportError::NoPrompt(category.name.clone()));
@@ -152,24 +199,33 @@ impl SupportSetBuilder {
             *target = *next;
             *next += 1;
         }
-        move_rows(&mut targets, dimensions, &mut features, &mut ids, &mut labelled);
+        // Of all images, or of none.
+        let mut likeness = if likeness.len() == ids.len() { likeness } else { LikenessRows::default() };
+        let mut rows = [(dimensions, &mut features[..]), (likeness.dimensions, &mut likeness.rows[..])];
+        move_rows(&mut targets, &mut rows, &mut ids, &mut labelled);
         // The vectors have grown to larger capacities.
         features.shrink_to_fit();
+        likeness.rows.shrink_to_fit();
         ids.shrink_to_fit();
         labelled.shrink_to_fit();
 
-        let matrix = |values: Vec<f32>| {
+        let matrix = |values: Vec<f32>, dimensions: usize| {
             Array2::from_shape_vec((values.len() / dimensions, dimensions), values)
                 .map_err(|_| SupportError::Dimensions { expected: dimensions, found: 0 })
         };
+        let likeness = match likeness.rows.is_empty() {
+            true => None,
+            false => Some(matrix(likeness.rows, likeness.dimensions)?.into_shared()),
+        };
         let mut names: Vec<String> = categories.into_iter().map(|c| c.name).collect();
         Ok(SupportSet {
-            zeroshot_weights: matrix(weights)?,
-            features: matrix(features)?,
+            zeroshot_weights: matrix(weights, dimensions)?,
+            features: matrix(features, dimensions)?.into_shared(),
+            likeness,
             ids,
             labelled,
             offsets,
-            negatives: matrix(negatives)?,
+            negatives: matrix(negatives, dimensions)?,
             categories: order.into_iter().map(|index| std::mem::take(&mut names[index])).collect(),
         })
     }
@@ -202,11 +258,10 @@ impl SupportSetBuilder {
     }
 }
 
-/// Moves every row to its target, following the cycles of the permutation `targets`, which is consumed.
+/// Moves every row of the matrices, which have so many columns, and its id and label to its target, following the cycles of the permutation `targets`, which is consumed.
 fn move_rows(
     targets: &mut [usize],
-    dimensions: usize,
-    features: &mut [f32],
+    matrices: &mut [(usize, &mut [f32])],
     ids: &mut [i64],
     labelled: &mut [bool],
 ) {
@@ -214,8 +269,11 @@ fn move_rows(
         while targets[row] != row {
             let target = targets[row];
             let (low, high) = (row.min(target), row.max(target));
-            let (head, tail) = features.split_at_mut(high * dimensions);
-            head[low * dimensions..][..dimensions].swap_with_slice(&mut tail[..dimensions]);
+            for (dimensions, matrix) in &mut *matrices {
+                let dimensions = *dimensions;
+                let (head, tail) = matrix.split_at_mut(high * dimensions);
+                head[low * dimensions..][..dimensions].swap_with_slice(&mut tail[..dimensions]);
+            }
             ids.swap(row, target);
             labelled.swap(row, target);
             targets.swap(row, target);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ndarray::{Array2, ArrayView2, Axis};
+use ndarray::Array2;
 
 use super::absent::Absent;
 use super::claims::Claims;
@@ -13,6 +13,7 @@ use crate::classifier::{Contribution, Explanation, Ranked, ValidParams, top_k};
 use crate::linalg::{product, range};
 use crate::method::tip_x::{Terms, TipX};
 use crate::method::{BoundedLogits, FittedMethod};
+use crate::queries::Queries;
 use crate::sus::SupportSet;
 
 /// TIP-X, the gate before its terms, and the names that others claim. Immutable.
@@ -87,8 +88,8 @@ impl GatedTipX {
         self.tip_x.support_set()
     }
 
-    /// The terms of the logits of unit queries (N × d) with these gates (N).
-    fn terms(&self, queries: ArrayView2<f32>, gates: &[GateReading]) -> GatedTerms {
+    /// The terms of the logits of queries with these gates (N).
+    fn terms(&self, queries: Queries, gates: &[GateReading]) -> GatedTerms {
         if !self.claims.is_empty() {
             let (terms, familiar) = self.gated(queries, gates.iter().map(|reading| reading.gate));
             return GatedTerms { tip_x: terms, claims: Some(self.claims.terms(&familiar)), familiar };
@@ -96,17 +97,17 @@ impl GatedTipX {
         let open: Vec<usize> = (0..gates.len()).filter(|&row| gates[row].gate > 0.0).collect();
         // The support set has no say about the others, so they do not pay for it.
         let gates = open.iter().map(|&row| gates[row].gate);
-        if open.len() == queries.nrows() {
+        if open.len() == queries.len() {
             let (terms, familiar) = self.gated(queries, gates);
             return GatedTerms { tip_x: terms, claims: None, familiar };
         }
-        let (of_open, familiar_of_open) = self.gated(queries.select(Axis(0), &open).view(), gates);
-        let mut familiar = vec![0.0; queries.nrows()];
+        let (of_open, familiar_of_open) = self.gated(queries.select(&open).view(), gates);
+        let mut familiar = vec![0.0; queries.len()];
         for (&row, of_open) in open.iter().zip(familiar_of_open) {
             familiar[row] = of_open;
         }
         let weights = self.support_set().zeroshot_weights();
-        let zero_shot = product(queries, weights) * self.tip_x.params().logit_scale;
+        let zero_shot = product(queries.features(), weights) * self.tip_x.params().logit_scale;
         let spread = |term: Option<Array2<f32>>| {
             let mut all = Array2::zeros(zero_shot.dim());
             for (&row, term) in open.iter().zip(term?.rows()) {
@@ -119,7 +120,7 @@ impl GatedTipX {
     }
 
     /// The terms of TIP-X, those of the support set multiplied by the gates; and how like a support row each query is.
-    fn gated(&self, queries: ArrayView2<f32>, gates: impl Iterator<Item = f32>) -> (Terms, Vec<f32>) {
+    fn gated(&self, queries: Queries, gates: impl Iterator<Item = f32>) -> (Terms, Vec<f32>) {
         let (Terms { zero_shot, cache, kl }, nearest) = self.tip_x.terms_and_nearest(queries);
         let familiar = nearest.into_iter().map(|nearest| self.claims.familiar(nearest)).collect();
         let [mut cache, mut kl] =
@@ -134,13 +135,7 @@ impl GatedTipX {
 
     /// What each row of a category adds to the category's logit. An absent category shows the rows of the category whose
     /// terms it has, less the deficit.
-    fn contributions(
-        &self,
-        query: ArrayView2<f32>,
-        terms: &Terms,
-        category: usize,
-        gate: f32,
-    ) -> Vec<Contribution> {
+    fn contributions(&self, query: Queries, terms: &Terms, category: usize, gate: f32) -> Vec<Contribution> {
         let source = match self.absent.contains(category) {
             true => self.absent.lender(|c| terms.support_of(0, c)),
             false => Some(category),
@@ -154,7 +149,7 @@ impl GatedTipX {
 
     /// How far rounding can move two logits towards each other because of the gate (N) and of the claims.
     fn add_rounding(&self, rounding: &mut [f32], support: &Array2<f32>, gates: &[GateReading]) {
-        let cosine = self.support_set().dimensions() as f32 * f32::EPSILON;
+        let cosine = self.support_set().longest() as f32 * f32::EPSILON;
         let of_claims = self.claims.rounding(cosine);
         for ((rounding, support), reading) in rounding.iter_mut().zip(support.rows()).zip(gates) {
             *rounding += of_claims;
@@ -167,8 +162,8 @@ impl GatedTipX {
 }
 
 impl FittedMethod for GatedTipX {
-    fn logits(&self, queries: ArrayView2<f32>) -> BoundedLogits {
-        let gates = self.gate.read(queries);
+    fn logits(&self, queries: Queries) -> BoundedLogits {
+        let gates = self.gate.read(queries.features());
         let GatedTerms { tip_x, claims, familiar } = self.terms(queries, &gates);
         let support = tip_x.support();
         let mut bounded = self.tip_x.bounded_logits(tip_x);
@@ -181,12 +176,12 @@ impl FittedMethod for GatedTipX {
         for (sharpness, (reading, familiar)) in bounded.sharpness.iter_mut().zip(gates.iter().zip(familiar)) {
             *sharpness = self.sharpness.at(reading.gate, familiar);
         }
-        bounded.likeness = Some(gates.iter().map(|reading| reading.likeness).collect());
+        bounded.resemblance = Some(gates.iter().map(|reading| reading.resemblance).collect());
         bounded
     }
 
-    fn explain(&self, query: ArrayView2<f32>, k: usize, support: usize) -> Vec<Explanation> {
-        let gates = self.gate.read(query);
+    fn explain(&self, query: Queries, k: usize, support: usize) -> Vec<Explanation> {
+        let gates = self.gate.read(query.features());
         let terms = self.terms(query, &gates);
         let logits = terms.clone().sum().row(0).to_vec();
         let explain = |ranked: Ranked| {

@@ -12,7 +12,7 @@ use crate::sus::SupportSet;
 /// transition: nine tenths of the images of a category that the support shows are below.
 const THRESHOLD: f64 = 1.0;
 const WIDTH: f64 = 0.3;
-/// The same for the likeness: standard deviations below the mean.
+/// The same for the resemblance: standard deviations below the mean.
 const SLACK: f64 = 2.0;
 const SLACK_WIDTH: f64 = 0.5;
 /// Largest exponent of the transitions.
@@ -37,7 +37,7 @@ pub struct GateReading {
     /// `rho`: how reliable the support of these categories is, 0 to 1.
     pub trust: f32,
     /// Whether the query is as close to the names of these categories as their support images are, 0 to 1.
-    pub likeness: f32,
+    pub resemblance: f32,
 }
 
 /// The gate, fitted on a support set.
@@ -157,7 +157,7 @@ impl Gate {
         for (unlikeness, share) in unlikeness.iter_mut().zip(shares.iter()) {
             *unlikeness = share / (1.0 + *unlikeness);
         }
-        let likeness = sum(unlikeness) / all;
+        let resemblance = sum(unlikeness) / all;
         // The familiar part of each share: all of it where the support is labelled.
         for (c, (share, novelty)) in shares.iter_mut().zip(novelty).enumerate() {
             *share *= 1.0 - self.own_cosines.unlabelled(c) * (*novelty / (1.0 + *novelty));
@@ -173,7 +173,7 @@ impl Gate {
         let trust = sum(shares) / all;
         let trusted = (trust / ENOUGH as f32).min(1.0);
         let gate = familiarity.powi(FAMILIARITY_POWER) * trusted.powi(TRUST_POWER);
-        GateReading { gate: if gate < CLOSED { 0.0 } else { gate }, familiarity, trust, likeness }
+        GateReading { gate: if gate < CLOSED { 0.0 } else { gate }, familiarity, trust, resemblance }
     }
 
     /// Size on the heap, in bytes.

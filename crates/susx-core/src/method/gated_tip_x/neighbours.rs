@@ -74,10 +74,10 @@ pub(super) fn neighbourhoods(support_set: &SupportSet) -> Vec<Neighbourhood> {
 
 /// The means of the rows of some categories, of unit length, one row each.
 fn means(support_set: &SupportSet, categories: &[usize]) -> Array2<f32> {
-    let mut means = Array2::zeros((categories.len(), support_set.dimensions()));
+    let mut means = Array2::zeros((categories.len(), support_set.likeness().ncols()));
     for (mut mean, &c) in means.rows_mut().into_iter().zip(categories) {
         interrupt::check();
-        let rows = support_set.features().slice_move(s![support_set.rows(c), ..]);
+        let rows = support_set.likeness().slice_move(s![support_set.rows(c), ..]);
         mean.assign(&rows.sum_axis(Axis(0)));
         let norm: f32 = mean.dot(&mean).sqrt();
         mean /= norm.max(f32::MIN_POSITIVE);
@@ -100,7 +100,7 @@ fn nearest_categories(mut cosines: Vec<f32>, own: usize) -> Vec<usize> {
 
 /// Adds the neighbours of the rows `own` among the rows `others`.
 fn within(support_set: &SupportSet, own: &[usize], others: &[usize], found: &mut Vec<Neighbourhood>) {
-    let features = support_set.features();
+    let features = support_set.likeness();
     let affinities = product(features.select(Axis(0), own).view(), features.select(Axis(0), others).view());
     for (&row, affinities) in own.iter().zip(affinities.rows()) {
         interrupt::check();

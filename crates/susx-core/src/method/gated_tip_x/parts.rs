@@ -1,17 +1,18 @@
 //! Logits before alpha, beta and gamma are known.
 
-use ndarray::{ArrayView2, Axis};
+use ndarray::Axis;
 
 use super::GatedTipX;
 use super::absent::DEFICIT;
 use super::gate::GateReading;
 use crate::linalg::largest;
 use crate::method::tip_x::LogitParts;
+use crate::queries::Queries;
 
 impl GatedTipX {
-    /// The parts of the logits of unit queries (n × d), from those of TIP-X.
-    pub fn parts(&self, queries: ArrayView2<f32>, parts: LogitParts) -> LogitParts {
-        self.gated_parts(parts, &self.gate.read(queries))
+    /// The parts of the logits of queries, from those of TIP-X.
+    pub fn parts<'a>(&self, queries: impl Into<Queries<'a>>, parts: LogitParts) -> LogitParts {
+        self.gated_parts(parts, &self.gate.read(queries.into().features()))
     }
 
     /// The parts of the logits of some support rows, each as the fit without that row would have them, from those of TIP-X

@@ -1,6 +1,6 @@
 //! Bringing a discriminant into the range of the cosines, and removing its category bias.
 
-use ndarray::{Array1, Array2, ArrayView2, Axis};
+use ndarray::{Array1, Array2, Axis};
 
 use super::discriminant::Discriminant;
 use super::sums::Sums;
@@ -17,9 +17,9 @@ impl Discriminant {
     pub fn calibrated(support_set: &SupportSet, sums: &Sums, debias: f64, ridge: f64) -> Option<Self> {
         let discriminant = Self::of(sums, ridge);
         let sample = support_set.sample();
-        let features = support_set.features().select(Axis(0), &sample).mapv(f64::from);
-        let range = range_of_cosines(support_set, features.view());
-        let own = mean_deviation(discriminant.scaled(features.view()));
+        let range = range_of_cosines(support_set, &sample);
+        let likeness = support_set.likeness().select(Axis(0), &sample).mapv(f64::from);
+        let own = mean_deviation(discriminant.scaled(likeness.view()));
         if own <= MIN_RANGE || range <= MIN_RANGE {
             return None;
         }
@@ -36,8 +36,7 @@ impl Discriminant {
     /// `None` as for [`calibrated`](Self::calibrated).
     pub fn scaled_by_leave_one_out(mut self, support_set: &SupportSet, sums: &Sums) -> Option<Self> {
         let sample = support_set.sample();
-        let features = support_set.features().select(Axis(0), &sample).mapv(f64::from);
-        let (mut sum, range) = (0.0, range_of_cosines(support_set, features.view()));
+        let (mut sum, range) = (0.0, range_of_cosines(support_set, &sample));
         self.each_without(support_set, sums, &sample, |rows, g| sum += mean_deviation(g) * rows.len() as f64);
         let own = sum / sample.len() as f64;
         (self.scale, self.range) = (range / own, range);
@@ -45,9 +44,10 @@ impl Discriminant {
     }
 }
 
-/// Standard deviation over the categories of the cosines of some support rows (n × d), averaged over the rows.
-fn range_of_cosines(support_set: &SupportSet, features: ArrayView2<f64>) -> f64 {
-    mean_deviation(product(features, support_set.zeroshot_weights().mapv(f64::from).view()))
+/// Standard deviation over the categories of the cosines of some support rows to the names, averaged over the rows.
+fn range_of_cosines(support_set: &SupportSet, rows: &[usize]) -> f64 {
+    let features = support_set.features().select(Axis(0), rows).mapv(f64::from);
+    mean_deviation(product(features.view(), support_set.zeroshot_weights().mapv(f64::from).view()))
 }
 
 /// Standard deviation over the columns, averaged over the rows.

@@ -1,6 +1,6 @@
 //! The fitted discriminant.
 
-use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, concatenate};
+use ndarray::{Array1, Array2, ArrayView1};
 use serde::{Deserialize, Serialize};
 
 use super::discriminant::Discriminant;
@@ -10,6 +10,7 @@ use crate::classifier::ValidParams;
 use crate::interrupt;
 use crate::linalg::{exp, product, range, sum};
 use crate::method::BoundedLogits;
+use crate::queries::Queries;
 use crate::sus::SupportSet;
 
 /// Factor on `logit_scale` that calibrates the probabilities: docs/methods.md has the calibration error.
@@ -18,7 +19,9 @@ const CALIBRATION: f32 = 1.75;
 /// The fitted discriminant. It needs neither the support set nor the names, and can be serialized.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Gda {
-    /// The zeroshot weights (C × d), followed by the discriminants in the range of the cosines (C × d): 2C × d.
+    /// The zeroshot weights, C × d.
+    names: Array2<f32>,
+    /// The discriminants in the range of the cosines, C × e.
     maps: Array2<f32>,
     /// Added to the discriminants, C.
     bias: Array1<f32>,
@@ -77,8 +80,8 @@ impl Gda {
         let bias = (&discriminant.bias * discriminant.scale - &discriminant.shift).mapv(|x| x as f32);
         let largest_bias = bias.iter().fold(0.0f32, |most, x| most.max(x.abs()));
         Some(Gda {
-            // Both have d columns.
-            maps: concatenate(Axis(0), &[support_set.zeroshot_weights(), maps.view()]).ok()?,
+            names: support_set.zeroshot_weights().to_owned(),
+            maps,
             bias,
             reliability: support.reliability.iter().map(|&r| r as f32).collect(),
             gate: support.gate as f32,
@@ -89,29 +92,25 @@ impl Gda {
         })
     }
 
-    /// Number of categories, C.
-    fn categories(&self) -> usize {
-        self.bias.len()
-    }
-
     /// Reliability of each category's support, 0 to 1, C; 0 for a category without support.
     pub fn reliability(&self) -> &[f32] {
         &self.reliability
     }
 
-    /// The logits (N × C) of unit queries (N × d). O(N C d).
-    pub fn logits(&self, queries: ArrayView2<f32>) -> Array2<f32> {
-        self.bounded_logits(queries).logits
+    /// The logits (N × C) of queries. O(N C d).
+    pub fn logits<'a>(&self, queries: impl Into<Queries<'a>>) -> Array2<f32> {
+        self.bounded_logits(queries.into()).logits
     }
 
     /// The logits, with their rounding.
-    pub(super) fn bounded_logits(&self, queries: ArrayView2<f32>) -> BoundedLogits {
-        let products = product(queries, self.maps.view());
-        let mut logits = Array2::zeros((queries.nrows(), self.categories()));
-        let mut rounding = Vec::with_capacity(queries.nrows());
-        for (products, mut logits) in products.rows().into_iter().zip(logits.rows_mut()) {
+    pub(super) fn bounded_logits(&self, queries: Queries) -> BoundedLogits {
+        let (cosines, discriminants) = self.products(queries);
+        let mut logits = Array2::zeros(cosines.dim());
+        let mut rounding = Vec::with_capacity(queries.len());
+        let products = cosines.rows().into_iter().zip(discriminants.rows());
+        for ((cosines, discriminants), mut logits) in products.zip(logits.rows_mut()) {
             interrupt::check();
-            let scores = self.scores(products);
+            let scores = self.scores(cosines, discriminants);
             for (c, logit) in logits.iter_mut().enumerate() {
                 *logit = scores.zero_shot(c) + scores.discriminant(c);
             }
@@ -120,14 +119,19 @@ impl Gda {
         BoundedLogits::plain(logits, rounding)
     }
 
-    /// The scores of a unit query (1 × d).
-    pub(super) fn query_scores(&self, query: ArrayView2<f32>) -> QueryScores {
-        self.scores(product(query, self.maps.view()).row(0))
+    /// The scores of a single query.
+    pub(super) fn query_scores(&self, query: Queries) -> QueryScores {
+        let (cosines, discriminants) = self.products(query);
+        self.scores(cosines.row(0), discriminants.row(0))
     }
 
-    /// The scores of one query from its products with all maps (2C).
-    fn scores(&self, products: ArrayView1<f32>) -> QueryScores {
-        let (cosines, discriminant) = products.split_at(Axis(0), self.categories());
+    /// The cosines to the names, and the discriminants without their biases, N × C each.
+    fn products(&self, queries: Queries) -> (Array2<f32>, Array2<f32>) {
+        (product(queries.features(), self.names.view()), product(queries.likeness(), self.maps.view()))
+    }
+
+    /// The scores of one query from its cosines and its discriminants, C each.
+    fn scores(&self, cosines: ArrayView1<f32>, discriminant: ArrayView1<f32>) -> QueryScores {
         let cosines = cosines.to_vec();
         let mean = sum(&cosines) / cosines.len() as f32;
         let largest = cosines.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -152,7 +156,7 @@ impl Gda {
     /// categories, so it moves the difference of two nearly equal logits by no more than its own relative error times
     /// the difference of their zero-shot terms.
     fn rounding(&self, scores: &QueryScores) -> f32 {
-        let product = self.maps.ncols() as f32 * f32::EPSILON;
+        let product = self.names.ncols().max(self.maps.ncols()) as f32 * f32::EPSILON;
         let of_terms = 2.0 * product * (2.0 + scores.weight * self.longest);
         let of_weight = if scores.reliability > 0.0 {
             let change = (1.0 + 2.0 * self.gate * product / scores.reliability).powi(RELIABILITY_POWER) - 1.0;
@@ -169,6 +173,6 @@ impl Gda {
 
     /// Size on the heap, in bytes.
     pub fn size(&self) -> usize {
-        (self.maps.len() + self.bias.len() + self.reliability.len()) * size_of::<f32>()
+        (self.names.len() + self.maps.len() + self.bias.len() + self.reliability.len()) * size_of::<f32>()
     }
 }

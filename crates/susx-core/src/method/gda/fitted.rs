@@ -2,13 +2,14 @@
 
 use std::sync::{Arc, OnceLock};
 
-use ndarray::{ArrayView2, s};
+use ndarray::s;
 
 use super::Gda;
 use super::influence::Influence;
 use crate::classifier::{Contribution, Explanation, Ranked, ValidParams, top_k};
 use crate::linalg::product;
 use crate::method::{BoundedLogits, FittedMethod, zero_shot};
+use crate::queries::Queries;
 use crate::sus::SupportSet;
 
 /// The discriminant and the support set that explains it.
@@ -34,17 +35,18 @@ impl FittedGda {
 }
 
 impl FittedMethod for FittedGda {
-    fn logits(&self, queries: ArrayView2<f32>) -> BoundedLogits {
+    fn logits(&self, queries: Queries) -> BoundedLogits {
         self.gda.bounded_logits(queries)
     }
 
-    fn explain(&self, query: ArrayView2<f32>, k: usize, support: usize) -> Vec<Explanation> {
+    fn explain(&self, query: Queries, k: usize, support: usize) -> Vec<Explanation> {
         let scores = self.gda.query_scores(query);
-        let wide = query.row(0).mapv(f64::from);
+        let wide = query.likeness().row(0).mapv(f64::from);
         let explain = |ranked: Ranked| {
             let c = ranked.category;
             let rows = self.support_set.rows(c);
-            let affinities = product(query, self.support_set.features().slice_move(s![rows.clone(), ..]));
+            let of_category = self.support_set.likeness().slice_move(s![rows.clone(), ..]);
+            let affinities = product(query.likeness(), of_category);
             let influence = self.influence();
             let of_rows =
                 influence.map_or(Vec::new(), |influence| influence.of_rows(&self.support_set, &wide, c));

@@ -9,6 +9,7 @@ use super::reliability::{WeightedSupport, ZeroShotSums};
 use super::weighting::{RELIABILITY_POWER, lambda_factor};
 use crate::interrupt;
 use crate::linalg::product;
+use crate::queries::Queries;
 use crate::sus::SupportSet;
 
 /// The values to try. Of equally good pairs the first is taken.
@@ -75,10 +76,11 @@ impl<'a> GdaGridSearch<'a> {
         GdaGridSearch { support_set, grid, logit_scale, supports, fits, correct, zero_shot: 0, rows: 0 }
     }
 
-    /// Adds unit queries (n × d) and their true categories, n. O(n C d) for each ridge.
-    pub fn add(&mut self, queries: ArrayView2<f32>, truth: &[usize]) {
-        let cosines = self.cosines(queries, truth);
-        let queries = queries.mapv(f64::from);
+    /// Adds queries (n) and their true categories, n. O(n C d) for each ridge.
+    pub fn add<'q>(&mut self, queries: impl Into<Queries<'q>>, truth: &[usize]) {
+        let queries = queries.into();
+        let cosines = self.cosines(queries.features(), truth);
+        let queries = queries.likeness().mapv(f64::from);
         for ridge in 0..self.fits.len() {
             let g = self.fits[ridge].as_ref().map(|fit| fit.scaled(queries.view()));
             let reliability = self.supports[ridge].reliability.clone();

@@ -39,7 +39,7 @@ impl Influence {
     pub fn of_rows(&self, support_set: &SupportSet, query: &Array1<f64>, category: usize) -> Vec<f64> {
         let Discriminant { precision, mean_weight, mean_bias, scale, shift, .. } = &self.discriminant;
         let rows = support_set.rows(category);
-        let features = support_set.features().slice(s![rows.clone(), ..]).mapv(f64::from);
+        let features = support_set.likeness().slice(s![rows.clone(), ..]).mapv(f64::from);
         let shares = &self.shares[rows];
         // x - mu/2.
         let mut offset = query.clone();

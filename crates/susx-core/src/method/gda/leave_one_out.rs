@@ -19,7 +19,7 @@ impl Discriminant {
     ///
     /// A category whose only row is left out scores the mean of the other categories.
     pub fn without(&self, support_set: &SupportSet, sums: &Sums, rows: &[usize]) -> Array2<f64> {
-        let features = support_set.features().select(Axis(0), rows).mapv(f64::from);
+        let features = support_set.likeness().select(Axis(0), rows).mapv(f64::from);
         let truth: Vec<usize> = rows.iter().map(|&row| support_set.category_of(row)).collect();
         let (means, variance) = (sums.means.view(), sums.scatter.variance());
         let mut own = self.precision.apply(features.view());
@@ -74,7 +74,7 @@ impl Discriminant {
         rows: &[usize],
         mut visit: impl FnMut(&[usize], Array2<f64>),
     ) {
-        let (categories, dimensions) = support_set.zeroshot_weights().dim();
+        let (categories, dimensions) = (support_set.categories().len(), support_set.likeness().ncols());
         for rows in rows.chunks(block_rows(categories.max(dimensions), BLOCK)) {
             visit(rows, self.without(support_set, sums, rows));
         }

@@ -28,13 +28,13 @@ pub(super) struct Sums {
 impl Sums {
     /// O(M d min(M, d)).
     pub fn of(support_set: &SupportSet, weights: Vec<f64>) -> Self {
-        let (categories, dimensions) = support_set.zeroshot_weights().dim();
+        let (categories, dimensions) = (support_set.categories().len(), support_set.likeness().ncols());
         let mut means = Array2::<f64>::zeros((categories, dimensions));
         let mut overall = Array1::<f64>::zeros(dimensions);
         let mut mass = vec![0.0; categories];
         for (c, mut sum) in means.rows_mut().into_iter().enumerate() {
             let rows = support_set.rows(c);
-            let features = support_set.features().slice_move(s![rows.clone(), ..]);
+            let features = support_set.likeness().slice_move(s![rows.clone(), ..]);
             for (row, feature) in rows.zip(features.rows()) {
                 interrupt::check();
                 sum.zip_mut_with(&feature, |sum, &x| *sum += weights[row] * f64::from(x));
@@ -55,7 +55,7 @@ impl Sums {
             for start in (0..support_set.len()).step_by(rows_per_block) {
                 interrupt::check();
                 let rows = start..(start + rows_per_block).min(support_set.len());
-                let mut block = support_set.features().slice(s![rows.clone(), ..]).mapv(f64::from);
+                let mut block = support_set.likeness().slice(s![rows.clone(), ..]).mapv(f64::from);
                 for (mut x, row) in block.axis_iter_mut(Axis(0)).zip(rows) {
                     x -= &means.row(support_set.category_of(row));
                     x *= weights[row].sqrt();

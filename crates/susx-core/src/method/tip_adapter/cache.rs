@@ -14,7 +14,7 @@ use crate::sus::SupportSet;
 const QUERIES: usize = 256;
 const ROWS: usize = 512;
 
-/// The cache term (n × C) of unit queries (n × d). `nearest` (n) is overwritten by the largest cosine of each query to a
+/// The cache term (n × C) of queries by their likeness (n × e). `nearest` (n) is overwritten by the largest cosine of each query to a
 /// support row.
 ///
 /// One matrix product, one exponential per support row, one sum per category: the support rows are sorted by category,
@@ -29,7 +29,7 @@ pub(super) fn term(
     if let Some(nearest) = &mut nearest {
         nearest.fill(f32::NEG_INFINITY);
     }
-    let features = support_set.features();
+    let features = support_set.likeness();
     let mut term = Array2::zeros((queries.nrows(), balance.ratio.len()));
     let mut block = Array2::zeros((queries.nrows().min(QUERIES), features.nrows().min(ROWS)));
     let blocks = queries.axis_chunks_iter(Axis(0), QUERIES).zip(term.axis_chunks_iter_mut(Axis(0), QUERIES));

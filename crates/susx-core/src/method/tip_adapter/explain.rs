@@ -2,20 +2,21 @@
 
 use std::ops::Range;
 
-use ndarray::{ArrayView2, s};
+use ndarray::s;
 
 use super::cache::sharpen;
 use super::{Terms, TipAdapter};
 use crate::classifier::{Contribution, Explanation, Ranked, top_k};
 use crate::linalg::product;
+use crate::queries::Queries;
 
 impl TipAdapter {
-    /// The `k` best categories of a unit query (1 × d) with these terms, best first, each with up to `support` rows.
+    /// The `k` best categories of a single query with these terms, best first, each with up to `support` rows.
     /// `kl` gives what each of some rows takes off by the KL term, before balancing. A category without support shows
     /// the rows of the category whose terms it has: see [`terms`](Self::terms).
     pub fn explain_terms(
         &self,
-        query: ArrayView2<f32>,
+        query: Queries,
         terms: &Terms,
         kl: impl Fn(Range<usize>) -> Vec<f32>,
         k: usize,
@@ -48,13 +49,13 @@ impl TipAdapter {
     /// What each support row of a category adds to the category's logit.
     pub(in crate::method) fn contributions(
         &self,
-        query: ArrayView2<f32>,
+        query: Queries,
         kl: &impl Fn(Range<usize>) -> Vec<f32>,
         category: usize,
     ) -> Vec<Contribution> {
         let rows = self.support_set.rows(category);
-        let features = self.support_set.features().slice_move(s![rows.clone(), ..]);
-        let affinities = product(query, features);
+        let support = self.support_set.likeness().slice_move(s![rows.clone(), ..]);
+        let affinities = product(query.likeness(), support);
         let mut sharpened: Vec<f32> = affinities.iter().copied().collect();
         sharpen(&mut sharpened, self.params.beta);
         let balance = self.balance.ratio[category];

@@ -22,6 +22,7 @@ use ndarray::{Array2, ArrayView2};
 use super::{BoundedLogits, FittedMethod};
 use crate::classifier::{Explanation, ValidParams};
 use crate::linalg::product;
+use crate::queries::Queries;
 use crate::sus::SupportSet;
 
 pub(super) use balance::{Balance, Lending};
@@ -49,42 +50,39 @@ impl TipAdapter {
         Some(Box::new(Self::fit(Arc::clone(support_set), params)))
     }
 
-    /// The terms of unit queries (n × d). `kl` computes a third term (n × C) from the queries' cosines to the zeroshot
+    /// The terms of queries. `kl` computes a third term (n × C) from the queries' cosines to the zeroshot
     /// weights (n × C).
     ///
     /// The formula says nothing about a category without support images. If its terms were 0, as sums over nothing, it
     /// would beat every category whose KL term is negative: with CLIP embeddings and a quarter of the categories
     /// unsupported, accuracy falls from 97 % to 38 %. Such a category therefore gets the terms of the supported
     /// category that gains most from them, so that the names decide between the two.
-    pub fn terms(
-        &self,
-        queries: ArrayView2<f32>,
-        kl: impl FnOnce(ArrayView2<f32>) -> Option<Array2<f32>>,
-    ) -> Terms {
+    pub fn terms(&self, queries: Queries, kl: impl FnOnce(ArrayView2<f32>) -> Option<Array2<f32>>) -> Terms {
         let has_cache = self.params.alpha > 0.0 && !self.support_set.is_empty();
-        let cache =
-            has_cache.then(|| cache::term(&self.support_set, &self.balance, self.params, queries, None));
+        let cache = has_cache
+            .then(|| cache::term(&self.support_set, &self.balance, self.params, queries.likeness(), None));
         self.with_cache(queries, cache, kl)
     }
 
     /// As [`terms`](Self::terms), with the largest cosine of each query to a support row (n).
     pub fn terms_and_nearest(
         &self,
-        queries: ArrayView2<f32>,
+        queries: Queries,
         kl: impl FnOnce(ArrayView2<f32>) -> Option<Array2<f32>>,
     ) -> (Terms, Vec<f32>) {
-        let mut nearest = vec![0.0; queries.nrows()];
-        let cache = cache::term(&self.support_set, &self.balance, self.params, queries, Some(&mut nearest));
+        let mut nearest = vec![0.0; queries.len()];
+        let likeness = queries.likeness();
+        let cache = cache::term(&self.support_set, &self.balance, self.params, likeness, Some(&mut nearest));
         (self.with_cache(queries, Some(cache), kl), nearest)
     }
 
     fn with_cache(
         &self,
-        queries: ArrayView2<f32>,
+        queries: Queries,
         mut cache: Option<Array2<f32>>,
         kl: impl FnOnce(ArrayView2<f32>) -> Option<Array2<f32>>,
     ) -> Terms {
-        let mut zero_shot = product(queries, self.support_set.zeroshot_weights());
+        let mut zero_shot = product(queries.features(), self.support_set.zeroshot_weights());
         let mut kl = kl(zero_shot.view());
         self.balance.lending.fill(&mut [cache.as_mut(), kl.as_mut()]);
         zero_shot *= self.params.logit_scale;
@@ -95,7 +93,7 @@ impl TipAdapter {
     /// how much the KL term magnifies them.
     pub fn bounded_logits(&self, terms: Terms, kl: f32) -> BoundedLogits {
         let params = &self.params;
-        let cosine = self.support_set.dimensions() as f32 * f32::EPSILON;
+        let cosine = self.support_set.longest() as f32 * f32::EPSILON;
         let bound = |row: usize| {
             let cache =
                 terms.cache.as_ref().map_or(0.0, |term| term.row(row).fold(0.0, |most, &x| x.max(most)));
@@ -113,11 +111,11 @@ impl TipAdapter {
 }
 
 impl FittedMethod for TipAdapter {
-    fn logits(&self, queries: ArrayView2<f32>) -> BoundedLogits {
+    fn logits(&self, queries: Queries) -> BoundedLogits {
         self.bounded_logits(self.terms(queries, |_| None), 0.0)
     }
 
-    fn explain(&self, query: ArrayView2<f32>, k: usize, support: usize) -> Vec<Explanation> {
+    fn explain(&self, query: Queries, k: usize, support: usize) -> Vec<Explanation> {
         let terms = self.terms(query, |_| None);
         self.explain_terms(query, &terms, |rows| vec![0.0; rows.len()], k, support)
     }

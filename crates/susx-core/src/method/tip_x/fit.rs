@@ -12,6 +12,7 @@ use crate::classifier::{Contribution, Explanation, ValidParams};
 use crate::linalg::product;
 use crate::method::tip_adapter::TipAdapter;
 use crate::method::{BoundedLogits, FittedMethod};
+use crate::queries::Queries;
 use crate::sus::SupportSet;
 
 /// A support set with everything precomputed that does not depend on the query. Immutable.
@@ -63,15 +64,16 @@ impl TipX {
         self.kl.as_ref().map(|kl| kl.scale)
     }
 
-    /// The terms of the logits of unit queries (N × d).
+    /// The terms of the logits of queries.
     ///
     /// A category without support gets the cache and KL terms of the supported category that gains most from them.
-    pub fn terms(&self, queries: ArrayView2<f32>) -> Terms {
+    pub fn terms<'a>(&self, queries: impl Into<Queries<'a>>) -> Terms {
+        let queries = queries.into();
         self.adapter.terms(queries, |cosines| self.kl_term(cosines))
     }
 
     /// As [`terms`](Self::terms), with the largest cosine of each query to a support row (n).
-    pub(in crate::method) fn terms_and_nearest(&self, queries: ArrayView2<f32>) -> (Terms, Vec<f32>) {
+    pub(in crate::method) fn terms_and_nearest(&self, queries: Queries) -> (Terms, Vec<f32>) {
         self.adapter.terms_and_nearest(queries, |cosines| self.kl_term(cosines))
     }
 
@@ -83,10 +85,10 @@ impl TipX {
         Some(term.divergences(&queries, |_, _, divergence| weight * scale.apply(divergence)))
     }
 
-    /// The parts of the logits of unit queries (n × d) that do not depend on alpha, beta and gamma. The KL part is 0 for
+    /// The parts of the logits of queries that do not depend on alpha, beta and gamma. The KL part is 0 for
     /// a fit with gamma 0.
-    pub fn parts(&self, queries: ArrayView2<f32>) -> LogitParts {
-        LogitParts::of(self, queries)
+    pub fn parts<'a>(&self, queries: impl Into<Queries<'a>>) -> LogitParts {
+        LogitParts::of(self, queries.into())
     }
 
     /// The logits of terms that [`terms`](Self::terms) gave, or of smaller ones, with their rounding.
@@ -98,20 +100,16 @@ impl TipX {
         self.adapter.bounded_logits(terms, kl)
     }
 
-    /// What each support row of a category adds to the category's logit, for a unit query (1 × d).
-    pub(in crate::method) fn contributions(
-        &self,
-        query: ArrayView2<f32>,
-        category: usize,
-    ) -> Vec<Contribution> {
+    /// What each support row of a category adds to the category's logit, for a single query.
+    pub(in crate::method) fn contributions(&self, query: Queries, category: usize) -> Vec<Contribution> {
         self.adapter.contributions(query, &self.kl_of_query(query), category)
     }
 
-    /// A function that gives what some support rows take off by the KL term, for a unit query (1 × d).
-    fn kl_of_query(&self, query: ArrayView2<f32>) -> impl Fn(Range<usize>) -> Vec<f32> {
+    /// A function that gives what some support rows take off by the KL term, for a single query.
+    fn kl_of_query(&self, query: Queries) -> impl Fn(Range<usize>) -> Vec<f32> {
         let kl = self.kl.as_ref().map(|kl| {
             let weights = self.support_set().zeroshot_weights();
-            (kl, kl.term.queries(weights, product(query, weights).view()))
+            (kl, kl.term.queries(weights, product(query.features(), weights).view()))
         });
         move |rows| match &kl {
             Some((kl, query)) => self.kl_of_rows(kl, query, rows),
@@ -132,11 +130,11 @@ impl TipX {
 }
 
 impl FittedMethod for TipX {
-    fn logits(&self, queries: ArrayView2<f32>) -> BoundedLogits {
+    fn logits(&self, queries: Queries) -> BoundedLogits {
         self.bounded_logits(self.terms(queries))
     }
 
-    fn explain(&self, query: ArrayView2<f32>, k: usize, support: usize) -> Vec<Explanation> {
+    fn explain(&self, query: Queries, k: usize, support: usize) -> Vec<Explanation> {
         let terms = self.terms(query);
         self.adapter.explain_terms(query, &terms, self.kl_of_query(query), k, support)
     }

@@ -1,6 +1,6 @@
 //! Support rows as queries of the classifier that would be fitted without them.
 
-use ndarray::{Array2, Axis};
+use ndarray::Array2;
 
 use super::fit::ScaledKl;
 use super::scale::{self, AffinityScale};
@@ -50,9 +50,9 @@ impl<'a> LeaveOneOut<'a> {
     pub fn parts(&self, rows: &[usize]) -> LogitParts {
         let support_set = self.tip_x.support_set();
         let weights = support_set.zeroshot_weights();
-        let queries = support_set.features().select(Axis(0), rows);
-        let mut zero_shot = product(queries.view(), weights);
-        let mut affinities = product(queries.view(), support_set.features());
+        let queries = support_set.queries().select(rows);
+        let mut zero_shot = product(queries.view().features(), weights);
+        let mut affinities = product(queries.view().likeness(), support_set.likeness());
         let mean_count = (support_set.len() - 1) as f32 / support_set.categories().len() as f32;
         // Support rows of a category without one of them.
         let left = |row: usize, c: usize| support_set.rows(c).len() - usize::from(c == self.categories[row]);

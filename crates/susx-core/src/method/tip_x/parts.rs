@@ -1,6 +1,6 @@
 //! Logits before alpha, beta and gamma are known: what a grid search works on.
 
-use ndarray::{Array2, ArrayView2};
+use ndarray::Array2;
 
 use super::TipX;
 use super::fit::ScaledKl;
@@ -8,6 +8,7 @@ use crate::classifier::ValidParams;
 use crate::interrupt;
 use crate::linalg::{product, sum};
 use crate::method::tip_adapter::sharpen;
+use crate::queries::Queries;
 
 /// Parts of logits: that of category `c` is
 /// `zero_shot + alpha * balance * sum over i in c of exp(-beta (1 - A_i)) - gamma * kl`.
@@ -48,20 +49,19 @@ impl LogitParts {
         terms
     }
 
-    /// Of unit queries (n × d).
-    pub(super) fn of(tip_x: &TipX, queries: ArrayView2<f32>) -> Self {
+    pub(super) fn of(tip_x: &TipX, queries: Queries) -> Self {
         let (adapter, support_set) = (&tip_x.adapter, tip_x.support_set());
         let weights = support_set.zeroshot_weights();
-        let mut zero_shot = product(queries, weights);
+        let mut zero_shot = product(queries.features(), weights);
         let mut kl = Array2::zeros(zero_shot.dim());
         if let Some(ScaledKl { term, scale }) = &tip_x.kl {
             let mean_count = adapter.balance.mean_count;
-            let queries = term.queries(weights, zero_shot.view());
-            kl = term.divergences(&queries, |_, _, divergence| mean_count * scale.apply(divergence));
+            let of_names = term.queries(weights, zero_shot.view());
+            kl = term.divergences(&of_names, |_, _, divergence| mean_count * scale.apply(divergence));
         }
         zero_shot *= adapter.params.logit_scale;
         LogitParts {
-            affinities: product(queries, support_set.features()),
+            affinities: product(queries.likeness(), support_set.likeness()),
             balance: Array2::from_shape_fn(zero_shot.dim(), |(_, c)| adapter.balance.ratio[c]),
             offsets: support_set.offsets().to_vec(),
             zero_shot,

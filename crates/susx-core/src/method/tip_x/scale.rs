@@ -3,7 +3,7 @@
 //! The published code takes the ranges of both from a batch of queries. Here they are the ranges within the support
 //! set, over all pairs of different rows, so that they can be frozen at fit.
 
-use ndarray::{Axis, s};
+use ndarray::s;
 
 use super::kl::KlTerm;
 use crate::interrupt;
@@ -171,15 +171,16 @@ struct Pairs<'a> {
 
 fn for_each_row(support_set: &SupportSet, kl: &KlTerm, wanted: Affinities, mut each: impl FnMut(Pairs)) {
     let sample = support_set.sample();
-    let features = support_set.features().select(Axis(0), &sample);
+    let sampled = support_set.queries().select(&sample);
+    let (features, likeness) = (sampled.view().features(), sampled.view().likeness());
     let weights = support_set.zeroshot_weights();
-    let queries = kl.queries(weights, product(features.view(), weights).view());
-    let (centred, lambda) = kl.centred(weights, features.view());
+    let queries = kl.queries(weights, product(features, weights).view());
+    let (centred, lambda) = kl.centred(weights, features);
     for start in (0..sample.len()).step_by(BLOCK) {
         let block = start..(start + BLOCK).min(sample.len());
         // The first row that affinities are taken to.
         let first = if wanted == Affinities::All { 0 } else { start };
-        let affinities = product(features.slice(s![block.clone(), ..]), features.slice(s![first.., ..]));
+        let affinities = product(likeness.slice(s![block.clone(), ..]), likeness.slice(s![first.., ..]));
         let mut divergences = product(queries.projected.slice(s![block.clone(), ..]), centred.view());
         for (row, (affinities, mut divergences)) in
             block.zip(affinities.rows().into_iter().zip(divergences.rows_mut()))

@@ -8,6 +8,7 @@ use ndarray::{Array2, ArrayView2};
 use super::{BoundedLogits, FittedMethod};
 use crate::classifier::{Explanation, Ranked, ValidParams, top_k};
 use crate::linalg::product;
+use crate::queries::Queries;
 use crate::sus::SupportSet;
 
 /// Name of the term.
@@ -35,8 +36,8 @@ impl ZeroShot {
 }
 
 impl FittedMethod for ZeroShot {
-    fn logits(&self, queries: ArrayView2<f32>) -> BoundedLogits {
-        let logits = self.scores(queries);
+    fn logits(&self, queries: Queries) -> BoundedLogits {
+        let logits = self.scores(queries.features());
         // A cosine is off by `d` roundings at worst.
         let cosine = self.support_set.dimensions() as f32 * f32::EPSILON;
         let bound = |row: ndarray::ArrayView1<f32>| {
@@ -47,7 +48,7 @@ impl FittedMethod for ZeroShot {
         BoundedLogits::plain(logits, rounding)
     }
 
-    fn explain(&self, query: ArrayView2<f32>, k: usize, _support: usize) -> Vec<Explanation> {
+    fn explain(&self, query: Queries, k: usize, _support: usize) -> Vec<Explanation> {
         let explain = |ranked: Ranked| Explanation {
             category: ranked.category,
             terms: vec![(TERM, ranked.score)],
@@ -56,7 +57,7 @@ impl FittedMethod for ZeroShot {
             total: ranked.score,
             support: Vec::new(),
         };
-        top_k(&self.scores(query).row(0).to_vec(), k, 1.0).into_iter().map(explain).collect()
+        top_k(&self.scores(query.features()).row(0).to_vec(), k, 1.0).into_iter().map(explain).collect()
     }
 
     fn size(&self) -> usize {

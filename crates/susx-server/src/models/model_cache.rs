@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::batching::fair_queue::ConnectionId;
 use crate::batching::service::{RunningService, Service, cannot_start};
-use crate::models::pending_load::PendingLoad;
+use crate::models::pending_load::{PendingLoad, Requested};
 use crate::protocol::{Failure, FailureKind};
 
 /// The models of one kind.
@@ -80,11 +80,8 @@ impl<M: Service> ModelCache<M> {
         Arc::new(ModelCache { entries: Mutex::new(HashMap::new()) })
     }
 
-    /// Returns the model `name`, and loads it first if necessary. Requests for a model that is being loaded wait for
-    /// that load, or until `is_disconnected`.
-    ///
-    /// `stamp` identifies the state of the model's files; `None` if there are none. Fails with the failure of the
-    /// load.
+    /// Returns the model `name`, and loads it first if necessary. Waits for the load until `is_disconnected`, and fails
+    /// with its failure; see [`request`](Self::request).
     pub fn get(
         self: &Arc<Self>,
         name: &str,
@@ -92,37 +89,48 @@ impl<M: Service> ModelCache<M> {
         load: impl FnOnce() -> Result<RunningService<M>, LoadError> + Send + 'static,
         is_disconnected: impl Fn() -> bool,
     ) -> Result<Arc<RunningService<M>>, Failure> {
+        self.request(name, stamp, load)?.wait(is_disconnected)
+    }
+
+    /// Returns the model `name`, or starts to load it if necessary. Requests for a model that is being loaded share
+    /// that load. Never waits for a load.
+    ///
+    /// `stamp` identifies the state of the model's files; `None` if there are none. Fails with the failure of a recent
+    /// load of the same files.
+    pub fn request(
+        self: &Arc<Self>,
+        name: &str,
+        stamp: impl FnOnce() -> Option<[u8; 32]>,
+        load: impl FnOnce() -> Result<RunningService<M>, LoadError> + Send + 'static,
+    ) -> Result<Requested<M>, Failure> {
         match lock(&self.entries).get_mut(name) {
             Some(Entry::Ready { model, used }) => {
                 *used = Instant::now();
-                return Ok(Arc::clone(model));
+                return Ok(Requested::Ready(Arc::clone(model)));
             }
             Some(Entry::Loading(_) | Entry::Failed { .. }) | None => {}
         }
         // Computed without the lock, because it reads the file system.
         let stamp = stamp();
-        let loading = {
-            let mut entries = lock(&self.entries);
-            match entries.get_mut(name) {
-                Some(Entry::Ready { model, used }) => {
-                    *used = Instant::now();
-                    return Ok(Arc::clone(model));
-                }
-                Some(Entry::Loading(loading)) => Arc::clone(loading),
-                Some(Entry::Failed { failure, at, stamp: tried })
-                    if stamp == Some(*tried) && at.elapsed() < RETRY_AFTER =>
-                {
-                    return Err(failure.clone());
-                }
-                Some(Entry::Failed { .. }) | None => {
-                    let loading = PendingLoad::new();
-                    entries.insert(name.to_owned(), Entry::Loading(Arc::clone(&loading)));
-                    self.start_load(name, stamp, load, &loading, &mut entries)?;
-                    loading
-                }
+        let mut entries = lock(&self.entries);
+        match entries.get_mut(name) {
+            Some(Entry::Ready { model, used }) => {
+                *used = Instant::now();
+                Ok(Requested::Ready(Arc::clone(model)))
             }
-        };
-        loading.wait(is_disconnected)
+            Some(Entry::Loading(loading)) => Ok(Requested::Loading(Arc::clone(loading))),
+            Some(Entry::Failed { failure, at, stamp: tried })
+                if stamp == Some(*tried) && at.elapsed() < RETRY_AFTER =>
+            {
+                Err(failure.clone())
+            }
+            Some(Entry::Failed { .. }) | None => {
+                let loading = PendingLoad::new();
+                entries.insert(name.to_owned(), Entry::Loading(Arc::clone(&loading)));
+                self.start_load(name, stamp, load, &loading, &mut entries)?;
+                Ok(Requested::Loading(loading))
+            }
+        }
     }
 
     /// Starts the thread that loads a model.

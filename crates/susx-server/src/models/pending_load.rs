@@ -9,6 +9,23 @@ use crate::protocol::{Failure, FailureKind};
 /// Time between two checks whether a waiting client has disconnected.
 const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
+/// A requested model.
+#[derive(Debug)]
+pub enum Requested<M: Service> {
+    Ready(Arc<RunningService<M>>),
+    Loading(Arc<PendingLoad<M>>),
+}
+
+impl<M: Service> Requested<M> {
+    /// Waits until the model is loaded; fails with the failure of the load, or once `is_disconnected`.
+    pub fn wait(self, is_disconnected: impl Fn() -> bool) -> Result<Arc<RunningService<M>>, Failure> {
+        match self {
+            Requested::Ready(model) => Ok(model),
+            Requested::Loading(loading) => loading.wait(is_disconnected),
+        }
+    }
+}
+
 /// Outcome of a load, shared by all requests that wait for it.
 #[derive(Debug)]
 pub struct PendingLoad<M: Service> {

@@ -17,6 +17,7 @@ use crate::models::descriptions::{DescriptionCache, describe_config, describe_ge
 use crate::models::loader::Loader;
 use crate::models::model_cache::{ModelCache, ModelState};
 use crate::models::model_names::{ModelNames, Purpose};
+use crate::models::pending_load::Requested;
 use crate::protocol::{Failure, FailureKind, Model};
 use crate::settings::Settings;
 
@@ -54,13 +55,29 @@ impl Registry {
         name: Option<&str>,
         is_disconnected: impl Fn() -> bool,
     ) -> Result<Arc<RunningService<EmbeddingService>>, Failure> {
+        self.request_embedder(name)?.wait(is_disconnected)
+    }
+
+    /// The embedding models `name` and `likeness`, which load side by side; like [`embedder`](Self::embedder).
+    pub fn embedder_pair(
+        &self,
+        name: Option<&str>,
+        likeness: &str,
+        is_disconnected: impl Fn() -> bool,
+    ) -> Result<[Arc<RunningService<EmbeddingService>>; 2], Failure> {
+        let (first, second) = (self.request_embedder(name)?, self.request_embedder(Some(likeness))?);
+        Ok([first.wait(&is_disconnected)?, second.wait(is_disconnected)?])
+    }
+
+    /// The embedding model `name`, of which a load is started if necessary.
+    fn request_embedder(&self, name: Option<&str>) -> Result<Requested<EmbeddingService>, Failure> {
         let dir = self.model_dir()?;
         let name = self.names.resolve(dir, name, Purpose::Embedding)?;
         let load = {
             let (loader, dir, name) = (Arc::clone(&self.loader), dir.to_owned(), name.clone());
             move || loader.embedder(&dir, &name)
         };
-        self.embedders.get(&name, || stamp_of(dir, &name), load, is_disconnected)
+        self.embedders.request(&name, || stamp_of(dir, &name), load)
     }
 
     /// The generator `name`; like [`embedder`](Self::embedder).

@@ -22,6 +22,7 @@ from helpers.processes import PROMPTLY, eventually, resident, servers
 pytestmark = pytest.mark.same_everywhere
 
 MODEL = "tiny_split"
+LIKENESS = "tiny_siglip"
 IMAGE = encode(picture(1, (64, 64)))
 CONNECTIONS = 30
 SECONDS = 6
@@ -35,7 +36,7 @@ TEXT = 64 << 10
 # tokenized; one message of each connection; and what the allocator keeps.
 BOUND = (
     2 * QUEUE
-    + 22 * PIXELS
+    + 24 * PIXELS
     + THREADS * (32 << 20)
     + 2 * 4 * 120 * TEXT
     + CONNECTIONS * (1 << 20)
@@ -74,7 +75,7 @@ def forget_peak(pid: int) -> None:
 @pytest.fixture
 def flood(sql, cluster):
     """Sends a message over many connections, again and again; the process must bear it, and answer others meanwhile."""
-    for model in ("demo", MODEL):
+    for model in ("demo", MODEL, LIKENESS):
         assert sql.one("SELECT susx.embed_image(%s, %s) IS NOT NULL", IMAGE, model)
         assert sql.one("SELECT count(embedding) FROM susx.embed_texts(array_fill('a'::text, ARRAY[256]), %s)", model) == 256
     assert sql.one("SELECT count(image) FROM susx.generate_images('{a,b}', steps => 1)") == 2
@@ -134,6 +135,8 @@ FLOODS = {
     "images": wire.embed("images", MODEL, [LARGE] * max(1, (4 << 20) // len(LARGE))),
     "one large image": wire.embed("images", MODEL, [LARGE]),
     "small images": wire.embed("images", MODEL, [IMAGE] * 64),
+    "large images for two models": wire.embed_pairs(MODEL, LIKENESS, [LARGE] * max(1, (4 << 20) // len(LARGE))),
+    "small images for two models": wire.embed_pairs(MODEL, "demo", [IMAGE] * 64),
     "texts": wire.embed("texts", "demo", [WORDS] * 64),
     "texts that are read as a whole": wire.embed("texts", "demo", [WHOLE] * 64),
     "texts beyond the limit": wire.embed("texts", "demo", [b"x" * (TEXT + 1)] * 64),
@@ -177,6 +180,7 @@ def test_a_request_for_nothing_is_answered(cluster, sql):
     for message, kind in (
         (wire.embed("images", MODEL, [], 9), wire.EMBEDDED),
         (wire.embed("texts", "no such model", [], 9), wire.EMBEDDED),
+        (wire.embed_pairs("no such model", "no such model", [], 9), wire.EMBEDDED_PAIRS),
         (wire.generate(GENERATOR, [], number=9), wire.GENERATED),
     ):
         with wire.dial(cluster) as connection:
@@ -198,8 +202,10 @@ def test_a_request_for_nothing_is_answered(cluster, sql):
         wire.generate(GENERATOR, [b"a" * (TEXT + 1)]),
         wire.embed("texts", MODEL, [b"a"] * 4097),
         wire.embed("texts", "m" * 1000, [b"a"]),
+        wire.embed_pairs(MODEL, LIKENESS, [b"a"] * 4097),
+        wire.embed_pairs(MODEL, "m" * 1000, [IMAGE]),
     ],
-    ids=range(11),
+    ids=range(13),
 )
 def test_what_is_out_of_the_limits_is_refused(cluster, sql, message):
     """By the process too, whoever sends it."""

@@ -13,9 +13,11 @@ import time
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import psycopg
 import pytest
 
+from helpers import wire
 from helpers.logs import log_of
 from helpers.pictures import encode, picture
 from helpers.processes import PROMPTLY, as_owner_of, eventually, one_of_each, resident, servers
@@ -28,10 +30,10 @@ IMAGE = encode(picture(1, (64, 64)))
 EMBED = "SELECT vector_dims(susx.embed_image(%s))"
 
 # Messages in postcard's format: see crates/susx-server/src/protocol.rs.
-PROTOCOL = 3
+PROTOCOL = 4
 VERSION = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]["version"].encode()
 HELLO = bytes([0, PROTOCOL, len(VERSION)]) + VERSION
-STATS = bytes([6, 1])
+STATS = bytes([7, 1])
 
 
 @pytest.fixture
@@ -134,6 +136,68 @@ def test_a_question_after_the_greeting(dial):
     assert read(connection)[1:2] == bytes([1])
 
 
+NAMES, LIKENESS = "tiny_split", "tiny_siglip"
+
+
+@pytest.fixture
+def asked(dial):
+    """The reply to a request."""
+    connection = dial()
+    greet(connection)
+
+    def ask(message: bytes) -> bytes:
+        connection.sendall(frame(message))
+        return wire.read(connection)
+
+    return ask
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        [picture(seed, (60 + seed, 90)) for seed in range(8)],
+        # Many batches of both models at the same time.
+        [picture(seed, (16, 16)) for seed in range(1000)],
+    ],
+    ids=len,
+)
+def test_pairs_are_what_each_model_makes_alone(asked, images):
+    files = [encode(image) for image in images]
+    names, likeness = (wire.answers(asked(wire.embed("images", model, files))) for model in (NAMES, LIKENESS))
+    pairs = wire.answers(asked(wire.embed_pairs(NAMES, LIKENESS, files)))
+    assert len(pairs) == len(files)
+    assert pairs == [one + other for one, other in zip(names, likeness)]
+    assert all(one != other for one, other in pairs)
+
+
+def test_one_model_may_be_both(asked):
+    files = [encode(picture(seed, (60, 90))) for seed in range(5)]
+    pairs = wire.answers(asked(wire.embed_pairs(NAMES, NAMES, files)))
+    for (one, other), (alone,) in zip(pairs, wire.answers(asked(wire.embed("images", NAMES, files)))):
+        # The batches are others, and so may be the last bits.
+        assert np.allclose([np.frombuffer(one, "<f4"), np.frombuffer(other, "<f4")], np.frombuffer(alone, "<f4"), atol=1e-6)
+
+
+def test_a_broken_image_among_good_ones(asked):
+    files = [encode(picture(seed, (60, 90))) for seed in range(5)]
+    files[2] = files[2][:100]
+    names, likeness = (wire.answers(asked(wire.embed("images", model, files))) for model in (NAMES, LIKENESS))
+    pairs = wire.answers(asked(wire.embed_pairs(NAMES, LIKENESS, files)))
+    assert isinstance(names[2], str)
+    assert pairs[2] == names[2] == likeness[2]
+    good = [0, 1, 3, 4]
+    assert [pairs[place] for place in good] == [names[place] + likeness[place] for place in good]
+
+
+@pytest.mark.parametrize("models", [(NAMES, "nothing"), ("nothing", LIKENESS)])
+def test_pairs_of_an_unknown_model(asked, models):
+    reader = wire.Reader(asked(wire.embed_pairs(*models, [IMAGE])))
+    assert (reader.varint(), reader.varint()) == (wire.FAILED, 1)
+    assert '"nothing"' in reader.failure()
+    # It goes on.
+    assert len(wire.answers(asked(wire.embed_pairs(NAMES, LIKENESS, [IMAGE])))) == 1
+
+
 @pytest.mark.parametrize("length", [0xFFFFFFFF, (1 << 30) + (1 << 20) + 1])
 def test_a_frame_that_is_too_long(sql, cluster, dial, length):
     (server,) = servers(cluster.data_dir)
@@ -198,7 +262,7 @@ ANSWERS = {
     "empty": (frame(b""), "08P01"),
     "a list that is longer than its message": (frame(bytes([1, 1, 0xFF, 0xFF, 0xFF, 0xFF, 0x0F])), "08P01"),
     "no vector": (frame(bytes([1, 1, 0])), "XX000"),
-    "a failure of another request": (frame(bytes([7, 99, 0, 1]) + b"x" + bytes([0])), "XX000"),
+    "a failure of another request": (frame(bytes([8, 99, 0, 1]) + b"x" + bytes([0])), "XX000"),
 }
 
 

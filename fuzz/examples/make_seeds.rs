@@ -56,6 +56,15 @@ fn requests() {
             }],
         ),
         (
+            "pairs",
+            vec![Request::EmbedPairs {
+                id: 7,
+                model: Some("clip"),
+                likeness_model: "dino",
+                images: vec![Bytes::new(b"GIF89a"), Bytes::new(b"")],
+            }],
+        ),
+        (
             "texts",
             vec![Request::Embed { id: 2, model: Some("clip"), inputs: Inputs::Texts(vec!["a dog", ""]) }],
         ),
@@ -116,6 +125,13 @@ fn replies() {
     let replies = [
         ("hello", vec![Reply::Hello { protocol: PROTOCOL_VERSION, version: "0.2.0".to_owned() }]),
         ("embedded", vec![Reply::Embedded { id: 1, embeddings: vec![Ok(vec![0.6, 0.8]), Err(failure())] }]),
+        (
+            "embedded_pairs",
+            vec![Reply::EmbeddedPairs {
+                id: 1,
+                pairs: vec![Ok([vec![0.6, 0.8], vec![1.0]]), Err(failure())],
+            }],
+        ),
         (
             "generated",
             vec![

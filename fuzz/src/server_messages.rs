@@ -81,6 +81,7 @@ fn id(request: &Request) -> Option<u64> {
     match request {
         Request::Hello { .. } => None,
         Request::Embed { id, .. }
+        | Request::EmbedPairs { id, .. }
         | Request::Generate { id, .. }
         | Request::Describe { id, .. }
         | Request::DescribeGenerator { id, .. }

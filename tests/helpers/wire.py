@@ -11,7 +11,7 @@ from typing import Sequence
 from helpers.processes import as_owner_of, servers
 from tools.cluster import Cluster
 
-PROTOCOL = 3
+PROTOCOL = 4
 HELLO = bytes([0, PROTOCOL, 5]) + b"0.2.0"
 
 
@@ -40,7 +40,12 @@ def dial(cluster: Cluster) -> socket.socket:
 def read(connection: socket.socket) -> bytes:
     """The next message; empty at the end."""
     prefix = connection.recv(4, socket.MSG_WAITALL)
-    return connection.recv(struct.unpack("<I", prefix)[0], socket.MSG_WAITALL) if len(prefix) == 4 else b""
+    rest = struct.unpack("<I", prefix)[0] if len(prefix) == 4 else 0
+    message = bytearray()
+    # A socket with a timeout does not wait for all of a long message.
+    while rest > len(message) and (piece := connection.recv(rest - len(message))):
+        message += piece
+    return bytes(message)
 
 
 def drain(connection: socket.socket) -> None:
@@ -76,6 +81,12 @@ def embed(kind: str, model: str, contents: Sequence[bytes], number: int = 1) -> 
     return b"\x01" + varint(number) + some(model) + inputs
 
 
+def embed_pairs(model: str, likeness: str, images: Sequence[bytes], number: int = 1) -> bytes:
+    """A request for the embeddings of images by two models."""
+    models = some(model) + octets(likeness.encode())
+    return b"\x02" + varint(number) + models + varint(len(images)) + b"".join(map(octets, images))
+
+
 def generate(
     generator: str,
     prompts: Sequence[bytes],
@@ -88,15 +99,66 @@ def generate(
     side = b"\x00" if width is None else b"\x01" + varint(width)
     numbers = varint(0) + varint(steps) + struct.pack("<f", guidance_scale) + side + b"\x00"
     pictures = b"".join(octets(prompt) + octets(b"") + numbers for prompt in prompts)
-    return b"\x02" + varint(number) + some(generator) + varint(len(prompts)) + pictures
+    return b"\x03" + varint(number) + some(generator) + varint(len(prompts)) + pictures
 
 
 def models(number: int = 1) -> bytes:
-    return b"\x05" + varint(number)
-
-
-def stats(number: int = 1) -> bytes:
     return b"\x06" + varint(number)
 
 
-EMBEDDED, GENERATED, FAILED = 1, 2, 7
+def stats(number: int = 1) -> bytes:
+    return b"\x07" + varint(number)
+
+
+EMBEDDED, EMBEDDED_PAIRS, GENERATED, FAILED = 1, 2, 3, 8
+
+
+class Reader:
+    """Reads a message from its beginning."""
+
+    def __init__(self, message: bytes) -> None:
+        self.message = message
+        self.place = 0
+
+    def bytes(self, count: int) -> bytes:
+        taken = self.message[self.place : self.place + count]
+        assert len(taken) == count, "the message is too short"
+        self.place += count
+        return taken
+
+    def varint(self) -> int:
+        number = shift = 0
+        while True:
+            (octet,) = self.bytes(1)
+            number |= (octet & 0x7F) << shift
+            if octet < 0x80:
+                return number
+            shift += 7
+
+    def text(self) -> str:
+        return self.bytes(self.varint()).decode()
+
+    def vector(self) -> bytes:
+        """The bytes of a vector's numbers."""
+        return self.bytes(4 * self.varint())
+
+    def failure(self) -> str:
+        """The message of a failure, without its kind and its hint."""
+        self.varint()
+        message = self.text()
+        if self.bytes(1) == b"\x01":
+            self.text()
+        return message
+
+
+def answers(message: bytes) -> list[tuple[bytes, ...] | str]:
+    """What a reply has for each input: the vectors of one model or of two, or the message of the failure."""
+    reader = Reader(message)
+    vectors = {EMBEDDED: 1, EMBEDDED_PAIRS: 2}[reader.varint()]
+    reader.varint()  # The number of the request.
+    found: list[tuple[bytes, ...] | str] = []
+    for _ in range(reader.varint()):
+        is_failure = reader.varint() == 1
+        found.append(reader.failure() if is_failure else tuple(reader.vector() for _ in range(vectors)))
+    assert reader.place == len(message)
+    return found

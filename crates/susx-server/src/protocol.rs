@@ -13,7 +13,7 @@ use susx_core::classifier::PartialParams;
 use crate::limits;
 
 /// Increased with every change of a message, so that a library never misreads a server of another version.
-pub const PROTOCOL_VERSION: u32 = 3;
+pub const PROTOCOL_VERSION: u32 = 4;
 
 /// Size of a frame's length prefix, in bytes.
 pub const LENGTH_BYTES: usize = size_of::<u32>();
@@ -32,6 +32,14 @@ pub enum Request<'a> {
         model: Option<&'a str>,
         #[serde(borrow)]
         inputs: Inputs<'a>,
+    },
+    /// Asks for the embeddings of image files by two models: the one for names, and one for likeness.
+    EmbedPairs {
+        id: u64,
+        model: Option<&'a str>,
+        likeness_model: &'a str,
+        #[serde(borrow)]
+        images: Vec<&'a Bytes>,
     },
     /// Asks a generator for images.
     Generate {
@@ -102,6 +110,12 @@ pub enum Reply {
         id: u64,
         embeddings: Vec<Result<Vec<f32>, Failure>>,
     },
+    /// The unit vectors of both models, or one failure, per image, in order. If both models fail on an image, the
+    /// failure is that of the model for names.
+    EmbeddedPairs {
+        id: u64,
+        pairs: Vec<Result<[Vec<f32>; 2], Failure>>,
+    },
     /// One PNG file or one failure per image, in order.
     Generated {
         id: u64,
@@ -138,6 +152,7 @@ impl Reply {
         match self {
             Reply::Hello { .. } => 0,
             Reply::Embedded { id, .. }
+            | Reply::EmbeddedPairs { id, .. }
             | Reply::Generated { id, .. }
             | Reply::Denoised { id, .. }
             | Reply::Model { id, .. }

@@ -31,6 +31,7 @@ mod tokenizer;
 pub use config::{ModelConfig, ModelKind, pad_token};
 pub use decode::{IMAGE_FORMATS, ImageLimits, decode_rgb, decode_rgb_when};
 pub use error::{ClipError, Result};
+pub use image::RgbImage;
 pub use list::{list_models, model_names};
 pub use model::ClipModel;
 pub use model_files::ModelFiles;

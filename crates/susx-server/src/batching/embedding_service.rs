@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use susx_core::clip::{ClipModel, ImageLimits};
 
 use crate::batching::embedding_task::{self, EmbeddingLimits, Text};
 use crate::batching::fair_queue::{Batching, ConnectionId, FairQueue};
+use crate::batching::image_file::{Decoding, ImageFile};
 use crate::batching::pixel_budget::PixelBudget;
 use crate::batching::request::PendingInput;
 use crate::batching::service::{BatchingTask, RunningService, Service};
@@ -18,7 +18,7 @@ use crate::watchdog::Watchdog;
 /// A loaded embedding model and its queues.
 pub struct EmbeddingService {
     pub model: ClipModel,
-    pub images: FairQueue<PendingInput<Bytes>>,
+    pub images: FairQueue<PendingInput<ImageFile>>,
     pub texts: FairQueue<PendingInput<Text>>,
 }
 
@@ -36,12 +36,17 @@ pub fn start(
     let batching = Batching { size: settings.batch_size, delay: settings.batch_delay() };
     let limits = EmbeddingLimits {
         batch_size: settings.batch_size,
-        image: ImageLimits { max_bytes: settings.max_image_bytes, max_pixels: settings.max_image_pixels },
+        decoding: Decoding {
+            limits: ImageLimits {
+                max_bytes: settings.max_image_bytes,
+                max_pixels: settings.max_image_pixels,
+            },
+            pixel_budget: Arc::clone(pixel_budget),
+        },
         max_text_bytes: settings.max_text_bytes,
         tokenizing_limit: TOKENIZING_LIMIT.min(settings.load_timeout()),
         run_limit: settings.load_timeout(),
         watchdog: Arc::clone(watchdog),
-        pixel_budget: Arc::clone(pixel_budget),
     };
     let name = model.name().to_owned();
     let mut tasks: Vec<BatchingTask<EmbeddingService>> = Vec::new();

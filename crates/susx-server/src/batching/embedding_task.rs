@@ -3,7 +3,6 @@
 //! A model has two tasks for images and two for texts: while one runs the model, the other decodes or tokenizes the
 //! next batch. So two batches are in flight, and the one that is prepared first is encoded first.
 
-use std::cell::{Cell, RefCell};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -12,13 +11,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use ndarray::{Array2, ArrayView4};
 use rayon::prelude::*;
-use susx_core::clip::{
-    ClipError, ClipModel, ImageLimits, PreprocessScratch, Preprocessor, TokenIds, decode_rgb_when,
-};
+use susx_core::clip::{ClipError, ClipModel, TokenIds};
 use susx_core::onnx::OnnxError;
 
 use crate::batching::fair_queue::{Dequeued, FairQueue};
-use crate::batching::pixel_budget::PixelBudget;
+use crate::batching::image_file::{Decoding, ImageFile};
 use crate::batching::request::{EmbeddingResult, PendingInput, abandoned};
 use crate::protocol::{Failure, FailureKind, too_large};
 use crate::stats::{self, InputKind};
@@ -30,11 +27,6 @@ pub const TASKS_PER_QUEUE: usize = 2;
 /// Number of full batches of texts that are taken at once and grouped by length, so that runs need little padding.
 /// More would need less padding but let a single text wait longer behind a bulk job.
 const TEXT_BATCHES_PER_TAKE: usize = 4;
-
-thread_local! {
-    /// Buffers of each decoding thread.
-    static SCRATCH: RefCell<PreprocessScratch> = RefCell::default();
-}
 
 /// Maximum bytes of the texts that are taken at once, unless the first one is longer. Tokenizing this many takes
 /// seconds if nothing is truncated.
@@ -69,7 +61,7 @@ pub fn check_text(text: &str, max_bytes: usize) -> Result<(), Failure> {
 pub struct EmbeddingLimits {
     /// Inputs of a full batch.
     pub batch_size: usize,
-    pub image: ImageLimits,
+    pub decoding: Decoding,
     /// Maximum length of a text.
     pub max_text_bytes: usize,
     /// Time limit for tokenizing a batch; zero is none.
@@ -77,8 +69,6 @@ pub struct EmbeddingLimits {
     /// Time limit for running the model on up to [`INPUTS_PER_RUN_LIMIT`] inputs; zero is none.
     pub run_limit: Duration,
     pub watchdog: Arc<Watchdog>,
-    /// Limits the pixels that are decoded at the same time.
-    pub pixel_budget: Arc<PixelBudget>,
 }
 
 /// Inputs that one run limit covers. Larger batches get a multiple of the limit.
@@ -94,7 +84,7 @@ impl EmbeddingLimits {
 }
 
 /// Embeds images until the queue is closed.
-pub fn images(model: &ClipModel, queue: &FairQueue<PendingInput<Bytes>>, limits: &EmbeddingLimits) {
+pub fn images(model: &ClipModel, queue: &FairQueue<PendingInput<ImageFile>>, limits: &EmbeddingLimits) {
     // The batch's tensor, kept between batches to avoid allocating it again.
     let mut pixel_values = Vec::new();
     let take = || queue.take(limits.batch_size);
@@ -142,7 +132,7 @@ fn run<T>(
 fn embed_images(
     model: &ClipModel,
     limits: &EmbeddingLimits,
-    files: &[&PendingInput<Bytes>],
+    files: &[&PendingInput<ImageFile>],
     pixel_values: &mut Vec<f32>,
 ) -> Vec<EmbeddingResult> {
     let Some(preprocessor) = model.preprocessor() else {
@@ -152,14 +142,24 @@ fn embed_images(
     if pixel_values.len() < files.len() * len {
         pixel_values.resize(files.len() * len, 0.0);
     }
-    let decoded: Vec<Result<(), Failure>> = pixel_values
+    let mut decoded: Vec<Option<Result<(), Failure>>> = pixel_values
         .par_chunks_exact_mut(len)
         .zip(files)
         .map(|(out, file)| match file.is_abandoned() {
-            true => Err(abandoned()),
-            false => decode(preprocessor, limits, &file.payload, out),
+            true => Some(Err(abandoned())),
+            false => file.payload.try_prepare(preprocessor, &limits.decoding, out),
         })
         .collect();
+    // Another model was decoding these images, and may be still.
+    pixel_values
+        .par_chunks_exact_mut(len)
+        .zip(files)
+        .zip(&mut decoded)
+        .filter(|(_, decoded)| decoded.is_none())
+        .for_each(|((out, file), decoded)| {
+            *decoded = Some(file.payload.prepare(preprocessor, &limits.decoding, out));
+        });
+    let decoded: Vec<Result<(), Failure>> = decoded.into_iter().flatten().collect();
     let good: Vec<usize> = (0..files.len()).filter(|&i| decoded[i].is_ok()).collect();
     if good.is_empty() {
         return decoded.into_iter().map(|result| result.map(|()| Vec::new())).collect();
@@ -192,27 +192,6 @@ fn merge_in_order(
         .into_iter()
         .map(|result| result.and_then(|()| embeddings.next().unwrap_or_else(|| Err(too_few()))))
         .collect()
-}
-
-/// Decodes and preprocesses one file into its part of the batch's tensor.
-fn decode(
-    preprocessor: &Preprocessor,
-    limits: &EmbeddingLimits,
-    file: &[u8],
-    out: &mut [f32],
-) -> Result<(), Failure> {
-    let decode = || {
-        // Holds the permit until the image has been preprocessed.
-        let permit = Cell::new(None);
-        let image = decode_rgb_when(file, &limits.image, &|count| {
-            permit.set(Some(limits.pixel_budget.take(count)));
-        })?;
-        SCRATCH.with_borrow_mut(|scratch| preprocessor.pixel_values_into(&image, scratch, out))
-    };
-    match catch_unwind(AssertUnwindSafe(decode)) {
-        Ok(result) => result.map_err(Failure::from),
-        Err(_) => Err(Failure::new(FailureKind::Input, "the decoder panicked on this image")),
-    }
 }
 
 fn embed_texts(

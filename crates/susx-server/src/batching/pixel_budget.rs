@@ -3,14 +3,19 @@
 //! A decoder takes several bytes per pixel, and every thread may run one. Together they decode no more pixels at a
 //! time than one image may have, so susx.max_image_pixels bounds the memory of decoding, whatever the number of
 //! threads.
+//!
+//! An image that two models embed is decoded by one of them, and its values are kept for the other one, which takes
+//! them when it is its turn. Decoders never wait for such values: they are counted apart, and not kept beyond an eighth
+//! of the limit.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// A number of pixels that decoders share.
 #[derive(Debug)]
 pub struct PixelBudget {
     limit: u64,
     used: Mutex<u64>,
+    kept: Mutex<u64>,
     changed: Condvar,
 }
 
@@ -21,10 +26,20 @@ pub struct PixelPermit<'a> {
     count: u64,
 }
 
+/// Pixels of the values that are kept for a model, returned when dropped.
+#[derive(Debug)]
+pub struct KeptPixels {
+    budget: Arc<PixelBudget>,
+    count: u64,
+}
+
+/// The part of the limit that may be kept.
+const KEPT_SHARE: u64 = 8;
+
 impl PixelBudget {
     /// A budget of `limit` pixels.
     pub fn new(limit: u64) -> Self {
-        PixelBudget { limit, used: Mutex::new(0), changed: Condvar::new() }
+        PixelBudget { limit, used: Mutex::new(0), kept: Mutex::new(0), changed: Condvar::new() }
     }
 
     /// Waits until `count` pixels are available and takes them. An image larger than the budget is decoded alone.
@@ -37,6 +52,26 @@ impl PixelBudget {
         PixelPermit { budget: self, count }
     }
 
+    /// Takes `count` pixels for values to keep; `None` if there are none left. Never waits.
+    pub fn keep(self: &Arc<Self>, count: u64) -> Option<KeptPixels> {
+        let mut kept = self.lock_kept();
+        if *kept + count > self.limit / KEPT_SHARE {
+            return None;
+        }
+        *kept += count;
+        Some(KeptPixels { budget: Arc::clone(self), count })
+    }
+
+    /// Pixels of the values that are kept.
+    #[cfg(test)]
+    pub fn kept(&self) -> u64 {
+        *self.lock_kept()
+    }
+
+    fn lock_kept(&self) -> MutexGuard<'_, u64> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lock(&self) -> MutexGuard<'_, u64> {
         self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -46,6 +81,12 @@ impl Drop for PixelPermit<'_> {
     fn drop(&mut self) {
         *self.budget.lock() -= self.count;
         self.budget.changed.notify_all();
+    }
+}
+
+impl Drop for KeptPixels {
+    fn drop(&mut self) {
+        *self.budget.lock_kept() -= self.count;
     }
 }
 
@@ -74,5 +115,17 @@ mod tests {
         });
         assert_eq!(*budget.lock(), 0);
         assert!(*max_used.lock().unwrap_or_else(PoisonError::into_inner) <= 100);
+    }
+
+    #[test]
+    fn values_are_kept_up_to_their_share_and_keep_nobody_waiting() {
+        let budget = Arc::new(PixelBudget::new(80));
+        let kept = [6, 4].map(|count| budget.keep(count));
+        assert!(kept.iter().all(Option::is_some));
+        assert!(budget.keep(1).is_none());
+        // All of the limit is left for decoders.
+        drop(budget.take(80));
+        drop(kept);
+        assert!(budget.keep(11).is_none() && budget.keep(10).is_some());
     }
 }

@@ -1,5 +1,6 @@
 //! A request for embeddings or images, from its arrival until its reply is queued.
 
+use std::iter;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -73,7 +74,12 @@ struct PendingRequest<P: Output> {
     reservation: Mutex<Option<Reservation>>,
     /// `None` until answered.
     answers: Mutex<Vec<Option<Result<P, Failure>>>>,
+    /// The reply with all answers.
+    reply_of: ReplyOf<P>,
 }
+
+/// Makes the reply to the request of an id.
+type ReplyOf<P> = fn(u64, Vec<Result<P, Failure>>) -> Reply;
 
 /// One input of a request, until it is answered.
 #[derive(Debug)]
@@ -94,11 +100,45 @@ pub fn split<T, P: Output>(
     bytes: usize,
     context: RequestContext,
 ) -> Vec<PendingInput<T, P>> {
+    pending_inputs(id, payloads, bytes, context, P::reply)
+}
+
+/// Splits a request of `bytes` bytes for the embeddings of its inputs by two models into the inputs of each model.
+pub fn split_pairs<T>(
+    id: u64,
+    payloads: Vec<[T; 2]>,
+    bytes: usize,
+    context: RequestContext,
+) -> [Vec<PendingInput<T>>; 2] {
+    let payloads = payloads.into_iter().flatten().collect();
+    let inputs = pending_inputs(id, payloads, bytes, context, reply_in_pairs);
+    let (first, second) = inputs.into_iter().partition(|input| input.index % 2 == 0);
+    [first, second]
+}
+
+/// The reply to a request whose answers are in turn those of the first and of the second model.
+fn reply_in_pairs(id: u64, answers: Vec<EmbeddingResult>) -> Reply {
+    let mut answers = answers.into_iter();
+    let pairs = iter::from_fn(|| {
+        let (embedding, likeness) = (answers.next()?, answers.next()?);
+        Some(embedding.and_then(|embedding| Ok([embedding, likeness?])))
+    });
+    Reply::EmbeddedPairs { id, pairs: pairs.collect() }
+}
+
+fn pending_inputs<T, P: Output>(
+    id: u64,
+    payloads: Vec<T>,
+    bytes: usize,
+    context: RequestContext,
+    reply_of: ReplyOf<P>,
+) -> Vec<PendingInput<T, P>> {
     let RequestContext { replies, connected, mut reservation, arrived } = context;
     reservation.resize(bytes + INPUT_OVERHEAD_BYTES * payloads.len());
     let answers = Mutex::new(payloads.iter().map(|_| None).collect());
     let reservation = Mutex::new(Some(reservation));
-    let request = Arc::new(PendingRequest { id, replies, connected, arrived, reservation, answers });
+    let request =
+        Arc::new(PendingRequest { id, replies, connected, arrived, reservation, answers, reply_of });
     let input = |(index, payload)| PendingInput {
         payload,
         index,
@@ -116,7 +156,7 @@ impl<T, P: Output> PendingInput<T, P> {
         if answers.iter().all(Option::is_some) {
             let answers = answers.drain(..).flatten().collect();
             P::count(self.request.arrived.elapsed());
-            self.request.reply(P::reply(self.request.id, answers));
+            self.request.reply((self.request.reply_of)(self.request.id, answers));
         }
     }
 
@@ -168,17 +208,22 @@ mod tests {
     use crate::socket::budget::{Budget, ReservationCount};
     use crate::socket::replies::replies;
 
-    /// The replies to a request after `act` has handled its inputs.
-    fn replies_to(payloads: Vec<&str>, act: impl FnOnce(Vec<PendingInput<&str>>)) -> Vec<Reply> {
+    type Inputs = Vec<PendingInput<&'static str>>;
+
+    /// The replies to a request of 100 bytes, which `split` splits into `count` inputs, after `act` has handled these.
+    fn replies_to<I>(
+        count: usize,
+        split: impl FnOnce(RequestContext) -> I,
+        act: impl FnOnce(I),
+    ) -> Vec<Reply> {
         let (ours, mut theirs) = UnixStream::pair().unwrap_or_else(|error| panic!("{error}"));
         let budget = Arc::new(Budget::new(10_000));
         let (replies, writer) = replies(ours, Arc::clone(&budget), Duration::from_secs(1));
         let reservation = budget.take(100, &ReservationCount::default(), || false);
         let reservation = reservation.unwrap_or_else(|| panic!("the budget is empty"));
-        let count = payloads.len();
         let context =
             RequestContext { replies, connected: Weak::new(), reservation, arrived: Instant::now() };
-        let inputs = split(7, payloads, 100, context);
+        let inputs = split(context);
         assert_eq!(budget.used(), 100 + count * INPUT_OVERHEAD_BYTES);
         act(inputs);
         let writer = thread::spawn(|| writer.work());
@@ -188,25 +233,62 @@ mod tests {
         std::iter::from_fn(|| take_reply(&mut received).unwrap_or_else(|error| panic!("{error}"))).collect()
     }
 
+    fn two_inputs(context: RequestContext) -> Inputs {
+        split(7, vec!["a", "b"], 100, context)
+    }
+
+    fn two_pairs(context: RequestContext) -> [Inputs; 2] {
+        split_pairs(7, vec![["a", "A"], ["b", "B"]], 100, context)
+    }
+
+    /// Answers with the code of the payload's first letter.
+    fn answer(input: PendingInput<&str>) {
+        let first_letter = f32::from(input.payload.as_bytes()[0]);
+        input.answer(Ok(vec![first_letter]));
+    }
+
     #[test]
     fn the_reply_has_the_order_of_the_request() {
-        let replies = replies_to(vec!["a", "b"], |inputs| {
-            for input in inputs.into_iter().rev() {
-                let first_letter = f32::from(input.payload.as_bytes()[0]);
-                input.answer(Ok(vec![first_letter]));
-            }
-        });
+        let replies = replies_to(2, two_inputs, |inputs| inputs.into_iter().rev().for_each(answer));
         let [Reply::Embedded { id: 7, embeddings }] = replies.as_slice() else { panic!("{replies:?}") };
         assert_eq!(embeddings, &[Ok(vec![97.0]), Ok(vec![98.0])]);
     }
 
     #[test]
-    fn a_dropped_input_fails_the_request() {
-        let replies = replies_to(vec!["a", "b"], |mut inputs| {
-            if let Some(input) = inputs.pop() {
-                input.answer(Ok(vec![1.0]));
+    fn the_answers_of_two_models_are_joined() {
+        let replies = replies_to(4, two_pairs, |[first, second]| {
+            second.into_iter().rev().for_each(answer);
+            first.into_iter().for_each(answer);
+        });
+        let [Reply::EmbeddedPairs { id: 7, pairs }] = replies.as_slice() else { panic!("{replies:?}") };
+        assert_eq!(pairs, &[Ok([vec![97.0], vec![65.0]]), Ok([vec![98.0], vec![66.0]])]);
+    }
+
+    #[test]
+    fn an_image_fails_with_either_model() {
+        let broken = |why: &str| Failure::new(FailureKind::Input, why);
+        let three_pairs = |context| split_pairs(7, vec![["a", "A"], ["b", "B"], ["c", "C"]], 100, context);
+        let replies = replies_to(6, three_pairs, |inputs: [Inputs; 2]| {
+            for input in inputs.into_iter().flatten() {
+                match input.payload {
+                    broken_one @ ("a" | "b" | "B") => input.answer(Err(broken(broken_one))),
+                    _ => answer(input),
+                }
             }
         });
+        let [Reply::EmbeddedPairs { id: 7, pairs }] = replies.as_slice() else { panic!("{replies:?}") };
+        assert_eq!(pairs, &[Err(broken("a")), Err(broken("b")), Ok([vec![99.0], vec![67.0]])]);
+    }
+
+    #[test]
+    fn a_dropped_input_fails_the_request() {
+        let replies = replies_to(2, two_inputs, |mut inputs| inputs.pop().into_iter().for_each(answer));
+        assert!(matches!(replies.as_slice(), [Reply::Failed { id: 7, .. }]), "{replies:?}");
+    }
+
+    #[test]
+    fn the_dropped_inputs_of_one_model_fail_the_request() {
+        let replies = replies_to(4, two_pairs, |[first, _]| first.into_iter().for_each(answer));
         assert!(matches!(replies.as_slice(), [Reply::Failed { id: 7, .. }]), "{replies:?}");
     }
 }

@@ -15,6 +15,7 @@ use crate::batching::embedding_service::EmbeddingService;
 use crate::batching::embedding_task::{Text, check_text};
 use crate::batching::fair_queue::ConnectionId;
 use crate::batching::generation_service::GenerationJob;
+use crate::batching::image_file::{self, ImageFile};
 use crate::batching::request::{self, RequestContext};
 use crate::limits;
 use crate::models::registry::Registry;
@@ -129,6 +130,9 @@ fn answer(
         Request::Embed { id, inputs, .. } if inputs.count() == 0 => {
             Reply::Embedded { id, embeddings: Vec::new() }
         }
+        Request::EmbedPairs { id, images, .. } if images.is_empty() => {
+            Reply::EmbeddedPairs { id, pairs: Vec::new() }
+        }
         Request::Generate { id, requests, .. } if requests.is_empty() => {
             Reply::Generated { id, images: Vec::new() }
         }
@@ -139,6 +143,24 @@ fn answer(
             match service {
                 Ok(service) => {
                     enqueue_inputs(&service, connection, id, inputs, message, context);
+                    return Ok(());
+                }
+                Err(failure) => failed(id, count, failure),
+            }
+        }
+        Request::EmbedPairs { id, model, likeness_model, images } => {
+            let count = images.len();
+            let services = check_count("inputs", count, limits::MAX_INPUTS)
+                .and_then(|()| registry.embedder_pair(model, likeness_model, is_disconnected));
+            match services {
+                Ok(services) => {
+                    let files = images.into_iter().map(|image| message.slice_ref(image));
+                    let preprocessors = services.each_ref().map(|service| service.model.preprocessor());
+                    let pairs = image_file::pairs(files, preprocessors);
+                    let inputs = request::split_pairs(id, pairs, message.len(), context);
+                    for (service, inputs) in services.iter().zip(inputs) {
+                        service.images.push(connection, inputs);
+                    }
                     return Ok(());
                 }
                 Err(failure) => failed(id, count, failure),
@@ -187,7 +209,7 @@ fn enqueue_inputs(
     match inputs {
         Inputs::Images(images) => {
             // Slices of the message: nothing is copied.
-            let images = images.into_iter().map(|image| message.slice_ref(image)).collect();
+            let images = images.into_iter().map(|image| ImageFile::from(message.slice_ref(image))).collect();
             service.images.push(connection, request::split(id, images, message.len(), context));
         }
         Inputs::Texts(texts) => {
@@ -358,6 +380,7 @@ mod tests {
             Request::Hello { protocol: PROTOCOL_VERSION, version: "" },
             Request::Embed { id: 7, model: Some("none"), inputs: Inputs::Texts(Vec::new()) },
             Request::Generate { id: 8, generator: Some("none"), requests: Vec::new() },
+            Request::EmbedPairs { id: 9, model: None, likeness_model: "none", images: Vec::new() },
         ] {
             let frame = protocol::encode(&request).unwrap_or_else(|error| panic!("{error}"));
             assert!(ours.write_all(&frame).is_ok());
@@ -370,6 +393,7 @@ mod tests {
         assert!(matches!(next(), Some(Reply::Hello { .. })));
         assert!(matches!(next(), Some(Reply::Embedded { id: 7, embeddings }) if embeddings.is_empty()));
         assert!(matches!(next(), Some(Reply::Generated { id: 8, images }) if images.is_empty()));
+        assert!(matches!(next(), Some(Reply::EmbeddedPairs { id: 9, pairs }) if pairs.is_empty()));
         assert!(next().is_none());
     }
 }

@@ -19,6 +19,13 @@ impl Reply {
                 };
                 embeddings.iter().map(size).sum()
             }
+            Reply::EmbeddedPairs { pairs, .. } => {
+                let size = |answer: &Result<[Vec<f32>; 2], Failure>| match answer {
+                    Ok(pair) => pair.iter().map(|vector| OVERHEAD + size_of_val(vector.as_slice())).sum(),
+                    Err(error) => OVERHEAD + failure(error),
+                };
+                pairs.iter().map(size).sum()
+            }
             Reply::Generated { images, .. } => {
                 let size = |answer: &Result<ByteBuf, Failure>| match answer {
                     Ok(image) => OVERHEAD + image.len(),

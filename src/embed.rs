@@ -22,7 +22,7 @@ fn embed_image(
     model: default!(Option<&str>, "NULL"),
 ) -> Result<Option<Vector>, ErrorReport> {
     let Some(image) = image else { return Ok(None) };
-    Ok(Some(client::only(Stream::new(model).run(vec![image.file()?])?)?))
+    Ok(Some(client::only(client::embed_images(Stream::new(model), vec![image.file()?])?)?))
 }
 
 /// The embedding of a text, of unit length; NULL for NULL.
@@ -48,7 +48,9 @@ fn embed_images(
     ErrorReport,
 > {
     let images = elements(images.as_ref(), "images")?;
-    Ok(TableIterator::new(embed_all(&images, |images| Stream::new(model).run(images.to_vec()))?))
+    Ok(TableIterator::new(embed_all(&images, |images| {
+        client::embed_images(Stream::new(model), images.to_vec())
+    })?))
 }
 
 /// The embeddings of many texts.

@@ -38,7 +38,7 @@ impl Embedder {
 
     /// One vector per image file. `error` makes the error of an image, counted from 0, that cannot be embedded.
     pub fn images(&self, images: &[&[u8]], error: impl Fn(usize, Failure) -> Error) -> Result<Vec<Vector>> {
-        self.vectors(Stream::of(&self.model).run(images.to_vec())?, error)
+        self.vectors(client::embed_images(Stream::of(&self.model), images.to_vec())?, error)
     }
 
     fn vectors(

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use susx_server::protocol::Failure;
 
 use crate::batches::{EMBED_AHEAD_BATCHES, EMBED_AHEAD_BYTES, EMBED_AHEAD_IMAGES};
-use crate::inference::client::{Embedding, Stream};
+use crate::inference::client::{Answer, ImageVectors, Stream};
 use crate::on_error::OnError;
 use crate::pg::catalog::image_table::{ImageTable, RowId};
 use crate::pg::embedding_model::EmbeddingModel;
@@ -84,7 +84,7 @@ impl EmbeddingStream {
 #[derive(Debug)]
 pub struct EmbeddedBatch {
     rows: Vec<Target>,
-    answers: Vec<Embedding>,
+    answers: Vec<Answer<Image>>,
 }
 
 impl EmbeddedBatch {
@@ -94,7 +94,7 @@ impl EmbeddedBatch {
         let mut failed: Vec<(&Target, Failure)> = Vec::new();
         for (row, answer) in self.rows.iter().zip(self.answers) {
             match answer {
-                Ok(embedding) => {
+                Ok(ImageVectors { embedding, .. }) => {
                     images.check_dimensions(embedding.len())?;
                     rows.push(&row.id);
                     embeddings.push(Some(Vector::new(embedding)?));

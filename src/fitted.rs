@@ -50,7 +50,7 @@ impl Fitted {
 
     /// Embeds an image file with the classifier's model.
     pub fn embed(&self, image: &[u8]) -> Result<Vector> {
-        client::only(Stream::of(&self.model()?).run(vec![image])?)
+        client::only(client::embed_images(Stream::of(&self.model()?), vec![image])?)
     }
 
     /// The classifier's model; an error if it has none.

@@ -6,7 +6,7 @@ use ndarray::ArrayView2;
 use susx_core::sus::{SupportSet, unit};
 
 use crate::batches::{LABELLED_BYTES, LABELLED_ROWS};
-use crate::inference::client::Stream;
+use crate::inference::client::{self, Stream};
 use crate::pg::catalog::classifier::{ClassifierError, Settings, known};
 use crate::pg::catalog::input::{InputKind, InputValue};
 use crate::pg::catalog::labelled_query::{self, LabelledRow};
@@ -204,7 +204,7 @@ impl<'a, F: FnMut(ArrayView2<f32>, &[Option<usize>], u64) -> Result<()>> Feature
             images.into_iter().map(|(row, category, file)| ((row, category), file)).unzip();
         let no_model = || ClassifierError::NoModel(self.space.classifier.to_owned());
         let model = self.space.model.as_ref().ok_or_else(no_model)?;
-        let answers = Stream::of(model).run(files)?;
+        let answers = client::embed_images(Stream::of(model), files)?;
         for ((row, category), answer) in rows.into_iter().zip(answers) {
             match answer {
                 Ok(embedding) => self.add(row, category, &embedding)?,

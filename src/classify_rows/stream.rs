@@ -14,7 +14,7 @@ use crate::batches::{
     CLASSIFY_AHEAD_BATCHES,
 };
 use crate::fitted::Fitted;
-use crate::inference::client::{Embedding, Stream};
+use crate::inference::client::{Answer as Embedded, ImageVectors, Stream};
 use crate::pg::any::AnyValue;
 use crate::pg::catalog::classifier::ClassifierError;
 use crate::pg::catalog::input::{InputKind, InputValue};
@@ -196,7 +196,7 @@ impl ClassificationStream {
     }
 
     /// Classifies a batch by one matrix product. `embeddings` are those of its images.
-    fn classify(&mut self, batch: RowBatch, embeddings: Vec<Embedding>) -> Result<()> {
+    fn classify(&mut self, batch: RowBatch, embeddings: Vec<Embedded<Image>>) -> Result<()> {
         let total = batch.rows.len();
         let mut embeddings = embeddings.into_iter();
         let mut features = Vec::new();
@@ -206,7 +206,7 @@ impl ClassificationStream {
                 PendingInput::Null => Some(Outcome::Null),
                 PendingInput::Embedding(embedding) => self.feature(&embedding, &mut features),
                 PendingInput::Image => match embeddings.next() {
-                    Some(Ok(embedding)) => {
+                    Some(Ok(ImageVectors { embedding, .. })) => {
                         self.check_dimensions(&embedding).map_err(|error| error.in_row(number))?;
                         self.feature(&embedding, &mut features)
                     }

@@ -16,9 +16,10 @@ use crate::pg::error::{Error, Result};
 use crate::pg::guc;
 use crate::pg::vector::Vector;
 use connection::{CallError, Connection};
-pub use stream::{Stream, batch_length};
+pub use payload::{ImageVectors, Payload};
+pub use stream::{Answer, Stream, batch_length};
 
-/// The answer to one image or text: a unit vector, or why there is none.
+/// The embedding of one image or text: a unit vector, or why there is none.
 pub type Embedding = Result<Vec<f32>, Failure>;
 
 /// Embeds texts; one answer per text, in their order.
@@ -32,6 +33,15 @@ pub fn embed_texts<'a>(stream: Stream<&'a str>, texts: &[&'a str]) -> Result<Vec
     let mut answers: Vec<(usize, Embedding)> = order.into_iter().zip(stream.run(sorted)?).collect();
     answers.sort_unstable_by_key(|&(index, _)| index);
     Ok(answers.into_iter().map(|(_, answer)| answer).collect())
+}
+
+/// Embeds images by one model; one answer per image, in their order.
+pub fn embed_images<T: Payload<Product = ImageVectors>>(
+    stream: Stream<T>,
+    images: Vec<T>,
+) -> Result<Vec<Embedding>> {
+    let answers = stream.run(images)?;
+    Ok(answers.into_iter().map(|answer| answer.map(|vectors| vectors.embedding)).collect())
 }
 
 /// The answer to a single input.

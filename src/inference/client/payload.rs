@@ -36,8 +36,14 @@ pub trait Payload {
         model_or_default(named)
     }
 
-    /// The request that sends these inputs.
-    fn request<'a>(id: u64, model: Option<&'a str>, inputs: impl Iterator<Item = &'a Self>) -> Request<'a>
+    /// The request that sends these inputs, to the model `likeness` too if there is one; see
+    /// [`Stream::with_likeness`](super::Stream::with_likeness).
+    fn request<'a>(
+        id: u64,
+        model: Option<&'a str>,
+        likeness: Option<&'a str>,
+        inputs: impl Iterator<Item = &'a Self>,
+    ) -> Request<'a>
     where
         Self: 'a;
 
@@ -45,15 +51,42 @@ pub trait Payload {
     fn answers(reply: Reply) -> Result<Vec<Result<Self::Product, Failure>>, Reply>;
 }
 
-fn embeddings(reply: Reply) -> Result<Vec<Result<Vec<f32>, Failure>>, Reply> {
+/// The unit vectors of an image.
+#[derive(Debug)]
+pub struct ImageVectors {
+    /// By the model that embeds texts, too.
+    pub embedding: Vec<f32>,
+    /// By the model for likeness; `None` if none was asked.
+    #[expect(dead_code, reason = "no classifier has a model for likeness yet")]
+    pub likeness: Option<Vec<f32>>,
+}
+
+/// The request that sends image files.
+fn image_request<'a>(
+    id: u64,
+    model: Option<&'a str>,
+    likeness: Option<&'a str>,
+    files: impl Iterator<Item = &'a [u8]>,
+) -> Request<'a> {
+    let images = files.map(Bytes::new).collect();
+    match likeness {
+        None => Request::Embed { id, model, inputs: Inputs::Images(images) },
+        Some(likeness_model) => Request::EmbedPairs { id, model, likeness_model, images },
+    }
+}
+
+fn image_vectors(reply: Reply) -> Result<Vec<Result<ImageVectors, Failure>>, Reply> {
+    let one = |embedding| ImageVectors { embedding, likeness: None };
+    let both = |[embedding, likeness]: [_; 2]| ImageVectors { embedding, likeness: Some(likeness) };
     match reply {
-        Reply::Embedded { embeddings, .. } => Ok(embeddings),
+        Reply::Embedded { embeddings, .. } => Ok(embeddings.into_iter().map(|it| it.map(one)).collect()),
+        Reply::EmbeddedPairs { pairs, .. } => Ok(pairs.into_iter().map(|it| it.map(both)).collect()),
         other => Err(other),
     }
 }
 
 impl Payload for &[u8] {
-    type Product = Vec<f32>;
+    type Product = ImageVectors;
     const FRAME_INPUTS: usize = 64;
 
     fn size(&self) -> usize {
@@ -64,21 +97,25 @@ impl Payload for &[u8] {
         image_too_large(self.len())
     }
 
-    fn request<'a>(id: u64, model: Option<&'a str>, inputs: impl Iterator<Item = &'a Self>) -> Request<'a>
+    fn request<'a>(
+        id: u64,
+        model: Option<&'a str>,
+        likeness: Option<&'a str>,
+        inputs: impl Iterator<Item = &'a Self>,
+    ) -> Request<'a>
     where
         Self: 'a,
     {
-        let images = inputs.map(|image| Bytes::new(image)).collect();
-        Request::Embed { id, model, inputs: Inputs::Images(images) }
+        image_request(id, model, likeness, inputs.map(|image| -> &'a [u8] { image }))
     }
 
-    fn answers(reply: Reply) -> Result<Vec<Result<Vec<f32>, Failure>>, Reply> {
-        embeddings(reply)
+    fn answers(reply: Reply) -> Result<Vec<Result<ImageVectors, Failure>>, Reply> {
+        image_vectors(reply)
     }
 }
 
 impl Payload for Image {
-    type Product = Vec<f32>;
+    type Product = ImageVectors;
     const FRAME_INPUTS: usize = 64;
 
     fn size(&self) -> usize {
@@ -92,14 +129,18 @@ impl Payload for Image {
         }
     }
 
-    fn request<'a>(id: u64, model: Option<&'a str>, inputs: impl Iterator<Item = &'a Self>) -> Request<'a> {
+    fn request<'a>(
+        id: u64,
+        model: Option<&'a str>,
+        likeness: Option<&'a str>,
+        inputs: impl Iterator<Item = &'a Self>,
+    ) -> Request<'a> {
         // A file that is too large is never sent.
-        let images = inputs.map(|image| Bytes::new(image.file().unwrap_or_default())).collect();
-        Request::Embed { id, model, inputs: Inputs::Images(images) }
+        image_request(id, model, likeness, inputs.map(|image| image.file().unwrap_or_default()))
     }
 
-    fn answers(reply: Reply) -> Result<Vec<Result<Vec<f32>, Failure>>, Reply> {
-        embeddings(reply)
+    fn answers(reply: Reply) -> Result<Vec<Result<ImageVectors, Failure>>, Reply> {
+        image_vectors(reply)
     }
 }
 
@@ -116,7 +157,12 @@ impl Payload for &str {
         text_too_long(self.len())
     }
 
-    fn request<'a>(id: u64, model: Option<&'a str>, inputs: impl Iterator<Item = &'a Self>) -> Request<'a>
+    fn request<'a>(
+        id: u64,
+        model: Option<&'a str>,
+        _: Option<&'a str>,
+        inputs: impl Iterator<Item = &'a Self>,
+    ) -> Request<'a>
     where
         Self: 'a,
     {
@@ -124,7 +170,10 @@ impl Payload for &str {
     }
 
     fn answers(reply: Reply) -> Result<Vec<Result<Vec<f32>, Failure>>, Reply> {
-        embeddings(reply)
+        match reply {
+            Reply::Embedded { embeddings, .. } => Ok(embeddings),
+            other => Err(other),
+        }
     }
 }
 
@@ -155,6 +204,7 @@ impl Payload for ImageRequest<'static> {
     fn request<'a>(
         id: u64,
         generator: Option<&'a str>,
+        _: Option<&'a str>,
         inputs: impl Iterator<Item = &'a Self>,
     ) -> Request<'a> {
         Request::Generate { id, generator, requests: inputs.cloned().collect() }

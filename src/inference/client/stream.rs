@@ -15,7 +15,7 @@ use std::time::Duration;
 use susx_server::protocol::{Failure, FailureKind, Reply};
 
 use super::connection::{CallError, Connection};
-use super::payload::Payload;
+use super::payload::{ImageVectors, Payload};
 use super::unexpected;
 use crate::inference::error::InferenceError;
 use crate::limits;
@@ -44,6 +44,8 @@ pub struct Stream<T: Payload> {
     model: Option<String>,
     /// The model whose digest is checked on every new connection; `None` if any files will do.
     bound_to: Option<EmbeddingModel>,
+    /// The model that embeds images for their likeness, too. Its digest is checked as well.
+    likeness: Option<EmbeddingModel>,
     connection: Option<Connection>,
     /// Inputs of all batches that the caller has not taken yet, oldest first. They are numbered from `first`.
     inputs: VecDeque<Input<T>>,
@@ -101,6 +103,7 @@ impl<T: Payload> Stream<T> {
         Stream {
             model,
             bound_to,
+            likeness: None,
             connection: None,
             inputs: VecDeque::new(),
             first: 0,
@@ -125,6 +128,7 @@ impl<T: Payload> Stream<T> {
     /// Adds a batch. Does not wait for answers.
     pub fn submit(&mut self, batch: Vec<T>) -> Result<()> {
         limits::check_model_name(self.model.as_deref())?;
+        limits::check_model_name(self.likeness.as_ref().map(|model| model.name.as_str()))?;
         self.batches.push_back(batch.len());
         let input = |payload: T| Input { answer: payload.too_large().map(Err), payload };
         self.inputs.extend(batch.into_iter().map(input));
@@ -195,12 +199,13 @@ impl<T: Payload> Stream<T> {
             let Some((first, length)) = self.next_frame() else { break };
             let connection = match &mut self.connection {
                 Some(connection) => connection,
-                None => self.connection.insert(connect(self.bound_to.as_ref())?),
+                None => self.connection.insert(connect([&self.bound_to, &self.likeness])?),
             };
             let id = connection.next_id();
             let from = (first - self.first) as usize;
             let payloads = self.inputs.range(from..from + length).map(|input| &input.payload);
-            connection.send(&T::request(id, self.model.as_deref(), payloads))?;
+            let likeness = self.likeness.as_ref().map(|model| model.name.as_str());
+            connection.send(&T::request(id, self.model.as_deref(), likeness, payloads))?;
             self.frames.push(Frame { id, first, length, steps: 0 });
             self.next = first + length as u64;
         }
@@ -295,6 +300,15 @@ impl<T: Payload> Stream<T> {
     }
 }
 
+impl<T: Payload<Product = ImageVectors>> Stream<T> {
+    /// The stream that embeds its images by this model, too. Each image is sent once.
+    #[expect(dead_code, reason = "no classifier has a model for likeness yet")]
+    pub fn with_likeness(mut self, model: &EmbeddingModel) -> Self {
+        self.likeness = Some(model.clone());
+        self
+    }
+}
+
 impl<T: Payload> Drop for Stream<T> {
     fn drop(&mut self) {
         if let Some(connection) = self.connection.take() {
@@ -303,12 +317,12 @@ impl<T: Payload> Drop for Stream<T> {
     }
 }
 
-/// A connection to a server whose files of the model have the expected digest.
-fn connect(bound_to: Option<&EmbeddingModel>) -> Result<Connection, CallError> {
+/// A connection to a server whose files of the models have the expected digests.
+fn connect(bound_to: [&Option<EmbeddingModel>; 2]) -> Result<Connection, CallError> {
     let mut lost = 0;
     loop {
         let mut connection = Connection::take().map_err(CallError::Other)?;
-        match bound_to.map_or(Ok(()), |model| connection.check_model(model)) {
+        match bound_to.into_iter().flatten().try_for_each(|model| connection.check_model(model)) {
             Ok(()) => return Ok(connection),
             // No input of this session was sent: the server has ended since the last call, or crashed on the input of
             // another session.

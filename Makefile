@@ -18,7 +18,7 @@ help:
 	@echo "make -s url    print its connection string"
 	@echo "make down      stop it"
 	@echo "make install   build susx and install it into your PostgreSQL (PG_CONFIG=/path/to/pg_config)"
-	@echo "make test      check formatting, lint, and run every test on PostgreSQL 15, 16 and 18"
+	@echo "make test      check formatting, lint, and run every test, on PostgreSQL 18, 15 and 16"
 	@echo "               (some tests, without the lints: make test ONLY=test_tip_x,susx-core PG=18)"
 	@echo "make bench     measure susx against reference implementations, and write docs/benchmarks.md"
 	@echo "               (some of it, printed only: make bench ONLY=predict,tune,kl,sql,busy,embed,sessions,texts,memory,cancel,diffusion)"

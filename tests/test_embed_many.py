@@ -9,6 +9,8 @@ from PIL import Image
 from helpers.pictures import encode, picture
 from helpers.session import array, cosine
 
+pytestmark = pytest.mark.same_everywhere
+
 # A small model, so that many images take little time.
 IMAGE = "SELECT susx.embed_image(%s, 'tiny_split')::text"
 IMAGES = "SELECT ord, embedding::text, error FROM susx.embed_images(%s, 'tiny_split')"

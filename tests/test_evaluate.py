@@ -8,6 +8,8 @@ import pytest
 from helpers.caltech import Caltech
 from helpers.toy import create_compass
 
+pytestmark = pytest.mark.same_everywhere
+
 METHODS = ("zero-shot", "tip-adapter", "tip-x", "gated-tip-x")
 
 # In per cent, for alpha 1, beta 5.5 and gamma 1: see test_tip_x.py. With labels, the gate is open.

@@ -10,6 +10,8 @@ from helpers.pictures import encode, picture
 from helpers.session import vector
 from helpers.toy import create_compass
 
+pytestmark = pytest.mark.same_everywhere
+
 EXPLAIN = "SELECT * FROM susx.explain({})"
 
 

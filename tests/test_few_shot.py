@@ -10,6 +10,8 @@ from helpers.pictures import encode, picture
 from helpers.session import array, cosine, vector
 from helpers.toy import create_compass
 
+pytestmark = pytest.mark.same_everywhere
+
 ADD = "SELECT susx.add_support('pets', %s, %s::bytea[])"
 EMBED = "SELECT susx.embed_image(%s, 'tiny_split')::text"
 

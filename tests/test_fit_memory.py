@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.same_everywhere
+
 DIMENSIONS, SIDE = 512, 180
 VECTORS = SIDE * SIDE * DIMENSIONS * 4
 

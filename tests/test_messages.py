@@ -7,6 +7,8 @@ import pytest
 from helpers.logs import log_of
 from helpers.toy import create_compass
 
+pytestmark = pytest.mark.same_everywhere
+
 # A terminal would clear its screen, set its title, show red, go back a line, or turn the rest around.
 ODD = "ea\x1b[2J\x1b]0;x\x07\x1b[31mst\r\n2026-01-01 PANIC:  all is lost\x7f\x9b1A\u202etsew\u2028\x08"
 SHOWN = r"ea\u{1b}[2J\u{1b}]0;x\u{7}\u{1b}[31mst\r\n2026-01-01 PANIC:  all is lost\u{7f}\u{9b}1A\u{202e}tsew\u{2028}\u{8}"

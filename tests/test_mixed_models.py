@@ -11,6 +11,8 @@ import pytest
 from helpers.pictures import encode, picture
 from helpers.session import Session, in_background
 
+pytestmark = pytest.mark.same_everywhere
+
 IMAGE = encode(picture(1, (64, 64)))
 NOT_NOW = "55000"
 MADE_BY = "SELECT relation::text, model FROM susx.embedding_column WHERE relation::text LIKE '%photos%' OR relation::text = 'part'"

@@ -18,6 +18,8 @@ from helpers.processes import eventually, servers
 from helpers.session import Session, in_background, session_of
 from tools.paths import ROOT
 
+pytestmark = pytest.mark.same_everywhere
+
 IMAGE = encode(picture(1, (64, 64)))
 LABEL = "SELECT susx.label('pets', %s::bytea)"
 REMARK = "SELECT error FROM susx.models() WHERE name = 'mine'"

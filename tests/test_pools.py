@@ -6,6 +6,8 @@ import pytest
 
 from helpers.toy import create_compass
 
+pytestmark = pytest.mark.same_everywhere
+
 VALUES = "VALUES (1, '[1,0]'::vector), (2, '[1,0.1]'), (3, '[0,1]'), (4, '[0.1,1]')"
 
 

@@ -11,6 +11,8 @@ import pytest
 from helpers.session import array, vector
 from helpers.toy import create_compass
 
+pytestmark = pytest.mark.same_everywhere
+
 ADD = "SELECT susx.add_prompts('pets', %s::jsonb)"
 ROWS = "SELECT category, prompt FROM pets WHERE origin = 'cupl' ORDER BY id"
 EVERYTHING = "SELECT array_agg(p ORDER BY id)::text FROM pets p"

@@ -18,6 +18,8 @@ from helpers.processes import eventually, is_alive, limit, one_of_each, servers,
 from helpers.session import in_background, session_of
 from helpers.settings import reloaded
 
+pytestmark = pytest.mark.same_everywhere
+
 EMBED = "SELECT count(embedding) FROM susx.embed_images(array_fill(%s::bytea, '{100}'), 'tiny_split')"
 
 

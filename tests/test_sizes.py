@@ -11,6 +11,8 @@ from helpers.pictures import encode, picture
 from helpers.session import vector
 from helpers.toy import create_compass, create_points, create_random
 
+pytestmark = pytest.mark.same_everywhere
+
 
 def test_little_work_mem(sql):
     """What does not fit goes to disk, and is the same."""

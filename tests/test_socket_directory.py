@@ -15,6 +15,8 @@ from helpers.pictures import encode, picture
 from helpers.processes import eventually, one_of_each, servers, supervisors
 from helpers.session import session_of
 
+pytestmark = pytest.mark.same_everywhere
+
 IMAGE = encode(picture(1, (64, 64)))
 EMBED = "SELECT vector_dims(susx.embed_image(%s))"
 

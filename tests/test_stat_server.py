@@ -14,6 +14,8 @@ from helpers.pictures import encode, picture
 from helpers.processes import eventually, one_of_each, servers, supervisors
 from helpers.session import in_background, session_of
 
+pytestmark = pytest.mark.same_everywhere
+
 IMAGE = encode(picture(1, (64, 64)))
 MODEL = "tiny_split"
 EMBED = f"SELECT count(embedding), count(error) FROM susx.embed_images(%s, '{MODEL}')"

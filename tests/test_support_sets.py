@@ -7,6 +7,8 @@ import pytest
 from helpers.session import vector
 from helpers.toy import create_compass
 
+pytestmark = pytest.mark.same_everywhere
+
 BUILD = "SELECT category, images, similarity FROM susx.build_support_set('compass', 'pool'{})"
 CHOSEN = "SELECT category, source_key FROM compass WHERE kind = 'image' AND origin = 'retrieved' ORDER BY id"
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use susx_core::clip;
+use susx_core::clip::{self, ModelConfig, ModelKind};
 use susx_core::onnx::model_dir::{self, check_model_name};
 
 use crate::limits;
@@ -33,6 +33,8 @@ struct Listing {
     /// Whether all of them were last changed more than [`SETTLE_TIME`] before they were read.
     is_settled: bool,
     embedders: Vec<String>,
+    /// Those of them that may be meant where none is named.
+    default_embedders: Vec<String>,
     generators: Vec<String>,
 }
 
@@ -44,12 +46,15 @@ type DirVersion = (u64, SystemTime);
 const SETTLE_TIME: Duration = Duration::from_secs(2);
 
 impl ModelNames {
-    /// The model `name`; without a name, the only one of its kind.
+    /// The model `name`; without a name, the only one of its kind. Beside a single model that embeds text, models of images
+    /// alone do not count: they are for likeness vectors.
     ///
     /// Fails for an overlong name, for a model of the other kind, and without a name if there is not exactly one
     /// model. A name without a model passes and fails when the model is read.
     pub fn resolve(&self, dir: &Path, name: Option<&str>, purpose: Purpose) -> Result<String, Failure> {
-        let Some(name) = name else { return only(dir, purpose, self.list(dir, purpose)?) };
+        let Some(name) = name else {
+            return only(dir, purpose, self.with_listing(dir, |listing| listing.defaults(purpose))?);
+        };
         if name.len() > limits::MAX_NAME_BYTES {
             return Err(protocol::model_name_too_long(name.len()).hint(available(dir, purpose)));
         }
@@ -68,19 +73,31 @@ impl ModelNames {
 
     /// Names of all models of a kind, sorted.
     pub fn list(&self, dir: &Path, purpose: Purpose) -> Result<Vec<String>, Failure> {
+        self.with_listing(dir, |listing| match purpose {
+            Purpose::Embedding => listing.embedders.clone(),
+            Purpose::Generation => listing.generators.clone(),
+        })
+    }
+
+    fn with_listing<T>(&self, dir: &Path, of: impl FnOnce(&Listing) -> T) -> Result<T, Failure> {
         let mut listing = self.listing.lock().unwrap_or_else(PoisonError::into_inner);
         let listing = match &mut *listing {
             Some(listing) if listing.is_current(dir) => listing,
             other => other.insert(Listing::read(dir)?),
         };
-        Ok(match purpose {
-            Purpose::Embedding => listing.embedders.clone(),
-            Purpose::Generation => listing.generators.clone(),
-        })
+        Ok(of(listing))
     }
 }
 
 impl Listing {
+    /// The models of which one may be meant where none is named.
+    fn defaults(&self, purpose: Purpose) -> Vec<String> {
+        match purpose {
+            Purpose::Embedding => self.default_embedders.clone(),
+            Purpose::Generation => self.generators.clone(),
+        }
+    }
+
     fn read(dir: &Path) -> Result<Listing, Failure> {
         let now = SystemTime::now();
         let with_version = |path: PathBuf| {
@@ -95,7 +112,8 @@ impl Listing {
         let (embedders, generators) = (names(dir, Purpose::Embedding)?, names(dir, Purpose::Generation)?);
         let is_old = |at: SystemTime| now.duration_since(at).is_ok_and(|age| age > SETTLE_TIME);
         let is_settled = dirs.iter().all(|(_, version)| version.is_some_and(|(_, at)| is_old(at)));
-        Ok(Listing { dirs, is_settled, embedders, generators })
+        let default_embedders = default_embedders(dir, &embedders);
+        Ok(Listing { dirs, is_settled, embedders, default_embedders, generators })
     }
 
     /// Whether no name was added to or removed from these directories since they were read.
@@ -104,6 +122,16 @@ impl Listing {
             && self.dirs.first().is_some_and(|(path, _)| path == dir)
             && self.dirs.iter().all(|(path, before)| before.is_some() && version(path) == *before)
     }
+}
+
+/// The models without those that embed only images, if that leaves a single one; else all.
+fn default_embedders(dir: &Path, embedders: &[String]) -> Vec<String> {
+    // A model with mistakes in its configuration may be any.
+    let embeds_text = |name: &&String| {
+        ModelConfig::read(dir, name).map_or(true, |config| config.kind() != ModelKind::Vision)
+    };
+    let of_text: Vec<String> = embedders.iter().filter(embeds_text).cloned().collect();
+    if of_text.len() == 1 { of_text } else { embedders.to_vec() }
 }
 
 fn version(dir: &Path) -> Option<DirVersion> {

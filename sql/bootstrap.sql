@@ -24,7 +24,7 @@ CREATE TABLE susx.classifier (
     classifier   regclass PRIMARY KEY,
     model        text,
     model_sha256 bytea,
-    method       text CHECK (method OPERATOR(pg_catalog.=) ANY (ARRAY['zero-shot', 'tip-adapter', 'tip-x', 'gated-tip-x', 'gda'])),
+    method       text CHECK (method OPERATOR(pg_catalog.=) ANY (ARRAY['zero-shot', 'tip-adapter', 'tip-x', 'gated-tip-x', 'gda', 'likeness'])),
     alpha        real NOT NULL CHECK (alpha OPERATOR(pg_catalog.>=) 0 AND alpha OPERATOR(pg_catalog.<) 'Infinity'),
     beta         real NOT NULL CHECK (beta OPERATOR(pg_catalog.>=) 0 AND beta OPERATOR(pg_catalog.<) 'Infinity'),
     gamma        real NOT NULL CHECK (gamma OPERATOR(pg_catalog.>=) 0 AND gamma OPERATOR(pg_catalog.<) 'Infinity'),
@@ -40,7 +40,9 @@ CREATE TABLE susx.classifier (
         CHECK (probability_temperature OPERATOR(pg_catalog.>) 0
                AND probability_temperature OPERATOR(pg_catalog.<) 'Infinity'),
     reject       real NOT NULL DEFAULT 0
-        CHECK (reject OPERATOR(pg_catalog.>=) 0 AND reject OPERATOR(pg_catalog.<=) 1)
+        CHECK (reject OPERATOR(pg_catalog.>=) 0 AND reject OPERATOR(pg_catalog.<=) 1),
+    likeness_model  text,
+    likeness_sha256 bytea
 );
 -- If event triggers were off when a table was dropped, its row is still here, and would be dumped as a mere number.
 SELECT pg_catalog.pg_extension_config_dump(
@@ -52,9 +54,9 @@ SELECT pg_catalog.pg_extension_config_dump(
 -- everybody. For the same reason nobody has the right to delete; forget_dropped() does that.
 GRANT SELECT ON susx.classifier TO PUBLIC;
 GRANT INSERT (classifier, model, model_sha256, method, alpha, beta, gamma, temperature, logit_scale,
-              lambda, ridge, probability_temperature, reject),
+              lambda, ridge, probability_temperature, reject, likeness_model, likeness_sha256),
       UPDATE (classifier, model, model_sha256, method, alpha, beta, gamma, temperature, logit_scale,
-              lambda, ridge, probability_temperature, reject)
+              lambda, ridge, probability_temperature, reject, likeness_model, likeness_sha256)
     ON susx.classifier TO PUBLIC;
 ALTER TABLE susx.classifier ENABLE ROW LEVEL SECURITY;
 CREATE POLICY read_settings ON susx.classifier FOR SELECT

@@ -78,14 +78,18 @@ COMMENT ON TABLE susx.classifier IS
 COMMENT ON COLUMN susx.classifier.classifier IS 'The table with the prompts and the support images';
 COMMENT ON COLUMN susx.classifier.model IS 'Model that embeds images for it; NULL: it classifies vectors only';
 COMMENT ON COLUMN susx.classifier.model_sha256 IS 'Digest of the files of that model when the classifier was made';
+COMMENT ON COLUMN susx.classifier.likeness_model IS
+    'Model of the likeness vectors, by which images are compared; NULL: by their embeddings';
+COMMENT ON COLUMN susx.classifier.likeness_sha256 IS
+    'Digest of the files of that model when it was set';
 COMMENT ON COLUMN susx.classifier.method IS
-    'zero-shot, tip-adapter, tip-x, gated-tip-x or gda; NULL: gated-tip-x once there is a support set';
+    'zero-shot, tip-adapter, tip-x, gated-tip-x, gda or likeness; NULL: likeness or gated-tip-x once there is a support set';
 COMMENT ON COLUMN susx.classifier.alpha IS 'Weight of the cache term';
 COMMENT ON COLUMN susx.classifier.beta IS 'Sharpness of the affinities in the cache term';
 COMMENT ON COLUMN susx.classifier.gamma IS 'Weight of the KL term';
 COMMENT ON COLUMN susx.classifier.temperature IS 'Softens the category distributions that the KL term compares';
 COMMENT ON COLUMN susx.classifier.logit_scale IS 'Factor of the cosines in zero-shot logits';
-COMMENT ON COLUMN susx.classifier.lambda IS 'Weight of the discriminant beside the names';
+COMMENT ON COLUMN susx.classifier.lambda IS 'Weight of the discriminant, or of the likeness, beside the names';
 COMMENT ON COLUMN susx.classifier.ridge IS
     'What is added to the diagonal of the discriminant''s covariance, as a multiple of its mean';
 COMMENT ON COLUMN susx.classifier.probability_temperature IS
@@ -130,31 +134,31 @@ COMMENT ON FUNCTION susx.forget_errors(regclass, name, text) IS
     'Delete records of images that could not be embedded, so that they are tried again; returns how many';
 COMMENT ON FUNCTION susx.embed_on_write() IS
     'Statement trigger of a table of images: embeds the rows that were inserted, or whose image has changed';
-COMMENT ON FUNCTION susx.create_classifier(text, text[], text[], text) IS
+COMMENT ON FUNCTION susx.create_classifier(text, text[], text[], text, text) IS
     'Create the table of a classifier from category names; zero-shot works at once';
 COMMENT ON FUNCTION susx.create_classifier(text, text[], vector[]) IS
     'Create the table of a classifier from one text embedding per category; no model is needed';
 COMMENT ON FUNCTION susx.alter_classifier(
     regclass, double precision, double precision, double precision, double precision, double precision, text, text,
-    double precision, double precision, double precision, double precision) IS
+    double precision, double precision, double precision, double precision, text) IS
     'Change the settings of a classifier; NULL leaves one as it is';
 COMMENT ON FUNCTION susx.add_prompts(regclass, jsonb) IS
     'Add sentences that describe the categories, {"category": ["sentence", ...], ...} (CuPL)';
-COMMENT ON FUNCTION susx.add_support(regclass, text, vector[]) IS
-    'Add labelled images, by their embeddings, to the support set of a category';
+COMMENT ON FUNCTION susx.add_support(regclass, text, vector[], vector[]) IS
+    'Add labelled images, by their embeddings and likeness vectors, to the support set of a category';
 COMMENT ON FUNCTION susx.add_support(regclass, text, bytea[]) IS
     'Add labelled image files to the support set of a category';
 COMMENT ON FUNCTION susx.add_negatives(regclass, text[]) IS
     'Add names of things that are none of the categories, or common nouns where no names are given';
 COMMENT ON FUNCTION susx.add_negatives(regclass, text[], vector[]) IS
     'Add names of things that are none of the categories, by their text embeddings';
-COMMENT ON FUNCTION susx.known(regclass, vector) IS
+COMMENT ON FUNCTION susx.known(regclass, vector, vector) IS
     'How likely an embedding is to be of any category, 0 to 1';
 COMMENT ON FUNCTION susx.known(regclass, bytea) IS
     'How likely an image file is to be of any category, 0 to 1';
-COMMENT ON FUNCTION susx.suggest_reject(regclass, regclass, text) IS
+COMMENT ON FUNCTION susx.suggest_reject(regclass, regclass, text, text) IS
     'A value for the parameter reject that divides the images of a table best; changes nothing';
-COMMENT ON FUNCTION susx.build_support_set(regclass, regclass, integer, text, text, text, text, boolean) IS
+COMMENT ON FUNCTION susx.build_support_set(regclass, regclass, integer, text, text, text, text, boolean, text) IS
     'Retrieve the support set from a table of unlabelled images, by the category names alone (SuS-LC)';
 COMMENT ON PROCEDURE susx.generate_support_set(
     regclass, text, integer, text, double precision, integer, bigint, boolean, text) IS
@@ -162,7 +166,7 @@ COMMENT ON PROCEDURE susx.generate_support_set(
 COMMENT ON FUNCTION susx.generate_images(
     text[], text, double precision, integer, bigint, text, integer, integer) IS
     'Images that a generator makes of texts; a prompt of which it makes none costs one error';
-COMMENT ON FUNCTION susx.classify(regclass, vector, integer, text) IS
+COMMENT ON FUNCTION susx.classify(regclass, vector, integer, text, vector) IS
     'The k best categories of an embedding with their scores and probabilities';
 COMMENT ON FUNCTION susx.classify(regclass, bytea, integer, text) IS
     'The k best categories of an image file with their scores and probabilities';
@@ -172,9 +176,11 @@ COMMENT ON FUNCTION susx.classify_rows(regclass, text, integer, text) IS
     'The k best categories of every row of a query of bigint keys with images or embeddings';
 COMMENT ON FUNCTION susx.label(regclass, vector, text) IS
     'The best category of an embedding';
+COMMENT ON FUNCTION susx.label(regclass, vector, vector, text) IS
+    'The best category of an embedding with a likeness vector';
 COMMENT ON FUNCTION susx.label(regclass, bytea, text) IS
     'The best category of an image file';
-COMMENT ON FUNCTION susx.explain(regclass, vector, integer, text, integer) IS
+COMMENT ON FUNCTION susx.explain(regclass, vector, integer, text, integer, vector) IS
     'The terms of the k best categories of an embedding and the support rows that weighed most';
 COMMENT ON FUNCTION susx.explain(regclass, bytea, integer, text, integer) IS
     'The terms of the k best categories of an image file and the support rows that weighed most';

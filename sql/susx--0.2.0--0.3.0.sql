@@ -84,15 +84,24 @@ ALTER TABLE susx.classifier
     DROP CONSTRAINT classifier_method_check,
     ADD CONSTRAINT classifier_method_check
         CHECK (method OPERATOR(pg_catalog.=)
-               ANY (ARRAY['zero-shot', 'tip-adapter', 'tip-x', 'gated-tip-x', 'gda'])),
+               ANY (ARRAY['zero-shot', 'tip-adapter', 'tip-x', 'gated-tip-x', 'gda', 'likeness'])),
     ADD COLUMN probability_temperature real NOT NULL DEFAULT 1
         CHECK (probability_temperature OPERATOR(pg_catalog.>) 0
                AND probability_temperature OPERATOR(pg_catalog.<) 'Infinity'),
     ADD COLUMN reject real NOT NULL DEFAULT 0
-        CHECK (reject OPERATOR(pg_catalog.>=) 0 AND reject OPERATOR(pg_catalog.<=) 1);
-GRANT INSERT (probability_temperature, reject), UPDATE (probability_temperature, reject) ON susx.classifier TO PUBLIC;
+        CHECK (reject OPERATOR(pg_catalog.>=) 0 AND reject OPERATOR(pg_catalog.<=) 1),
+    ADD COLUMN likeness_model text,
+    ADD COLUMN likeness_sha256 bytea;
+GRANT INSERT (probability_temperature, likeness_model, likeness_sha256, reject),
+      UPDATE (probability_temperature, likeness_model, likeness_sha256, reject)
+    ON susx.classifier TO PUBLIC;
+COMMENT ON COLUMN susx.classifier.likeness_model IS
+    'Model of the likeness vectors, by which images are compared; NULL: by their embeddings';
+COMMENT ON COLUMN susx.classifier.likeness_sha256 IS
+    'Digest of the files of that model when it was set';
 COMMENT ON COLUMN susx.classifier.method IS
-    'zero-shot, tip-adapter, tip-x, gated-tip-x or gda; NULL: gated-tip-x once there is a support set';
+    'zero-shot, tip-adapter, tip-x, gated-tip-x, gda or likeness; NULL: likeness or gated-tip-x once there is a support set';
+COMMENT ON COLUMN susx.classifier.lambda IS 'Weight of the discriminant, or of the likeness, beside the names';
 COMMENT ON COLUMN susx.classifier.probability_temperature IS
     'What logits are divided by before they become probabilities';
 COMMENT ON COLUMN susx.classifier.reject IS
@@ -114,15 +123,66 @@ CREATE FUNCTION susx."alter_classifier"(
     "lambda" double precision DEFAULT NULL,
     "ridge" double precision DEFAULT NULL,
     "probability_temperature" double precision DEFAULT NULL,
-    "reject" double precision DEFAULT NULL
+    "reject" double precision DEFAULT NULL,
+    "likeness_model" TEXT DEFAULT NULL
 ) RETURNS VOID
 VOLATILE PARALLEL UNSAFE
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'alter_classifier_wrapper';
 COMMENT ON FUNCTION susx.alter_classifier(
     regclass, double precision, double precision, double precision, double precision, double precision, text, text,
-    double precision, double precision, double precision, double precision) IS
+    double precision, double precision, double precision, double precision, text) IS
     'Change the settings of a classifier; NULL leaves one as it is';
+
+DROP FUNCTION susx.create_classifier(text, text[], text[], text);
+CREATE FUNCTION susx."create_classifier"(
+    "name" TEXT,
+    "categories" TEXT[],
+    "templates" TEXT[] DEFAULT ARRAY['a photo of a {}.'],
+    "model" TEXT DEFAULT NULL,
+    "likeness_model" TEXT DEFAULT NULL
+) RETURNS regclass
+VOLATILE PARALLEL UNSAFE
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'create_classifier_from_names_wrapper';
+COMMENT ON FUNCTION susx.create_classifier(text, text[], text[], text, text) IS
+    'Create the table of a classifier from category names; zero-shot works at once';
+
+DROP FUNCTION susx.add_support(regclass, text, vector[]);
+CREATE FUNCTION susx."add_support"(
+    "classifier" regclass,
+    "category" TEXT,
+    "embeddings" vector[],
+    "likenesses" vector[] DEFAULT NULL
+) RETURNS bigint
+VOLATILE PARALLEL UNSAFE
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'add_support_vectors_wrapper';
+COMMENT ON FUNCTION susx.add_support(regclass, text, vector[], vector[]) IS
+    'Add labelled images, by their embeddings and likeness vectors, to the support set of a category';
+
+DROP FUNCTION susx.build_support_set(regclass, regclass, integer, text, text, text, text, boolean);
+CREATE FUNCTION susx."build_support_set"(
+    "classifier" regclass,
+    "pool" regclass,
+    "per_class" INT DEFAULT 32,
+    "prompting" TEXT DEFAULT 'photo',
+    "embedding_column" TEXT DEFAULT 'embedding',
+    "image_column" TEXT DEFAULT NULL,
+    "key_column" TEXT DEFAULT NULL,
+    "exclusive" bool DEFAULT true,
+    "likeness_column" TEXT DEFAULT NULL
+) RETURNS TABLE (
+    "category" TEXT,
+    "images" INT,
+    "similarity" real,
+    "reliability" real
+)
+VOLATILE PARALLEL UNSAFE
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'build_support_set_wrapper';
+COMMENT ON FUNCTION susx.build_support_set(regclass, regclass, integer, text, text, text, text, boolean, text) IS
+    'Retrieve the support set from a table of unlabelled images, by the category names alone (SuS-LC)';
 
 DROP FUNCTION susx.explain(regclass, vector, integer, text, integer);
 CREATE FUNCTION susx."explain"(
@@ -130,7 +190,8 @@ CREATE FUNCTION susx."explain"(
     "embedding" vector,
     "k" INT DEFAULT 3,
     "method" TEXT DEFAULT NULL,
-    "support_rows" INT DEFAULT 3
+    "support_rows" INT DEFAULT 3,
+    "likeness" vector DEFAULT NULL
 ) RETURNS TABLE (
     "rank" INT,
     "category" TEXT,
@@ -152,7 +213,7 @@ CREATE FUNCTION susx."explain"(
 STABLE PARALLEL SAFE  COST 10000
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'explain_vector_wrapper';
-COMMENT ON FUNCTION susx.explain(regclass, vector, integer, text, integer) IS
+COMMENT ON FUNCTION susx.explain(regclass, vector, integer, text, integer, vector) IS
     'The terms of the k best categories of an embedding and the support rows that weighed most';
 
 DROP FUNCTION susx.explain(regclass, bytea, integer, text, integer);
@@ -207,7 +268,8 @@ CREATE FUNCTION susx."tune"(
     "probability_temperature" real,
     "calibration_error_before" double precision,
     "calibration_error" double precision,
-    "reject" real
+    "reject" real,
+    "likeness" double precision
 )
 VOLATILE PARALLEL UNSAFE
 LANGUAGE c
@@ -237,12 +299,13 @@ COMMENT ON FUNCTION susx.add_negatives(regclass, text[], vector[]) IS
     'Add names of things that are none of the categories, by their text embeddings';
 CREATE FUNCTION susx."known"(
     "classifier" regclass,
-    "embedding" vector
+    "embedding" vector,
+    "likeness" vector DEFAULT NULL
 ) RETURNS real
 STABLE PARALLEL SAFE  COST 1000
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'known_vector_wrapper';
-COMMENT ON FUNCTION susx.known(regclass, vector) IS
+COMMENT ON FUNCTION susx.known(regclass, vector, vector) IS
     'How likely an embedding is to be of any category, 0 to 1';
 CREATE FUNCTION susx."known"(
     "classifier" regclass,
@@ -256,12 +319,13 @@ COMMENT ON FUNCTION susx.known(regclass, bytea) IS
 CREATE FUNCTION susx."suggest_reject"(
     "classifier" regclass,
     "pool" regclass,
-    "embedding_column" TEXT DEFAULT 'embedding'
+    "embedding_column" TEXT DEFAULT 'embedding',
+    "likeness_column" TEXT DEFAULT NULL
 ) RETURNS real
 STABLE PARALLEL UNSAFE COST 1000000
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'suggest_reject_wrapper';
-COMMENT ON FUNCTION susx.suggest_reject(regclass, regclass, text) IS
+COMMENT ON FUNCTION susx.suggest_reject(regclass, regclass, text, text) IS
     'A value for the parameter reject that divides the images of a table best; changes nothing';
 
 -- The answers tell how likely an image is to be of any category.
@@ -270,7 +334,8 @@ CREATE FUNCTION susx."classify"(
     "classifier" regclass,
     "embedding" vector,
     "k" INT DEFAULT 1,
-    "method" TEXT DEFAULT NULL
+    "method" TEXT DEFAULT NULL,
+    "likeness" vector DEFAULT NULL
 ) RETURNS TABLE (
     "rank" INT,
     "category" TEXT,
@@ -281,8 +346,20 @@ CREATE FUNCTION susx."classify"(
 STABLE PARALLEL SAFE  COST 1000
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'classify_vector_wrapper';
-COMMENT ON FUNCTION susx.classify(regclass, vector, integer, text) IS
+COMMENT ON FUNCTION susx.classify(regclass, vector, integer, text, vector) IS
     'The k best categories of an embedding with their scores and probabilities';
+
+CREATE FUNCTION susx."label"(
+    "classifier" regclass,
+    "embedding" vector,
+    "likeness" vector,
+    "method" TEXT DEFAULT NULL
+) RETURNS TEXT
+STABLE PARALLEL SAFE  COST 1000
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'label_vectors_wrapper';
+COMMENT ON FUNCTION susx.label(regclass, vector, vector, text) IS
+    'The best category of an embedding with a likeness vector';
 
 DROP FUNCTION susx.classify(regclass, bytea, integer, text);
 CREATE FUNCTION susx."classify"(

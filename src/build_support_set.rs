@@ -40,6 +40,7 @@ fn build_support_set(
     image_column: default!(Option<&str>, "NULL"),
     key_column: default!(Option<&str>, "NULL"),
     exclusive: default!(Option<bool>, "true"),
+    likeness_column: default!(Option<&str>, "NULL"),
 ) -> Result<
     TableIterator<
         'static,
@@ -63,6 +64,13 @@ fn build_support_set(
     let settings = catalog::settings(classifier)?;
     let pool = Pool::open(relation, embedding_column, image_column, key_column)?;
     provenance::check_pool(relation, embedding_column, classifier, &settings)?;
+    let pool = match provenance::pool_likeness(relation, likeness_column, classifier, &settings)? {
+        Some(column) => {
+            catalog::allow_likeness(classifier)?;
+            pool.with_likeness(&column)?
+        }
+        None => pool,
+    };
     let copied = replace_support(classifier, &pool, prompting, per_class, exclusive, &mut progress)?;
     let support_set = fitted::changed_support_set(classifier)?;
     let reliability = gated_tip_x::reliability(&support_set, settings.params.check().map_err(Error::from)?);

@@ -4,6 +4,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use susx_core::classifier::{ClassifierParams, PartialParams};
 use susx_core::sus::{PLACEHOLDER, fill_templates, unit};
+use susx_server::protocol::Model;
 
 use crate::inference::client::{self, Stream};
 use crate::pg::catalog::classifier::{self as catalog, ClassifierError, NewRows, Settings};
@@ -26,6 +27,7 @@ fn create_classifier_from_names(
     categories: Option<Array<'_, &str>>,
     templates: default!(Option<Array<'_, &str>>, "ARRAY['a photo of a {}.']"),
     model: default!(Option<&str>, "NULL"),
+    likeness_model: default!(Option<&str>, "NULL"),
 ) -> Result<RegClass, ErrorReport> {
     let name = checked_name(name)?;
     let categories = checked_categories(categories.as_ref())?;
@@ -44,16 +46,20 @@ fn create_classifier_from_names(
     if model.kind.as_deref() == Some(VISION) {
         return Err(Error::from(ClassifierError::ModelOfImages(model.name)).into());
     }
+    let likeness = likeness_model.map(describe_likeness).transpose()?;
     let texts: Vec<&str> = prompt.iter().map(String::as_str).collect();
     let embedding = embeddings(client::embed_texts(Stream::new(Some(&model.name)), &texts)?)?;
     let settings = Settings {
         model: Some(model.name),
         model_sha256: model.sha256.map(|sha256| sha256.to_vec()),
+        likeness_sha256: likeness.as_ref().and_then(|likeness| Some(likeness.sha256?.to_vec())),
+        likeness_model: likeness.map(|likeness| likeness.name),
         method: None,
         params: model.defaults.apply_to(ClassifierParams::START),
     };
     let prompt = prompt.into_iter().map(Some).collect();
-    Ok(create(name, &settings, NewRows { kind: "prompt", origin: "template", category, prompt, embedding })?)
+    let rows = NewRows { kind: "prompt", origin: "template", category, prompt, embedding, likeness: None };
+    Ok(create(name, &settings, rows)?)
 }
 
 /// Creates the table of a classifier whose categories have the given text embeddings.
@@ -73,11 +79,18 @@ fn create_classifier_from_vectors(
         return Err(Error::argument(message).into());
     }
     check_vectors(&embedding, embedding[0].0.len())?;
-    let settings =
-        Settings { model: None, model_sha256: None, method: None, params: ClassifierParams::START };
+    let settings = Settings {
+        model: None,
+        model_sha256: None,
+        likeness_model: None,
+        likeness_sha256: None,
+        method: None,
+        params: ClassifierParams::START,
+    };
     let prompt = vec![None; category.len()];
     let category = category.into_iter().map(str::to_owned).collect();
-    Ok(create(name, &settings, NewRows { kind: "prompt", origin: "given", category, prompt, embedding })?)
+    let rows = NewRows { kind: "prompt", origin: "given", category, prompt, embedding, likeness: None };
+    Ok(create(name, &settings, rows)?)
 }
 
 /// Changes a classifier's settings; NULL leaves a setting as it is.
@@ -99,6 +112,7 @@ fn alter_classifier(
     ridge: default!(Option<f64>, "NULL"),
     probability_temperature: default!(Option<f64>, "NULL"),
     reject: default!(Option<f64>, "NULL"),
+    likeness_model: default!(Option<&str>, "NULL"),
 ) -> Result<(), ErrorReport> {
     let classifier = Error::required(classifier, "classifier")?;
     classifier.open_for_reading()?;
@@ -131,11 +145,48 @@ fn alter_classifier(
         settings.model = Some(model.name);
         settings.model_sha256 = model.sha256.map(|sha256| sha256.to_vec());
     }
+    match likeness_model {
+        None => {}
+        Some(NO_LIKENESS) => (settings.likeness_model, settings.likeness_sha256) = (None, None),
+        Some(model) => {
+            let model = describe_likeness(model)?;
+            check_likeness(classifier, &model)?;
+            settings.likeness_model = Some(model.name);
+            settings.likeness_sha256 = model.sha256.map(|sha256| sha256.to_vec());
+        }
+    }
     Ok(catalog::update_settings(classifier, &settings)?)
 }
 
 /// The name that restores the default method: gated TIP-X with support images, zero-shot without.
 const AUTOMATIC: &str = "auto";
+
+/// The name that removes the model of the likeness vectors.
+const NO_LIKENESS: &str = "none";
+
+/// Describes a model that is to make likeness vectors; an error if it embeds no images.
+fn describe_likeness(model: &str) -> Result<Model> {
+    let model = client::describe(Some(model))?;
+    match model.kind.as_deref() {
+        Some("text") => Err(ClassifierError::NoImages(model.name).into()),
+        _ => Ok(model),
+    }
+}
+
+/// An error if support images have likeness vectors of other dimensions than the model makes.
+fn check_likeness(classifier: RegClass, model: &Model) -> Result<()> {
+    let found = model.dimensions.map_or(0, |dimensions| dimensions as usize);
+    let Some(expected) = catalog::likeness_dimensions(classifier)?.filter(|&expected| expected != found)
+    else {
+        return Ok(());
+    };
+    let (table, classifier) = (classifier.quoted()?, classifier.name()?);
+    let hint = format!(
+        "To have those of another model, first UPDATE {table} SET likeness = NULL; after this call, call \
+         susx.build_support_set again."
+    );
+    Err(Error::from(ClassifierError::LikenessDimensions { classifier, expected, found }).with_hint(hint))
+}
 
 fn single(value: f64) -> f32 {
     value as f32

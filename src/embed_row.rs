@@ -1,4 +1,6 @@
 //! `susx.embed_row()`: the trigger of a classifier's table that embeds rows written without an embedding.
+//!
+//! An image gets its likeness vector with its embedding, if it has none yet and the classifier has a model for these.
 
 use pgrx::datum::{TryFromDatumError, UnboxDatum};
 use pgrx::pg_sys::panic::ErrorReport;
@@ -6,7 +8,9 @@ use pgrx::prelude::*;
 use pgrx::{FromDatum, IntoDatum};
 
 use crate::embedder::Embedder;
+use crate::image_vectors::ImageVectors;
 use crate::limits;
+use crate::pg::catalog::classifier as catalog;
 use crate::pg::column_error::ColumnError;
 use crate::pg::error::{Error, Result, SqlError};
 use crate::pg::image::Image;
@@ -46,7 +50,7 @@ impl SqlError for EmbedRowError {
 /// The kinds of rows whose prompt is embedded. In rows of any other kind it is the image.
 const WITH_PROMPT: [&str; 2] = ["prompt", "negative"];
 
-/// Embeds the text of a prompt, or the file of an image, with the classifier's model.
+/// Embeds the text of a prompt, or the file of an image, with the classifier's models.
 #[pg_extern(sql = r#"
 CREATE FUNCTION susx.embed_row() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';
 "#)]
@@ -64,11 +68,35 @@ fn with_embedding<'a>(trigger: &'a PgTrigger<'a>) -> Result<PgHeapTuple<'a, Allo
     classifier.open_for_reading()?;
     let embedder = Embedder::of(classifier)?;
     if column::<Vector>(&row, classifier, "embedding")?.is_none() {
-        let embedding = embed(&row, classifier, &embedder)?;
-        row.set_by_name("embedding", embedding)
-            .map_err(|error| bad_column(classifier, "embedding", error))?;
+        let embedder =
+            if needs_likeness(&row, classifier, &embedder)? { embedder } else { embedder.without_likeness() };
+        let ImageVectors { embedding, likeness } = embed(&row, classifier, &embedder)?;
+        set(&mut row, classifier, "embedding", embedding)?;
+        if let Some(likeness) = likeness {
+            set(&mut row, classifier, "likeness", likeness)?;
+        }
     }
     Ok(row)
+}
+
+/// Whether an image is to get a likeness vector. Tables that never had any may lack the column.
+fn needs_likeness(
+    row: &PgHeapTuple<'_, AllocatedByRust>,
+    classifier: RegClass,
+    embedder: &Embedder,
+) -> Result<bool> {
+    Ok(embedder.has_likeness()
+        && catalog::has_likeness_column(classifier)?
+        && column::<Vector>(row, classifier, "likeness")?.is_none())
+}
+
+fn set(
+    row: &mut PgHeapTuple<'_, AllocatedByRust>,
+    classifier: RegClass,
+    name: &str,
+    value: Vector,
+) -> Result<()> {
+    row.set_by_name(name, value).map_err(|error| bad_column(classifier, name, error))
 }
 
 /// The value of a column that a classifier's table has.
@@ -99,21 +127,23 @@ fn embed(
     row: &PgHeapTuple<'_, AllocatedByRust>,
     classifier: RegClass,
     embedder: &Embedder,
-) -> Result<Vector> {
+) -> Result<ImageVectors> {
     let bad = |_, failure| Error::from(failure);
     let kind: Option<&str> = column(row, classifier, "kind")?;
     let has_prompt = kind.is_some_and(|kind| WITH_PROMPT.contains(&kind));
     let vectors = if has_prompt {
         let prompt: Option<&str> = column(row, classifier, "prompt")?;
         limits::check_bytes("a prompt", limits::TEXT_BYTES, prompt.map_or(0, str::len))?;
-        prompt.filter(|prompt| !prompt.trim().is_empty()).map(|prompt| embedder.texts(&[prompt], bad))
+        let prompt = prompt.filter(|prompt| !prompt.trim().is_empty());
+        let vectors = prompt.map(|prompt| embedder.texts(&[prompt], bad)).transpose()?;
+        vectors.map(|vectors| vectors.into_iter().map(ImageVectors::from).collect::<Vec<_>>())
     } else {
         let image: Option<Image> = column(row, classifier, "image")?;
-        image.map(|image| embedder.images(&[image.file()?], bad))
+        image.map(|image| embedder.images(&[image.file()?], bad)).transpose()?
     };
     let missing = || {
         let needed = if has_prompt { "a prompt" } else { "an image" };
         EmbedRowError::NothingToEmbed { kind: kind.unwrap_or("NULL").to_owned(), needed }.into()
     };
-    vectors.transpose()?.and_then(|vectors| vectors.into_iter().next()).ok_or_else(missing)
+    vectors.and_then(|vectors| vectors.into_iter().next()).ok_or_else(missing)
 }

@@ -1,63 +1,107 @@
-//! Embeds the texts and images of a classifier's table with the classifier's model.
+//! Embeds the texts and images of a classifier's table with the classifier's models.
 
 use susx_server::protocol::Failure;
 
+use crate::image_stream::{self, ImageStream};
+use crate::image_vectors::ImageVectors;
 use crate::inference::client::{self, Embedding, Stream};
-use crate::pg::catalog::classifier::{self as catalog, ClassifierError};
+use crate::pg::catalog::classifier::{self as catalog, ClassifierError, Settings};
 use crate::pg::embedding_model::EmbeddingModel;
 use crate::pg::error::{Error, Result};
 use crate::pg::regclass::RegClass;
 use crate::pg::vector::Vector;
 
-/// A classifier's model, which makes the vectors of its table.
+/// A classifier's models, which make the vectors of its table.
 #[derive(Debug)]
 pub struct Embedder {
     classifier: String,
     model: EmbeddingModel,
-    /// Dimensions of the table's vectors; `None` if its column declares none.
+    /// Dimensions of the table's embeddings; `None` if its column declares none.
     dimensions: Option<usize>,
+    /// The model of the images' likeness vectors, if the classifier has one.
+    likeness: Option<EmbeddingModel>,
+    /// Dimensions of the likeness vectors that images have; `None` if that is not known.
+    likeness_dimensions: Option<usize>,
 }
 
 impl Embedder {
     /// The embedder of a classifier; an error if the classifier has no model.
     pub fn of(classifier: RegClass) -> Result<Self> {
         let name = classifier.name()?;
-        let model = catalog::settings(classifier)?.embedding_model(&name)?;
-        Ok(Embedder { classifier: name, model, dimensions: catalog::dimensions(classifier)? })
+        let settings = catalog::settings(classifier)?;
+        let model = settings.embedding_model(&name)?;
+        let likeness = settings.likeness_model(&name);
+        let dimensions = catalog::dimensions(classifier)?;
+        Ok(Embedder { classifier: name, model, dimensions, likeness, likeness_dimensions: None })
     }
 
-    /// Name of the model.
-    pub fn model(&self) -> &str {
-        &self.model.name
+    /// The embedder of images that are to be added to the classifier's table: the table gets a column for their likeness
+    /// vectors if it needs one, and they must have the dimensions of those in it.
+    pub fn of_new_images(classifier: RegClass) -> Result<Self> {
+        let mut embedder = Embedder::of(classifier)?;
+        if embedder.likeness.is_some() {
+            catalog::allow_likeness(classifier)?;
+            embedder.likeness_dimensions = catalog::likeness_dimensions(classifier)?;
+        }
+        Ok(embedder)
+    }
+
+    /// The same embedder for images that get no likeness vectors.
+    pub fn without_likeness(self) -> Self {
+        Embedder { likeness: None, ..self }
+    }
+
+    /// Whether images get likeness vectors.
+    pub fn has_likeness(&self) -> bool {
+        self.likeness.is_some()
+    }
+
+    /// Whether a classifier with these settings still has these models.
+    pub fn is_of(&self, settings: &Settings) -> bool {
+        let likeness = self.likeness.as_ref().map(|likeness| &likeness.name);
+        settings.model.as_ref() == Some(&self.model.name) && settings.likeness_model.as_ref() == likeness
     }
 
     /// One vector per text. `error` makes the error of a text, counted from 0, that cannot be embedded.
     pub fn texts(&self, texts: &[&str], error: impl Fn(usize, Failure) -> Error) -> Result<Vec<Vector>> {
-        self.vectors(client::embed_texts(Stream::of(&self.model), texts)?, error)
+        let answers = client::embed_texts(Stream::of(&self.model), texts)?;
+        let checked = |(index, answer): (usize, Embedding)| {
+            let vector = Vector::new(answer.map_err(|failure| error(index, failure))?)?;
+            self.check(&vector)?;
+            Ok(vector)
+        };
+        answers.into_iter().enumerate().map(checked).collect()
     }
 
-    /// One vector per image file. `error` makes the error of an image, counted from 0, that cannot be embedded.
-    pub fn images(&self, images: &[&[u8]], error: impl Fn(usize, Failure) -> Error) -> Result<Vec<Vector>> {
-        self.vectors(client::embed_images(Stream::of(&self.model), images.to_vec())?, error)
-    }
-
-    fn vectors(
+    /// The vectors of every image file. `error` makes the error of an image, counted from 0, that cannot be embedded.
+    pub fn images(
         &self,
-        answers: Vec<Embedding>,
+        images: &[&[u8]],
         error: impl Fn(usize, Failure) -> Error,
-    ) -> Result<Vec<Vector>> {
-        (0..).zip(answers).map(|(index, answer)| self.vector(answer.map_err(|e| error(index, e))?)).collect()
+    ) -> Result<Vec<ImageVectors>> {
+        let answers = ImageStream::of(&self.model, self.likeness.as_ref()).run(images.to_vec())?;
+        let checked = |(index, answer): (usize, image_stream::Answer)| {
+            let vectors = answer.map_err(|failure| error(index, failure))?;
+            self.check(&vectors.embedding)?;
+            match (self.likeness_dimensions, &vectors.likeness) {
+                (Some(expected), Some(Vector(found))) if expected != found.len() => {
+                    let (classifier, found) = (self.classifier.clone(), found.len());
+                    Err(ClassifierError::LikenessDimensions { classifier, expected, found }.into())
+                }
+                _ => Ok(vectors),
+            }
+        };
+        answers.into_iter().enumerate().map(checked).collect()
     }
 
-    fn vector(&self, embedding: Vec<f32>) -> Result<Vector> {
-        match self.dimensions.filter(|&expected| expected != embedding.len()) {
-            None => Vector::new(embedding),
-            Some(expected) => Err(ClassifierError::Dimensions {
-                classifier: self.classifier.clone(),
-                expected,
-                found: embedding.len(),
+    /// An error if an embedding has other dimensions than the table's column.
+    fn check(&self, embedding: &Vector) -> Result<()> {
+        match (self.dimensions, embedding.0.len()) {
+            (Some(expected), found) if expected != found => {
+                Err(ClassifierError::Dimensions { classifier: self.classifier.clone(), expected, found }
+                    .into())
             }
-            .into()),
+            _ => Ok(()),
         }
     }
 }

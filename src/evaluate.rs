@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 
-use ndarray::Axis;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use susx_core::calibration::{Bin, Calibration};
@@ -183,10 +182,10 @@ fn classify(
     let space = Space::new(&fitted.name, &fitted.settings, fitted.classifier.support_set());
     let progress = RefCell::new(progress);
     let begin = |expected| progress.borrow_mut().phase(Phase::Classifying, expected);
-    labelled::read(&space, query, begin, |features, truths, failed| {
+    labelled::read(&space, query, begin, |images, truths, failed| {
         let rows = fitted.classifier.max_queries();
-        for (features, truths) in features.axis_chunks_iter(Axis(0), rows).zip(truths.chunks(rows)) {
-            let accepted = fitted.classifier.accepted(features, method, Evaluation::TOP);
+        for (images, truths) in images.chunks(rows).zip(truths.chunks(rows)) {
+            let accepted = fitted.classifier.accepted(images, method, Evaluation::TOP);
             for (ranked, &truth) in accepted.iter().zip(truths) {
                 each(truth, ranked.as_deref());
             }

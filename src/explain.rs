@@ -4,7 +4,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use susx_core::classifier::{Contribution, Explanation};
 
-use crate::classifiable::Classifiable;
+use crate::classifiable::{Classifiable, given};
 use crate::fitted::{self, Fitted};
 use crate::limits;
 use crate::pg::error::Result;
@@ -38,7 +38,7 @@ type ExplanationRow = (
 /// The function `susx.explain` for one type of argument: the terms of the `k` best categories, each with the support
 /// rows that contribute most to it. One row per category and support row; no row for NULL.
 macro_rules! explain {
-    ($function:ident, $argument:ident: $type:ident, cost: $cost:tt) => {
+    ($function:ident, $argument:ident: $type:ident $(, $likeness:ident)?; cost: $cost:tt) => {
         #[pg_extern(name = "explain", stable, parallel_safe, cost = $cost)]
         #[allow(clippy::type_complexity)]
         fn $function(
@@ -48,6 +48,7 @@ macro_rules! explain {
             k: default!(Option<i32>, "3"),
             method: default!(Option<&str>, "NULL"),
             support_rows: default!(Option<i32>, "3"),
+            $($likeness: default!(Option<Vector>, "NULL"),)?
         ) -> Result<
             TableIterator<
                 'static,
@@ -75,30 +76,32 @@ macro_rules! explain {
             let (Some(classifier), Some(input)) = (classifier, $argument) else {
                 return Ok(TableIterator::new([]));
             };
-            Ok(TableIterator::new(rows(classifier, input, k, method, support_rows)?))
+            let likeness = given!($($likeness)?);
+            Ok(TableIterator::new(rows(classifier, input, likeness, k, method, support_rows)?))
         }
     };
 }
 
-explain!(explain_vector, embedding: Vector, cost: 10000);
-explain!(explain_image, image: Image, cost: 100000);
+explain!(explain_vector, embedding: Vector, likeness; cost: 10000);
+explain!(explain_image, image: Image; cost: 100000);
 
 fn rows(
     classifier: RegClass,
     input: impl Classifiable,
+    likeness: Option<Vector>,
     k: Option<i32>,
     method: Option<&str>,
     support_rows: Option<i32>,
 ) -> Result<Vec<ExplanationRow>> {
     let fitted = fitted::get(classifier)?;
-    let embedding = input.embedding(&fitted)?;
+    let image = input.vectors(likeness, &fitted)?;
     let k = limits::count(k.unwrap_or(3), "k", limits::BEST)?;
     let support_rows = limits::count(support_rows.unwrap_or(3), "support_rows", limits::BEST)?;
     let method = fitted.method(method)?;
     let support_set = fitted.classifier.support_set();
     let rows = k.min(support_set.categories().len()).saturating_mul(support_rows.min(support_set.len()));
     limits::check("k times support_rows", limits::EXPLAINED, rows)?;
-    let explanations = fitted.classifier.explain(fitted.query(&embedding)?.view(), method, k, support_rows);
+    let explanations = fitted.classifier.explain(fitted.query(&image)?.view(), method, k, support_rows);
     Ok((1..).zip(&explanations).flat_map(|(rank, category)| rows_of(&fitted, rank, category)).collect())
 }
 

@@ -15,13 +15,16 @@ use pgrx::pg_sys;
 use susx_core::classifier::{Answer, Classifier};
 use susx_core::fit_cache::{Fit, FitCache, Snapshot, Validity};
 use susx_core::method::Method;
+use susx_core::queries::OwnedQueries;
 use susx_core::sus::{SupportError, SupportSet, SupportSetBuilder, unit};
 
-use crate::inference::client::{self, Stream};
-use crate::pg::catalog::classifier::{self as catalog, ClassifierError, Role, Settings};
+use crate::image_stream::ImageStream;
+use crate::image_vectors::ImageVectors;
+use crate::pg::catalog::classifier::{self as catalog, ClassifierError, ClassifierRow, Role, Settings};
 use crate::pg::embedding_model::EmbeddingModel;
 use crate::pg::error::{Error, Result};
 use crate::pg::guc;
+use crate::pg::message::warn_with_hint;
 use crate::pg::regclass::RegClass;
 use crate::pg::relcache;
 use crate::pg::roles;
@@ -48,9 +51,19 @@ impl Fitted {
         }
     }
 
-    /// Embeds an image file with the classifier's model.
-    pub fn embed(&self, image: &[u8]) -> Result<Vector> {
-        client::only(client::embed_images(Stream::of(&self.model()?), vec![image])?)
+    /// Embeds an image file with the classifier's models.
+    pub fn embed(&self, image: &[u8]) -> Result<ImageVectors> {
+        let stream = ImageStream::of(&self.model()?, self.likeness_model().as_ref());
+        match stream.run(vec![image])?.pop() {
+            Some(vectors) => Ok(vectors?),
+            None => Err(Error::internal("the inference process gave no answer")),
+        }
+    }
+
+    /// The model of the likeness vectors that queries need; `None` if the support images have none, or none of a model.
+    pub fn likeness_model(&self) -> Option<EmbeddingModel> {
+        self.classifier.likeness_dimensions()?;
+        self.settings.likeness_model(&self.name)
     }
 
     /// The classifier's model; an error if it has none.
@@ -58,21 +71,52 @@ impl Fitted {
         self.settings.embedding_model(&self.name)
     }
 
-    /// The embedding as a query: one row of unit length. An error if it has other dimensions than the classifier.
-    pub fn query(&self, embedding: &Vector) -> Result<Array2<f32>> {
-        let (expected, found) = (self.classifier.dimensions(), embedding.0.len());
-        if expected != found {
-            return Err(ClassifierError::Dimensions { classifier: self.name.clone(), expected, found }.into());
-        }
-        let query =
-            unit(&embedding.0).map_err(|error| Error::from(error).within("cannot classify the vector"))?;
-        Array2::from_shape_vec((1, expected), query).map_err(Error::internal)
+    /// The image as a query: one row of unit length for each of its vectors. An error if they have other dimensions than
+    /// the classifier. A likeness vector is left out if the classifier has no use for it.
+    pub fn query(&self, image: &ImageVectors) -> Result<OwnedQueries> {
+        self.check(image)?;
+        let row = |vector: &Vector, what: &str| {
+            let unit = unit(&vector.0)
+                .map_err(|error| Error::from(error).within(format_args!("cannot classify the {what}")))?;
+            Array2::from_shape_vec((1, unit.len()), unit).map_err(Error::internal)
+        };
+        let has_use = self.classifier.likeness_dimensions().is_some();
+        let likeness = image.likeness.as_ref().filter(|_| has_use);
+        let likeness = likeness.map(|likeness| row(likeness, "likeness vector"));
+        Ok(OwnedQueries { features: row(&image.embedding, "vector")?, likeness: likeness.transpose()? })
     }
 
-    /// The `k` best categories of an embedding, and how likely it is to be of any.
-    pub fn answer(&self, embedding: &Vector, method: Method, k: usize) -> Result<Answer> {
-        let mut answers = self.classifier.answers(self.query(embedding)?.view(), method, k);
+    /// An error if the vectors have other dimensions than those of the classifier.
+    pub fn check(&self, image: &ImageVectors) -> Result<()> {
+        let classifier = &self.classifier;
+        check_dimensions(&self.name, classifier.dimensions(), classifier.likeness_dimensions(), image)
+    }
+
+    /// The `k` best categories of an image, and how likely it is to be of any.
+    pub fn answer(&self, image: &ImageVectors, method: Method, k: usize) -> Result<Answer> {
+        let mut answers = self.classifier.answers(self.query(image)?.view(), method, k);
         answers.pop().ok_or_else(|| Error::internal("a query has no answer"))
+    }
+}
+
+/// An error if the vectors of an image have other dimensions than those of the classifier of that name. A likeness vector is
+/// not checked if the classifier has none.
+pub fn check_dimensions(
+    classifier: &str,
+    dimensions: usize,
+    likeness_dimensions: Option<usize>,
+    image: &ImageVectors,
+) -> Result<()> {
+    let classifier = || classifier.to_owned();
+    let (expected, found) = (dimensions, image.embedding.0.len());
+    if expected != found {
+        return Err(ClassifierError::Dimensions { classifier: classifier(), expected, found }.into());
+    }
+    match (likeness_dimensions, image.likeness.as_ref().map(|likeness| likeness.0.len())) {
+        (Some(expected), Some(found)) if expected != found => {
+            Err(ClassifierError::LikenessDimensions { classifier: classifier(), expected, found }.into())
+        }
+        _ => Ok(()),
     }
 }
 
@@ -205,8 +249,8 @@ fn support_set_in(classifier: RegClass, access: Access) -> Result<SupportSet> {
     let name = classifier.name()?;
     let bad = |error: SupportError| Error::from(error).within(format_args!("classifier \"{name}\""));
     let mut builder: Option<SupportSetBuilder> = None;
-    catalog::read_rows(classifier, access, |id, category, role, embedding| {
-        let embedding = embedding.0;
+    catalog::read_rows(classifier, access, |row| {
+        let ClassifierRow { id, category, role, embedding: Vector(embedding), likeness } = row;
         let builder = builder.get_or_insert_with(|| SupportSetBuilder::new(embedding.len()));
         match role {
             Role::Prompt => builder.push_prompt(category, &embedding),
@@ -214,7 +258,23 @@ fn support_set_in(classifier: RegClass, access: Access) -> Result<SupportSet> {
             Role::LabelledImage => builder.push_image(category, id, &embedding),
             Role::UnlabelledImage => builder.push_unlabelled_image(category, id, &embedding),
         }
-        .map_err(bad)
+        .map_err(bad)?;
+        match likeness.filter(|_| matches!(role, Role::LabelledImage | Role::UnlabelledImage)) {
+            Some(likeness) => builder.push_likeness(&likeness.0).map_err(bad),
+            None => Ok(()),
+        }
     })?;
-    builder.unwrap_or_default().finish().map_err(bad)
+    let builder = builder.unwrap_or_default();
+    let (images, with_likeness) = builder.images();
+    if (1..images).contains(&with_likeness) {
+        warn_with_hint(
+            format!(
+                "susx: {} of {images} support images of classifier \"{name}\" have no likeness vector, so images are \
+                 compared by their embeddings alone",
+                images - with_likeness
+            ),
+            format!("SELECT id FROM {name} WHERE kind = 'image' AND likeness IS NULL shows them."),
+        );
+    }
+    builder.finish().map_err(bad)
 }

@@ -23,9 +23,10 @@ use self::report::Report;
 use crate::batches::{GENERATE_AHEAD, GENERATED_BYTES, GENERATED_ROWS, GENERATED_TIME};
 use crate::embedder::Embedder;
 use crate::generation::GenerationParams;
+use crate::image_vectors::ImageVectors;
 use crate::inference::client::{self, Stream};
 use crate::limits;
-use crate::pg::catalog::generated::{self, GeneratedImage, GenerationKey};
+use crate::pg::catalog::generated::{self, GeneratedImage, GenerationKey, Kept};
 use crate::pg::catalog::{classifier as catalog, prevent_command_in_read_only};
 use crate::pg::error::{Error, Result, SqlError};
 use crate::pg::procedure::Procedure;
@@ -117,7 +118,7 @@ impl GenerateCall {
         let mut progress = Progress::start(Command::GenerateSupportSet, self.classifier);
         let embedder = self.procedure.transaction(|| {
             self.classifier.open_for_replacing()?;
-            Embedder::of(self.classifier)
+            Embedder::of_new_images(self.classifier)
         })?;
         // Loads the generator, which may take a while.
         let generator = client::describe_generator(generator)?.name;
@@ -205,18 +206,19 @@ impl GenerateCall {
             return Ok(());
         }
         let images = self.embed(plan, category, unwritten)?;
+        let kept = self.kept(&plan.embedder);
         self.procedure.transaction(|| {
             self.open(plan)?;
             if !catalog::has_category(self.classifier, &category.name)? {
                 return Err(ClassifierChanged(self.classifier.name()?).into());
             }
             if !images.is_empty() {
-                generated::insert(self.classifier, &category.name, images)?;
+                generated::insert(self.classifier, &category.name, images, kept)?;
             }
             if is_complete {
                 let key = |index| plan.image(category, index).map(|wanted| wanted.key);
-                let kept = category.indices().map(key).collect::<Result<Vec<GenerationKey>>>()?;
-                generated::delete_others(self.classifier, &category.name, kept, self.keep_images)?;
+                let keys = category.indices().map(key).collect::<Result<Vec<GenerationKey>>>()?;
+                generated::delete_others(self.classifier, &category.name, keys, kept)?;
             }
             Ok(())
         })
@@ -229,32 +231,35 @@ impl GenerateCall {
         unwritten: UnwrittenImages,
     ) -> Result<Vec<GeneratedImage>> {
         let files: Vec<&[u8]> = unwritten.images.iter().map(|(_, image)| image.as_slice()).collect();
-        let embeddings = if files.is_empty() {
+        let vectors = if files.is_empty() {
             Vec::new()
         } else {
             plan.embedder.images(&files, |_, failure| Error::from(failure))?
         };
         let mut images = Vec::with_capacity(files.len());
-        for ((index, image), embedding) in unwritten.images.into_iter().zip(embeddings) {
+        for ((index, image), vectors) in unwritten.images.into_iter().zip(vectors) {
+            let ImageVectors { embedding, likeness } = vectors;
             let wanted = plan.image(category, index)?;
             let similarity = wanted.embedding.map(|prompt| similarity(prompt, &embedding.0)).transpose()?;
             let image = Some(image).filter(|_| self.keep_images);
-            images.push(GeneratedImage { key: wanted.key, image, similarity, embedding });
+            images.push(GeneratedImage { key: wanted.key, image, similarity, embedding, likeness });
         }
         Ok(images)
     }
 
-    /// Checks the classifier in a new transaction. An error if it was dropped or has another model now.
+    /// What every image is to have.
+    fn kept(&self, embedder: &Embedder) -> Kept {
+        Kept { files: self.keep_images, likeness: embedder.has_likeness() }
+    }
+
+    /// Checks the classifier in a new transaction. An error if it was dropped or has other models now.
     fn open(&self, plan: &Plan) -> Result<()> {
         let changed = || ClassifierChanged(plan.classifier.clone()).into();
         match self.classifier.open_for_replacing() {
             Err(error) if error.is_undefined_table() => return Err(changed()),
             other => other?,
         }
-        match catalog::settings(self.classifier)?.model.as_deref() {
-            Some(model) if model == plan.embedder.model() => Ok(()),
-            _ => Err(changed()),
-        }
+        if plan.embedder.is_of(&catalog::settings(self.classifier)?) { Ok(()) } else { Err(changed()) }
     }
 }
 

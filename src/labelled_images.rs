@@ -2,18 +2,21 @@
 
 use std::collections::HashMap;
 
-use ndarray::ArrayView2;
-use susx_core::sus::{SupportSet, unit};
+use susx_core::queries::Queries;
+use susx_core::sus::SupportSet;
 
 use crate::batches::{LABELLED_BYTES, LABELLED_ROWS};
-use crate::inference::client::{self, Stream};
+use crate::fitted::check_dimensions;
+use crate::image_stream::ImageStream;
+use crate::image_vectors::ImageVectors;
 use crate::pg::catalog::classifier::{ClassifierError, Settings, known};
 use crate::pg::catalog::input::{InputKind, InputValue};
-use crate::pg::catalog::labelled_query::{self, LabelledRow};
+use crate::pg::catalog::labelled_query::{self, Inputs, LabelledRow};
 use crate::pg::embedding_model::EmbeddingModel;
 use crate::pg::error::{Error, Result};
 use crate::pg::image::Image;
 use crate::pg::message::warn;
+use crate::unit_vectors::{MixedVectors, Place};
 
 /// The classifier that the images are for.
 #[derive(Clone, Debug)]
@@ -22,8 +25,22 @@ pub struct Space<'a> {
     pub classifier: &'a str,
     /// The model that embeds images; without one, the query can only give embeddings.
     pub model: Option<EmbeddingModel>,
+    /// The model of the likeness vectors that images need; `None` if the classifier has no use for them, or no model.
+    pub likeness_model: Option<EmbeddingModel>,
     pub categories: &'a [String],
     pub dimensions: usize,
+    /// Of likeness vectors; `None` if the classifier has no use for them.
+    pub likeness_dimensions: Option<usize>,
+    /// What becomes of images without a likeness vector where the classifier has a use for it.
+    pub without_likeness: WithoutLikeness,
+}
+
+/// What becomes of images that have no likeness vector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WithoutLikeness {
+    /// They are compared by their embeddings.
+    Used,
+    Refused,
 }
 
 impl<'a> Space<'a> {
@@ -31,8 +48,31 @@ impl<'a> Space<'a> {
         Space {
             classifier,
             model: settings.embedding_model(classifier).ok(),
+            likeness_model: settings.likeness_model(classifier).filter(|_| support_set.has_likeness()),
             categories: support_set.categories(),
             dimensions: support_set.dimensions(),
+            likeness_dimensions: support_set.has_likeness().then(|| support_set.likeness().ncols()),
+            without_likeness: WithoutLikeness::Used,
+        }
+    }
+}
+
+impl Space<'_> {
+    /// An error if the classifier cannot use such a query.
+    fn check(&self, inputs: Inputs) -> Result<()> {
+        let is_strict =
+            self.likeness_dimensions.is_some() && self.without_likeness == WithoutLikeness::Refused;
+        match inputs.kind {
+            InputKind::Image if self.model.is_none() => {
+                Err(ClassifierError::NoModel(self.classifier.to_owned()).into())
+            }
+            InputKind::Image if is_strict && self.likeness_model.is_none() => {
+                Err(ClassifierError::NoLikenessModel(self.classifier.to_owned()).into())
+            }
+            InputKind::Embedding if is_strict && !inputs.has_likeness => {
+                Err(ClassifierError::NoLikeness(self.classifier.to_owned()).into())
+            }
+            _ => Ok(()),
         }
     }
 }
@@ -54,8 +94,8 @@ impl Unreadable {
     }
 }
 
-/// Passes the rows of a query to `each` in batches: unit features (n x d), the indices of their categories (n), and how
-/// many rows since the last batch could not be used. A row whose category is NULL is an image of none of the categories:
+/// Passes the rows of a query to `each` in batches: images (n), the indices of their categories (n), and how many rows since
+/// the last batch could not be used. Either all images of a batch have a likeness vector, or none. A row whose category is NULL is an image of none of the categories:
 /// it has no index. Before the first batch, `begin` gets the number of rows that the planner expects. Memory is bounded,
 /// however many rows there are. A WARNING tells how many rows could not be used.
 ///
@@ -65,15 +105,13 @@ pub fn read(
     space: &Space,
     query: &str,
     begin: impl FnOnce(Option<u64>),
-    each: impl FnMut(ArrayView2<f32>, &[Option<usize>], u64) -> Result<()>,
+    each: impl FnMut(Queries, &[Option<usize>], u64) -> Result<()>,
 ) -> Result<Unreadable> {
     let mut batch = FeatureBatch::new(space, each);
-    let open = |kind, expected| match (kind, &space.model) {
-        (InputKind::Image, None) => Err(ClassifierError::NoModel(space.classifier.to_owned()).into()),
-        _ => {
-            begin(expected);
-            Ok(())
-        }
+    let open = |inputs: Inputs, expected| {
+        space.check(inputs)?;
+        begin(expected);
+        Ok(())
     };
     labelled_query::read(query, open, |row| batch.push(row))?;
     batch.flush()?;
@@ -92,10 +130,10 @@ struct FeatureBatch<'a, F> {
     /// The index of each category.
     index: HashMap<&'a str, usize>,
     each: F,
-    /// Unit features, row by row.
-    features: Vec<f32>,
-    /// The category's index of each feature.
-    category: Vec<Option<usize>>,
+    vectors: MixedVectors,
+    /// The categories' indices of the images with a likeness vector, and of those without.
+    with_likeness: Vec<Option<usize>>,
+    without: Vec<Option<usize>>,
     /// Images that are not embedded yet: row number, category, file.
     images: Vec<(u64, Option<usize>, Image)>,
     image_bytes: usize,
@@ -107,14 +145,15 @@ struct FeatureBatch<'a, F> {
     first: Option<(u64, String)>,
 }
 
-impl<'a, F: FnMut(ArrayView2<f32>, &[Option<usize>], u64) -> Result<()>> FeatureBatch<'a, F> {
+impl<'a, F: FnMut(Queries, &[Option<usize>], u64) -> Result<()>> FeatureBatch<'a, F> {
     fn new(space: &'a Space<'a>, each: F) -> Self {
         FeatureBatch {
             space,
             index: (0..).zip(space.categories).map(|(i, name)| (name.as_str(), i)).collect(),
             each,
-            features: Vec::new(),
-            category: Vec::new(),
+            vectors: MixedVectors::new(space.dimensions, space.likeness_dimensions),
+            with_likeness: Vec::new(),
+            without: Vec::new(),
             images: Vec::new(),
             image_bytes: 0,
             unreadable: Unreadable { per_category: vec![0; space.categories.len()], ..Unreadable::default() },
@@ -128,13 +167,15 @@ impl<'a, F: FnMut(ArrayView2<f32>, &[Option<usize>], u64) -> Result<()>> Feature
         let category = category.map_err(|error| Error::from(error).in_row(row.number))?;
         match row.input {
             None => self.refuse(row.number, category, "it is NULL".to_owned()),
-            Some(InputValue::Embedding(embedding)) => self.add(row.number, category, &embedding.0)?,
+            Some(InputValue::Embedding(embedding)) => {
+                self.add(row.number, category, &ImageVectors { embedding, likeness: row.likeness })?;
+            }
             Some(InputValue::Image(image)) => {
                 self.image_bytes += image.size();
                 self.images.push((row.number, category, image));
             }
         }
-        if self.category.len() + self.images.len() >= LABELLED_ROWS || self.image_bytes >= LABELLED_BYTES {
+        if self.vectors.len() + self.images.len() >= LABELLED_ROWS || self.image_bytes >= LABELLED_BYTES {
             self.flush()?;
         }
         Ok(())
@@ -148,19 +189,19 @@ impl<'a, F: FnMut(ArrayView2<f32>, &[Option<usize>], u64) -> Result<()>> Feature
         })
     }
 
-    /// Adds an embedding.
-    fn add(&mut self, row: u64, category: Option<usize>, embedding: &[f32]) -> Result<()> {
-        let (expected, found) = (self.space.dimensions, embedding.len());
-        if expected != found {
-            let classifier = self.space.classifier.to_owned();
-            let error = ClassifierError::Dimensions { classifier, expected, found };
-            return Err(Error::from(error).in_row(row));
+    /// Adds an image.
+    fn add(&mut self, row: u64, category: Option<usize>, image: &ImageVectors) -> Result<()> {
+        let Space { classifier, dimensions, likeness_dimensions, without_likeness, .. } = *self.space;
+        check_dimensions(classifier, dimensions, likeness_dimensions, image)
+            .map_err(|error| error.in_row(row))?;
+        let lacks_likeness = likeness_dimensions.is_some() && image.likeness.is_none();
+        if lacks_likeness && without_likeness == WithoutLikeness::Refused {
+            self.refuse(row, category, "its likeness vector is NULL".to_owned());
+            return Ok(());
         }
-        match unit(embedding) {
-            Ok(feature) => {
-                self.features.extend(feature);
-                self.category.push(category);
-            }
+        match self.vectors.push(image) {
+            Ok(Place::WithLikeness) => self.with_likeness.push(category),
+            Ok(Place::Without) => self.without.push(category),
             Err(reason) => self.refuse(row, category, reason.to_string()),
         }
         Ok(())
@@ -181,16 +222,19 @@ impl<'a, F: FnMut(ArrayView2<f32>, &[Option<usize>], u64) -> Result<()>> Feature
     /// Passes what has been collected to `each`.
     fn flush(&mut self) -> Result<()> {
         self.embed_images()?;
-        let refused = self.unreadable.total();
-        if !self.category.is_empty() || refused > self.reported {
-            let features =
-                ArrayView2::from_shape((self.category.len(), self.space.dimensions), &self.features)
-                    .map_err(Error::internal)?;
-            (self.each)(features, &self.category, refused - self.reported)?;
-            self.reported = refused;
-            self.features.clear();
-            self.category.clear();
+        for (place, vectors) in self.vectors.parts() {
+            let categories = match place {
+                Place::WithLikeness => &mut self.with_likeness,
+                Place::Without => &mut self.without,
+            };
+            let refused = self.unreadable.total();
+            if !categories.is_empty() || refused > self.reported {
+                (self.each)(vectors.queries()?, categories, refused - self.reported)?;
+                self.reported = refused;
+                categories.clear();
+            }
         }
+        self.vectors.clear();
         Ok(())
     }
 
@@ -204,10 +248,10 @@ impl<'a, F: FnMut(ArrayView2<f32>, &[Option<usize>], u64) -> Result<()>> Feature
             images.into_iter().map(|(row, category, file)| ((row, category), file)).unzip();
         let no_model = || ClassifierError::NoModel(self.space.classifier.to_owned());
         let model = self.space.model.as_ref().ok_or_else(no_model)?;
-        let answers = client::embed_images(Stream::of(model), files)?;
+        let answers = ImageStream::of(model, self.space.likeness_model.as_ref()).run(files)?;
         for ((row, category), answer) in rows.into_iter().zip(answers) {
             match answer {
-                Ok(embedding) => self.add(row, category, &embedding)?,
+                Ok(image) => self.add(row, category, &image)?,
                 Err(failure) if failure.kind.is_of_input() => self.refuse(row, category, failure.message),
                 // A failure of the model or the process, and not of this image.
                 Err(failure) => return Err(Error::from(failure).in_row(row)),

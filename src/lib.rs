@@ -53,6 +53,8 @@ mod forget_errors;
 mod generate_images;
 mod generate_support_set;
 mod generation;
+mod image_stream;
+mod image_vectors;
 mod inference;
 mod labelled_images;
 mod library;
@@ -67,6 +69,7 @@ mod stat_progress;
 mod stat_server;
 mod suggest_reject;
 mod tune;
+mod unit_vectors;
 
 use pg::placeholders::Placeholders;
 

@@ -48,7 +48,7 @@ fn add_negatives_by_name(
     for batch in new.chunks(PROMPT_ROWS) {
         let (prompt, embedding) = embed(&embedder, &template, batch.iter().map(|&place| names[place]))?;
         let category = batch.iter().map(|&place| names[place].to_owned()).collect();
-        let rows = NewRows { kind: KIND, origin: "given", category, prompt, embedding };
+        let rows = NewRows { kind: KIND, origin: "given", category, prompt, embedding, likeness: None };
         total += catalog::insert_rows(classifier, rows)?;
     }
     Ok(added(total))
@@ -80,7 +80,7 @@ fn add_negatives_by_vector(
     let (category, embedding): (Vec<String>, Vec<Vector>) =
         kept.map(|(_, (name, embedding))| (name.to_owned(), embedding)).unzip();
     let prompt = vec![None; category.len()];
-    let rows = NewRows { kind: KIND, origin: "given", category, prompt, embedding };
+    let rows = NewRows { kind: KIND, origin: "given", category, prompt, embedding, likeness: None };
     Ok(added(catalog::insert_rows(classifier, rows)?))
 }
 

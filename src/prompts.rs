@@ -67,6 +67,7 @@ fn add_prompts(
             category: batch.iter().map(|sentence| sentence.category.to_owned()).collect(),
             prompt: batch.iter().map(|sentence| Some(sentence.text.to_owned())).collect(),
             embedding,
+            likeness: None,
         };
         added += catalog::insert_rows(classifier, rows)?;
     }

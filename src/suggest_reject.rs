@@ -1,19 +1,18 @@
 //! From a table of images to a value for the parameter `reject`.
 
-use ndarray::ArrayView2;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use susx_core::classifier::Otsu;
-use susx_core::sus::{SupportError, unit};
 
 use crate::batches::POOL_ROWS;
 use crate::fitted::{self, Fitted};
-use crate::pg::catalog::pool::read_embeddings;
+use crate::image_vectors::ImageVectors;
+use crate::pg::catalog::pool::read_vectors;
 use crate::pg::catalog::provenance;
-use crate::pg::error::{Error, Result};
+use crate::pg::error::Result;
 use crate::pg::regclass::RegClass;
-use crate::pg::vector::Vector;
 use crate::pg::version::SameVersion;
+use crate::unit_vectors::MixedVectors;
 
 /// Share of the variance that a threshold has to explain. Otsu's method divides any numbers; where the pool shows
 /// nothing else than the categories, it would reject a quarter of it.
@@ -30,15 +29,22 @@ fn suggest_reject(
     classifier: Option<RegClass>,
     pool: Option<RegClass>,
     embedding_column: default!(Option<&str>, "'embedding'"),
+    likeness_column: default!(Option<&str>, "NULL"),
 ) -> Result<Option<f32>, ErrorReport> {
     let (Some(classifier), Some(pool), Some(column)) = (classifier, pool, embedding_column) else {
         return Ok(None);
     };
     let fitted = fitted::get(classifier)?;
-    let mut batch = Batch { fitted: &fitted, features: Vec::new(), otsu: Otsu::default() };
+    let mut batch = Batch::new(&fitted);
     pool.open_for_reading()?;
     provenance::check_pool(pool, column, classifier, &fitted.settings)?;
-    read_embeddings(pool, column, |embedding| batch.push(&embedding))?;
+    let likeness = match fitted.classifier.likeness_dimensions() {
+        Some(_) => provenance::pool_likeness(pool, likeness_column, classifier, &fitted.settings)?,
+        None => likeness_column.map(str::to_owned),
+    };
+    read_vectors(pool, column, likeness.as_deref(), |embedding, likeness| {
+        batch.push(&ImageVectors { embedding, likeness })
+    })?;
     batch.flush()?;
     Ok(batch.otsu.best().map(|(threshold, explained)| match explained {
         CLEAR.. => threshold,
@@ -49,32 +55,33 @@ fn suggest_reject(
 /// Embeddings collected until there are enough for a product of matrices.
 struct Batch<'a> {
     fitted: &'a Fitted,
-    /// Unit features, row by row.
-    features: Vec<f32>,
+    vectors: MixedVectors,
     otsu: Otsu,
 }
 
-impl Batch<'_> {
-    /// Adds an image. An embedding without a direction is that of no image.
-    fn push(&mut self, embedding: &Vector) -> Result<()> {
-        let (expected, found) = (self.fitted.classifier.dimensions(), embedding.0.len());
-        if expected != found {
-            let source = SupportError::Dimensions { expected, found };
-            return Err(Error::from(source).within("an image of the pool"));
+impl<'a> Batch<'a> {
+    fn new(fitted: &'a Fitted) -> Self {
+        let classifier = &fitted.classifier;
+        let vectors = MixedVectors::new(classifier.dimensions(), classifier.likeness_dimensions());
+        Batch { fitted, vectors, otsu: Otsu::default() }
+    }
+
+    /// Adds an image. Vectors without a direction are those of no image.
+    fn push(&mut self, image: &ImageVectors) -> Result<()> {
+        self.fitted.check(image).map_err(|error| error.within("an image of the pool"))?;
+        if self.vectors.push(image).is_err() {
+            return Ok(());
         }
-        let Ok(feature) = unit(&embedding.0) else { return Ok(()) };
-        self.features.extend(feature);
-        if self.features.len() >= POOL_ROWS * expected { self.flush() } else { Ok(()) }
+        if self.vectors.len() >= POOL_ROWS { self.flush() } else { Ok(()) }
     }
 
     fn flush(&mut self) -> Result<()> {
-        let dimensions = self.fitted.classifier.dimensions();
-        let shape = (self.features.len() / dimensions.max(1), dimensions);
-        let features = ArrayView2::from_shape(shape, &self.features).map_err(Error::internal)?;
-        for known in self.fitted.classifier.known(features) {
-            self.otsu.record(known);
+        for (_, vectors) in self.vectors.parts() {
+            for known in self.fitted.classifier.known(vectors.queries()?) {
+                self.otsu.record(known);
+            }
         }
-        self.features.clear();
+        self.vectors.clear();
         Ok(())
     }
 }

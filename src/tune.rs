@@ -3,19 +3,21 @@
 mod labelled_sample;
 
 use std::cell::RefCell;
+use std::sync::Arc;
 
-use ndarray::{Array2, ArrayView2, Axis};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use susx_core::classifier::{ClassifierParams, ValidParams};
 use susx_core::method::Method;
 use susx_core::method::gated_tip_x::GatedTipX;
 use susx_core::method::gda::{GdaGrid, GdaGridSearch, GdaTuned};
+use susx_core::method::likeness::{Likeness, LikenessGridSearch, LikenessTuned};
 use susx_core::method::tip_x::{LeaveOneOut, TipXGrid, TipXGridSearch, TipXTuned};
+use susx_core::queries::{OwnedQueries, Queries};
 use susx_core::sus::SupportSet;
 
 use crate::fitted;
-use crate::labelled_images::{self as labelled, Space};
+use crate::labelled_images::{self as labelled, Space, WithoutLikeness};
 use crate::limits;
 use crate::pg::catalog::classifier::{self as catalog, ClassifierError, Settings};
 use crate::pg::catalog::prevent_in_read_only;
@@ -31,8 +33,8 @@ const BLOCK: usize = 1 << 20;
 
 /// Alpha, beta and gamma; the accuracies of zero-shot, Tip-Adapter and TIP-X; the numbers of images that were tried and
 /// that failed; lambda and ridge; the accuracy of the discriminant; the method that the classifier has now; the accuracy
-/// of gated TIP-X; the temperature of the probabilities; the calibration error before and after; and the threshold below
-/// which an image gets no label.
+/// of gated TIP-X; the temperature of the probabilities; the calibration error before and after; the threshold below which
+/// an image gets no label; and the accuracy by likeness.
 type Row = (
     f32,
     f32,
@@ -51,6 +53,7 @@ type Row = (
     Option<f64>,
     Option<f64>,
     f32,
+    Option<f64>,
 );
 
 /// Results of the searches.
@@ -60,6 +63,15 @@ struct Tuned {
     /// The same for gated TIP-X.
     gated: TipXTuned,
     gda: GdaTuned,
+    /// `None` for a support set without likeness vectors.
+    likeness: Option<LikenessTuned>,
+}
+
+/// The fits that are searched.
+#[derive(Debug)]
+struct Fits {
+    gated: GatedTipX,
+    likeness: Option<Likeness>,
 }
 
 /// The searches of all methods that have parameters to tune.
@@ -68,6 +80,7 @@ struct Searches<'a> {
     tip_x: TipXGridSearch,
     gated: TipXGridSearch,
     gda: GdaGridSearch<'a>,
+    likeness: Option<LikenessGridSearch<'a>>,
 }
 
 /// The grids to search.
@@ -75,9 +88,12 @@ struct Searches<'a> {
 struct Grids {
     tip_x: TipXGrid,
     gda: GdaGrid,
+    /// Lambdas of likeness.
+    likeness: Vec<f32>,
 }
 
-/// Finds alpha, beta and gamma by the published grid search, and lambda and ridge by a small one, and stores them: on a
+/// Finds alpha, beta and gamma by the published grid search, and lambda and ridge by a small one (where images are compared by
+/// likeness vectors, lambda by another), and stores them: on a
 /// query of labelled images or, without one, on every support image as the classifier without it would label it. On a
 /// query, it also finds the temperature of the probabilities, and if that has images of none of the categories, the
 /// threshold `reject`, for which alone these images count. They are no part of `n` and the accuracies.
@@ -108,6 +124,7 @@ fn tune(
             name!(calibration_error_before, Option<f64>),
             name!(calibration_error, Option<f64>),
             name!(reject, f32),
+            name!(likeness, Option<f64>),
         ),
     >,
     ErrorReport,
@@ -121,12 +138,15 @@ fn tune(
     if support_set.is_empty() {
         return Err(Error::from(ClassifierError::NoSupport(classifier.name()?)).into());
     }
-    // The search weighs the terms itself. The fit only needs a KL term, so gamma must not be 0.
-    let params = ClassifierParams { gamma: 1.0, ..settings.params }.check().map_err(Error::from)?;
-    let gated = GatedTipX::fit(support_set, params);
+    // The searches weigh the terms themselves. The fits only need all terms, so gamma and lambda must not be 0.
+    let params = ClassifierParams { gamma: 1.0, lambda: 1.0, ..settings.params };
+    let params = params.check().map_err(Error::from)?;
+    let support_set = Arc::new(support_set);
+    let likeness = support_set.has_likeness().then(|| Likeness::fit(Arc::clone(&support_set), params));
+    let fits = Fits { gated: GatedTipX::fit(support_set, params), likeness };
     let row = match validation_query {
-        Some(query) => on_labelled_images(classifier, settings, &gated, params, query, progress)?,
-        None => on_the_support_set(classifier, settings, &gated, params, progress)?,
+        Some(query) => on_labelled_images(classifier, settings, &fits, params, query, progress)?,
+        None => on_the_support_set(classifier, settings, &fits, params, progress)?,
     };
     Ok(TableIterator::once(row))
 }
@@ -134,30 +154,31 @@ fn tune(
 fn on_labelled_images(
     classifier: RegClass,
     mut settings: Settings,
-    gated: &GatedTipX,
+    fits: &Fits,
     params: ValidParams,
     query: &str,
     progress: Progress,
 ) -> Result<Row> {
     let name = classifier.name()?;
-    let tip_x = gated.tip_x();
-    let space = Space::new(&name, &settings, tip_x.support_set());
-    let mut searches = Searches::new(gated, params, Grids::full());
+    let tip_x = fits.gated.tip_x();
+    let without_likeness = WithoutLikeness::Refused;
+    let space = Space { without_likeness, ..Space::new(&name, &settings, tip_x.support_set()) };
+    let mut searches = Searches::new(fits, params, Grids::full());
     let mut sample = LabelledSample::new(tip_x.support_set());
     let progress = RefCell::new(progress);
-    let mut images = 0;
+    let mut count = 0;
     // Images are tried while the query is read, so there is a single phase.
     let begin = |expected| progress.borrow_mut().phase(Phase::Searching, expected);
-    let unreadable = labelled::read(&space, query, begin, |features, truth, failed| {
+    let unreadable = labelled::read(&space, query, begin, |images, truth, failed| {
         let mut progress = progress.borrow_mut();
         progress.advance(failed, failed);
-        images += truth.len();
-        limits::check("the number of images to tune on", limits::TUNED, images)?;
-        sample.add(features, truth);
+        count += truth.len();
+        limits::check("the number of images to tune on", limits::TUNED, count)?;
+        sample.add(images, truth);
         let rows = block_rows(tip_x.support_set());
-        for (features, truth) in features.axis_chunks_iter(Axis(0), rows).zip(truth.chunks(rows)) {
+        for (images, truth) in images.chunks(rows).zip(truth.chunks(rows)) {
             check_for_interrupts!();
-            searches.add(gated, features, truth);
+            searches.add(fits, images, truth);
             progress.advance(truth.len() as u64, 0);
         }
         Ok(())
@@ -174,12 +195,12 @@ fn on_labelled_images(
 fn on_the_support_set(
     classifier: RegClass,
     mut settings: Settings,
-    gated: &GatedTipX,
+    fits: &Fits,
     params: ValidParams,
     mut progress: Progress,
 ) -> Result<Row> {
-    let tip_x = LeaveOneOut::new(gated.tip_x());
-    let mut search = |grids| search_support_set(&tip_x, gated, params, grids, &mut progress);
+    let tip_x = LeaveOneOut::new(fits.gated.tip_x());
+    let mut search = |grids| search_support_set(&tip_x, fits, params, grids, &mut progress);
     let mut tuned = search(Grids::full())?.best()?;
     // Retrieved images were chosen by the names of their categories. If the names classify as many of them correctly as
     // any parameters do, the result says nothing about other images.
@@ -187,19 +208,23 @@ fn on_the_support_set(
     let best_of_tip_x = tuned.tip_x.tip_x.max(tuned.gated.tip_x);
     let has_tip_x = is_chosen || best_of_tip_x > tuned.tip_x.zero_shot;
     let has_gda = is_chosen || tuned.gda.gda > tuned.gda.zero_shot;
-    if !(has_tip_x || has_gda) {
+    let has_likeness = tuned
+        .likeness
+        .is_some_and(|tuned_likeness| is_chosen || tuned_likeness.likeness > tuned.gda.zero_shot);
+    if !(has_tip_x || has_gda || has_likeness) {
         note(
             "no setting is right about more of the retrieved images than their names alone, by which they \
              were retrieved: nothing was changed. Tune on a query of labelled images, or add some with \
              add_support.",
         );
     }
-    if !(has_tip_x && has_gda) {
+    if !(has_tip_x && has_gda && (has_likeness || tuned.likeness.is_none())) {
         let present = search(Grids::present(settings.params))?.present()?;
         tuned = Tuned {
             tip_x: if has_tip_x { tuned.tip_x } else { present.tip_x },
             gated: if has_tip_x { tuned.gated } else { present.gated },
             gda: if has_gda { tuned.gda } else { present.gda },
+            likeness: if has_likeness { tuned.likeness } else { present.likeness },
         };
     }
     let method = apply(&mut settings, tuned, is_chosen);
@@ -210,14 +235,15 @@ fn on_the_support_set(
 /// Searches on every support image as the classifier without it would label it.
 fn search_support_set<'a>(
     tip_x: &LeaveOneOut,
-    gated: &'a GatedTipX,
+    fits: &'a Fits,
     params: ValidParams,
     grids: Grids,
     progress: &mut Progress,
 ) -> Result<Searches<'a>> {
+    let gated = &fits.gated;
     let support_set = gated.tip_x().support_set();
     progress.phase(Phase::Searching, Some(support_set.len() as u64));
-    let mut searches = Searches::new(gated, params, grids);
+    let mut searches = Searches::new(fits, params, grids);
     let size = block_rows(support_set);
     for (block, truth) in tip_x.categories().chunks(size).enumerate() {
         check_for_interrupts!();
@@ -227,6 +253,9 @@ fn search_support_set<'a>(
         searches.tip_x.add(&parts, truth);
         searches.gated.add(&gated.parts_without(&numbers, parts), truth);
         searches.gda.leave_out(rows);
+        if let Some(search) = &mut searches.likeness {
+            search.leave_out(&numbers);
+        }
         progress.advance(truth.len() as u64, 0);
     }
     Ok(searches)
@@ -239,7 +268,11 @@ fn block_rows(support_set: &SupportSet) -> usize {
 
 impl Grids {
     fn full() -> Self {
-        Grids { tip_x: TipXGrid::published(), gda: GdaGrid::standard() }
+        Grids {
+            tip_x: TipXGrid::published(),
+            gda: GdaGrid::standard(),
+            likeness: LikenessGridSearch::standard(),
+        }
     }
 
     /// The present parameters, and what [`Searches::present`] needs to count the methods without some terms.
@@ -248,51 +281,58 @@ impl Grids {
         Grids {
             tip_x: TipXGrid { alpha: vec![0.0, alpha], beta: vec![beta], gamma: vec![0.0, gamma] },
             gda: GdaGrid { lambda: vec![lambda], ridge: vec![ridge] },
+            likeness: vec![lambda],
         }
     }
 }
 
 impl<'a> Searches<'a> {
-    fn new(gated: &'a GatedTipX, params: ValidParams, grids: Grids) -> Self {
+    fn new(fits: &'a Fits, params: ValidParams, grids: Grids) -> Self {
+        let likeness = fits.likeness.as_ref();
         Searches {
             tip_x: TipXGridSearch::new(grids.tip_x.clone()),
             gated: TipXGridSearch::new(grids.tip_x),
-            gda: GdaGridSearch::new(gated.tip_x().support_set(), params.logit_scale, grids.gda),
+            gda: GdaGridSearch::new(fits.gated.tip_x().support_set(), params.logit_scale, grids.gda),
+            likeness: likeness.map(|fit| LikenessGridSearch::new(fit, params, grids.likeness)),
         }
     }
 
-    /// Tries unit features (n × d) of these categories. Images of none have no right answer that a search could look for.
-    fn add(&mut self, gated: &GatedTipX, features: ArrayView2<f32>, truth: &[Option<usize>]) {
-        let (features, truth) = of_categories(features, truth);
+    /// Tries images of these categories. Images of none have no right answer that a search could look for.
+    fn add(&mut self, Fits { gated, .. }: &Fits, images: Queries, truth: &[Option<usize>]) {
+        let (images, truth) = of_categories(images, truth);
         if truth.is_empty() {
             return;
         }
-        let parts = gated.tip_x().parts(features.view());
+        let parts = gated.tip_x().parts(images.view());
         self.tip_x.add(&parts, &truth);
-        self.gated.add(&gated.parts(features.view(), parts), &truth);
-        self.gda.add(features.view(), &truth);
+        self.gated.add(&gated.parts(images.view(), parts), &truth);
+        self.gda.add(images.view(), &truth);
+        if let Some(search) = &mut self.likeness {
+            search.add(images.view(), &truth);
+        }
     }
 
     /// The best parameters; an error if no image was tried.
     fn best(&self) -> Result<Tuned> {
+        let likeness = self.likeness.as_ref().and_then(LikenessGridSearch::best);
         match (self.tip_x.best(), self.gated.best(), self.gda.best()) {
-            (Some(tip_x), Some(gated), Some(gda)) => Ok(Tuned { tip_x, gated, gda }),
+            (Some(tip_x), Some(gated), Some(gda)) => Ok(Tuned { tip_x, gated, gda, likeness }),
             _ => Err(Error::argument("the query gave no image to tune on")),
         }
     }
 
     /// How the present parameters do, from a search of [`Grids::present`].
     fn present(&self) -> Result<Tuned> {
-        let Tuned { tip_x: TipXTuned { rows, .. }, gda, .. } = self.best()?;
-        Ok(Tuned { tip_x: present(&self.tip_x, rows)?, gated: present(&self.gated, rows)?, gda })
+        let Tuned { tip_x: TipXTuned { rows, .. }, gda, likeness, .. } = self.best()?;
+        Ok(Tuned { tip_x: present(&self.tip_x, rows)?, gated: present(&self.gated, rows)?, gda, likeness })
     }
 }
 
 /// The rows of images that are of some category, with their categories.
-fn of_categories(features: ArrayView2<f32>, truth: &[Option<usize>]) -> (Array2<f32>, Vec<usize>) {
+fn of_categories(images: Queries, truth: &[Option<usize>]) -> (OwnedQueries, Vec<usize>) {
     let (rows, truth): (Vec<usize>, Vec<usize>) =
         truth.iter().enumerate().filter_map(|(row, truth)| Some((row, (*truth)?))).unzip();
-    (features.select(Axis(0), &rows), truth)
+    (images.select(&rows), truth)
 }
 
 /// The counts of the present parameters, without and with each term.
@@ -313,6 +353,7 @@ impl Tuned {
             Method::TipX => Some(self.tip_x.tip_x),
             Method::GatedTipX => Some(self.gated.tip_x),
             Method::Gda => Some(self.gda.gda),
+            Method::Likeness => self.likeness.map(|tuned| tuned.likeness),
         }
     }
 }
@@ -331,11 +372,22 @@ fn apply(settings: &mut Settings, tuned: Tuned, may_switch: bool) -> Method {
         _ if is_gated => tuned.gated,
         _ => tuned.tip_x,
     };
+    let default = if tuned.likeness.is_some() { Method::DEFAULT_BY_LIKENESS } else { Method::DEFAULT };
+    let current = settings.method.unwrap_or(default);
+    let candidates = [Some(best_of_tip_x), Some(Method::Gda), tuned.likeness.map(|_| Method::Likeness)];
+    let best = candidates.into_iter().flatten().fold(best_of_tip_x, |best, method| {
+        if tuned.correct(method) > tuned.correct(best) { method } else { best }
+    });
+    // Both have a lambda. The method that stays gets its own.
+    let uses_gda = [settings.method, Some(best)].contains(&Some(Method::Gda));
     let GdaTuned { lambda, ridge, .. } = tuned.gda;
-    settings.params = ClassifierParams { alpha, beta, gamma, lambda, ridge, ..settings.params };
-    let best_count = tuned.gated.tip_x.max(tuned.tip_x.tip_x);
-    let best = if tuned.gda.gda > best_count { Method::Gda } else { best_of_tip_x };
-    let current = settings.method.unwrap_or(Method::DEFAULT);
+    settings.params = match tuned.likeness {
+        // The ridge is no part of that search.
+        Some(likeness) if !uses_gda => {
+            ClassifierParams { alpha, beta, gamma, lambda: likeness.lambda, ..settings.params }
+        }
+        _ => ClassifierParams { alpha, beta, gamma, lambda, ridge, ..settings.params },
+    };
     let is_better = tuned.correct(current).is_some_and(|current| tuned.correct(best) > Some(current));
     if may_switch && is_better {
         match settings.method {
@@ -346,14 +398,14 @@ fn apply(settings: &mut Settings, tuned: Tuned, may_switch: bool) -> Method {
             )),
         }
     }
-    settings.method.unwrap_or(Method::DEFAULT)
+    settings.method.unwrap_or(default)
 }
 
 /// The calibration errors before and after a change of the temperature; `None` if it was not changed.
 type Errors = Option<(f64, f64)>;
 
 fn row(tuned: Tuned, failed: u64, method: Method, params: ClassifierParams, errors: Errors) -> Row {
-    let Tuned { tip_x, gated, gda } = tuned;
+    let Tuned { tip_x, gated, gda, likeness } = tuned;
     let accuracy = |correct: u32| f64::from(correct) / f64::from(tip_x.rows);
     let failed = i64::try_from(failed).unwrap_or(i64::MAX);
     let ClassifierParams { alpha, beta, gamma, lambda, ridge, probability_temperature, reject, .. } = params;
@@ -375,5 +427,6 @@ fn row(tuned: Tuned, failed: u64, method: Method, params: ClassifierParams, erro
         errors.map(|(before, _)| before),
         errors.map(|(_, after)| after),
         reject,
+        likeness.map(|tuned| accuracy(tuned.likeness)),
     )
 }

@@ -56,7 +56,7 @@ def arrays(kind, elements):
 
 
 MODELS = ["NULL", "''", "'tiny_split'", f"'{GENERATOR}'", "'nothing'", "'../x'", "E'\\x1b'"]
-METHODS = ["NULL", "''", "'zero-shot'", "'tip-adapter'", "'tip-x'", "'gated-tip-x'", "'gda'", "'auto'", "'x'"]
+METHODS = ["NULL", "''", "'zero-shot'", "'tip-adapter'", "'tip-x'", "'gated-tip-x'", "'gda'", "'likeness'", "'auto'", "'x'"]
 REGCLASS = ["NULL", "'compass'", "'pets'", "'pool'", "'pg_class'", "0", "4294967295"]
 
 # Values for every argument of every function. The first value that is not NULL is a valid one.
@@ -70,13 +70,15 @@ FUNCTIONS = {
                     (NUMBERS, "int", "3"), (MODELS, "text", "'tiny_split'"), (TEXTS, "text", "'record'")],
     "forget_errors": [(REGCLASS, "regclass", "'photos'"), (NAMES, "name", "'embedding'"), (TEXTS, "text", "'1'")],
     "create_classifier": [(TEXTS, "text", "'new'"), (arrays("text", TEXTS), "text[]", "ARRAY['a', 'b']"),
-                          (arrays("text", ["'a {{}}'", *TEXTS]), "text[]", "ARRAY['a {{}}']"), (MODELS, "text", "'tiny_split'")],
+                          (arrays("text", ["'a {{}}'", *TEXTS]), "text[]", "ARRAY['a {{}}']"), (MODELS, "text", "'tiny_split'"),
+                          (MODELS, "text", "'tiny_split'")],
     "create_classifier of vectors": [(TEXTS, "text", "'new'"), (arrays("text", TEXTS), "text[]", "ARRAY['a']"),
                                      (arrays("vector", VECTORS), "vector[]", "ARRAY['[1,0]'::vector]")],
     "alter_classifier": [(REGCLASS, "regclass", "'pets'"), *[(FLOATS, "float8", "1")] * 5, (METHODS, "text", "'tip-x'"),
-                         (MODELS, "text", "'tiny_split'"), *[(FLOATS, "float8", "1")] * 4],
+                         (MODELS, "text", "'tiny_split'"), *[(FLOATS, "float8", "1")] * 4, ([*MODELS, "'none'"], "text", "'tiny_split'")],
     "add_prompts": [(REGCLASS, "regclass", "'pets'"), (JSON, "jsonb", "'{{\"cat\": [\"x\"]}}'")],
     "add_support": [(REGCLASS, "regclass", "'compass'"), (TEXTS, "text", "'east'"),
+                    (arrays("vector", VECTORS), "vector[]", "ARRAY['[1,0]'::vector]"),
                     (arrays("vector", VECTORS), "vector[]", "ARRAY['[1,0]'::vector]")],
     "add_support of images": [(REGCLASS, "regclass", "'pets'"), (TEXTS, "text", "'cat'"),
                               (arrays("bytea", FILES), "bytea[]", "ARRAY[{image}]")],
@@ -86,7 +88,7 @@ FUNCTIONS = {
     "suggest_reject": [(REGCLASS, "regclass", "'compass'"), (REGCLASS, "regclass", "'pool'"), (NAMES, "text", "'embedding'")],
     "build_support_set": [(REGCLASS, "regclass", "'compass'"), (REGCLASS, "regclass", "'pool'"), (NUMBERS, "int", "2"),
                           (TEXTS, "text", "'photo'"), (NAMES, "text", "'embedding'"), (NAMES, "text", "NULL"),
-                          (NAMES, "text", "'id'"), (BOOLEANS, "boolean", "true")],
+                          (NAMES, "text", "'id'"), (BOOLEANS, "boolean", "true"), (NAMES, "text", "'embedding'")],
     "generate_support_set": [(REGCLASS, "regclass", "'pets'"), (MODELS, "text", f"'{GENERATOR}'"), (NUMBERS, "int", "1"),
                              (TEXTS, "text", "'photo'"), (FLOATS, "float8", "1"), (NUMBERS, "int", "1"), (BIGINTS, "bigint", "0"),
                              (BOOLEANS, "boolean", "true"), (TEXTS, "text", "NULL")],

@@ -49,6 +49,14 @@ ATTEMPTS: dict[str, tuple[str, str]] = {
         "SELECT susx.create_classifier('mallorys.c', '{a}', model => '../../../etc')",
         "42704",
     ),
+    "a likeness model as a path": (
+        "SELECT susx.create_classifier('mallorys.c', '{a}', model => 'demo', likeness_model => '../../../etc')",
+        "42704",
+    ),
+    "another likeness model as a path": (
+        "SELECT susx.alter_classifier('mallorys.own', likeness_model => '..')",
+        "42704",
+    ),
     "another model as a path": ("SELECT susx.alter_classifier('mallorys.own', model => '..')", "42704"),
     # Another role's classifier, in every function that takes one.
     "label": ("SELECT susx.label('alices.compass', '[1,0]'::vector)", DENIED),
@@ -66,14 +74,23 @@ ATTEMPTS: dict[str, tuple[str, str]] = {
     ),
     "tune": ("SELECT * FROM susx.tune('alices.compass')", DENIED),
     "alter_classifier": ("SELECT susx.alter_classifier('alices.compass', alpha => 9)", DENIED),
+    "alter the likeness model": ("SELECT susx.alter_classifier('alices.compass', likeness_model => 'none')", DENIED),
     "known": ("SELECT susx.known('alices.compass', '[1,0]'::vector)", DENIED),
     "add_negatives": ("SELECT susx.add_negatives('alices.compass', '{x}', ARRAY['[-1,0]']::vector[])", DENIED),
     "suggest_reject": ("SELECT susx.suggest_reject('alices.compass', 'mallorys.pool')", DENIED),
     "somebody else's images": ("SELECT susx.suggest_reject('mallorys.own', 'alices.photos')", DENIED),
     "add_prompts": ("SELECT susx.add_prompts('alices.compass', '{{\"east\": [\"x\"]}}')", DENIED),
     "add_support": ("SELECT susx.add_support('alices.compass', 'east', ARRAY['[1,0]']::vector[])", DENIED),
+    "add_support with likenesses": (
+        "SELECT susx.add_support('alices.compass', 'east', ARRAY['[1,0]']::vector[], ARRAY['[1,0]']::vector[])",
+        DENIED,
+    ),
     "add_support of images": ("SELECT susx.add_support('alices.compass', 'east', ARRAY['\\x00'::bytea])", DENIED),
     "build_support_set": ("SELECT * FROM susx.build_support_set('alices.compass', 'mallorys.pool')", DENIED),
+    "somebody else's likeness": (
+        "SELECT * FROM susx.build_support_set('mallorys.own', 'alices.photos', likeness_column => 'embedding')",
+        DENIED,
+    ),
     "somebody else's pool": ("SELECT * FROM susx.build_support_set('mallorys.own', 'alices.photos')", DENIED),
     "in her place": ("SELECT susx.create_classifier('alices.new', '{a}', text_embeddings => '{\"[1]\"}')", DENIED),
     "among the extension's tables": (

@@ -7,6 +7,8 @@ import pytest
 from helpers.pictures import encode, picture
 from helpers.toy import create_compass
 
+pytestmark = pytest.mark.same_everywhere
+
 UNDEFINED_OBJECT, UNDEFINED_TABLE, UNDEFINED_COLUMN = "42704", "42P01", "42703"
 INVALID_PARAMETER, OUT_OF_RANGE, DATA = "22023", "22003", "22000"
 
@@ -36,7 +38,7 @@ def test_unknown_method(sql):
         "SELECT susx.alter_classifier('compass', method => %s)",
     ):
         for method in ("tipx", "", "TIP-X"):
-            check(sql.fails(query, method), UNDEFINED_OBJECT, f'"{method}"', hint=("zero-shot", "tip-adapter", "tip-x", "gated-tip-x", "gda"))
+            check(sql.fails(query, method), UNDEFINED_OBJECT, f'"{method}"', hint=("zero-shot", "tip-adapter", "tip-x", "gated-tip-x", "gda", "likeness"))
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ def test_alter(sql):
         assert sql.one(f"SELECT {name} FROM susx.classifier WHERE classifier = 'compass'::regclass") == pytest.approx(
             0.123
         )
-    for method in ("zero-shot", "tip-adapter", "gda", "gated-tip-x", "tip-x"):
+    for method in ("zero-shot", "tip-adapter", "gda", "likeness", "gated-tip-x", "tip-x"):
         sql.run("SELECT susx.alter_classifier('compass', method => %s)", method)
         assert sql.rows(SETTINGS, "compass")[0][1] == method
     sql.run("SELECT susx.alter_classifier('compass', alpha => 4)")

@@ -22,6 +22,8 @@ from helpers.session import array, cosine, in_background
 from helpers.settings import reloaded
 from tools.paths import TEST_GENERATORS
 
+pytestmark = pytest.mark.same_everywhere
+
 MODEL = "tiny_split"
 CREATE = f"SELECT susx.create_classifier('kinds', '{{bird,fruit}}', model => '{MODEL}')"
 CALL = "CALL susx.generate_support_set('kinds', steps => 2, per_class => {})"
@@ -335,7 +337,8 @@ class TestSupportSet:
                 assert warning.startswith(f'{len(blocked)} images of "kinds" were not generated')
                 for category in {category for category, _ in blocked}:
                     assert f"{category} ({sum(c == category for c, _ in blocked)})" in warning
-        assert eventually(lambda: GENERATOR in sql.column("SELECT name FROM susx.models()"))
+            # Before the folder is gone, which would be an error.
+            assert eventually(lambda: GENERATOR in sql.column("SELECT name FROM susx.models()"))
 
 
 # Some seconds of work, in which each image takes its part of a second.

@@ -12,6 +12,8 @@ from helpers.processes import PROMPTLY
 from helpers.session import in_background
 from helpers.toy import create_compass
 
+pytestmark = pytest.mark.same_everywhere
+
 POINTS = "SELECT embedding, truth FROM points"
 N = "SELECT n, failed FROM susx.evaluate('compass', %s) WHERE category IS NULL"
 MATRIX = "SELECT * FROM susx.confusion_matrix('compass', %s)"
@@ -115,7 +117,9 @@ def test_no_rows(sql):
         ("SHOW search_path", "0A000", "SHOW"),
         # Other columns than two, and other types.
         ("SELECT embedding FROM points", "42804", "not 1"),
-        ("SELECT id, embedding, truth FROM points", "42804", "not 3"),
+        ("SELECT id, embedding, truth FROM points", "42804", "not integer"),
+        ("SELECT embedding, truth, id FROM points", "42804", "not integer"),
+        ("SELECT embedding, truth, embedding, id FROM points", "42804", "not 4"),
         ("SELECT FROM points", "42804", "not 0"),
         ("SELECT truth, embedding FROM points", "42804", "not text"),
         ("SELECT '[1,0]', 'east'", "42804", "not text"),

@@ -10,6 +10,8 @@ from helpers.known import OTHER, add, create_points_around_the_compass, vectors
 from helpers.session import array
 from tools.paths import ROOT
 
+pytestmark = pytest.mark.same_everywhere
+
 INVALID, DENIED, NOT_READY, DATA = "22023", "42501", "55000", "22000"
 NOUNS = (ROOT / "src" / "negatives" / "nouns.txt").read_text().split()
 

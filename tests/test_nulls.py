@@ -67,7 +67,7 @@ def test_null_for_what_has_a_default_is_the_default(sql):
     assert sql.one("SELECT susx.label('compass', '[1,0]'::vector, NULL)") == "east"
     assert sql.one("SELECT susx.embed_text('a', NULL) = susx.embed_text('a', 'demo')")
     before = sql.rows("SELECT * FROM susx.classifier WHERE classifier = 'compass'::regclass")
-    sql.run("SELECT susx.alter_classifier('compass', NULL, NULL, NULL, NULL, NULL, NULL, NULL)")
+    sql.run("SELECT susx.alter_classifier('compass', NULL, NULL, NULL, NULL, NULL, NULL, NULL, likeness_model => NULL)")
     assert sql.rows("SELECT * FROM susx.classifier WHERE classifier = 'compass'::regclass") == before
 
 
@@ -98,6 +98,8 @@ def test_rows_with_null_among_others(sql):
         "susx.add_support('compass', 'east', NULL::bytea[])",
         "susx.add_support('compass', NULL, '{x}'::bytea[])",
         "susx.add_support(NULL, 'east', '{x}'::bytea[])",
+        "susx.add_support('compass', 'east', ARRAY['[1,0]']::vector[], ARRAY[NULL]::vector[])",
+        "susx.add_support('compass', 'east', NULL::vector[], ARRAY['[1,0]']::vector[])",
         "susx.add_negatives(NULL, '{a}')",
         "susx.add_negatives(NULL, '{a}', ARRAY['[1,0]']::vector[])",
         "susx.add_negatives('compass', NULL, ARRAY['[1,0]']::vector[])",

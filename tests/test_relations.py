@@ -85,22 +85,26 @@ CALLS = {
     "tune on a query": "SELECT * FROM susx.tune({r}, 'SELECT ''[1,0]''::vector, ''east''')",
     "alter_classifier": "SELECT susx.alter_classifier({r}, alpha => 2)",
     "alter the model": "SELECT susx.alter_classifier({r}, model => 'tiny_split')",
+    "alter the likeness model": "SELECT susx.alter_classifier({r}, likeness_model => 'tiny_split')",
     "add_prompts": "SELECT susx.add_prompts({r}, '{{\"east\": [\"x\"]}}')",
     "add_negatives": "SELECT susx.add_negatives({r}, '{{x}}')",
     "add_negatives of vectors": "SELECT susx.add_negatives({r}, '{{x}}', ARRAY['[-1,0]']::vector[])",
     "suggest_reject": "SELECT susx.suggest_reject({r}, 'pool')",
     "add_support": "SELECT susx.add_support({r}, 'east', ARRAY['[1,0.5]']::vector[])",
+    "add_support with likenesses": "SELECT susx.add_support({r}, 'east', ARRAY['[1,0.5]']::vector[], ARRAY['[1]']::vector[])",
     "add_support of images": "SELECT susx.add_support({r}, 'east', ARRAY['\\x00'::bytea])",
     "build_support_set": "SELECT * FROM susx.build_support_set({r}, 'pool')",
+    "build_support_set with likeness": "SELECT * FROM susx.build_support_set({r}, 'pool', likeness_column => 'embedding')",
     "build_support_set by cupl": "SELECT * FROM susx.build_support_set({r}, 'pool', prompting => 'cupl')",
     "pool": "SELECT * FROM susx.build_support_set('compass', {r}, key_column => 'id')",
+    "pool with likeness": "SELECT * FROM susx.build_support_set('compass', {r}, key_column => 'id', likeness_column => 'embedding')",
     "pool with its own key": "SELECT * FROM susx.build_support_set('compass', {r}, image_column => 'image')",
     "generate_support_set": "CALL susx.generate_support_set({r}, %s, 1, steps => 1)",
     "embed_table": "CALL susx.embed_table({r}, model => 'tiny_split')",
     "forget_errors": "SELECT susx.forget_errors({r})",
     "forget_errors of a row": "SELECT susx.forget_errors({r}, 'embedding', '1')",
 }
-IS_CLASSIFIER = [name for name in CALLS if name not in ("pool", "pool with its own key", "embed_table")
+IS_CLASSIFIER = [name for name in CALLS if name not in ("pool", "pool with likeness", "pool with its own key", "embed_table")
                  and not name.startswith("forget_errors")]  # fmt: skip
 
 
@@ -368,6 +372,6 @@ def test_tables_of_images(sql):
         for argument in ("image_column", "embedding_column"):
             found = code(sql, f"CALL susx.embed_table('good', model => 'tiny_split', {argument} => '{column}')")
             assert found == UNDEFINED_COLUMN
-        for argument in ("image_column", "embedding_column", "key_column"):
+        for argument in ("image_column", "embedding_column", "key_column", "likeness_column"):
             found = code(sql, f"SELECT * FROM susx.build_support_set('compass', 'pool', {argument} => '{column}')")
             assert found == UNDEFINED_COLUMN

@@ -12,6 +12,8 @@ from helpers.pictures import encode, picture
 from helpers.processes import servers
 from helpers.toy import create_compass, create_points, create_random
 
+pytestmark = pytest.mark.same_everywhere
+
 PARALLEL = """
     SET max_parallel_workers_per_gather = 4; SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0;
     SET min_parallel_table_scan_size = 0"""
@@ -40,7 +42,7 @@ def ordered(sql, query):
     return sorted(sql.rows(query))
 
 
-@pytest.mark.parametrize("method", ["zero-shot", "tip-adapter", "tip-x", "gated-tip-x", "gda"])
+@pytest.mark.parametrize("method", ["zero-shot", "tip-adapter", "tip-x", "gated-tip-x", "gda", "likeness"])
 def test_vectors(sql, toy, method):
     """To the last bit: each row is computed by itself."""
     query = SCORES.format(f", '{method}'")

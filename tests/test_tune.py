@@ -12,6 +12,8 @@ from helpers.pictures import encode
 from helpers.session import vector
 from helpers.toy import create_compass, create_random
 
+pytestmark = pytest.mark.same_everywhere
+
 QUERY = "SELECT embedding, truth FROM validation_vectors"
 TUNE = "SELECT alpha, beta, gamma, zero_shot, tip_adapter, tip_x, n, failed FROM susx.tune({})"
 SETTINGS = "SELECT alpha, beta, gamma FROM susx.classifier WHERE classifier = %s::regclass"

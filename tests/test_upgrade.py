@@ -122,6 +122,19 @@ def test_classifiers_and_grants_outlive_the_update(connect, old, fresh_database)
         old.run("DROP OWNED BY reader; DROP ROLE reader")
 
 
+def test_an_old_classifier_gets_likeness_vectors(old):
+    """The update changes no table of a user's; the first call with likeness vectors does."""
+    old.run("ALTER EXTENSION susx UPDATE")
+    column = "SELECT count(*) FROM pg_attribute WHERE attrelid = 'compass'::regclass AND attname = 'likeness'"
+    add = "SELECT susx.add_support('compass', 'east', ARRAY['[1,0.1]']::vector[]{})"
+    assert old.one(add.format("")) == 1
+    assert old.one(column) == 0
+    assert old.one(add.format(", ARRAY['[1,2,3]']::vector[]")) == 1
+    assert old.one(column) == 1
+    assert old.column("SELECT likeness FROM compass WHERE likeness IS NOT NULL") == ["[1,2,3]"]
+    old.run("DROP TABLE compass")
+
+
 CALLS = """
     SELECT format('%s susx.%I(%s)', CASE prokind WHEN 'p' THEN 'CALL' ELSE 'SELECT' END, proname,
                   (SELECT string_agg('NULL::' || CASE type WHEN 'anyelement'::regtype THEN 'int' ELSE type::regtype::text END,

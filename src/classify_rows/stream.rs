@@ -3,25 +3,24 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use ndarray::ArrayView2;
 use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
 use susx_core::classifier::{Answer, Ranked};
 use susx_core::method::Method;
-use susx_core::sus::unit;
 
 use crate::batches::{
     CLASSIFIED_BYTES, CLASSIFIED_EMBEDDINGS, CLASSIFIED_IMAGES, CLASSIFIED_ROWS_AT_FIRST,
     CLASSIFY_AHEAD_BATCHES,
 };
 use crate::fitted::Fitted;
-use crate::inference::client::{Answer as Embedded, ImageVectors, Stream};
+use crate::image_stream::{self, ImageStream};
+use crate::image_vectors::ImageVectors;
 use crate::pg::any::AnyValue;
-use crate::pg::catalog::classifier::ClassifierError;
 use crate::pg::catalog::input::{InputKind, InputValue};
 use crate::pg::catalog::keyed_query::KeyedQuery;
 use crate::pg::error::{Error, Result};
 use crate::pg::image::Image;
 use crate::pg::progress::Progress;
+use crate::unit_vectors::{MixedVectors, Place};
 
 /// Key, rank, category, score, probability, how likely the row is to be of any category, and error.
 pub type ClassifiedRow =
@@ -40,7 +39,7 @@ pub struct ClassificationStream {
     /// Batches that have been read, but not classified.
     batches: VecDeque<RowBatch>,
     /// Embeds the images of these batches; `None` if the query gives embeddings.
-    embeddings: Option<Stream<Image>>,
+    embeddings: Option<ImageStream<Image>>,
     /// Rows that have been classified, but not returned.
     ready: VecDeque<(Option<AnyValue>, Outcome)>,
     /// Categories of the current row that have not been returned.
@@ -62,7 +61,7 @@ enum PendingInput {
     Null,
     /// The next image of the embedding stream.
     Image,
-    Embedding(Vec<f32>),
+    Vectors(ImageVectors),
 }
 
 /// What became of a row.
@@ -95,7 +94,7 @@ impl ClassificationStream {
     ) -> Result<Self> {
         let embeddings = match query.kind() {
             InputKind::Embedding => None,
-            InputKind::Image => Some(Stream::of(&fitted.model()?)),
+            InputKind::Image => Some(ImageStream::of(&fitted.model()?, fitted.likeness_model().as_ref())),
         };
         Ok(ClassificationStream {
             fitted,
@@ -159,7 +158,9 @@ impl ClassificationStream {
                 bytes += row.key.as_ref().map_or(0, AnyValue::size);
                 let input = match row.input {
                     None => PendingInput::Null,
-                    Some(InputValue::Embedding(embedding)) => PendingInput::Embedding(embedding.0),
+                    Some(InputValue::Embedding(embedding)) => {
+                        PendingInput::Vectors(ImageVectors { embedding, likeness: row.likeness })
+                    }
                     Some(InputValue::Image(image)) => {
                         bytes += image.size();
                         images.push(image);
@@ -196,23 +197,22 @@ impl ClassificationStream {
     }
 
     /// Classifies a batch by one matrix product. `embeddings` are those of its images.
-    fn classify(&mut self, batch: RowBatch, embeddings: Vec<Embedded<Image>>) -> Result<()> {
+    fn classify(&mut self, batch: RowBatch, embeddings: Vec<image_stream::Answer>) -> Result<()> {
         let total = batch.rows.len();
         let mut embeddings = embeddings.into_iter();
-        let mut features = Vec::new();
+        let classifier = &self.fitted.classifier;
+        let mut vectors = MixedVectors::new(classifier.dimensions(), classifier.likeness_dimensions());
         let mut outcomes = Vec::with_capacity(total);
         for (number, (key, input)) in (batch.first..).zip(batch.rows) {
             let outcome = match input {
-                PendingInput::Null => Some(Outcome::Null),
-                PendingInput::Embedding(embedding) => self.feature(&embedding, &mut features),
+                PendingInput::Null => Err(Outcome::Null),
+                PendingInput::Vectors(image) => self.place(&image, &mut vectors),
                 PendingInput::Image => match embeddings.next() {
-                    Some(Ok(ImageVectors { embedding, .. })) => {
-                        self.check_dimensions(&embedding).map_err(|error| error.in_row(number))?;
-                        self.feature(&embedding, &mut features)
+                    Some(Ok(image)) => {
+                        self.fitted.check(&image).map_err(|error| error.in_row(number))?;
+                        self.place(&image, &mut vectors)
                     }
-                    Some(Err(failure)) if failure.kind.is_of_input() => {
-                        Some(Outcome::Failed(failure.message))
-                    }
+                    Some(Err(failure)) if failure.kind.is_of_input() => Err(Outcome::Failed(failure.message)),
                     Some(Err(failure)) => return Err(Error::from(failure).in_row(number)),
                     None => {
                         return Err(Error::internal("an image was given no answer"));
@@ -221,14 +221,24 @@ impl ClassificationStream {
             };
             outcomes.push((key, outcome));
         }
-        let dimensions = self.fitted.classifier.dimensions();
-        let shape = (features.len() / dimensions.max(1), dimensions);
-        let features = ArrayView2::from_shape(shape, &features).map_err(Error::internal)?;
-        let mut answers = self.fitted.classifier.answers(features, self.method, self.k).into_iter();
+        let (mut with_likeness, mut without) = (VecDeque::new(), VecDeque::new());
+        for (place, vectors) in vectors.parts() {
+            let answers = classifier.answers(vectors.queries()?, self.method, self.k);
+            match place {
+                Place::WithLikeness => with_likeness.extend(answers),
+                Place::Without => without.extend(answers),
+            }
+        }
         let mut failed = 0;
         for (key, outcome) in outcomes {
-            let answer = || answers.next().map(Outcome::Answered);
-            let outcome = outcome.or_else(answer).unwrap_or(Outcome::Null);
+            let mut answer = |place| match place {
+                Place::WithLikeness => with_likeness.pop_front(),
+                Place::Without => without.pop_front(),
+            };
+            let outcome = match outcome {
+                Ok(place) => answer(place).map_or(Outcome::Null, Outcome::Answered),
+                Err(outcome) => outcome,
+            };
             failed += u64::from(matches!(outcome, Outcome::Failed(_)));
             self.ready.push_back((key, outcome));
         }
@@ -236,27 +246,11 @@ impl ClassificationStream {
         Ok(())
     }
 
-    /// Appends an embedding to the unit features. Returns the outcome if it cannot be classified.
-    fn feature(&self, embedding: &[f32], features: &mut Vec<f32>) -> Option<Outcome> {
-        let feature = match self.check_dimensions(embedding) {
-            Ok(()) => unit(embedding).map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
-        };
-        match feature {
-            Ok(feature) => {
-                features.extend(feature);
-                None
-            }
-            Err(reason) => Some(Outcome::Failed(reason)),
-        }
-    }
-
-    fn check_dimensions(&self, embedding: &[f32]) -> Result<()> {
-        let (expected, found) = (self.fitted.classifier.dimensions(), embedding.len());
-        if expected == found {
-            return Ok(());
-        }
-        Err(ClassifierError::Dimensions { classifier: self.fitted.name.clone(), expected, found }.into())
+    /// Adds an image to those that are classified, and returns where it is; else the outcome.
+    fn place(&self, image: &ImageVectors, vectors: &mut MixedVectors) -> Result<Place, Outcome> {
+        self.fitted.check(image).map_err(|error| Outcome::Failed(error.to_string()))?;
+        let placed = vectors.push(image);
+        placed.map_err(|error| Outcome::Failed(error.to_string()))
     }
 
     fn rows(&self, key: Option<AnyValue>, outcome: Outcome) -> Vec<ClassifiedRow> {

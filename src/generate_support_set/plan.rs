@@ -75,10 +75,10 @@ impl Plan {
         classifier.open_for_replacing()?;
         let mut prompts = prompts(call)?;
         let mut existing: HashMap<String, ExistingImages> = HashMap::new();
-        generated::read(classifier, |category, key, has_file| {
+        generated::read(classifier, call.kept(&embedder), |category, key, is_complete| {
             let existing = existing.entry(category).or_default();
             existing.rows += 1;
-            if has_file || !call.keep_images {
+            if is_complete {
                 existing.keys.insert(key);
             }
             Ok(())

@@ -49,6 +49,11 @@ impl SqlError for InferenceError {
                  and call again."
                 )
             }
+            InferenceError::ModelChanged { owner: EmbeddingOwner::Likeness(classifier), model } => format!(
+                "Put the old files back and restart PostgreSQL. Or make them anew: \
+                 susx.alter_classifier('{classifier}', likeness_model => '{model}'), embed the images' tables, and \
+                 call susx.build_support_set."
+            ),
             InferenceError::ModelChanged { owner: EmbeddingOwner::Classifier(classifier), model } => format!(
                 "Put the old files back and restart PostgreSQL. Or embed anew: the classifier's rows, with \
                  susx.alter_classifier('{classifier}', model => '{model}') and UPDATE {classifier} SET embedding = NULL; \

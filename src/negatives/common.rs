@@ -45,6 +45,7 @@ pub(super) fn add(classifier: RegClass, embedder: &Embedder, template: &str) -> 
         category: new.iter().map(|&place| nouns[place].to_owned()).collect(),
         prompt: new.iter().map(|&place| prompts[place].clone()).collect(),
         embedding: new.iter().map(|&place| Vector(embeddings[place].0.clone())).collect(),
+        likeness: None,
     };
     catalog::insert_rows(classifier, rows)
 }

@@ -19,6 +19,8 @@ pub struct EmbeddingModel {
 pub enum EmbeddingOwner {
     /// A classifier, by its name.
     Classifier(String),
+    /// The likeness vectors of a classifier, by its name.
+    Likeness(String),
     /// A column of a table, by their quoted names.
     Column { relation: String, column: String },
 }
@@ -28,6 +30,7 @@ impl fmt::Display for EmbeddingOwner {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             EmbeddingOwner::Classifier(name) => write!(f, "classifier \"{name}\" was"),
+            EmbeddingOwner::Likeness(name) => write!(f, "the likeness vectors of classifier \"{name}\" were"),
             EmbeddingOwner::Column { relation, column } => {
                 write!(f, "the embeddings in column {column} of {relation} were")
             }

@@ -4,7 +4,7 @@
 //! log, and a very long name could fill the log. So all messages pass through [`shown`].
 
 use pgrx::pg_sys::panic::ErrorReport;
-use pgrx::{function_name, notice, warning};
+use pgrx::{PgLogLevel, PgSqlErrorCode, function_name, notice, warning};
 use susx_server::log_lines;
 
 use super::error::Error;
@@ -35,6 +35,12 @@ impl From<Error> for ErrorReport {
 /// Sends a NOTICE.
 pub fn note(text: impl AsRef<str>) {
     notice!("{}", shown(text.as_ref()));
+}
+
+/// Sends a WARNING with a HINT.
+pub fn warn_with_hint(text: impl AsRef<str>, hint: impl AsRef<str>) {
+    let report = ErrorReport::new(PgSqlErrorCode::ERRCODE_WARNING, shown(text.as_ref()), function_name!());
+    report.set_hint(shown(hint.as_ref())).report(PgLogLevel::WARNING);
 }
 
 /// Sends a WARNING.

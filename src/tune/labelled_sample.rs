@@ -1,9 +1,10 @@
 //! Labelled images that `tune` keeps until the parameters are known.
 
-use ndarray::{ArrayView1, ArrayView2, Axis};
+use ndarray::ArrayView2;
 use susx_core::calibration::{Calibration, TemperatureFit};
 use susx_core::classifier::{Classifier, best_reject, top_k};
 use susx_core::method::Method;
+use susx_core::queries::Queries;
 use susx_core::sus::SupportSet;
 
 use crate::pg::catalog::classifier::Settings;
@@ -24,20 +25,21 @@ pub struct LabelledSample {
 impl LabelledSample {
     pub fn new(support_set: &SupportSet) -> Self {
         let dimensions = support_set.dimensions();
-        let longest = dimensions.max(support_set.categories().len()).max(1);
+        let likeness = support_set.has_likeness().then(|| support_set.likeness().ncols());
+        let longest = (dimensions + likeness.unwrap_or(0)).max(support_set.categories().len()).max(1);
         let most = (NUMBERS / longest).clamp(2, IMAGES);
         LabelledSample {
-            of_categories: Spaced::new(dimensions, most),
-            of_none: Spaced::new(dimensions, most),
+            of_categories: Spaced::new(dimensions, likeness, most),
+            of_none: Spaced::new(dimensions, likeness, most),
         }
     }
 
-    /// Adds unit features (n × d) and their true categories; `None` for an image of none.
-    pub fn add(&mut self, features: ArrayView2<f32>, truth: &[Option<usize>]) {
-        for (feature, &truth) in features.rows().into_iter().zip(truth) {
+    /// Adds images and their true categories; `None` for an image of none.
+    pub fn add(&mut self, images: Queries, truth: &[Option<usize>]) {
+        for (image, &truth) in images.chunks(1).zip(truth) {
             match truth {
-                Some(truth) => self.of_categories.add(feature, truth),
-                None => self.of_none.add(feature, ()),
+                Some(truth) => self.of_categories.add(image, truth),
+                None => self.of_none.add(image, ()),
             }
         }
     }
@@ -51,13 +53,13 @@ impl LabelledSample {
         method: Method,
     ) -> Result<Option<(f64, f64)>> {
         let classifier = Classifier::fit(support_set.clone(), settings.params.check()?);
-        let features = self.of_categories.features()?;
+        let images = self.of_categories.queries()?;
         let truth = &self.of_categories.truth;
         let mut fit = TemperatureFit::default();
         let mut logits = Vec::with_capacity(truth.len());
         let rows = classifier.max_queries();
-        for (features, truth) in features.axis_chunks_iter(Axis(0), rows).zip(truth.chunks(rows)) {
-            let found = classifier.calibrated_logits(features, method);
+        for (images, truth) in images.chunks(rows).zip(truth.chunks(rows)) {
+            let found = classifier.calibrated_logits(images, method);
             for (row, &truth) in found.rows().into_iter().zip(truth) {
                 fit.add(&row.to_vec(), truth);
                 logits.push(row.to_vec());
@@ -85,8 +87,8 @@ impl LabelledSample {
             return Ok(());
         }
         let classifier = Classifier::fit(support_set.clone(), settings.params.check()?);
-        let of_categories = classifier.known(self.of_categories.features()?);
-        let of_none = classifier.known(self.of_none.features()?);
+        let of_categories = classifier.known(self.of_categories.queries()?);
+        let of_none = classifier.known(self.of_none.queries()?);
         let of_categories = of_categories.into_iter().map(|known| (known, false));
         let of_none = of_none.into_iter().map(|known| (known, true));
         if let Some(reject) = best_reject(of_categories.chain(of_none)) {
@@ -100,40 +102,74 @@ impl LabelledSample {
 /// soon as they are too many.
 #[derive(Debug)]
 struct Spaced<T> {
-    dimensions: usize,
     most: usize,
-    /// Unit features, row by row.
-    features: Vec<f32>,
+    features: Rows,
+    likeness: Option<Rows>,
     truth: Vec<T>,
     /// Images that were seen, and of how many one is kept.
     seen: usize,
     every: usize,
 }
 
+/// Vectors of images, row by row.
+#[derive(Debug)]
+struct Rows {
+    dimensions: usize,
+    values: Vec<f32>,
+}
+
+impl Rows {
+    fn new(dimensions: usize) -> Self {
+        Rows { dimensions, values: Vec::new() }
+    }
+
+    fn matrix(&self, rows: usize) -> Result<ArrayView2<'_, f32>> {
+        ArrayView2::from_shape((rows, self.dimensions), &self.values).map_err(Error::internal)
+    }
+
+    /// Keeps the rows with even numbers.
+    fn halve(&mut self, kept: usize) {
+        let dimensions = self.dimensions;
+        for i in 1..kept {
+            let from = 2 * i * dimensions;
+            self.values.copy_within(from..from + dimensions, i * dimensions);
+        }
+        self.values.truncate(kept * dimensions);
+    }
+}
+
 impl<T: Copy> Spaced<T> {
-    fn new(dimensions: usize, most: usize) -> Self {
-        Spaced { dimensions, most, features: Vec::new(), truth: Vec::new(), seen: 0, every: 1 }
+    fn new(dimensions: usize, likeness: Option<usize>, most: usize) -> Self {
+        let (features, likeness) = (Rows::new(dimensions), likeness.map(Rows::new));
+        Spaced { most, features, likeness, truth: Vec::new(), seen: 0, every: 1 }
     }
 
-    fn features(&self) -> Result<ArrayView2<'_, f32>> {
-        ArrayView2::from_shape((self.truth.len(), self.dimensions), &self.features).map_err(Error::internal)
+    fn queries(&self) -> Result<Queries<'_>> {
+        let queries = Queries::new(self.features.matrix(self.truth.len())?);
+        match &self.likeness {
+            Some(likeness) => Ok(queries.with_likeness(likeness.matrix(self.truth.len())?)),
+            None => Ok(queries),
+        }
     }
 
-    fn add(&mut self, feature: ArrayView1<f32>, truth: T) {
+    fn add(&mut self, image: Queries, truth: T) {
         if self.seen.is_multiple_of(self.every) {
-            self.keep(feature, truth);
+            self.keep(image, truth);
         }
         self.seen += 1;
     }
 
-    fn keep(&mut self, feature: ArrayView1<f32>, truth: T) {
+    fn keep(&mut self, image: Queries, truth: T) {
         if self.truth.len() == self.most {
             self.halve();
             if !self.seen.is_multiple_of(self.every) {
                 return;
             }
         }
-        self.features.extend(feature);
+        self.features.values.extend(image.features());
+        if let Some(likeness) = &mut self.likeness {
+            likeness.values.extend(image.likeness());
+        }
         self.truth.push(truth);
     }
 
@@ -142,10 +178,11 @@ impl<T: Copy> Spaced<T> {
         let kept = self.truth.len().div_ceil(2);
         for i in 1..kept {
             self.truth[i] = self.truth[2 * i];
-            let from = 2 * i * self.dimensions;
-            self.features.copy_within(from..from + self.dimensions, i * self.dimensions);
         }
         self.truth.truncate(kept);
-        self.features.truncate(kept * self.dimensions);
+        self.features.halve(kept);
+        if let Some(likeness) = &mut self.likeness {
+            likeness.halve(kept);
+        }
     }
 }

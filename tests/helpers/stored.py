@@ -37,3 +37,12 @@ def stored(sql: Session, name: str) -> Stored:
         np.array([category for category, *_ in images]),
         np.array([labelled for _, labelled, _ in images]),
     )
+
+
+def stored_likeness(sql: Session, name: str) -> np.ndarray:
+    """The unit likeness vectors of the support images (M x e), in the order of `stored`."""
+    rows = sql.rows(f"SELECT category, kind, likeness::text FROM {name} ORDER BY id")
+    categories = list(dict.fromkeys(category for category, kind, _ in rows if kind == "prompt"))
+    images = [(categories.index(category), array(text)) for category, kind, text in rows if kind == "image"]
+    images.sort(key=lambda image: image[0])
+    return unit([likeness for _, likeness in images])

@@ -57,7 +57,6 @@ pub struct ImageVectors {
     /// By the model that embeds texts, too.
     pub embedding: Vec<f32>,
     /// By the model for likeness; `None` if none was asked.
-    #[expect(dead_code, reason = "no classifier has a model for likeness yet")]
     pub likeness: Option<Vec<f32>>,
 }
 

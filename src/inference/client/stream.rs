@@ -302,7 +302,6 @@ impl<T: Payload> Stream<T> {
 
 impl<T: Payload<Product = ImageVectors>> Stream<T> {
     /// The stream that embeds its images by this model, too. Each image is sent once.
-    #[expect(dead_code, reason = "no classifier has a model for likeness yet")]
     pub fn with_likeness(mut self, model: &EmbeddingModel) -> Self {
         self.likeness = Some(model.clone());
         self

@@ -3,6 +3,8 @@
 mod allow_negatives;
 mod create;
 mod error;
+mod likeness;
+mod old_table;
 mod rows;
 
 use pgrx::datum::DatumWithOid;
@@ -18,10 +20,11 @@ use crate::pg::spi::{self, arg, first};
 pub use allow_negatives::allow_negatives;
 pub use create::create_table;
 pub use error::ClassifierError;
+pub use likeness::{allow_likeness, has_likeness_column, likeness_dimensions};
 pub(super) use rows::lock;
 pub use rows::{
-    NewRows, Role, categories, delete_support, dimensions, has_category, has_chosen_support, insert_images,
-    insert_rows, known, negatives, no_category, read_prompts, read_rows,
+    ClassifierRow, LabelledImage, NewRows, Role, categories, delete_support, dimensions, has_category,
+    has_chosen_support, insert_images, insert_rows, known, negatives, no_category, read_prompts, read_rows,
 };
 
 /// The row of `susx.classifier`.
@@ -29,6 +32,9 @@ pub use rows::{
 pub struct Settings {
     pub model: Option<String>,
     pub model_sha256: Option<Vec<u8>>,
+    /// The model of the likeness vectors, by which images are compared.
+    pub likeness_model: Option<String>,
+    pub likeness_sha256: Option<Vec<u8>>,
     /// `None` selects the default: gated TIP-X with support images, zero-shot without.
     pub method: Option<Method>,
     pub params: ClassifierParams,
@@ -42,14 +48,16 @@ pub fn settings(classifier: RegClass) -> Result<Settings> {
         settings_columns().join(", ")
     );
     spi::read(&sql, &[arg(classifier)], |row| {
-        let method: Option<String> = row.get(3)?;
+        let method: Option<String> = row.get(5)?;
         let mut params = ClassifierParams::START.values();
-        for (column, value) in (4..).zip(&mut params) {
+        for (column, value) in (6..).zip(&mut params) {
             *value = row.required(column)?;
         }
         found = Some(Settings {
             model: row.get(1)?,
             model_sha256: row.get(2)?,
+            likeness_model: row.get(3)?,
+            likeness_sha256: row.get(4)?,
             method: method.map(|name| name.parse()).transpose()?,
             params: ClassifierParams::from_values(params),
         });
@@ -66,7 +74,8 @@ pub fn settings(classifier: RegClass) -> Result<Settings> {
 
 /// The columns of `susx.classifier` that hold settings: those of [`Settings`], with one column per parameter.
 fn settings_columns() -> Vec<&'static str> {
-    ["model", "model_sha256", "method"].into_iter().chain(ClassifierParams::NAMES).collect()
+    let models = ["model", "model_sha256", "likeness_model", "likeness_sha256"];
+    models.into_iter().chain(["method"]).chain(ClassifierParams::NAMES).collect()
 }
 
 fn known_classifiers() -> Result<String> {
@@ -116,12 +125,21 @@ impl Settings {
         Ok(EmbeddingModel { owner, name, sha256: self.model_sha256.clone() })
     }
 
+    /// The model of the likeness vectors of the classifier of that name; `None` if it has none.
+    pub fn likeness_model(&self, classifier: &str) -> Option<EmbeddingModel> {
+        let owner = EmbeddingOwner::Likeness(classifier.to_owned());
+        let name = self.likeness_model.clone()?;
+        Some(EmbeddingModel { owner, name, sha256: self.likeness_sha256.clone() })
+    }
+
     /// The classifier, followed by the values of [`settings_columns`].
     fn args<'a>(&self, classifier: RegClass) -> Vec<DatumWithOid<'a>> {
         let mut args = vec![
             arg(classifier),
             arg(self.model.clone()),
             arg(self.model_sha256.clone()),
+            arg(self.likeness_model.clone()),
+            arg(self.likeness_sha256.clone()),
             arg(self.method.map(|method| method.name().to_owned())),
         ];
         args.extend(self.params.values().map(arg));

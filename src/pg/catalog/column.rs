@@ -43,6 +43,11 @@ impl Column {
         }
     }
 
+    /// Whether there is a column of that name. The relation is locked.
+    pub fn exists(relation: RegClass, name: &str) -> Result<bool> {
+        Ok(Self::find(relation, |column| attribute_name(column).to_bytes() == name.as_bytes())?.is_some())
+    }
+
     /// The column of that number. The relation is locked.
     pub fn numbered(relation: RegClass, number: i16) -> Result<Self> {
         Self::find(relation, |column| column.attnum == number)?

@@ -27,6 +27,28 @@ pub struct GeneratedImage {
     /// The cosine of image and prompt; `None` if the prompt has no embedding.
     pub similarity: Option<f32>,
     pub embedding: Vector,
+    /// With one, the table must have the column: see `allow_likeness`.
+    pub likeness: Option<Vector>,
+}
+
+/// What is kept of every generated image.
+#[derive(Clone, Copy, Debug)]
+pub struct Kept {
+    pub files: bool,
+    /// If so, the table must have the column.
+    pub likeness: bool,
+}
+
+impl Kept {
+    /// The condition that a row lacks something of that.
+    fn lacks(self) -> &'static str {
+        match (self.files, self.likeness) {
+            (false, false) => "false",
+            (true, false) => "t.image IS NULL",
+            (false, true) => "t.likeness IS NULL",
+            (true, true) => "(t.image IS NULL OR t.likeness IS NULL)",
+        }
+    }
 }
 
 /// The condition that a row is an image with a recipe.
@@ -34,13 +56,15 @@ fn is_generated() -> String {
     format!("kind {EQ} 'image' AND origin {EQ} 'generated' AND source_key {LIKE} '{{\"generator\":%'")
 }
 
-/// Passes the generated images of all categories to `each`: category, key, whether the image file is there.
+/// Passes the generated images of all categories to `each`: category, key, whether all is there that is to be kept.
 pub fn read(
     classifier: RegClass,
+    kept: Kept,
     mut each: impl FnMut(String, GenerationKey, bool) -> Result<()>,
 ) -> Result<()> {
     let sql = format!(
-        "SELECT category, prompt, source_key, image IS NOT NULL FROM {} WHERE {}",
+        "SELECT category, prompt, source_key, NOT {} FROM {} t WHERE {}",
+        kept.lacks(),
         classifier.quoted()?,
         is_generated()
     );
@@ -54,54 +78,64 @@ pub fn read(
 
 /// Adds images of one category, except those that another transaction has added meanwhile. Returns how many it added.
 /// Locks the classifier against other changes until the transaction ends.
-pub fn insert(classifier: RegClass, category: &str, images: Vec<GeneratedImage>) -> Result<usize> {
+pub fn insert(
+    classifier: RegClass,
+    category: &str,
+    images: Vec<GeneratedImage>,
+    kept: Kept,
+) -> Result<usize> {
     lock(classifier)?;
     // A row of VALUES per image, since an array of them would copy every image file twice more.
-    let rows: Vec<String> = (0..images.len())
-        .map(|i| 5 * i + 1)
-        .map(|i| format!("(${}, ${}, ${}, ${}, ${})", i + 1, i + 2, i + 3, i + 4, i + 5))
-        .collect();
+    let width = if kept.likeness { 6 } else { 5 };
+    let row = |i: usize| {
+        let values: Vec<String> = (0..width).map(|j| format!("${}", width * i + j + 2)).collect();
+        format!("({})", values.join(", "))
+    };
+    let (column, value) = if kept.likeness { (", likeness", ", v.likeness") } else { ("", "") };
     let table = classifier.quoted()?;
     let sql = format!(
-        "INSERT INTO {table} (category, kind, origin, prompt, source_key, image, similarity, embedding) \
-         SELECT $1, 'image', 'generated', v.prompt, v.recipe, v.image, v.similarity, v.embedding \
-         FROM (VALUES {}) v (prompt, recipe, image, similarity, embedding) \
+        "INSERT INTO {table} (category, kind, origin, prompt, source_key, image, similarity, embedding{column}) \
+         SELECT $1, 'image', 'generated', v.prompt, v.recipe, v.image, v.similarity, v.embedding{value} \
+         FROM (VALUES {}) v (prompt, recipe, image, similarity, embedding{column}) \
          WHERE NOT EXISTS (SELECT FROM {table} t WHERE t.category {EQ} $1 AND {} \
-         AND t.prompt {EQ} v.prompt AND t.source_key {EQ} v.recipe \
-         AND (t.image IS NOT NULL OR v.image IS NULL))",
-        rows.join(", "),
-        is_generated()
+         AND t.prompt {EQ} v.prompt AND t.source_key {EQ} v.recipe AND NOT {})",
+        (0..images.len()).map(row).collect::<Vec<String>>().join(", "),
+        is_generated(),
+        kept.lacks()
     );
     freeing_arguments(|| {
         let mut args = vec![arg(category.to_owned())];
-        for GeneratedImage { key, image, similarity, embedding } in images {
+        for GeneratedImage { key, image, similarity, embedding, likeness } in images {
             args.extend([arg(key.prompt), arg(key.recipe), arg(image), arg(similarity), arg(embedding)]);
+            if kept.likeness {
+                args.push(arg(likeness));
+            }
         }
         write(&sql, &args)
     })
 }
 
-/// Deletes the generated images of a category whose keys are not in `kept` and, where image files are to be kept, those
-/// without one.
+/// Deletes the generated images of a category whose keys are not in `keys`, and those that lack what is kept.
 pub fn delete_others(
     classifier: RegClass,
     category: &str,
-    kept: Vec<GenerationKey>,
-    with_images: bool,
+    keys: Vec<GenerationKey>,
+    kept: Kept,
 ) -> Result<usize> {
     lock(classifier)?;
     let sql = format!(
         "DELETE FROM {} t WHERE t.category {EQ} $1 AND {} \
-         AND (t.image IS NULL AND $4 OR NOT EXISTS (\
+         AND ({} OR NOT EXISTS (\
          SELECT FROM ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3)) u (prompt, recipe) \
          WHERE u.prompt {EQ} t.prompt AND u.recipe {EQ} t.source_key))",
         classifier.quoted()?,
-        is_generated()
+        is_generated(),
+        kept.lacks()
     );
     freeing_arguments(|| {
         let (prompts, recipes): (Vec<String>, Vec<String>) =
-            kept.into_iter().map(|key| (key.prompt, key.recipe)).unzip();
-        write(&sql, &[arg(category.to_owned()), arg(prompts), arg(recipes), arg(with_images)])
+            keys.into_iter().map(|key| (key.prompt, key.recipe)).unzip();
+        write(&sql, &[arg(category.to_owned()), arg(prompts), arg(recipes)])
     })
 }
 

@@ -6,7 +6,7 @@ use crate::pg::error::Result;
 use crate::pg::extensions::vector_type;
 use crate::pg::image::Image;
 use crate::pg::spi::Row;
-use crate::pg::types::base_type;
+use crate::pg::types::{base_type, type_name};
 use crate::pg::vector::Vector;
 
 /// What a query's column of inputs holds.
@@ -14,6 +14,18 @@ use crate::pg::vector::Vector;
 pub enum InputKind {
     Embedding,
     Image,
+}
+
+/// Why a column of that type cannot hold the likeness vectors of such inputs, as the end of a sentence about the column.
+pub(super) fn check_likeness(inputs: InputKind, type_oid: pg_sys::Oid) -> Result<(), String> {
+    match (inputs, InputKind::of_type(type_oid)) {
+        (InputKind::Embedding, Some(InputKind::Embedding)) => Ok(()),
+        (InputKind::Image, Some(InputKind::Embedding)) => {
+            Err("must not hold likeness vectors beside images, which the classifier's models embed"
+                .to_owned())
+        }
+        _ => Err(format!("must be of type vector, not {}", type_name(type_oid))),
+    }
 }
 
 /// One value of that column.

@@ -1,12 +1,14 @@
-//! Keyed queries: SQL that the caller wrote, whose rows are a key and an image or an embedding.
+//! Keyed queries: SQL that the caller wrote, whose rows are a key and an image or an embedding, perhaps with a likeness
+//! vector.
 
 use pgrx::{PgSqlErrorCode, pg_sys};
 
-use super::input::{InputKind, InputValue};
+use super::input::{InputKind, InputValue, check_likeness};
 use crate::pg::any::AnyValue;
 use crate::pg::error::{Result, SqlError};
 use crate::pg::spi::{Columns, Cursor};
 use crate::pg::types::type_name;
+use crate::pg::vector::Vector;
 
 /// The columns of a keyed query are wrong.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +34,7 @@ pub struct KeyedRow {
     /// `None` for NULL, as below.
     pub key: Option<AnyValue>,
     pub input: Option<InputValue>,
+    pub likeness: Option<Vector>,
 }
 
 /// A keyed query that is open.
@@ -40,18 +43,20 @@ pub struct KeyedQuery {
     cursor: Cursor,
     key_type: pg_sys::Oid,
     kind: InputKind,
+    has_likeness: bool,
     expected_rows: Option<u64>,
 }
 
 impl KeyedQuery {
     /// Opens a query with the snapshot of the running statement and the caller's rights. An error unless its columns
-    /// are a key, binary coercible to `key_type`, and an image or an embedding.
+    /// are a key, binary coercible to `key_type`, an image or an embedding and, beside an embedding, perhaps a likeness
+    /// vector.
     pub fn open(query: &str, key_type: pg_sys::Oid) -> Result<Self> {
-        let (cursor, (kind, key_type, expected_rows)) = Cursor::open(query, |columns| {
+        let (cursor, (kind, has_likeness, key_type, expected_rows)) = Cursor::open(query, |columns| {
             let kind = check(columns, key_type)?;
-            Ok((kind, columns.type_oid(1), columns.expected_rows()))
+            Ok((kind, columns.count() == 3, columns.type_oid(1), columns.expected_rows()))
         })?;
-        Ok(KeyedQuery { cursor, key_type, kind, expected_rows })
+        Ok(KeyedQuery { cursor, key_type, kind, has_likeness, expected_rows })
     }
 
     /// What the second column holds.
@@ -68,17 +73,18 @@ impl KeyedQuery {
     pub fn fetch(&self, most: usize, mut each: impl FnMut(KeyedRow) -> Result<()>) -> Result<usize> {
         self.cursor.fetch(most, |row| {
             let input = InputValue::read(row, 2, self.kind)?;
-            each(KeyedRow { key: row.any(1, self.key_type), input })
+            let likeness = if self.has_likeness { row.get(3)? } else { None };
+            each(KeyedRow { key: row.any(1, self.key_type), input, likeness })
         })
     }
 }
 
 fn check(columns: &Columns, key_type: pg_sys::Oid) -> Result<InputKind> {
     let example = || "A query is such as 'SELECT id, embedding FROM images'.".to_owned();
-    if columns.count() != 2 {
+    if !(2..=3).contains(&columns.count()) {
         return Err(KeyedColumns {
             message: format!(
-                "the query must have two columns, a key and an image or embedding, not {}",
+                "the query must have two columns, a key and an image or embedding, or a third, a likeness vector, not {}",
                 columns.count()
             ),
             hint: example(),
@@ -95,9 +101,14 @@ fn check(columns: &Columns, key_type: pg_sys::Oid) -> Result<InputKind> {
         }
         .into());
     }
-    InputKind::of_type(columns.type_oid(2)).ok_or_else(|| {
+    let bad = |message: String| KeyedColumns { message, hint: example() };
+    let kind = InputKind::of_type(columns.type_oid(2)).ok_or_else(|| {
         let found = type_name(columns.type_oid(2));
-        let message = format!("the second column of the query must be of type bytea or vector, not {found}");
-        KeyedColumns { message, hint: example() }.into()
-    })
+        bad(format!("the second column of the query must be of type bytea or vector, not {found}"))
+    })?;
+    if columns.count() == 3 {
+        check_likeness(kind, columns.type_oid(3))
+            .map_err(|reason| bad(format!("the third column of the query {reason}")))?;
+    }
+    Ok(kind)
 }

@@ -1,23 +1,30 @@
-//! Labelled queries: SQL that the caller wrote, whose rows are an image or an embedding and a category.
+//! Labelled queries: SQL that the caller wrote, whose rows are an image or an embedding and a category, perhaps with a
+//! likeness vector.
 
 use std::cell::Cell;
 
 use pgrx::{PgSqlErrorCode, pg_sys};
 
-use super::input::{InputKind, InputValue};
+use super::input::{InputKind, InputValue, check_likeness};
 use crate::batches::FETCHED_ROWS;
 use crate::limits;
 use crate::pg::error::{Error, Result, SqlError};
 use crate::pg::spi::{self, Columns};
 use crate::pg::types::{base_type, type_name};
+use crate::pg::vector::Vector;
 
 /// Why a labelled query cannot be used.
 #[derive(Debug, thiserror::Error)]
 enum LabelledQueryError {
-    #[error("a labelled query must have two columns, an image or embedding and a category, not {0}")]
+    #[error(
+        "a labelled query must have two columns, an image or embedding and a category, or a third, a likeness vector, not \
+         {0}"
+    )]
     Count(i32),
     #[error("the first column of a labelled query must be of type bytea or vector, not {0}")]
     Type(String),
+    #[error("the third column of a labelled query {0}")]
+    Likeness(String),
 }
 
 impl SqlError for LabelledQueryError {
@@ -30,6 +37,13 @@ impl SqlError for LabelledQueryError {
     }
 }
 
+/// What the columns of a labelled query hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Inputs {
+    pub kind: InputKind,
+    pub has_likeness: bool,
+}
+
 /// A row of a labelled query.
 #[derive(Debug)]
 pub struct LabelledRow {
@@ -37,27 +51,28 @@ pub struct LabelledRow {
     pub number: u64,
     /// `None` for NULL.
     pub input: Option<InputValue>,
+    pub likeness: Option<Vector>,
     /// `None` for NULL: an image of none of the categories.
     pub category: Option<String>,
 }
 
 /// Passes the rows of a query to `each`. The query runs with the snapshot of the running statement and the caller's
-/// rights. Its columns are checked before the first row; then `begin` gets what the first column holds and the number
-/// of rows that the planner expects, and may refuse them.
+/// rights. Its columns are checked before the first row; then `begin` gets what they hold and the number of rows that
+/// the planner expects, and may refuse them.
 pub fn read(
     query: &str,
-    begin: impl FnOnce(InputKind, Option<u64>) -> Result<()>,
+    begin: impl FnOnce(Inputs, Option<u64>) -> Result<()>,
     mut each: impl FnMut(LabelledRow) -> Result<()>,
 ) -> Result<()> {
-    let kind = Cell::new(InputKind::Embedding);
+    let inputs = Cell::new(Inputs { kind: InputKind::Embedding, has_likeness: false });
     let is_padded = Cell::new(false);
     let mut number = 0;
     let open = |columns: &Columns| {
-        kind.set(check(columns)?);
-        begin(kind.get(), columns.expected_rows())?;
+        inputs.set(check(columns)?);
+        begin(inputs.get(), columns.expected_rows())?;
         is_padded.set(base_type(columns.type_oid(2)) == pg_sys::BPCHAROID);
         // Images, which may be large, are fetched one by one.
-        Ok(if kind.get() == InputKind::Image { 1 } else { FETCHED_ROWS })
+        Ok(if inputs.get().kind == InputKind::Image { 1 } else { FETCHED_ROWS })
     };
     spi::read_user_query(query, open, |row| {
         number += 1;
@@ -67,15 +82,22 @@ pub fn read(
         if let (Some(category), true) = (&mut category, is_padded.get()) {
             category.truncate(category.trim_end_matches(' ').len());
         }
-        each(LabelledRow { number, input: InputValue::read(row, 1, kind.get())?, category })?;
+        let Inputs { kind, has_likeness } = inputs.get();
+        let likeness = if has_likeness { row.get(3)? } else { None };
+        each(LabelledRow { number, input: InputValue::read(row, 1, kind)?, likeness, category })?;
         Ok(true)
     })
 }
 
-fn check(columns: &Columns) -> Result<InputKind> {
-    if columns.count() != 2 {
+fn check(columns: &Columns) -> Result<Inputs> {
+    if !(2..=3).contains(&columns.count()) {
         return Err(LabelledQueryError::Count(columns.count()).into());
     }
     let found = columns.type_oid(1);
-    InputKind::of_type(found).ok_or_else(|| LabelledQueryError::Type(type_name(found)).into())
+    let kind = InputKind::of_type(found).ok_or_else(|| LabelledQueryError::Type(type_name(found)))?;
+    let has_likeness = columns.count() == 3;
+    if has_likeness {
+        check_likeness(kind, columns.type_oid(3)).map_err(LabelledQueryError::Likeness)?;
+    }
+    Ok(Inputs { kind, has_likeness })
 }

@@ -3,6 +3,7 @@
 mod index;
 
 use pgrx::prelude::*;
+use pgrx::spi::{quote_identifier, quote_literal};
 
 use super::column::Column;
 use super::key;
@@ -36,9 +37,36 @@ impl SqlError for PoolChanged {
     }
 }
 
+/// Chosen images of the pool cannot be compared with others.
+#[derive(Debug, thiserror::Error)]
+#[error("{missing} of {retrieved} retrieved images of {pool} have no likeness vector")]
+struct NoLikeness {
+    missing: usize,
+    retrieved: usize,
+    pool: String,
+    column: String,
+}
+
+impl SqlError for NoLikeness {
+    fn sqlstate(&self) -> PgSqlErrorCode {
+        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
+    }
+
+    fn hint(&self) -> Option<String> {
+        let NoLikeness { pool, column, .. } = self;
+        Some(format!(
+            "Nothing was changed. Fill column {column} first: CALL susx.embed_table({}, embedding_column => {}, model \
+             => '...'). susx.errors shows the images that it could not embed.",
+            quote_literal(quote_identifier(pool)),
+            quote_literal(column)
+        ))
+    }
+}
+
 /// A pool, its columns checked and quoted.
 #[derive(Debug)]
 pub struct Pool {
+    relation: RegClass,
     table: String,
     key: String,
     /// The key's type, if pg_catalog's `=` compares its values, and if exact text is read as the same value under all
@@ -46,8 +74,17 @@ pub struct Pool {
     key_type: Option<String>,
     embedding: String,
     image: Option<String>,
+    /// The column of likeness vectors that support images get.
+    likeness: Option<LikenessColumn>,
     /// pgvector's operator by which an index on the column of embeddings orders, qualified; `None` without an index.
     operator: Option<String>,
+}
+
+/// A column of likeness vectors.
+#[derive(Debug)]
+struct LikenessColumn {
+    name: String,
+    quoted: String,
 }
 
 /// An image of a pool that becomes a support image.
@@ -75,13 +112,23 @@ impl Pool {
             None => Column::open(pool, &primary_key(pool)?)?,
         };
         Ok(Pool {
+            relation: pool,
             table: pool.quoted()?,
             key_type: key.is_built_in.then(|| key.base_type()).filter(|name| name != key::MONEY),
             key: key.quoted,
             operator: index::operator(pool, embedding_column)?,
             embedding: embedding.quoted,
             image: image.map(|image| image.quoted),
+            likeness: None,
         })
+    }
+
+    /// The same pool, whose images also have likeness vectors. An error if the column does not exist or has another type
+    /// than vector.
+    pub fn with_likeness(self, likeness_column: &str) -> Result<Self> {
+        let quoted = Column::of_vectors(self.relation, likeness_column)?.quoted;
+        let likeness = LikenessColumn { name: likeness_column.to_owned(), quoted };
+        Ok(Pool { likeness: Some(likeness), ..self })
     }
 
     /// Whether an index can find the images nearest to a vector.
@@ -127,9 +174,9 @@ impl Pool {
         )
     }
 
-    /// Copies images into a classifier's table: the key, the embedding and, if the pool was opened with an image
-    /// column, the image file. Returns each new row's category and similarity. An error unless the pool has exactly one
-    /// image for each key.
+    /// Copies images into a classifier's table: the key, the embedding, the likeness vector if the pool has these and, if
+    /// it was opened with an image column, the image file. Returns each new row's category and similarity. An error
+    /// unless the pool has exactly one image for each key, and a likeness vector of each if it has any.
     pub fn copy(&self, classifier: RegClass, images: Vec<RetrievedImage>) -> Result<Vec<(String, f32)>> {
         let sql = self.insertion(&classifier.quoted()?);
         let expected = images.len();
@@ -141,60 +188,80 @@ impl Pool {
             similarities.push(image.similarity);
         }
         let insert = || {
+            let mut missing = 0;
             let rows = Spi::connect_mut(|client| {
                 let args = [arg(categories), arg(prompts), arg(keys), arg(similarities)];
                 let mut rows = Vec::new();
                 for row in client.update(&sql, None, &args)? {
                     let (category, similarity) = (row.get::<String>(1)?, row.get::<f32>(2)?);
                     rows.push((category.unwrap_or_default(), similarity.unwrap_or_default()));
+                    missing += usize::from(row.get::<bool>(3)?.unwrap_or_default());
                 }
                 Ok::<_, pgrx::spi::Error>(rows)
             })?;
-            Ok(rows)
+            Ok((rows, missing))
         };
         // With the caller's settings where the key allows it, because triggers of the statement see them.
         let settings = if self.key_type.is_some() { &[][..] } else { &EXACT_TEXT };
-        let rows = with_settings(settings, insert)?;
+        let (rows, missing) = with_settings(settings, insert)?;
         let Pool { table, key, .. } = self;
         match rows.len() {
             found if found > expected => Err(Error::argument(format!(
                 "column {key} of {table} is not unique, so it cannot be the key"
             ))),
             found if found < expected => Err(PoolChanged { pool: table.clone(), expected, found }.into()),
+            retrieved if missing > 0 => {
+                let column = self.likeness.as_ref().map(|likeness| likeness.name.clone()).unwrap_or_default();
+                let pool = self.relation.name()?;
+                Err(NoLikeness { missing, retrieved, pool, column }.into())
+            }
             _ => Ok(rows),
         }
     }
 
     /// The statement of [`copy`](Self::copy). Its arguments are arrays: categories, prompts, keys, similarities.
     fn insertion(&self, classifier: &str) -> String {
-        let Pool { table, key, embedding, key_type, image, .. } = self;
+        let Pool { table, key, embedding, key_type, image, likeness, .. } = self;
         let image = image.as_ref().map_or("NULL".to_owned(), |image| format!("p.{image}"));
+        // Without likeness vectors the column is not named: the classifier's table may not have it.
+        let (column, value, is_missing) = match likeness {
+            None => ("", String::new(), "false"),
+            Some(LikenessColumn { quoted, .. }) => {
+                (", likeness", format!(", p.{quoted}"), "likeness IS NULL")
+            }
+        };
         let has_key = match key_type {
             Some(key_type) => format!("p.{key} {EQ} u.key::{key_type}"),
             None => format!("p.{key}::pg_catalog.text {EQ} u.key"),
         };
         format!(
-            "INSERT INTO {classifier} (category, kind, origin, prompt, source_key, image, similarity, embedding) \
-             SELECT u.category, 'image', 'retrieved', u.prompt, u.key, {image}, u.similarity, p.{embedding} \
+            "INSERT INTO {classifier} (category, kind, origin, prompt, source_key, image, similarity, embedding{column}) \
+             SELECT u.category, 'image', 'retrieved', u.prompt, u.key, {image}, u.similarity, p.{embedding}{value} \
              FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), \
              pg_catalog.unnest($4)) WITH ORDINALITY AS u (category, prompt, key, similarity, ord) \
-             JOIN {table} p ON {has_key} ORDER BY u.ord RETURNING category, similarity"
+             JOIN {table} p ON {has_key} ORDER BY u.ord RETURNING category, similarity, {is_missing}"
         )
     }
 }
 
-/// Passes every embedding of a table of images to `each`. Checks the column and the caller's rights; the table needs no
-/// key.
-pub fn read_embeddings(
+/// Passes the vectors of every image of a table that has an embedding to `each`. Checks the columns and the caller's rights;
+/// the table needs no key.
+pub fn read_vectors(
     pool: RegClass,
     embedding_column: &str,
-    mut each: impl FnMut(Vector) -> Result<()>,
+    likeness_column: Option<&str>,
+    mut each: impl FnMut(Vector, Option<Vector>) -> Result<()>,
 ) -> Result<()> {
     pool.open_for_reading()?;
-    let column = Column::of_vectors(pool, embedding_column)?.quoted;
-    let sql = format!("SELECT {column} FROM {} WHERE {column} IS NOT NULL", pool.quoted()?);
+    let embedding = Column::of_vectors(pool, embedding_column)?.quoted;
+    let likeness = likeness_column.map(|name| Column::of_vectors(pool, name)).transpose()?;
+    let columns = match &likeness {
+        Some(likeness) => format!("{embedding}, {}", likeness.quoted),
+        None => embedding.clone(),
+    };
+    let sql = format!("SELECT {columns} FROM {} WHERE {embedding} IS NOT NULL", pool.quoted()?);
     spi::read(&sql, &[], |row| {
-        each(row.required(1)?)?;
+        each(row.required(1)?, if likeness.is_some() { row.get(2)? } else { None })?;
         Ok(true)
     })
 }

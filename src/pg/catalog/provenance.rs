@@ -5,6 +5,7 @@
 //! error to add those of another model, or to retrieve a support set from them for a classifier of another model.
 
 mod assign;
+mod likeness_column;
 mod model_use;
 mod pending;
 
@@ -14,10 +15,12 @@ use pgrx::{PgSqlErrorCode, pg_sys};
 
 use super::as_owner::as_owner;
 use super::classifier::Settings;
+use crate::pg::embedding_model::{EmbeddingModel, EmbeddingOwner};
 use crate::pg::error::{Result, SqlError};
 use crate::pg::regclass::RegClass;
 use crate::pg::spi::operators::{EQ, GT};
 use crate::pg::spi::{self, arg};
+pub use likeness_column::pool_likeness;
 pub use model_use::ModelUse;
 pub use pending::{forget_pending, write_pending};
 
@@ -106,27 +109,49 @@ fn partitions() -> String {
 
 /// An error if a pool's embeddings are known to be those of another model than the classifier's.
 pub fn check_pool(pool: RegClass, column: &str, classifier: RegClass, settings: &Settings) -> Result<()> {
-    let (Some(recorded), Some(model)) = (Provenance::of(pool, column)?, settings.model.clone()) else {
-        return Ok(());
-    };
-    let used = Provenance { model, sha256: settings.model_sha256.clone() };
+    match settings.embedding_model(&classifier.name()?) {
+        Ok(model) => check(pool, column, model),
+        Err(_) => Ok(()),
+    }
+}
+
+/// An error if a pool's likeness vectors are known to be those of another model than the classifier's.
+fn check_likeness(pool: RegClass, column: &str, classifier: RegClass, settings: &Settings) -> Result<()> {
+    match settings.likeness_model(&classifier.name()?) {
+        Some(model) => check(pool, column, model),
+        None => Ok(()),
+    }
+}
+
+/// An error if the column of a pool is known to have embeddings of another model.
+fn check(pool: RegClass, column: &str, model: EmbeddingModel) -> Result<()> {
+    let Some(recorded) = Provenance::of(pool, column)? else { return Ok(()) };
+    let (owner, used) = (model.owner, Provenance { model: model.name, sha256: model.sha256 });
     if recorded.is_comparable_with(&used) {
         return Ok(());
     }
     let (old, new) = (&recorded.model, &used.model);
     let start = format!("column \"{column}\" of relation \"{}\" has embeddings of", pool.name()?);
-    let classifier = classifier.name()?;
-    let message = match old == new {
-        true => {
-            format!("{start} other files of model \"{new}\" than classifier \"{classifier}\" was made with")
+    let message = match (old == new, &owner) {
+        (true, _) => format!("{start} other files of model \"{new}\" than {owner} made with"),
+        (false, EmbeddingOwner::Likeness(classifier)) => format!(
+            "{start} model \"{old}\", and the likeness vectors of classifier \"{classifier}\" are of model \"{new}\""
+        ),
+        (false, EmbeddingOwner::Classifier(classifier)) => {
+            format!("{start} model \"{old}\", and classifier \"{classifier}\" is of model \"{new}\"")
         }
-        false => format!("{start} model \"{old}\", and classifier \"{classifier}\" is of model \"{new}\""),
+        (false, EmbeddingOwner::Column { .. }) => format!("{start} model \"{old}\", not \"{new}\""),
     };
-    Err(OtherModel {
-        message,
-        hint: "To embed the images again, set their embeddings to NULL and call susx.embed_table; to embed the \
-               classifier again, call susx.alter_classifier(classifier, model => '...') and set its embeddings to NULL."
-            .to_owned(),
-    }
-    .into())
+    let images = "To embed the images again, set their embeddings to NULL and call susx.embed_table";
+    let hint = match owner {
+        EmbeddingOwner::Likeness(_) => format!(
+            "{images}; to compare images by another model, call susx.alter_classifier(classifier, likeness_model => \
+             '...')."
+        ),
+        _ => format!(
+            "{images}; to embed the classifier again, call susx.alter_classifier(classifier, model => '...') and set \
+             its embeddings to NULL."
+        ),
+    };
+    Err(OtherModel { message, hint }.into())
 }

@@ -78,7 +78,11 @@ impl Classifier {
 
     /// The method that answers if none is asked for.
     pub fn default_method(&self) -> Method {
-        if self.support_set.is_empty() { Method::ZeroShot } else { Method::DEFAULT }
+        match &*self.support_set {
+            support_set if support_set.is_empty() => Method::ZeroShot,
+            support_set if support_set.has_likeness() => Method::DEFAULT_BY_LIKENESS,
+            _ => Method::DEFAULT,
+        }
     }
 
     /// Size on the heap, in bytes.

@@ -4,6 +4,7 @@
 
 pub mod gated_tip_x;
 pub mod gda;
+pub mod likeness;
 pub mod tip_adapter;
 pub mod tip_x;
 pub mod zero_shot;
@@ -97,6 +98,9 @@ methods! {
         gated_tip_x::GatedTipX::boxed;
     /// A Gaussian discriminant on the support set, weighted by how reliable each category's support is.
     Gda = "gda", true, &[zero_shot::TERM, gda::TERM], gda::FittedGda::boxed;
+    /// Names by embeddings, images by likeness vectors of another encoder; without these, gated TIP-X.
+    Likeness = "likeness", true,
+        &[zero_shot::TERM, tip_adapter::TERM, gda::TERM, gated_tip_x::TERM], likeness::Likeness::boxed;
 }
 
 /// A name that no method has.
@@ -107,6 +111,8 @@ pub struct UnknownMethod(pub String);
 impl Method {
     /// The method of a classifier with support images if none is asked for.
     pub const DEFAULT: Method = Method::GatedTipX;
+    /// The same where the support images have likeness vectors.
+    pub const DEFAULT_BY_LIKENESS: Method = Method::Likeness;
 
     /// The name in SQL.
     pub const fn name(self) -> &'static str {

@@ -190,6 +190,12 @@ impl SupportSet {
         self.offsets.partition_point(|&offset| offset <= row) - 1
     }
 
+    /// The number of rows that the category of a support row has on average; 0 without support.
+    pub(crate) fn usual_rows(&self) -> f64 {
+        let squares = (0..self.categories.len()).map(|c| (self.rows(c).len() as f64).powi(2));
+        squares.sum::<f64>() / self.len().max(1) as f64
+    }
+
     /// The rows that constants are estimated from: see [`sample`]. Rows are sorted by category, so an evenly spaced
     /// sample covers the categories.
     pub(crate) fn sample(&self) -> Vec<usize> {

@@ -68,7 +68,8 @@ fn a_method_explains_with_the_terms_of_its_row_in_the_table() -> Result<(), Supp
     let case = case(23, 32, &[6, 5, 7])?;
     let query = case.queries.slice(s![0..1, ..]);
     let fitted = Classifier::fit(case.support_set.clone(), valid(PARAMS[0]));
-    for method in Method::ALL {
+    // Without likeness vectors, likeness has the terms of gated TIP-X.
+    for method in Method::ALL.into_iter().filter(|&method| method != Method::Likeness) {
         for explanation in fitted.explain(query, method, 3, 2) {
             let names: Vec<&str> = explanation.terms.iter().map(|&(name, _)| name).collect();
             assert_eq!(names, method.terms(), "{method}");

@@ -7,6 +7,7 @@ use ndarray::Array2;
 use susx_core::classifier::{Classifier, ClassifierParams, ValidParams};
 use susx_core::interrupt;
 use susx_core::method::gated_tip_x::GatedTipX;
+use susx_core::method::likeness::Likeness;
 use susx_core::method::tip_x::{LeaveOneOut, TipX, TipXGrid, TipXGridSearch};
 use susx_core::method::{Method, gated_tip_x, gda};
 use susx_core::sus::{Retrieval, SupportError, SupportSet, SupportSetBuilder, parse_cupl, unit};
@@ -69,6 +70,21 @@ fn params() -> ValidParams {
     valid(ClassifierParams::START)
 }
 
+/// The same with likeness vectors.
+fn with_likeness(categories: usize, per_class: usize, dimensions: usize) -> Result<SupportSet, SupportError> {
+    let mut builder = SupportSetBuilder::new(dimensions);
+    for c in 0..categories {
+        let name = format!("c{c}");
+        builder.push_prompt(&name, &vector(c, dimensions))?;
+        for i in 0..per_class {
+            let row = categories + c * per_class + i;
+            builder.push_unlabelled_image(&name, 0, &vector(row, dimensions))?;
+            builder.push_likeness(&vector(row + 5, dimensions / 2))?;
+        }
+    }
+    builder.finish()
+}
+
 /// Multiplications of a few milliseconds.
 const PIECE: usize = 1 << 25;
 
@@ -81,6 +97,8 @@ fn a_fit() -> Result<(), SupportError> {
     can_be_left("TIP-X", rows, || TipX::fit(set.clone(), params()));
     can_be_left("gated TIP-X", rows, || GatedTipX::fit(set.clone(), params()));
     can_be_left("the discriminant", rows, || gda::Gda::fit(&set, params()));
+    let likeness = with_likeness(categories, per_class, dimensions)?;
+    can_be_left("likeness", rows, || Likeness::fit(likeness.clone(), params()));
     can_be_left("the reliability", rows, || gated_tip_x::reliability(&set, params()));
     let tip_x = TipX::fit(set, params());
     can_be_left("leaving out", rows, || LeaveOneOut::new(&tip_x));

@@ -11,6 +11,7 @@ mod gda_literal;
 mod golden;
 mod interrupt;
 mod known;
+mod likeness;
 mod literal;
 mod properties;
 mod rank;

@@ -3,38 +3,15 @@
 //! Their CHECK constraints know no such rows. Only the owner can replace a constraint, so the upgrade of the extension
 //! does not do it: it happens when a table gets its first negatives.
 
-use pgrx::PgSqlErrorCode;
 use pgrx::spi::quote_identifier;
 
 use super::super::write;
 use super::create::{kind_check, origin_check};
-use crate::pg::error::{Error, Result, SqlError};
+use super::old_table::check_owner;
+use crate::pg::error::Result;
 use crate::pg::regclass::RegClass;
 use crate::pg::spi::operators::EQ;
-use crate::pg::spi::{self, arg, first};
-
-/// The table must be changed, and the caller may not do it.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "the table of classifier \"{classifier}\" was made before there were negatives, and has no place for them"
-)]
-struct OldTable {
-    classifier: String,
-    owner: String,
-}
-
-impl SqlError for OldTable {
-    fn sqlstate(&self) -> PgSqlErrorCode {
-        PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE
-    }
-
-    fn hint(&self) -> Option<String> {
-        Some(format!(
-            "The first call of susx.add_negatives changes a constraint of the table, which only its owner may do: {}.",
-            self.owner
-        ))
-    }
-}
+use crate::pg::spi::{self, arg};
 
 /// Lets the classifier's table hold negatives. Does nothing if it can already.
 pub fn allow_negatives(classifier: RegClass) -> Result<()> {
@@ -44,7 +21,8 @@ pub fn allow_negatives(classifier: RegClass) -> Result<()> {
     if changes.is_empty() {
         return Ok(());
     }
-    check_owner(classifier)?;
+    let change = "The first call of susx.add_negatives changes a constraint of the table";
+    check_owner(classifier, "negatives", change)?;
     write(&format!("ALTER TABLE {} {}", classifier.quoted()?, changes.join(", ")), &[])?;
     Ok(())
 }
@@ -76,19 +54,4 @@ fn old_constraints(
         Ok(true)
     })?;
     Ok(changes)
-}
-
-fn check_owner(classifier: RegClass) -> Result<()> {
-    let sql = format!(
-        "SELECT pg_catalog.pg_has_role(relowner, 'USAGE') FROM pg_catalog.pg_class WHERE oid {EQ} $1"
-    );
-    if first(&sql, &[arg(classifier.0)])?.unwrap_or(false) {
-        return Ok(());
-    }
-    let sql = format!(
-        "SELECT pg_catalog.pg_get_userbyid(relowner)::pg_catalog.text FROM pg_catalog.pg_class WHERE oid {EQ} $1"
-    );
-    let owner: Option<String> = first(&sql, &[arg(classifier.0)])?;
-    let owner = owner.ok_or_else(|| Error::internal("a table has no owner"))?;
-    Err(OldTable { classifier: classifier.name()?, owner }.into())
 }

@@ -89,6 +89,11 @@ fn names(name: &str) -> Result<Vec<String>> {
     Ok(names)
 }
 
+/// The column of likeness vectors. Its dimensions are those of the first vectors. `vector` is pgvector's schema.
+pub(super) fn likeness_column(vector: &str) -> String {
+    format!("likeness {vector}.vector CHECK ({vector}.vector_norm(likeness) {GT} 0)")
+}
+
 /// `vector` is pgvector's schema.
 fn definition(table: &str, vector: &str, dimensions: usize) -> String {
     let (kind_check, origin_check) = (kind_check(), origin_check());
@@ -103,7 +108,9 @@ fn definition(table: &str, vector: &str, dimensions: usize) -> String {
          image pg_catalog.bytea, \
          similarity real, \
          embedding {vector}.vector({dimensions}) NOT NULL \
-           CHECK ({vector}.vector_norm(embedding) {GT} 0))"
+           CHECK ({vector}.vector_norm(embedding) {GT} 0), \
+         {})",
+        likeness_column(vector)
     )
 }
 

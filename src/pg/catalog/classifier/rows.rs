@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::super::write;
-use super::ClassifierError;
+use super::{ClassifierError, has_likeness_column};
 use crate::batches::INSERTED_ROWS;
 use crate::pg::error::{Error, Result};
 use crate::pg::regclass::RegClass;
@@ -36,18 +36,40 @@ pub struct NewRows {
     pub category: Vec<String>,
     pub prompt: Vec<Option<String>>,
     pub embedding: Vec<Vector>,
+    /// `None` if no row has one. Else the table must have the column: see `allow_likeness`.
+    pub likeness: Option<Vec<Vector>>,
 }
 
-/// Passes every row of a classifier's table to `each`, in the order of the ids: id, category, role, embedding.
+/// A labelled image that is to be added with its file.
+#[derive(Debug)]
+pub struct LabelledImage<'a> {
+    pub file: &'a [u8],
+    pub embedding: Vector,
+    /// With one, the table must have the column: see `allow_likeness`.
+    pub likeness: Option<Vector>,
+}
+
+/// A row of a classifier's table.
+#[derive(Debug)]
+pub struct ClassifierRow<'a> {
+    pub id: i64,
+    pub category: &'a str,
+    pub role: Role,
+    pub embedding: Vector,
+    pub likeness: Option<Vector>,
+}
+
+/// Passes every row of a classifier's table to `each`, in the order of the ids.
 pub fn read_rows(
     classifier: RegClass,
     access: Access,
-    mut each: impl FnMut(i64, &str, Role, Vector) -> Result<()>,
+    mut each: impl FnMut(ClassifierRow) -> Result<()>,
 ) -> Result<()> {
+    let likeness = if has_likeness_column(classifier)? { ", likeness" } else { "" };
     let sql = format!(
         // As text: an owner may have made the kind an enum, before there were negatives.
         "SELECT id, category, kind {EQ} 'prompt', kind::pg_catalog.text {EQ} 'negative', \
-         origin {EQ} 'labelled', embedding \
+         origin {EQ} 'labelled', embedding{likeness} \
          FROM {} ORDER BY id",
         classifier.quoted()?
     );
@@ -59,7 +81,9 @@ pub fn read_rows(
             (_, _, true) => Role::LabelledImage,
             (_, _, false) => Role::UnlabelledImage,
         };
-        each(row.required(1)?, &category, role, row.required(6)?)?;
+        let likeness = if likeness.is_empty() { None } else { row.get(7)? };
+        let (id, embedding) = (row.required(1)?, row.required(6)?);
+        each(ClassifierRow { id, category: &category, role, embedding, likeness })?;
         Ok(true)
     })
 }
@@ -161,15 +185,21 @@ pub fn read_prompts(
 
 /// Adds rows to a classifier. Returns how many.
 pub fn insert_rows(classifier: RegClass, rows: NewRows) -> Result<usize> {
+    let NewRows { kind, origin, category, prompt, embedding, likeness } = rows;
+    // Without likeness vectors the column is not named: the table may not have it.
+    let (column, value, array) = match likeness {
+        None => ("", "", ""),
+        Some(_) => (", likeness", ", u.likeness", ", pg_catalog.unnest($6)"),
+    };
     let sql = format!(
-        "INSERT INTO {} (category, kind, origin, prompt, embedding) \
-         SELECT u.category, $1, $2, u.prompt, u.embedding \
-         FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4), pg_catalog.unnest($5)) \
-         WITH ORDINALITY AS u (category, prompt, embedding, ord) ORDER BY u.ord",
+        "INSERT INTO {} (category, kind, origin, prompt, embedding{column}) \
+         SELECT u.category, $1, $2, u.prompt, u.embedding{value} \
+         FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4), pg_catalog.unnest($5){array}) \
+         WITH ORDINALITY AS u (category, prompt, embedding{column}, ord) ORDER BY u.ord",
         classifier.quoted()?
     );
-    let NewRows { kind, origin, category, prompt, embedding } = rows;
     let (mut category, mut prompt) = (category.into_iter(), prompt.into_iter());
+    let mut likeness = likeness.map(Vec::into_iter);
     let (mut embedding, mut added) = (embedding.into_iter(), 0);
     while embedding.len() > 0 {
         added += freeing_arguments(|| {
@@ -177,7 +207,11 @@ pub fn insert_rows(classifier: RegClass, rows: NewRows) -> Result<usize> {
             let prompt: Vec<Option<String>> = prompt.by_ref().take(INSERTED_ROWS).collect();
             let embedding: Vec<Vector> = embedding.by_ref().take(INSERTED_ROWS).collect();
             let (kind, origin) = (arg(kind.to_owned()), arg(origin.to_owned()));
-            write(&sql, &[kind, origin, arg(category), arg(prompt), arg(embedding)])
+            let mut args = vec![kind, origin, arg(category), arg(prompt), arg(embedding)];
+            if let Some(likeness) = &mut likeness {
+                args.push(arg(likeness.by_ref().take(INSERTED_ROWS).collect::<Vec<Vector>>()));
+            }
+            write(&sql, &args)
         })?;
     }
     Ok(added)
@@ -186,25 +220,27 @@ pub fn insert_rows(classifier: RegClass, rows: NewRows) -> Result<usize> {
 /// Adds labelled images of one category with their files. Returns how many.
 ///
 /// The statement has a row of VALUES per image, since an array of them would copy every file twice more.
-pub fn insert_images(
-    classifier: RegClass,
-    category: &str,
-    images: &[&[u8]],
-    embeddings: Vec<Vector>,
-) -> Result<usize> {
-    let rows: Vec<String> = (0..images.len())
-        .map(|i| format!("($1, 'image', 'labelled', ${}, ${})", 2 * i + 2, 2 * i + 3))
-        .collect();
+pub fn insert_images(classifier: RegClass, category: &str, images: Vec<LabelledImage>) -> Result<usize> {
+    // Without likeness vectors the column is not named: the table may not have it.
+    let has_likeness = images.iter().any(|image| image.likeness.is_some());
+    let (column, width) = if has_likeness { (", likeness", 3) } else { ("", 2) };
+    let row = |i: usize| {
+        let values: Vec<String> = (0..width).map(|j| format!("${}", width * i + j + 2)).collect();
+        format!("($1, 'image', 'labelled', {})", values.join(", "))
+    };
     let sql = format!(
-        "INSERT INTO {} (category, kind, origin, image, embedding) VALUES {}",
+        "INSERT INTO {} (category, kind, origin, image, embedding{column}) VALUES {}",
         classifier.quoted()?,
-        rows.join(", ")
+        (0..images.len()).map(row).collect::<Vec<String>>().join(", ")
     );
     freeing_arguments(|| {
         let mut args = vec![arg(category.to_owned())];
-        for (&image, embedding) in images.iter().zip(embeddings) {
-            args.push(arg(image));
+        for LabelledImage { file, embedding, likeness } in images {
+            args.push(arg(file));
             args.push(arg(embedding));
+            if has_likeness {
+                args.push(arg(likeness));
+            }
         }
         write(&sql, &args)
     })

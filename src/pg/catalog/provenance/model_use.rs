@@ -20,9 +20,12 @@ impl ModelUse {
         self.model == model.name && model.sha256.is_some_and(|loaded| loaded[..] != self.sha256[..])
     }
 
-    /// The classifiers that the caller may read.
+    /// The classifiers that the caller may read, by the models of their embeddings and of their likeness vectors.
     pub fn classifiers() -> Result<Vec<ModelUse>> {
-        ModelUse::read("classifier::pg_catalog.text", "susx.classifier")
+        // UNION: a classifier whose models are the same is named once.
+        let uses = "(SELECT classifier, model, model_sha256 FROM susx.classifier \
+                    UNION SELECT classifier, likeness_model, likeness_sha256 FROM susx.classifier) c";
+        ModelUse::read("classifier::pg_catalog.text", uses)
     }
 
     /// The columns of embeddings that the caller may read.
@@ -32,9 +35,10 @@ impl ModelUse {
         ModelUse::read(name, "susx.embedding_column")
     }
 
-    fn read(name: &str, table: &str) -> Result<Vec<ModelUse>> {
+    /// `uses` is a FROM item: a table, or a subquery.
+    fn read(name: &str, uses: &str) -> Result<Vec<ModelUse>> {
         let sql = format!(
-            "SELECT model, model_sha256, pg_catalog.string_agg({name}, ', ' ORDER BY {name}) FROM {table} \
+            "SELECT model, model_sha256, pg_catalog.string_agg({name}, ', ' ORDER BY {name}) FROM {uses} \
              WHERE model IS NOT NULL AND model_sha256 IS NOT NULL GROUP BY model, model_sha256 ORDER BY 3"
         );
         let mut found = Vec::new();

@@ -8,11 +8,11 @@ use crate::sus::SupportSet;
 /// A category with fewer rows, as a share of the usual number, counts as absent.
 const ABSENT: f64 = 0.15;
 /// How far the support terms of an absent category are below the best of the others.
-pub(super) const DEFICIT: f32 = 0.5;
+pub(in crate::method) const DEFICIT: f32 = 0.5;
 
 /// Which categories the support set shows.
 #[derive(Clone, Debug)]
-pub(super) struct Absent {
+pub(in crate::method) struct Absent {
     lending: Lending,
 }
 
@@ -24,7 +24,7 @@ impl Absent {
         let categories = support_set.categories().len();
         let is_labelled =
             |c: usize| support_set.labelled()[support_set.rows(c)].iter().all(|&labelled| labelled);
-        let usual = (0..categories).map(|c| count(c).powi(2)).sum::<f64>() / support_set.len() as f64;
+        let usual = support_set.usual_rows();
         let is_absent = |c: usize| count(c) < ABSENT * usual && !(count(c) > 0.0 && is_labelled(c));
         Absent { lending: Lending::new(categories, is_absent) }
     }

@@ -13,7 +13,7 @@ const MIN_WIDTH: f32 = 1e-3;
 
 /// What the logits of claimed names lose: `5 h x_c`.
 #[derive(Clone, Debug)]
-pub(super) struct Claims {
+pub(in crate::method) struct Claims {
     /// `5 x_c`, C.
     penalty: Vec<f32>,
     /// The largest cosine to a support row up to which a query is unknown, and from there to where it is known.
@@ -35,6 +35,12 @@ impl Claims {
             width: ((high - low) as f32).max(MIN_WIDTH),
             is_labelled,
         }
+    }
+
+    /// Claims that take another share.
+    pub fn times(mut self, share: f32) -> Self {
+        self.penalty.iter_mut().for_each(|penalty| *penalty *= share);
+        self
     }
 
     /// `x_c`: how far a category's support rows are claimed by others, 0 to 1.

@@ -45,7 +45,7 @@ pub struct GateReading {
 /// The cosines of a query are computed in float64. The gate is steep, so the rounding errors of float32, which depend on
 /// how many queries are multiplied together, would give an image different labels alone and in a table.
 #[derive(Clone, Debug)]
-pub(super) struct Gate {
+pub(in crate::method) struct Gate {
     /// The zeroshot weights, C × d.
     weights: Array2<f64>,
     /// Scale of the cosines in the softmax that says which categories a query may belong to.

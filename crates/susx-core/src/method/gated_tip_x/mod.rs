@@ -52,12 +52,16 @@ mod fit;
 mod gate;
 mod neighbours;
 mod parts;
-mod sharpness;
+pub(super) mod sharpness;
 mod support;
 mod typical;
 
+pub(super) use absent::{Absent, DEFICIT};
+pub(super) use claims::Claims;
 pub use fit::GatedTipX;
+pub(super) use gate::Gate;
 pub use gate::GateReading;
+pub(super) use support::Worth;
 pub use support::{looks_absent, reliability};
 
 /// Name of the term that takes from names that other names claim.

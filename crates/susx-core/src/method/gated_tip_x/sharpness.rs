@@ -9,8 +9,8 @@ use crate::method::tip_x::LeaveOneOut;
 use crate::sus::evenly_spaced;
 
 /// Support rows that the sharpness is estimated from, and rows whose affinities are in memory at the same time.
-const ROWS: usize = 1024;
-const BLOCK: usize = 64;
+pub(in crate::method) const ROWS: usize = 1024;
+pub(in crate::method) const BLOCK: usize = 64;
 /// What CLIP's logits have to be multiplied by to be right as often as they say: 1.3 with up to ten names, 1 with a
 /// thousand and more.
 const FEW_NAMES: f64 = 10.0;
@@ -29,25 +29,30 @@ const HALVINGS: usize = 30;
 /// Factor of the logits in the softmax that gives the probabilities: `k / (1 + t g (1 + h))`, where `g` is the gate and
 /// `h` says how like a support row the query is. A query that is itself a support row has itself as evidence.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Sharpness {
+pub(in crate::method) struct Sharpness {
     closed: f64,
     decay: f64,
 }
 
 /// Logits of support rows by the fit without each.
-struct Judged {
+pub(in crate::method) struct Judged {
     /// m × C.
-    logits: Array2<f32>,
+    pub logits: Array2<f32>,
     /// `g (1 + h)`, m.
-    evidence: Vec<f32>,
+    pub evidence: Vec<f32>,
     /// The accuracy that is expected where the logits say more, and where they say less, 0 to 1.
-    accuracy: f64,
-    accuracy_upwards: f64,
+    pub accuracy: f64,
+    pub accuracy_upwards: f64,
 }
 
 impl Sharpness {
     /// The softmax of the logits as they are.
     pub const LOGITS: Sharpness = Sharpness { closed: 1.0, decay: 0.0 };
+
+    /// That of the names, whatever the support set says.
+    pub fn of_names(names: f64) -> Self {
+        Sharpness { closed: names, decay: 0.0 }
+    }
 
     /// For a query with this gate, and this likeness `h` to a support row.
     pub fn at(self, gate: f32, familiar: f32) -> f32 {
@@ -67,10 +72,13 @@ impl Sharpness {
     pub fn of(gated: &GatedTipX) -> Self {
         let support_set = gated.tip_x.support_set();
         let names = names_alone(support_set.categories().len());
-        let Some(judged) = Judged::of(gated, names) else {
-            return Self::LOGITS;
-        };
-        let confidence = judged.confidence(Sharpness { closed: names, decay: 0.0 });
+        Judged::of(gated, names).map_or(Self::LOGITS, |judged| Self::fitting(&judged, names))
+    }
+
+    /// The sharpness at which the rows have the mean probability that is expected, where that of the names alone is
+    /// `names`.
+    pub fn fitting(judged: &Judged, names: f64) -> Self {
+        let confidence = judged.confidence(Self::of_names(names));
         if confidence >= judged.accuracy {
             let decay = bisect(DECAYS, HALVINGS, |decay| {
                 judged.confidence(Sharpness { closed: names, decay }) > judged.accuracy
@@ -78,7 +86,7 @@ impl Sharpness {
             return Sharpness { closed: names, decay };
         }
         if confidence >= judged.accuracy_upwards {
-            return Sharpness { closed: names, decay: 0.0 };
+            return Self::of_names(names);
         }
         let closed = bisect((names, MOST), HALVINGS, |closed| {
             judged.confidence(Sharpness { closed, decay: 0.0 }) < judged.accuracy_upwards
@@ -88,7 +96,7 @@ impl Sharpness {
 }
 
 /// The sharpness of the names' logits.
-fn names_alone(categories: usize) -> f64 {
+pub(in crate::method) fn names_alone(categories: usize) -> f64 {
     let many = (MANY_NAMES / categories as f64).ln() / (MANY_NAMES / FEW_NAMES).ln();
     1.0 + WITH_FEW_NAMES * many.clamp(0.0, 1.0)
 }
@@ -152,8 +160,8 @@ impl Judged {
 
 /// Support rows that are labelled, or that are not.
 #[derive(Clone, Copy, Debug, Default)]
-struct Rows {
-    count: usize,
+pub(in crate::method) struct Rows {
+    pub count: usize,
     /// Sum of the weights, and of those of rows that get their own category.
     weight: f64,
     right: f64,
@@ -162,7 +170,7 @@ struct Rows {
 }
 
 impl Rows {
-    fn add(&mut self, is_right: bool, weight: f64, confidence: f64) {
+    pub fn add(&mut self, is_right: bool, weight: f64, confidence: f64) {
         self.count += 1;
         self.weight += weight;
         self.right += if is_right { weight } else { 0.0 };
@@ -177,15 +185,15 @@ impl Rows {
     }
 
     /// The same for labelled rows.
-    fn expected_of_labels(self) -> f64 {
+    pub fn expected_of_labels(self) -> f64 {
         self.share_of_right().max(self.least())
     }
 
-    fn share_of_right(self) -> f64 {
+    pub fn share_of_right(self) -> f64 {
         if self.weight > 0.0 { self.right / self.weight } else { 0.0 }
     }
 
-    fn mean_confidence(self) -> f64 {
+    pub fn mean_confidence(self) -> f64 {
         self.confidence / self.count.max(1) as f64
     }
 
@@ -200,7 +208,7 @@ impl Rows {
 }
 
 /// The largest share of a softmax of logits times a factor.
-fn largest_share(logits: ArrayView1<f32>, factor: f64) -> f64 {
+pub(in crate::method) fn largest_share(logits: ArrayView1<f32>, factor: f64) -> f64 {
     let largest = logits.fold(f32::NEG_INFINITY, |most, &x| x.max(most));
     let mut shares: Vec<f32> = logits.iter().map(|logit| factor as f32 * (logit - largest)).collect();
     exp(&mut shares);
@@ -208,6 +216,6 @@ fn largest_share(logits: ArrayView1<f32>, factor: f64) -> f64 {
 }
 
 /// The first of the largest elements.
-fn best(row: ArrayView1<f32>) -> usize {
+pub(in crate::method) fn best(row: ArrayView1<f32>) -> usize {
     (0..row.len()).fold(0, |best, c| if row[c] > row[best] { c } else { best })
 }

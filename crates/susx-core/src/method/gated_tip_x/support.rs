@@ -17,7 +17,7 @@ const KNOWN: (f64, f64) = (0.35, 0.9);
 
 /// What the support set says about itself.
 #[derive(Clone, Debug)]
-pub(super) struct Worth {
+pub(in crate::method) struct Worth {
     /// `r_c`: reliability of each category's support, 0 to 1, C; 0 without support.
     pub reliability: Vec<f64>,
     /// The share of each support row in it, for the rows that are looked at.
@@ -41,16 +41,23 @@ impl Worth {
         let claims = near.iter().map(|near| (near.row, claim(support_set, near, &reliability)));
         let mut claimed = mean_of_categories(support_set, claims);
         // If the others' support is reliable, a category that has none is not in the pool.
-        let counts = (0..claimed.len()).map(|c| support_set.rows(c).len());
-        let trusted: f64 = reliability.iter().zip(counts).map(|(r, count)| r * count as f64).sum();
-        let absent = (trusted / support_set.len() as f64 / ENOUGH).min(1.0);
+        let known = known(&near);
+        let mut worth = Worth { reliability, of_rows, claimed: Vec::new(), known, sharpness };
+        let absent = (worth.of_all(support_set) / ENOUGH).min(1.0);
         for (c, claimed) in claimed.iter_mut().enumerate() {
             if support_set.rows(c).is_empty() {
                 *claimed = absent;
             }
         }
-        let known = known(&near);
-        Worth { reliability, of_rows, claimed, known, sharpness }
+        worth.claimed = claimed;
+        worth
+    }
+
+    /// Mean reliability of the support rows' categories, 0 to 1.
+    pub fn of_all(&self, support_set: &SupportSet) -> f64 {
+        let rows = |c: usize| support_set.rows(c).len() as f64;
+        let sum: f64 = self.reliability.iter().enumerate().map(|(c, r)| r * rows(c)).sum();
+        sum / support_set.len() as f64
     }
 
     /// Reliability of a category without one of its rows.

@@ -20,7 +20,7 @@ const BLOCK: usize = 1024;
 
 /// Zero-shot confidence in the images of a support set.
 #[derive(Clone, Debug)]
-pub(super) struct Confidence {
+pub(in crate::method) struct Confidence {
     /// Weight of each support row, M: 1 if it is labelled, else the share of its category in the softmax of its cosines
     /// to all names, at a scale found without labels.
     pub rows: Vec<f64>,

@@ -9,7 +9,7 @@ use crate::linalg::product;
 
 /// `g_c(x) = x . w_c + b_c` minus its mean over the categories, scaled to the range of the cosines and shifted.
 #[derive(Clone, Debug)]
-pub(super) struct Discriminant {
+pub(in crate::method) struct Discriminant {
     pub precision: Precision,
     /// `w_c` minus their mean, C × d.
     pub weights: Array2<f64>,

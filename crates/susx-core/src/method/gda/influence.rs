@@ -4,13 +4,13 @@ use ndarray::{Array1, s};
 
 use super::discriminant::Discriminant;
 use super::reliability::WeightedSupport;
-use super::sums::MIN_MASS;
+use super::sums::{MIN_MASS, Sums};
 use crate::classifier::ValidParams;
 use crate::sus::SupportSet;
 
 /// The fit before the rows of each category were summed.
 #[derive(Clone, Debug)]
-pub(super) struct Influence {
+pub(in crate::method) struct Influence {
     discriminant: Discriminant,
     /// Share of each row in the mean of its category, M.
     shares: Vec<f64>,
@@ -20,13 +20,23 @@ impl Influence {
     /// As [`Gda::fit`](super::Gda::fit).
     pub fn fit(support_set: &SupportSet, params: ValidParams) -> Option<Self> {
         let WeightedSupport { sums, debias, .. } = WeightedSupport::of(support_set, params);
+        let discriminant = Discriminant::calibrated(support_set, &sums, debias, params.ridge.into())?;
+        Some(Self::new(discriminant, support_set, &sums))
+    }
+
+    /// Of a discriminant that was fitted to these sums.
+    pub fn new(discriminant: Discriminant, support_set: &SupportSet, sums: &Sums) -> Self {
         let share = |(row, weight): (usize, &f64)| match sums.mass[support_set.category_of(row)] {
             mass if mass >= MIN_MASS => weight / mass,
             _ => 0.0,
         };
         let shares = sums.weights.iter().enumerate().map(share).collect();
-        let discriminant = Discriminant::calibrated(support_set, &sums, debias, params.ridge.into())?;
-        Some(Influence { discriminant, shares })
+        Influence { discriminant, shares }
+    }
+
+    /// The share of a row in the mean of its category, 0 to 1.
+    pub fn share(&self, row: usize) -> f64 {
+        self.shares[row]
     }
 
     /// Size on the heap, in bytes.

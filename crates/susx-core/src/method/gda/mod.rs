@@ -55,10 +55,14 @@ mod reliability;
 mod sums;
 mod weighting;
 
+pub(super) use confidence::Confidence;
+pub(super) use discriminant::Discriminant;
 pub use fit::Gda;
 pub(super) use fitted::FittedGda;
 pub use grid_search::{GdaGrid, GdaGridSearch, GdaTuned};
+pub(super) use influence::Influence;
 pub(super) use reliability::{Trust, trust};
+pub(super) use sums::Sums;
 
 /// Name of the discriminant term.
 pub(super) const TERM: &str = "discriminant";

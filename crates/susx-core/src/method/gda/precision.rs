@@ -10,7 +10,7 @@ const MIN_VARIANCE: f64 = 1e-12;
 
 /// A covariance `S = Z^T Z`, up to a factor, in whichever form is smaller.
 #[derive(Clone, Debug)]
-pub(super) enum Scatter {
+pub(in crate::method) enum Scatter {
     /// `S`, d × d.
     Primal(Array2<f64>),
     /// `Z` (M × d) and `Z Z^T` (M × M), for fewer rows than dimensions.
@@ -19,7 +19,7 @@ pub(super) enum Scatter {
 
 /// `P = (S / t + ridge I)^-1`, where `t = tr(S) / d` is the mean variance.
 #[derive(Clone, Debug)]
-pub(super) enum Precision {
+pub(in crate::method) enum Precision {
     /// `P`, d × d.
     Primal(Array2<f64>),
     /// `Z` (M × d) and `inner = (Z Z^T / t + ridge I)^-1 / t` (M × M): `ridge P = I - Z^T inner Z`.

@@ -14,7 +14,7 @@ pub(super) const MIN_MASS: f64 = 1e-9;
 
 /// Weighted sums over a support set.
 #[derive(Clone, Debug)]
-pub(super) struct Sums {
+pub(in crate::method) struct Sums {
     /// Weight of each row, M.
     pub weights: Vec<f64>,
     /// Sum of the weights in each category, C.

@@ -14,15 +14,33 @@ use crate::sus::SupportSet;
 const QUERIES: usize = 256;
 const ROWS: usize = 512;
 
-/// The cache term (n × C) of queries by their likeness (n × e). `nearest` (n) is overwritten by the largest cosine of each query to a
-/// support row.
-///
-/// One matrix product, one exponential per support row, one sum per category: the support rows are sorted by category,
-/// so no one-hot product is needed. Works in blocks, each of which is consumed while it is in the processor's cache.
+/// The cache term (n × C) of queries by their likeness (n × e). `nearest` (n) is overwritten by the largest cosine of each
+/// query to a support row.
 pub(super) fn term(
     support_set: &SupportSet,
     balance: &Balance,
     params: ValidParams,
+    queries: ArrayView2<f32>,
+    nearest: Option<&mut [f32]>,
+) -> Array2<f32> {
+    let mut term = sums(support_set, params.beta, None, queries, nearest);
+    for mut term in term.rows_mut() {
+        for (value, balance) in term.iter_mut().zip(&balance.ratio) {
+            *value *= params.alpha * balance;
+        }
+    }
+    term
+}
+
+/// The sums of `w_i exp(-beta (1 - A_i))` over the support rows of each category (n × C), for queries by their likeness
+/// (n × e); without weights (M), they are 1. `nearest` as for [`term`].
+///
+/// One matrix product, one exponential per support row, one sum per category: the support rows are sorted by category,
+/// so no one-hot product is needed. Works in blocks, each of which is consumed while it is in the processor's cache.
+pub(in crate::method) fn sums(
+    support_set: &SupportSet,
+    beta: f32,
+    weights: Option<&[f32]>,
     queries: ArrayView2<f32>,
     mut nearest: Option<&mut [f32]>,
 ) -> Array2<f32> {
@@ -30,37 +48,36 @@ pub(super) fn term(
         nearest.fill(f32::NEG_INFINITY);
     }
     let features = support_set.likeness();
-    let mut term = Array2::zeros((queries.nrows(), balance.ratio.len()));
+    let mut sums = Array2::zeros((queries.nrows(), support_set.categories().len()));
     let mut block = Array2::zeros((queries.nrows().min(QUERIES), features.nrows().min(ROWS)));
-    let blocks = queries.axis_chunks_iter(Axis(0), QUERIES).zip(term.axis_chunks_iter_mut(Axis(0), QUERIES));
-    for (first, (queries, mut term)) in (0..).step_by(QUERIES).zip(blocks) {
+    let blocks = queries.axis_chunks_iter(Axis(0), QUERIES).zip(sums.axis_chunks_iter_mut(Axis(0), QUERIES));
+    for (first, (queries, mut sums)) in (0..).step_by(QUERIES).zip(blocks) {
         let mut start = 0;
         for rows in features.axis_chunks_iter(Axis(0), ROWS) {
             let span = start..start + rows.nrows();
             let categories: Vec<_> = categories_within(support_set, &span).collect();
             let mut block = block.slice_mut(s![..queries.nrows(), ..rows.nrows()]);
             product_into(queries, rows, block.view_mut());
-            for (query, (mut affinities, mut term)) in
-                (first..).zip(block.rows_mut().into_iter().zip(term.rows_mut()))
+            let weights = weights.map(|weights| &weights[span.clone()]);
+            for (query, (mut affinities, mut sums)) in
+                (first..).zip(block.rows_mut().into_iter().zip(sums.rows_mut()))
             {
                 let Some(affinities) = affinities.as_slice_mut() else { continue };
                 if let Some(nearest) = &mut nearest {
                     nearest[query] = nearest[query].max(range(affinities).1);
                 }
-                sharpen(affinities, params.beta);
+                sharpen(affinities, beta);
+                if let Some(weights) = weights {
+                    affinities.iter_mut().zip(weights).for_each(|(affinity, weight)| *affinity *= weight);
+                }
                 for (c, own) in &categories {
-                    term[*c] += sum(&affinities[own.clone()]);
+                    sums[*c] += sum(&affinities[own.clone()]);
                 }
             }
             start = span.end;
         }
     }
-    for mut term in term.rows_mut() {
-        for (value, balance) in term.iter_mut().zip(&balance.ratio) {
-            *value *= params.alpha * balance;
-        }
-    }
-    term
+    sums
 }
 
 /// The categories with rows in a span of support rows, and which rows, counted from the start of the span.

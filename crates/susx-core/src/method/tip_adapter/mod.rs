@@ -26,7 +26,7 @@ use crate::queries::Queries;
 use crate::sus::SupportSet;
 
 pub(super) use balance::{Balance, Lending};
-pub(super) use cache::sharpen;
+pub(super) use cache::{sharpen, sums};
 pub use terms::Terms;
 
 /// Name of the cache term.

@@ -1,0 +1,191 @@
+//! The method, fitted on a support set.
+
+use std::sync::{Arc, OnceLock};
+
+use ndarray::Array2;
+
+use super::sharpness;
+use super::sizes::Sizes;
+use super::terms::SupportTerms;
+use crate::classifier::{Explanation, ValidParams};
+use crate::linalg::{product, range};
+use crate::method::gated_tip_x::sharpness::Sharpness;
+use crate::method::gated_tip_x::{self, Absent, Claims, Gate, GateReading, Worth};
+use crate::method::gda::{self, Influence};
+use crate::method::{BoundedLogits, FittedMethod, tip_adapter, zero_shot};
+use crate::queries::Queries;
+use crate::sus::SupportSet;
+
+/// Names by embeddings, images by likeness. Immutable.
+#[derive(Debug)]
+pub struct Likeness {
+    pub(super) support_set: Arc<SupportSet>,
+    pub(super) params: ValidParams,
+    pub(super) gate: Gate,
+    pub(super) absent: Absent,
+    pub(super) claims: Claims,
+    pub(super) worth: Worth,
+    pub(super) terms: SupportTerms,
+    pub(super) sizes: Sizes,
+    sharpness: Sharpness,
+    /// Computed for the first explanation.
+    pub(super) influence: OnceLock<Influence>,
+}
+
+/// The terms of logits, each N × C.
+#[derive(Clone, Debug)]
+pub(super) struct LogitTerms {
+    pub zero_shot: Array2<f32>,
+    pub cache: Array2<f32>,
+    pub discriminant: Array2<f32>,
+    /// What claimed names lose.
+    pub claims: Array2<f32>,
+    /// `h`, N.
+    pub familiar: Vec<f32>,
+}
+
+impl LogitTerms {
+    pub fn sum(&self) -> Array2<f32> {
+        &self.zero_shot + &self.cache + &self.discriminant + &self.claims
+    }
+
+    /// The terms of one logit, by name.
+    pub fn named(&self, query: usize, category: usize) -> Vec<(&'static str, f32)> {
+        let at = (query, category);
+        vec![
+            (zero_shot::TERM, self.zero_shot[at]),
+            (tip_adapter::TERM, self.cache[at]),
+            (gda::TERM, self.discriminant[at]),
+            (gated_tip_x::TERM, self.claims[at]),
+        ]
+    }
+}
+
+impl Likeness {
+    /// Fits a support set that is not empty. O(M d C + M e min(M, e) + min(M, e)^3), and O(min(M, 4096)^2 e) for the
+    /// constants.
+    pub fn fit(support_set: impl Into<Arc<SupportSet>>, params: ValidParams) -> Self {
+        let support_set = support_set.into();
+        let worth = Worth::of(&support_set, params);
+        let terms = SupportTerms::fit(&support_set, params.logit_scale, params.ridge);
+        let sizes = Sizes::of(&support_set, &terms, &worth, params);
+        let mut fit = Likeness {
+            gate: Gate::fit(&support_set, &worth),
+            absent: Absent::of(&support_set),
+            claims: Claims::new(&support_set, &worth).times(sizes.claims),
+            sizes,
+            support_set,
+            params,
+            worth,
+            terms,
+            sharpness: Sharpness::LOGITS,
+            influence: OnceLock::new(),
+        };
+        fit.sharpness = sharpness::of(&fit);
+        fit
+    }
+
+    /// Without likeness vectors there is nothing that the names' own encoder does not know: that is gated TIP-X.
+    pub(in crate::method) fn boxed(
+        support_set: &Arc<SupportSet>,
+        params: ValidParams,
+    ) -> Option<Box<dyn FittedMethod>> {
+        if support_set.has_likeness() {
+            Some(Box::new(Self::fit(Arc::clone(support_set), params)))
+        } else {
+            gated_tip_x::GatedTipX::boxed(support_set, params)
+        }
+    }
+
+    /// The support set that was fitted.
+    pub fn support_set(&self) -> &SupportSet {
+        &self.support_set
+    }
+
+    /// The names' logits, N × C.
+    pub(super) fn zero_shot(&self, queries: Queries) -> Array2<f32> {
+        product(queries.features(), self.support_set.zeroshot_weights()) * self.params.logit_scale
+    }
+
+    /// Cache and discriminant, centred and multiplied by these sizes, before the gate.
+    pub(super) fn centred(
+        &self,
+        sizes: Sizes,
+        mut cache: Array2<f32>,
+        mut discriminant: Array2<f32>,
+    ) -> (Array2<f32>, Array2<f32>) {
+        for (part, size) in [(&mut cache, sizes.cache), (&mut discriminant, sizes.discriminant)] {
+            for mut row in part.rows_mut() {
+                let mean = self.terms.mean(row.view());
+                row.mapv_inplace(|value| size * (value - mean));
+            }
+        }
+        (cache, discriminant)
+    }
+
+    /// The terms of the logits of queries with these gates (N).
+    pub(super) fn terms(&self, queries: Queries, gates: &[GateReading]) -> LogitTerms {
+        let (cache, nearest) = self.terms.cache(&self.support_set, queries.likeness());
+        let discriminant = self.terms.discriminant(queries.likeness());
+        let (mut cache, mut discriminant) = self.centred(self.sizes, cache, discriminant);
+        self.absent.fill(&mut cache, Some(&mut discriminant));
+        for part in [&mut cache, &mut discriminant] {
+            for (mut row, reading) in part.rows_mut().into_iter().zip(gates) {
+                row *= reading.gate;
+            }
+        }
+        let familiar: Vec<f32> = nearest.into_iter().map(|nearest| self.claims.familiar(nearest)).collect();
+        let claims = self.claims.terms(&familiar);
+        LogitTerms { zero_shot: self.zero_shot(queries), cache, discriminant, claims, familiar }
+    }
+
+    /// How far rounding can move two logits of a query towards each other. A cosine is off by as many roundings as its
+    /// vectors have elements, at worst.
+    fn rounding(&self, terms: &LogitTerms, row: usize, reading: &GateReading) -> f32 {
+        let cosine = self.support_set.longest() as f32 * f32::EPSILON;
+        let (cache, discriminant) = (terms.cache.row(row), terms.discriminant.row(row));
+        let width =
+            |part: ndarray::ArrayView1<f32>| part.as_slice().map(range).map_or(0.0, |(low, high)| high - low);
+        let (of_cache, of_discriminant) = (width(cache), width(discriminant));
+        let of_gate = match reading.gate {
+            gate if gate > 0.0 => (of_cache + of_discriminant) / gate * self.gate.rounding(),
+            _ => 0.0,
+        };
+        let largest = cache.fold(0.0f32, |most, &x| most.max(x.abs()));
+        let slope = self.params.logit_scale
+            + self.terms.beta * (largest + of_cache)
+            + reading.gate * self.sizes.discriminant * self.terms.longest;
+        let size = terms.zero_shot.row(row).fold(largest + of_discriminant, |most, &x| x.abs().max(most));
+        2.0 * cosine * slope + of_gate + self.claims.rounding(cosine) + 8.0 * f32::EPSILON * size
+    }
+}
+
+impl FittedMethod for Likeness {
+    fn logits(&self, queries: Queries) -> BoundedLogits {
+        let gates = self.gate.read(queries.features());
+        let terms = self.terms(queries, &gates);
+        let rounding =
+            gates.iter().enumerate().map(|(row, reading)| self.rounding(&terms, row, reading)).collect();
+        let mut bounded = BoundedLogits::plain(terms.sum(), rounding);
+        for (sharpness, (reading, &familiar)) in
+            bounded.sharpness.iter_mut().zip(gates.iter().zip(&terms.familiar))
+        {
+            *sharpness = self.sharpness.at(reading.gate, familiar);
+        }
+        bounded.resemblance = Some(gates.iter().map(|reading| reading.resemblance).collect());
+        bounded
+    }
+
+    fn explain(&self, query: Queries, k: usize, support: usize) -> Vec<Explanation> {
+        self.explained(query, k, support)
+    }
+
+    fn size(&self) -> usize {
+        self.gate.size()
+            + self.absent.size()
+            + self.claims.size()
+            + self.worth.size()
+            + self.terms.size()
+            + self.influence.get().map_or(0, Influence::size)
+    }
+}

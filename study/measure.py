@@ -10,9 +10,12 @@ import psycopg
 from .scenarios import Scenario
 from .sets import OTHER, Set
 
-# The default once there is a support set.
+# The default once there is a support set, and where its images have likeness vectors.
 DEFAULT = "gated-tip-x"
+LIKENESS = "likeness"
 METHODS = ("zero-shot", "tip-adapter", "tip-x", "gda", DEFAULT)
+# Of images with two vectors: all but the last see the embeddings alone.
+OF_PAIRS = ("zero-shot", DEFAULT, LIKENESS)
 # The method and the parameters that `tune` found on other labelled images than those that it labels.
 TUNED = "tuned"
 CLASSIFIER = "study"
@@ -46,7 +49,8 @@ def measure(sql: psycopg.Connection, data: Set, scenario: Scenario) -> Measured:
         create(sql, data, scenario, names)
         judged = select(data, scenario.judged)
         sql.execute(f"CREATE TABLE judged AS {judged}")
-        labels = {method: _labels(sql, data, scenario, "judged", method, names) for method in METHODS}
+        methods = OF_PAIRS if data.is_paired else METHODS
+        labels = {method: _labels(sql, data, scenario, "judged", method, names) for method in methods}
         if scenario.tuned:
             labels[TUNED] = _tuned(sql, data, scenario, names)
         sql.execute(f"DROP TABLE judged, {CLASSIFIER}; DROP TABLE IF EXISTS pool")
@@ -62,25 +66,32 @@ def create(sql: psycopg.Connection, data: Set, scenario: Scenario, names: list[s
         sql.execute(
             "SELECT susx.create_classifier(%s, %s, text_embeddings => %s::vector[])", [CLASSIFIER, names, vectors]
         )
+    for name, value in data.params.items():
+        sql.execute(f"SELECT susx.alter_classifier(%s, {name} => %s)", [CLASSIFIER, value])
     if len(scenario.labelled):
+        support = "array_agg(embedding)" + (", array_agg(likeness)" if data.is_paired else "")
         place = {c: name for c, name in zip(scenario.categories, names)}
         for c, name in place.items():
             own = [int(i) for i in scenario.labelled if data.truth[int(i)] == c]
             sql.execute(
-                f"SELECT susx.add_support(%s, %s, array_agg(embedding)) FROM {data.table} WHERE id = ANY(%s)",
+                f"SELECT susx.add_support(%s, %s, {support}) FROM {data.table} WHERE id = ANY(%s)",
                 [CLASSIFIER, name, own],
             )
     if len(scenario.pool):
         sql.execute(f"CREATE TABLE pool AS {select(data, scenario.pool)}; ALTER TABLE pool ADD PRIMARY KEY (id)")
         per_class = "" if scenario.per_class is None else f", per_class => {scenario.per_class}"
-        sql.execute(f"SELECT count(*) FROM susx.build_support_set('{CLASSIFIER}', 'pool'{per_class})")
+        likeness = ", likeness_column => 'likeness'" if data.is_paired else ""
+        sql.execute(f"SELECT count(*) FROM susx.build_support_set('{CLASSIFIER}', 'pool'{per_class}{likeness})")
 
 
 def _labels(sql, data: Set, scenario: Scenario, table: str, method: str | None, names: list[str]) -> Labels:
     place = {name: c for name, c in zip(names, scenario.categories)}
+    # The classifier's own method is that of both vectors.
+    is_paired = data.is_paired and method in (None, LIKENESS)
+    columns = "id, embedding, likeness" if is_paired else "id, embedding"
     rows = sql.execute(
         "SELECT key, category, probability, error FROM susx.classify_rows(%s, %s, key => NULL::int, method => %s)",
-        [CLASSIFIER, f"SELECT id, embedding FROM {table} ORDER BY id", method],
+        [CLASSIFIER, f"SELECT {columns} FROM {table} ORDER BY id", method],
     ).fetchall()
     if failed := [error for *_, error in rows if error]:
         raise ValueError(f"{len(failed)} images got no label: {failed[0]}")
@@ -117,14 +128,16 @@ def _tune(sql, data: Set, ids: np.ndarray) -> None:
     with sql.cursor().copy("COPY truth FROM STDIN") as stream:
         for row in truth:
             stream.write_row(row)
-    query = f"SELECT t.embedding, truth.category FROM {data.table} t JOIN truth USING (id)"
+    likeness = ", t.likeness" if data.is_paired else ""
+    query = f"SELECT t.embedding, truth.category{likeness} FROM {data.table} t JOIN truth USING (id)"
     sql.execute("SELECT * FROM susx.tune(%s, %s)", [CLASSIFIER, query])
     sql.execute("DROP TABLE truth")
 
 
 def select(data: Set, ids: np.ndarray) -> str:
     """The query for some images of a set."""
-    return f"SELECT id, embedding FROM {data.table} WHERE id = ANY('{{{','.join(map(str, ids))}}}'::int[])"
+    columns = "id, embedding, likeness" if data.is_paired else "id, embedding"
+    return f"SELECT {columns} FROM {data.table} WHERE id = ANY('{{{','.join(map(str, ids))}}}'::int[])"
 
 
 def _vector(values: np.ndarray) -> str:

@@ -12,7 +12,6 @@ from .measure import DEFAULT, METHODS, TUNED, Labels, Measured
 from .scenarios import PER_CLASS, SHOTS, UNLABELLED
 from .sets import Set
 
-ALL = (*METHODS, TUNED)
 BINS = 15
 
 
@@ -54,8 +53,9 @@ def mean_of_worst_tenth(gains: np.ndarray) -> float:
 
 
 class Study:
-    def __init__(self, measured: Sequence[Measured]):
-        self.measured = measured
+    def __init__(self, measured: Sequence[Measured], methods: Sequence[str] = METHODS, default: str = DEFAULT):
+        self.measured, self.methods, self.default = measured, methods, default
+        self.all = (*methods, TUNED)
         self.by_set: dict[str, dict[str, list[Measured]]] = {}
         for one in measured:
             self.by_set.setdefault(title(one.data), defaultdict(list))[one.scenario.kind].append(one)
@@ -63,14 +63,14 @@ class Study:
     def summary(self) -> str:
         """How every method does over the scenarios without labels and with the default size."""
         rows = []
-        for method in ALL[1:]:
+        for method in self.all[1:]:
             gains = self._gains(method)
             per_set: dict[str, list[float]] = defaultdict(list)
             for (name, _), values in gains.items():
                 per_set[name].append(float(np.mean(values)))
             runs = np.concatenate(list(gains.values()))
             rows.append([
-                _heading(method),
+                self._heading(method),
                 f"{np.mean([np.mean(means) for means in per_set.values()]):+.2f}",
                 _worst({place: float(np.mean(values)) for place, values in gains.items()}),
                 _worst({place: min(values) for place, values in gains.items()}),
@@ -79,6 +79,12 @@ class Study:
             ])  # fmt: skip
         return table(["method", "mean gain", "worst scenario", "worst single run", "mean of the worst 10 % of the runs",
                       "runs below −0.3"], rows)  # fmt: skip
+
+    def _heading(self, method: str) -> str:
+        """A method's name in the summary."""
+        if method == self.default:
+            return f"**`{method}`, the default**"
+        return method if method == TUNED else f"`{method}`"
 
     def _gains(self, method: str) -> dict[tuple[str, str], list[float]]:
         """The gains of the runs, by set and scenario; those without any are left out."""
@@ -95,24 +101,24 @@ class Study:
         for name, found in self.by_set.items():
             for kind in UNLABELLED[:-1]:
                 if found.get(kind):
-                    rows.append([name, kind, *_cells(found[kind])])
-        return table(["set", "scenario", "images", "zero-shot", *ALL[1:]], rows)
+                    rows.append([name, kind, *_cells(found[kind], self.all)])
+        return table(["set", "scenario", "images", "zero-shot", *self.all[1:]], rows)
 
     def by_size(self) -> str:
         rows = []
         for name, found in self.by_set.items():
             for size in PER_CLASS:
                 if found.get(f"K = {size}"):
-                    rows.append([name, str(size), *_cells(found[f"K = {size}"])])
-        return table(["set", "K", "images", "zero-shot", *ALL[1:]], rows)
+                    rows.append([name, str(size), *_cells(found[f"K = {size}"], self.all)])
+        return table(["set", "K", "images", "zero-shot", *self.all[1:]], rows)
 
     def few_shot(self) -> str:
         rows = []
         for name, found in self.by_set.items():
             for count in SHOTS:
                 if found.get(f"{count} labelled"):
-                    rows.append([name, str(count), *_cells(found[f"{count} labelled"], METHODS)])
-        return table(["set", "labelled", "images", "zero-shot", *METHODS[1:]], rows)
+                    rows.append([name, str(count), *_cells(found[f"{count} labelled"], self.methods)])
+        return table(["set", "labelled", "images", "zero-shot", *self.methods[1:]], rows)
 
     def subsets(self) -> str:
         rows = []
@@ -123,11 +129,11 @@ class Study:
             images = [len(one.scenario.judged) for one in runs]
             zero_shot = np.mean([one.labels["zero-shot"].accuracy for one in runs])
             cells = []
-            for method in METHODS[1:]:
+            for method in self.methods[1:]:
                 gains = [one.gain(method) for one in runs]
                 cells.append(f"{np.mean(gains):+.2f} / {min(gains):+.2f}")
             rows.append([name, str(len(runs)), f"{min(images)}–{max(images)}", f"{zero_shot:.1f}", *cells])
-        return table(["set", "draws", "images", "zero-shot", *METHODS[1:]], rows)
+        return table(["set", "draws", "images", "zero-shot", *self.methods[1:]], rows)
 
     def calibration(self) -> str:
         rows = []
@@ -136,28 +142,17 @@ class Study:
             for kind in UNLABELLED[:-1]:
                 runs = found.get(kind)
                 if runs:
-                    errors = [float(np.mean([_error(one.labels[method]) for one in runs])) for method in METHODS]
-                    by_model[model_kind(runs[0].data)].append(errors)
+                    errors = [float(np.mean([_error(one.labels[method]) for one in runs])) for method in self.methods]
+                    by_model[runs[0].data.encoder].append(errors)
                     rows.append([name, kind, *(f"{error:.3f}" for error in errors)])
         for model, errors in by_model.items():
             for what, over in (("mean", np.mean), ("worst", np.max)):
                 rows.append([f"**{model}**", f"**{what}**", *(f"{error:.3f}" for error in over(errors, axis=0))])
-        return table(["set", "scenario", *METHODS], rows)
-
-
-def model_kind(data: Set) -> str:
-    return "CLIP" if data.is_clip else "default model"
+        return table(["set", "scenario", *self.methods], rows)
 
 
 def title(data: Set) -> str:
-    return f"{data.name}, {model_kind(data)}"
-
-
-def _heading(method: str) -> str:
-    """A method's name in the summary."""
-    if method == DEFAULT:
-        return f"**`{method}`, the default**"
-    return method if method == TUNED else f"`{method}`"
+    return f"{data.name}, {data.encoder}"
 
 
 def _worst(gains: dict[tuple[str, str], float]) -> str:
@@ -170,7 +165,7 @@ def _error(labels: Labels) -> float:
     return expected_calibration_error(labels.right, labels.probability)
 
 
-def _cells(runs: Sequence[Measured], methods: Sequence[str] = ALL) -> list[str]:
+def _cells(runs: Sequence[Measured], methods: Sequence[str]) -> list[str]:
     """The number of images, the accuracy of zero-shot, and the gain of every other method."""
     labels = [one.labels for one in runs]
     sizes = sorted({len(one.scenario.judged) for one in runs})

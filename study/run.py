@@ -14,8 +14,8 @@ from tools.console import say
 from tools.harness import chosen, cluster_with_models, commit, options, public_folder, publish, session
 from tools.paths import ROOT
 
-from . import none_of_these, scenarios, sets
-from .measure import measure
+from . import none_of_these, pairs, scenarios, sets
+from .measure import LIKENESS, OF_PAIRS, Measured, measure
 from .report import Study
 
 PAGE = ROOT / "docs" / "methods.md"
@@ -23,21 +23,22 @@ QUICK_LIMIT = 60
 
 INTRODUCTION = (Path(__file__).parent / "introduction.md").read_text()
 CHOSEN = (Path(__file__).parent / "chosen.md").read_text()
+LIKENESS_INTRODUCTION = (Path(__file__).parent / "likeness.md").read_text()
 
 
 def main() -> None:
     parser = options("study", PAGE)
-    parser.add_argument("--sets", help="some of " + ",".join(sets.SETS))
+    parser.add_argument("--sets", help="some of " + ",".join([*sets.SETS, *pairs.PAIRS]))
     parser.add_argument("--quick", action="store_true", help="a few images and scenarios, to see that everything runs")
     arguments = parser.parse_args()
-    there = sets.names()
+    there = [*sets.names(), *pairs.names()]
     wanted = chosen(parser, "set", arguments.sets, there)
-    missing = [name for name in sets.SETS if name not in there]
+    missing = [name for name in [*sets.SETS, *pairs.PAIRS] if name not in there]
     if missing:
         say(f"not measured, because their files are missing: {', '.join(missing)}")
 
     started = time.monotonic()
-    measured, rejected = [], []
+    measured, paired, rejected = [], [], []
     with (
         public_folder("study") as folder,
         cluster_with_models(arguments.pg, folder) as cluster,
@@ -46,25 +47,45 @@ def main() -> None:
         sql.execute("SET client_min_messages = error")
         for name in wanted:
             say(f"loading {name}")
-            data = sets.load(sql, name, QUICK_LIMIT if arguments.quick else None)
+            of = pairs if name in pairs.PAIRS else sets
+            data = of.load(sql, name, QUICK_LIMIT if arguments.quick else None)
             planned = scenarios.of(data, arguments.quick)
             say(f"measuring {len(planned)} scenarios of {name}")
-            measured += [measure(sql, data, scenario) for scenario in planned]
-            rejected += none_of_these.measure(sql, data)
-    text = page(Study(measured), rejected, missing, arguments.quick, time.monotonic() - started)
+            found = [measure(sql, data, scenario) for scenario in planned]
+            if data.is_paired:
+                paired += found
+            else:
+                measured += found
+                rejected += none_of_these.measure(sql, data)
+    text = page(measured, paired, rejected, missing, arguments.quick, time.monotonic() - started)
     is_whole = not missing and not arguments.quick and not arguments.sets
     publish(text, arguments.output or (PAGE if is_whole else None))
 
 
-def page(study: Study, rejected: list[none_of_these.Run], missing: list[str], quick: bool, took: float) -> str:
+def page(
+    measured: list[Measured],
+    paired: list[Measured],
+    rejected: list[none_of_these.Run],
+    missing: list[str],
+    quick: bool,
+    took: float,
+) -> str:
+    study = Study(measured)
     facts = [f"measured: {date.today()}, commit {commit(PAGE)}, in {took / 60:.0f} minutes"]
     if quick:
         facts.append("sizes: tiny, the figures mean nothing (--quick)")
     if missing:
         facts.append(f"**not measured**, because their files are missing: {', '.join(missing)}")
-    parts = [
-        INTRODUCTION + "\n" + "\n".join(f"- {fact}" for fact in facts),
-        CHOSEN.rstrip(),
+    parts = [INTRODUCTION + "\n" + "\n".join(f"- {fact}" for fact in facts), CHOSEN.rstrip()]
+    if measured:
+        parts += _one_vector(study, rejected)
+    if paired:
+        parts += _two_vectors(Study(paired, OF_PAIRS, LIKENESS))
+    return "\n\n".join(parts) + "\n"
+
+
+def _one_vector(study: Study, rejected: list[none_of_these.Run]) -> list[str]:
+    return [
         "## Without labels, in short\n\n"
         "The mean is over sets, of the mean over scenarios (those of the next table, and the random subsets). A "
         "scenario with several draws counts by their mean. The mean of the worst 10 % of the runs is the *expected "
@@ -84,7 +105,24 @@ def page(study: Study, rejected: list[none_of_these.Run], missing: list[str], qu
         none_of_these.INTRODUCTION,
         none_of_these.section(rejected).rstrip(),
     ]
-    return "\n\n".join(parts) + "\n"
+
+
+def _two_vectors(study: Study) -> list[str]:
+    return [
+        LIKENESS_INTRODUCTION.rstrip(),
+        "### Likeness, in short",
+        study.summary().rstrip(),
+        "### Likeness, by scenario",
+        study.by_scenario().rstrip(),
+        "### Likeness, by the size of the support set",
+        study.by_size().rstrip(),
+        "### Likeness, few-shot",
+        study.few_shot().rstrip(),
+        "### Likeness, random subsets",
+        study.subsets().rstrip(),
+        "### Likeness, calibration",
+        study.calibration().rstrip(),
+    ]
 
 
 if __name__ == "__main__":

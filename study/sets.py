@@ -1,9 +1,10 @@
-"""The labelled sets that the methods are measured on. A set is a table (id, embedding, truth, part) of the cluster."""
+"""The labelled sets that the methods are measured on. A set is a table (id, embedding) of the cluster, or (id, embedding,
+likeness): names by one encoder, likeness by another."""
 
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import psycopg
@@ -31,10 +32,12 @@ class Set:
     prototypes: np.ndarray | None
     truth: dict[int, int]
     part: dict[int, str]
-
-    @property
-    def is_clip(self) -> bool:
-        return self.prototypes is not None
+    # What made the vectors.
+    encoder: str = "CLIP"
+    # Whether the table has likeness vectors.
+    is_paired: bool = False
+    # The classifiers' parameters, where they are not the defaults.
+    params: dict[str, float] = field(default_factory=dict)
 
     def ids(self, part: str = LABELLED) -> np.ndarray:
         return np.array([id for id, its in self.part.items() if its == part], int)
@@ -134,7 +137,7 @@ def _images(sql, name, table, categories, images, limit) -> Set:
     if failed:
         raise ValueError(f"{failed} images of {name} could not be embedded")
     return Set(name, table, categories, None, {i: truth[k] for i, k in enumerate(keep)},
-               {i: part[k] for i, k in enumerate(keep)})  # fmt: skip
+               {i: part[k] for i, k in enumerate(keep)}, "default model")  # fmt: skip
 
 
 def _first(part: list[str], truth: list[int], limit: int | None) -> list[int]:
@@ -151,7 +154,7 @@ def _first(part: list[str], truth: list[int], limit: int | None) -> list[int]:
     return keep
 
 
-# Name: (the folder that must exist, the function that loads it).
+# Name: (the folder that must exist, the function that loads it). Those of pairs are in pairs.py.
 SETS = {
     "caltech": (SHARED / "clip-vectors" / "caltech101", _caltech),
     "cifar": (SHARED / "clip-vectors" / "cifar10_500", _cifar),

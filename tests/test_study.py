@@ -12,7 +12,7 @@ import pytest
 
 from conftest import PG
 from helpers.pictures import encode, picture
-from study import folders, scenarios, sets
+from study import folders, pairs, scenarios, sets
 from study.measure import DEFAULT, METHODS, TUNED, Labels, Measured
 from study.none_of_these import Answers, Run, auroc, fpr95, section
 from study.report import Study, expected_calibration_error, mean_of_worst_tenth
@@ -66,6 +66,21 @@ def test_a_quick_run_writes_the_page(tmp_path):
         assert all(0 <= float(error) <= 1 for error in row[2:])
 
 
+def test_a_quick_run_of_pairs(tmp_path):
+    if "caltech_pairs" not in pairs.names():
+        pytest.skip("needs clip-vectors in the folder `shared` beside the checkout")
+    page = tmp_path / "page.md"
+    done = run("--sets", "caltech_pairs", "--output", page)
+    assert done.returncode == 0, done.stderr
+    text = page.read_text()
+    assert "## By scenario" not in text, "there is no set of one vector"
+    summary = rows_below(text.replace("\n###", "\n##"), "Likeness, in short")
+    assert [row[0] for row in summary] == ["`gated-tip-x`", "**`likeness`, the default**", "tuned"]
+    by_scenario = rows_below(text.replace("\n###", "\n##"), "Likeness, by scenario")
+    # As above, without distractors.
+    assert len(by_scenario) == 6 and all(len(row) == 7 for row in by_scenario)
+
+
 def test_a_set_that_is_not_there_is_named():
     done = run("--sets", "caltech,nothing")
     assert done.returncode == 2 and "no set" in done.stderr and "nothing" in done.stderr
@@ -89,7 +104,7 @@ def made_up(categories: int, images: int) -> sets.Set:
     truth = {i: i % categories for i in range(categories * images)}
     part = dict.fromkeys(truth, sets.LABELLED) | {len(truth) + i: sets.DISTRACTOR for i in range(images)}
     truth |= {i: -1 for i in part if i not in truth}
-    return sets.Set("made up", "made_up", [f"c{c}" for c in range(categories)], None, truth, part)
+    return sets.Set("made up", "made_up", [f"c{c}" for c in range(categories)], None, truth, part, "default model")
 
 
 @pytest.mark.parametrize(("categories", "shown"), [(4, 2), (40, 4)])

@@ -19,8 +19,9 @@ and every support image; it was read literally into numpy (float32, one query at
 numbers). The best numpy is ours: one matrix product for the affinities with beta multiplied in beforehand or not,
 in-place arithmetic, `np.add.reduceat` over rows sorted by category, and the collapsed KL term with everything that
 does not depend on the queries computed beforehand; the fastest of several block sizes counts. It takes the frozen
-scale of the KL term (a, b) from the library, and computes its other constants itself. The last line has the default
-method, `gated-tip-x`, against `tip-x`, both in the library, with every gate open."""
+scale of the KL term (a, b) from the library, and computes its other constants itself. The last lines have the default
+methods, in the library, with every gate open: `gated-tip-x` against `tip-x`, and `likeness`, which takes a second vector of
+every image, against `gated-tip-x`."""
 
 
 def measure(library: Library, folder: Path, quick: bool) -> Section:
@@ -67,7 +68,18 @@ def measure(library: Library, folder: Path, quick: bool) -> Section:
     methods = alternate(
         rounds, plain=lambda: library.seconds("logits", **ask), gated=lambda: library.seconds("logits", **gated)
     )
+    support, of_queries = (folder / f"likeness_of_{name}.npy" for name in ("support", "queries"))
+    other = clip_like(2, categories, rows, queries, 384 if dimensions > 384 else dimensions)
+    np.save(support, other.support)
+    np.save(of_queries, other.queries)
+    library.do("fit", name="pairs", folder=folder, params=asdict(CLIP), likeness=support)
+    both = {**ask, "name": "pairs", "likeness": of_queries, "method": "likeness"}
+    library.result("logits", **both)
+    pairs = alternate(
+        rounds, one=lambda: library.seconds("logits", **gated), two=lambda: library.seconds("logits", **both)
+    )
     library.do("drop", name="predict")
+    library.do("drop", name="pairs")
 
     spent = literal["divergences"] / part * queries + literal["rest"]
     measured = f"KL of {part} queries timed and extrapolated"
@@ -91,5 +103,12 @@ def measure(library: Library, folder: Path, quick: bool) -> Section:
                 "the best numpy", sizes, numpy["numpy"], numpy["library"], 1.0, measured=how, agreement=best_agrees
             ),
             faster("`tip-x`, for `gated-tip-x`", sizes, methods["plain"], methods["gated"], 0.95),
+            faster(
+                "`gated-tip-x`, for `likeness`",
+                f"{sizes}, likeness of {other.queries.shape[1]}",
+                pairs["one"],
+                pairs["two"],
+                0.67,
+            ),
         ],
     )

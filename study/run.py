@@ -57,6 +57,8 @@ def main() -> None:
             else:
                 measured += found
                 rejected += none_of_these.measure(sql, data)
+            # The pairs load some of them again.
+            sql.execute(f"DROP TABLE {data.table}")
     text = page(measured, paired, rejected, missing, arguments.quick, time.monotonic() - started)
     is_whole = not missing and not arguments.quick and not arguments.sets
     publish(text, arguments.output or (PAGE if is_whole else None))

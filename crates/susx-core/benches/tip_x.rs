@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use susx_core::classifier::{Classifier, ClassifierParams, ValidParams, top_k};
 use susx_core::method::Method;
 use susx_core::method::tip_x::{TipX, TipXGrid, TipXGridSearch};
+use susx_core::queries::Queries;
 use susx_core::sus::{SupportError, SupportSet, SupportSetBuilder};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -29,8 +30,9 @@ const BLOCK: usize = 256;
 #[derive(Deserialize)]
 #[serde(tag = "command", rename_all = "kebab-case")]
 enum Command {
-    /// Fits the classifier `name` from prompts.npy (C x d), support.npy (M x d) and labels.npy (M).
-    Fit { name: String, folder: PathBuf, params: ClassifierParams },
+    /// Fits the classifier `name` from prompts.npy (C x d), support.npy (M x d) and labels.npy (M), and a file of the
+    /// support images' likeness vectors (M x e) if there is one.
+    Fit { name: String, folder: PathBuf, params: ClassifierParams, likeness: Option<PathBuf> },
     /// Fits the classifier `name` from `rows` random images of its own; see [`Random`]. With `folder`, they
     /// and `queries` more are also written there, for `fit` and the references.
     Generate {
@@ -43,8 +45,16 @@ enum Command {
         params: ClassifierParams,
         folder: Option<PathBuf>,
     },
-    /// All logits (N x C) of a file of unit queries (N x d) at once.
-    Logits { name: String, queries: PathBuf, method: Method, repetitions: usize, output: Option<PathBuf> },
+    /// All logits (N x C) of a file of unit queries (N x d) at once, with a file of their likeness vectors (N x e) if there is
+    /// one.
+    Logits {
+        name: String,
+        queries: PathBuf,
+        likeness: Option<PathBuf>,
+        method: Method,
+        repetitions: usize,
+        output: Option<PathBuf>,
+    },
     /// The best category of each query by itself, as SQL asks for it: N indices.
     Labels { name: String, queries: PathBuf, method: Method, repetitions: usize, output: Option<PathBuf> },
     /// The settings of a grid that are right on most queries, whose categories are in the file `labels` (N).
@@ -121,7 +131,9 @@ fn main() -> Result<()> {
 impl Program {
     fn answer(&mut self, command: Command) -> Result<Answer> {
         match command {
-            Command::Fit { name, folder, params } => self.fit(name, read_support_set(&folder)?, params),
+            Command::Fit { name, folder, params, likeness } => {
+                self.fit(name, read_support_set(&folder, likeness.as_deref())?, params)
+            }
             Command::Generate { name, categories, rows, dimensions, queries, seed, params, folder } => {
                 let mut random = Random::new(seed, categories, dimensions);
                 let support_set = random.support_set(rows, folder.as_deref())?;
@@ -131,10 +143,15 @@ impl Program {
                 }
                 self.fit(name, support_set, params)
             }
-            Command::Logits { name, queries, method, repetitions, output } => {
-                let (classifier, queries) = (self.classifier(&name)?, read(&queries)?);
+            Command::Logits { name, queries, likeness, method, repetitions, output } => {
+                let (classifier, features) = (self.classifier(&name)?, read(&queries)?);
+                let likeness = likeness.as_deref().map(read).transpose()?;
+                let mut queries = Queries::new(features.view());
+                if let Some(likeness) = &likeness {
+                    queries = queries.with_likeness(likeness.view());
+                }
                 let (seconds, logits) =
-                    repeat(repetitions, || black_box(classifier.logits(black_box(queries.view()), method)));
+                    repeat(repetitions, || black_box(classifier.logits(black_box(queries), method)));
                 if let (Some(path), Some(logits)) = (output, logits) {
                     logits.write_npy(File::create(path)?)?;
                 }
@@ -230,13 +247,17 @@ fn read(path: &Path) -> Result<Array2<f32>> {
     Ok(Array2::read_npy(File::open(path)?)?)
 }
 
-fn read_support_set(folder: &Path) -> Result<SupportSet> {
+fn read_support_set(folder: &Path, likeness: Option<&Path>) -> Result<SupportSet> {
     let prompts = read(&folder.join("prompts.npy"))?;
     let images = read(&folder.join("support.npy"))?;
     let labels = Array1::<i64>::read_npy(File::open(folder.join("labels.npy"))?)?;
+    let likeness = likeness.map(read).transpose()?;
     let mut builder = with_prompts(prompts.view())?;
-    for (image, &label) in images.rows().into_iter().zip(&labels) {
+    for (row, (image, &label)) in images.rows().into_iter().zip(&labels).enumerate() {
         push_image(&mut builder, usize::try_from(label)?, &image.to_vec())?;
+        if let Some(likeness) = &likeness {
+            builder.push_likeness(&likeness.row(row).to_vec())?;
+        }
     }
     Ok(builder.finish()?)
 }
@@ -335,6 +356,6 @@ impl Random {
         self.prompts.write_npy(File::create(folder.join("prompts.npy"))?)?;
         images.write_npy(File::create(folder.join("support.npy"))?)?;
         labels.write_npy(File::create(folder.join("labels.npy"))?)?;
-        read_support_set(folder)
+        read_support_set(folder, None)
     }
 }

@@ -262,3 +262,11 @@ def test_real_photographs(sql):
                   avg((susx.label('kinds', embedding, likeness) = truth)::int)::float FROM photos"""
     )[0]
     assert likeness > zero_shot + 0.01 and likeness > alone
+
+
+def test_a_column_of_that_name_that_is_something_else(sql, images):
+    """A table of an older version may have one of its owner's."""
+    sql.run("ALTER TABLE kinds DROP COLUMN likeness; ALTER TABLE kinds ADD COLUMN likeness text")
+    sql.run("SELECT susx.add_support('kinds', truth, ARRAY[embedding]) FROM photos WHERE id % 3 = 0")
+    assert sql.one("SELECT count(susx.label('kinds', embedding, likeness)) FROM photos") == 112
+    assert sql.fails("SELECT susx.add_support('kinds', 'c00', ARRAY[embedding], ARRAY[likeness]) FROM photos").sqlstate == "42701"

@@ -48,6 +48,12 @@ impl Column {
         Ok(Self::find(relation, |column| attribute_name(column).to_bytes() == name.as_bytes())?.is_some())
     }
 
+    /// Whether there is a column of that name whose type is vector. The relation is locked.
+    pub fn holds_vectors(relation: RegClass, name: &str) -> Result<bool> {
+        let found = Self::find(relation, |column| attribute_name(column).to_bytes() == name.as_bytes())?;
+        Ok(found.is_some_and(|column| column.base == vector_type()))
+    }
+
     /// The column of that number. The relation is locked.
     pub fn numbered(relation: RegClass, number: i16) -> Result<Self> {
         Self::find(relation, |column| column.attnum == number)?

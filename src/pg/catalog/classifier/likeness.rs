@@ -15,7 +15,8 @@ use crate::pg::spi::{self, Access};
 
 /// Whether the classifier's table has a column of likeness vectors.
 pub fn has_likeness_column(classifier: RegClass) -> Result<bool> {
-    Column::exists(classifier, "likeness")
+    // An older table may have a column of this name that is its owner's.
+    Column::holds_vectors(classifier, "likeness")
 }
 
 /// The dimensions of the likeness vectors that support images have; `None` if none has one.

@@ -180,7 +180,9 @@ impl ClassificationStream {
         self.rows_read += rows.len() as u64;
         if !rows.is_empty() {
             if let Some(stream) = &mut self.embeddings {
-                stream.submit(images).map_err(|error| error.in_row(first))?;
+                // The error may be an answer to an earlier batch.
+                let oldest = self.batches.front().map_or(first, |batch| batch.first);
+                stream.submit(images).map_err(|error| error.in_row(oldest))?;
             }
             self.batches.push_back(RowBatch { first, rows });
         }

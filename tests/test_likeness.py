@@ -407,8 +407,10 @@ class TestTrigger:
 
     def test_a_column_of_another_type(self, kinds, images):
         kinds.run(f"{OLD.format('kinds')}; ALTER TABLE kinds ADD COLUMN likeness text")
-        refusal = kinds.fails("INSERT INTO kinds (category, image) VALUES ('cat', %s)", images[0])
-        assert "likeness" in refusal.message and "text" in refusal.message
+        """It is its owner's, and stays as it is."""
+        insert = "INSERT INTO kinds (category, image, likeness) VALUES ('cat', %s, %s) RETURNING embedding IS NOT NULL, likeness"
+        assert kinds.rows(insert, images[0], "mine") == [(True, "mine")]
+        assert kinds.rows(insert, images[0], None) == [(True, None)]
 
 
 class TestGenerated:

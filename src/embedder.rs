@@ -5,7 +5,7 @@ use susx_server::protocol::Failure;
 use crate::image_stream::{self, ImageStream};
 use crate::image_vectors::ImageVectors;
 use crate::inference::client::{self, Embedding, Stream};
-use crate::pg::catalog::classifier::{self as catalog, ClassifierError, Settings};
+use crate::pg::catalog::classifier::{self as catalog, Settings};
 use crate::pg::embedding_model::EmbeddingModel;
 use crate::pg::error::{Error, Result};
 use crate::pg::regclass::RegClass;
@@ -66,9 +66,9 @@ impl Embedder {
     pub fn texts(&self, texts: &[&str], error: impl Fn(usize, Failure) -> Error) -> Result<Vec<Vector>> {
         let answers = client::embed_texts(Stream::of(&self.model), texts)?;
         let checked = |(index, answer): (usize, Embedding)| {
-            let vector = Vector::new(answer.map_err(|failure| error(index, failure))?)?;
-            self.check(&vector)?;
-            Ok(vector)
+            let vectors = ImageVectors::from(Vector::new(answer.map_err(|failure| error(index, failure))?)?);
+            self.check(&vectors)?;
+            Ok(vectors.embedding)
         };
         answers.into_iter().enumerate().map(checked).collect()
     }
@@ -82,26 +82,14 @@ impl Embedder {
         let answers = ImageStream::of(&self.model, self.likeness.as_ref()).run(images.to_vec())?;
         let checked = |(index, answer): (usize, image_stream::Answer)| {
             let vectors = answer.map_err(|failure| error(index, failure))?;
-            self.check(&vectors.embedding)?;
-            match (self.likeness_dimensions, &vectors.likeness) {
-                (Some(expected), Some(Vector(found))) if expected != found.len() => {
-                    let (classifier, found) = (self.classifier.clone(), found.len());
-                    Err(ClassifierError::LikenessDimensions { classifier, expected, found }.into())
-                }
-                _ => Ok(vectors),
-            }
+            self.check(&vectors)?;
+            Ok(vectors)
         };
         answers.into_iter().enumerate().map(checked).collect()
     }
 
-    /// An error if an embedding has other dimensions than the table's column.
-    fn check(&self, embedding: &Vector) -> Result<()> {
-        match (self.dimensions, embedding.0.len()) {
-            (Some(expected), found) if expected != found => {
-                Err(ClassifierError::Dimensions { classifier: self.classifier.clone(), expected, found }
-                    .into())
-            }
-            _ => Ok(()),
-        }
+    /// An error if the vectors have other dimensions than those in the table.
+    fn check(&self, vectors: &ImageVectors) -> Result<()> {
+        Ok(vectors.check(&self.classifier, self.dimensions, self.likeness_dimensions)?)
     }
 }

@@ -20,7 +20,7 @@ use susx_core::sus::{SupportError, SupportSet, SupportSetBuilder, unit};
 
 use crate::image_stream::ImageStream;
 use crate::image_vectors::ImageVectors;
-use crate::pg::catalog::classifier::{self as catalog, ClassifierError, ClassifierRow, Role, Settings};
+use crate::pg::catalog::classifier::{self as catalog, ClassifierRow, Role, Settings};
 use crate::pg::embedding_model::EmbeddingModel;
 use crate::pg::error::{Error, Result};
 use crate::pg::guc;
@@ -89,34 +89,13 @@ impl Fitted {
     /// An error if the vectors have other dimensions than those of the classifier.
     pub fn check(&self, image: &ImageVectors) -> Result<()> {
         let classifier = &self.classifier;
-        check_dimensions(&self.name, classifier.dimensions(), classifier.likeness_dimensions(), image)
+        Ok(image.check(&self.name, Some(classifier.dimensions()), classifier.likeness_dimensions())?)
     }
 
     /// The `k` best categories of an image, and how likely it is to be of any.
     pub fn answer(&self, image: &ImageVectors, method: Method, k: usize) -> Result<Answer> {
         let mut answers = self.classifier.answers(self.query(image)?.view(), method, k);
         answers.pop().ok_or_else(|| Error::internal("a query has no answer"))
-    }
-}
-
-/// An error if the vectors of an image have other dimensions than those of the classifier of that name. A likeness vector is
-/// not checked if the classifier has none.
-pub fn check_dimensions(
-    classifier: &str,
-    dimensions: usize,
-    likeness_dimensions: Option<usize>,
-    image: &ImageVectors,
-) -> Result<()> {
-    let classifier = || classifier.to_owned();
-    let (expected, found) = (dimensions, image.embedding.0.len());
-    if expected != found {
-        return Err(ClassifierError::Dimensions { classifier: classifier(), expected, found }.into());
-    }
-    match (likeness_dimensions, image.likeness.as_ref().map(|likeness| likeness.0.len())) {
-        (Some(expected), Some(found)) if expected != found => {
-            Err(ClassifierError::LikenessDimensions { classifier: classifier(), expected, found }.into())
-        }
-        _ => Ok(()),
     }
 }
 

@@ -6,7 +6,6 @@ use susx_core::queries::Queries;
 use susx_core::sus::SupportSet;
 
 use crate::batches::{LABELLED_BYTES, LABELLED_ROWS};
-use crate::fitted::check_dimensions;
 use crate::image_stream::ImageStream;
 use crate::image_vectors::ImageVectors;
 use crate::pg::catalog::classifier::{ClassifierError, Settings, known};
@@ -192,8 +191,9 @@ impl<'a, F: FnMut(Queries, &[Option<usize>], u64) -> Result<()>> FeatureBatch<'a
     /// Adds an image.
     fn add(&mut self, row: u64, category: Option<usize>, image: &ImageVectors) -> Result<()> {
         let Space { classifier, dimensions, likeness_dimensions, without_likeness, .. } = *self.space;
-        check_dimensions(classifier, dimensions, likeness_dimensions, image)
-            .map_err(|error| error.in_row(row))?;
+        image
+            .check(classifier, Some(dimensions), likeness_dimensions)
+            .map_err(|error| Error::from(error).in_row(row))?;
         let lacks_likeness = likeness_dimensions.is_some() && image.likeness.is_none();
         if lacks_likeness && without_likeness == WithoutLikeness::Refused {
             self.refuse(row, category, "its likeness vector is NULL".to_owned());

@@ -196,6 +196,13 @@ impl SupportSet {
         squares.sum::<f64>() / self.len().max(1) as f64
     }
 
+    /// Evenly spaced rows, `most` at most, of those whose category has another row.
+    pub(crate) fn rows_with_others(&self, most: usize) -> Vec<usize> {
+        let has_others = |row: &usize| self.rows(self.category_of(*row)).len() > 1;
+        let rows: Vec<usize> = (0..self.len()).filter(has_others).collect();
+        evenly_spaced(rows.len(), most).map(|i| rows[i]).collect()
+    }
+
     /// The rows that constants are estimated from: see [`sample`]. Rows are sorted by category, so an evenly spaced
     /// sample covers the categories.
     pub(crate) fn sample(&self) -> Vec<usize> {

@@ -34,14 +34,18 @@ impl Absent {
         self.lending.borrowers()
     }
 
-    /// Whether a category is absent.
-    pub fn contains(&self, category: usize) -> bool {
+    fn contains(&self, category: usize) -> bool {
         self.categories().binary_search(&category).is_ok()
     }
 
     /// The present category with the largest gain: the one whose terms the absent categories get.
     pub fn lender(&self, gain: impl Fn(usize) -> f32) -> Option<usize> {
         self.lending.lender(gain)
+    }
+
+    /// The category whose support terms a category has: its own, unless it is absent.
+    pub fn source(&self, category: usize, gain: impl Fn(usize) -> f32) -> Option<usize> {
+        if self.contains(category) { self.lender(gain) } else { Some(category) }
     }
 
     /// Replaces the support terms (N × C) of the absent categories, the cache and perhaps the KL term: by those of the

@@ -136,10 +136,7 @@ impl GatedTipX {
     /// What each row of a category adds to the category's logit. An absent category shows the rows of the category whose
     /// terms it has, less the deficit.
     fn contributions(&self, query: Queries, terms: &Terms, category: usize, gate: f32) -> Vec<Contribution> {
-        let source = match self.absent.contains(category) {
-            true => self.absent.lender(|c| terms.support_of(0, c)),
-            false => Some(category),
-        };
+        let source = self.absent.source(category, |c| terms.support_of(0, c));
         let mut contributions = source.map_or(Vec::new(), |source| self.tip_x.contributions(query, source));
         for one in &mut contributions {
             one.contribution *= gate;
@@ -186,16 +183,8 @@ impl FittedMethod for GatedTipX {
         let logits = terms.clone().sum().row(0).to_vec();
         let explain = |ranked: Ranked| {
             let c = ranked.category;
-            let mut contributions = self.contributions(query, &terms.tip_x, c, gates[0].gate);
-            Contribution::keep_largest(&mut contributions, support);
-            Explanation {
-                category: c,
-                terms: terms.named(0, c),
-                reliability: Some(self.gate.reliability(c)),
-                gate: Some(gates[0]),
-                total: ranked.score,
-                support: contributions,
-            }
+            let contributions = self.contributions(query, &terms.tip_x, c, gates[0].gate);
+            self.gate.explanation(ranked, gates[0], terms.named(0, c), contributions, support)
         };
         top_k(&logits, k, 1.0).into_iter().map(explain).collect()
     }

@@ -4,6 +4,7 @@ use ndarray::{Array2, ArrayView1, ArrayView2};
 
 use super::support::{ENOUGH, Worth};
 use super::typical::OwnCosines;
+use crate::classifier::{Contribution, Explanation, Ranked};
 use crate::interrupt;
 use crate::linalg::{exp, product, sum};
 use crate::sus::SupportSet;
@@ -83,8 +84,29 @@ impl Gate {
     }
 
     /// Reliability of a category's support, 0 to 1.
-    pub fn reliability(&self, category: usize) -> f32 {
+    fn reliability(&self, category: usize) -> f32 {
         self.reliability[category] as f32
+    }
+
+    /// The explanation of a category that was ranked with this reading, from its terms and what each support row adds, of
+    /// which `support` rows are shown.
+    pub fn explanation(
+        &self,
+        ranked: Ranked,
+        reading: GateReading,
+        terms: Vec<(&'static str, f32)>,
+        mut contributions: Vec<Contribution>,
+        support: usize,
+    ) -> Explanation {
+        Contribution::keep_largest(&mut contributions, support);
+        Explanation {
+            category: ranked.category,
+            terms,
+            reliability: Some(self.reliability(ranked.category)),
+            gate: Some(reading),
+            total: ranked.score,
+            support: contributions,
+        }
     }
 
     /// How far rounding can move a gate.

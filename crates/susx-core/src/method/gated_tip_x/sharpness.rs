@@ -6,7 +6,6 @@ use super::GatedTipX;
 use crate::interrupt;
 use crate::linalg::{bisect, exp, largest, sum};
 use crate::method::tip_x::LeaveOneOut;
-use crate::sus::evenly_spaced;
 
 /// Support rows that the sharpness is estimated from, and rows whose affinities are in memory at the same time.
 pub(in crate::method) const ROWS: usize = 1024;
@@ -105,9 +104,7 @@ impl Judged {
     /// `None` if no category has two rows.
     fn of(gated: &GatedTipX, names: f64) -> Option<Self> {
         let support_set = gated.tip_x.support_set();
-        let others = |row: usize| support_set.rows(support_set.category_of(row)).len() > 1;
-        let rows: Vec<usize> = (0..support_set.len()).filter(|&row| others(row)).collect();
-        let rows: Vec<usize> = evenly_spaced(rows.len(), ROWS).map(|i| rows[i]).collect();
+        let rows = support_set.rows_with_others(ROWS);
         if rows.is_empty() {
             return None;
         }

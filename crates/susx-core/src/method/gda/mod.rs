@@ -62,7 +62,7 @@ pub(super) use fitted::FittedGda;
 pub use grid_search::{GdaGrid, GdaGridSearch, GdaTuned};
 pub(super) use influence::Influence;
 pub(super) use reliability::{Trust, trust};
-pub(super) use sums::Sums;
+pub(super) use sums::{MIN_MASS, Sums};
 
 /// Name of the discriminant term.
 pub(super) const TERM: &str = "discriminant";

@@ -10,7 +10,7 @@ use crate::sus::SupportSet;
 /// Most rows that are in memory in float64 at the same time.
 const BLOCK: usize = 1024;
 /// A category whose rows weigh less counts as one without rows.
-pub(super) const MIN_MASS: f64 = 1e-9;
+pub(in crate::method) const MIN_MASS: f64 = 1e-9;
 
 /// Weighted sums over a support set.
 #[derive(Clone, Debug)]

@@ -19,16 +19,8 @@ impl Likeness {
         let means = (self.terms.mean(cache.row(0)), self.terms.mean(discriminant.row(0)));
         let explain = |ranked: Ranked| {
             let c = ranked.category;
-            let mut contributions = self.contributions(query, &terms, means, c, gates[0].gate);
-            Contribution::keep_largest(&mut contributions, support);
-            Explanation {
-                category: c,
-                terms: terms.named(0, c),
-                reliability: Some(self.gate.reliability(c)),
-                gate: Some(gates[0]),
-                total: ranked.score,
-                support: contributions,
-            }
+            let contributions = self.contributions(query, &terms, means, c, gates[0].gate);
+            self.gate.explanation(ranked, gates[0], terms.named(0, c), contributions, support)
         };
         top_k(&logits, k, 1.0).into_iter().map(explain).collect()
     }
@@ -45,11 +37,7 @@ impl Likeness {
         gate: f32,
     ) -> Vec<Contribution> {
         let gain = |c: usize| terms.cache[(0, c)] + terms.discriminant[(0, c)];
-        let source = match self.absent.contains(category) {
-            true => self.absent.lender(gain),
-            false => Some(category),
-        };
-        let Some(source) = source else { return Vec::new() };
+        let Some(source) = self.absent.source(category, gain) else { return Vec::new() };
         let rows = self.support_set.rows(source);
         let support = self.support_set.likeness().slice_move(s![rows.clone(), ..]);
         let affinities = product(query.likeness(), support);

@@ -107,14 +107,13 @@ impl Likeness {
         product(queries.features(), self.support_set.zeroshot_weights()) * self.params.logit_scale
     }
 
-    /// Cache and discriminant, centred and multiplied by these sizes, before the gate.
+    /// Cache and discriminant, centred and multiplied by their sizes, before the gate.
     pub(super) fn centred(
         &self,
-        sizes: Sizes,
         mut cache: Array2<f32>,
         mut discriminant: Array2<f32>,
     ) -> (Array2<f32>, Array2<f32>) {
-        for (part, size) in [(&mut cache, sizes.cache), (&mut discriminant, sizes.discriminant)] {
+        for (part, size) in [(&mut cache, self.sizes.cache), (&mut discriminant, self.sizes.discriminant)] {
             for mut row in part.rows_mut() {
                 let mean = self.terms.mean(row.view());
                 row.mapv_inplace(|value| size * (value - mean));
@@ -127,7 +126,7 @@ impl Likeness {
     pub(super) fn terms(&self, queries: Queries, gates: &[GateReading]) -> LogitTerms {
         let (cache, nearest) = self.terms.cache(&self.support_set, queries.likeness());
         let discriminant = self.terms.discriminant(queries.likeness());
-        let (mut cache, mut discriminant) = self.centred(self.sizes, cache, discriminant);
+        let (mut cache, mut discriminant) = self.centred(cache, discriminant);
         self.absent.fill(&mut cache, Some(&mut discriminant));
         for part in [&mut cache, &mut discriminant] {
             for (mut row, reading) in part.rows_mut().into_iter().zip(gates) {

@@ -48,7 +48,7 @@ impl<'a> LikenessGridSearch<'a> {
         let gates = self.fit.gate.read(queries.features());
         let (cache, nearest) = self.fit.terms.cache(&self.fit.support_set, queries.likeness());
         let discriminant = self.fit.terms.discriminant(queries.likeness());
-        let (cache, discriminant) = self.fit.centred(self.fit.sizes, cache, discriminant);
+        let (cache, discriminant) = self.fit.centred(cache, discriminant);
         self.count(self.fit.zero_shot(queries), &gates, cache + discriminant, &nearest, truth);
     }
 
@@ -79,9 +79,9 @@ impl<'a> LikenessGridSearch<'a> {
         for (row, &truth) in truth.iter().enumerate() {
             interrupt::check();
             let gate = gates[row].gate;
+            let lent = self.fit.absent.lender(|c| support[(row, c)]).map_or(0.0, |c| support[(row, c)]);
             for (correct, &lambda) in self.correct.iter_mut().zip(&self.grid) {
                 let weight = lambda / self.fitted;
-                let lent = self.fit.absent.lender(|c| support[(row, c)]).map_or(0.0, |c| support[(row, c)]);
                 let logit = |c: usize| {
                     let support = match absent.binary_search(&c) {
                         Ok(_) => weight * lent - DEFICIT,

@@ -7,7 +7,6 @@ use crate::interrupt;
 use crate::method::gated_tip_x::sharpness::{
     BLOCK, Judged, ROWS, Rows, Sharpness, best, largest_share, names_alone,
 };
-use crate::sus::evenly_spaced;
 
 /// The sharpness at which the support rows, each as the fit without it would label it, have the mean probability that is
 /// expected of their accuracy. O(min(M, 1024) M e).
@@ -19,9 +18,7 @@ pub(super) fn of(fit: &Likeness) -> Sharpness {
 /// `None` if no category has two rows.
 fn judged(fit: &Likeness, names: f64) -> Option<Judged> {
     let support_set = &fit.support_set;
-    let has_others = |row: usize| support_set.rows(support_set.category_of(row)).len() > 1;
-    let rows: Vec<usize> = (0..support_set.len()).filter(|&row| has_others(row)).collect();
-    let rows: Vec<usize> = evenly_spaced(rows.len(), ROWS).map(|i| rows[i]).collect();
+    let rows = support_set.rows_with_others(ROWS);
     if rows.is_empty() {
         return None;
     }
@@ -66,7 +63,7 @@ impl Likeness {
     /// affinity to the nearest other row (n).
     pub(super) fn support_without(&self, rows: &[usize]) -> (Array2<f32>, Vec<f32>) {
         let (cache, discriminant, nearest) = self.terms.without(&self.support_set, rows);
-        let (cache, discriminant) = self.centred(self.sizes, cache, discriminant);
+        let (cache, discriminant) = self.centred(cache, discriminant);
         (cache + discriminant, nearest)
     }
 }

@@ -77,13 +77,11 @@ fn beyond_chance(
     usual: f64,
 ) -> f64 {
     let own = |row: usize| support_set.category_of(row);
-    let rows: Vec<usize> =
-        (0..support_set.len()).filter(|&row| support_set.rows(own(row)).len() > 1).collect();
+    let rows = support_set.rows_with_others(ROWS);
     let chance = usual / support_set.len() as f64;
     if rows.is_empty() || chance >= 1.0 {
         return 1.0;
     }
-    let rows: Vec<usize> = evenly_spaced(rows.len(), ROWS).map(|i| rows[i]).collect();
     let mut right = 0;
     for block in rows.chunks(BLOCK) {
         let (cache, discriminant, _) = terms.without(support_set, block);

@@ -4,7 +4,7 @@ use ndarray::{Array1, Array2, ArrayView1, ArrayView2};
 
 use crate::interrupt;
 use crate::linalg::product;
-use crate::method::gda::{Confidence, Discriminant, Sums};
+use crate::method::gda::{Confidence, Discriminant, MIN_MASS, Sums};
 use crate::method::tip_adapter::{sharpen, sums};
 use crate::sus::SupportSet;
 
@@ -12,8 +12,6 @@ use crate::sus::SupportSet;
 const SHARPNESS: f64 = 0.2;
 /// Smallest standard deviation of the affinities.
 const MIN_DEVIATION: f64 = 0.01;
-/// Smallest sum of the weights of a category.
-const MIN_MASS: f64 = 1e-9;
 
 /// The cache and the discriminant before they are centred and multiplied by their sizes.
 #[derive(Clone, Debug)]

@@ -1,6 +1,7 @@
 //! Tuning a classifier's parameters on labelled images, or on the support set itself.
 
 mod labelled_sample;
+mod searches;
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -10,11 +11,9 @@ use pgrx::prelude::*;
 use susx_core::classifier::{ClassifierParams, ValidParams};
 use susx_core::method::Method;
 use susx_core::method::gated_tip_x::GatedTipX;
-use susx_core::method::gda::{GdaGrid, GdaGridSearch, GdaTuned};
-use susx_core::method::likeness::{Likeness, LikenessGridSearch, LikenessTuned};
-use susx_core::method::tip_x::{LeaveOneOut, TipXGrid, TipXGridSearch, TipXTuned};
-use susx_core::queries::{OwnedQueries, Queries};
-use susx_core::sus::SupportSet;
+use susx_core::method::gda::GdaTuned;
+use susx_core::method::likeness::Likeness;
+use susx_core::method::tip_x::{LeaveOneOut, TipXTuned};
 
 use crate::fitted;
 use crate::labelled_images::{self as labelled, Space, WithoutLikeness};
@@ -27,9 +26,7 @@ use crate::pg::progress::{Command, Phase, Progress};
 use crate::pg::regclass::RegClass;
 use crate::pg::version::SameVersion;
 use labelled_sample::LabelledSample;
-
-/// Affinities that are in memory at the same time, four bytes each.
-const BLOCK: usize = 1 << 20;
+use searches::{Fits, Grids, Searches, Tuned, block_rows};
 
 /// Alpha, beta and gamma; the accuracies of zero-shot, Tip-Adapter and TIP-X; the numbers of images that were tried and
 /// that failed; lambda and ridge; the accuracy of the discriminant; the method that the classifier has now; the accuracy
@@ -55,42 +52,6 @@ type Row = (
     f32,
     Option<f64>,
 );
-
-/// Results of the searches.
-#[derive(Clone, Copy, Debug)]
-struct Tuned {
-    tip_x: TipXTuned,
-    /// The same for gated TIP-X.
-    gated: TipXTuned,
-    gda: GdaTuned,
-    /// `None` for a support set without likeness vectors.
-    likeness: Option<LikenessTuned>,
-}
-
-/// The fits that are searched.
-#[derive(Debug)]
-struct Fits {
-    gated: GatedTipX,
-    likeness: Option<Likeness>,
-}
-
-/// The searches of all methods that have parameters to tune.
-#[derive(Debug)]
-struct Searches<'a> {
-    tip_x: TipXGridSearch,
-    gated: TipXGridSearch,
-    gda: GdaGridSearch<'a>,
-    likeness: Option<LikenessGridSearch<'a>>,
-}
-
-/// The grids to search.
-#[derive(Debug)]
-struct Grids {
-    tip_x: TipXGrid,
-    gda: GdaGrid,
-    /// Lambdas of likeness.
-    likeness: Vec<f32>,
-}
 
 /// Finds alpha, beta and gamma by the published grid search, and lambda and ridge by a small one (where images are compared by
 /// likeness vectors, lambda by another), and stores them: on a
@@ -240,122 +201,16 @@ fn search_support_set<'a>(
     grids: Grids,
     progress: &mut Progress,
 ) -> Result<Searches<'a>> {
-    let gated = &fits.gated;
-    let support_set = gated.tip_x().support_set();
+    let support_set = fits.gated.tip_x().support_set();
     progress.phase(Phase::Searching, Some(support_set.len() as u64));
     let mut searches = Searches::new(fits, params, grids);
     let size = block_rows(support_set);
     for (block, truth) in tip_x.categories().chunks(size).enumerate() {
         check_for_interrupts!();
-        let rows = block * size..block * size + truth.len();
-        let numbers: Vec<usize> = rows.clone().collect();
-        let parts = tip_x.parts(&numbers);
-        searches.tip_x.add(&parts, truth);
-        searches.gated.add(&gated.parts_without(&numbers, parts), truth);
-        searches.gda.leave_out(rows);
-        if let Some(search) = &mut searches.likeness {
-            search.leave_out(&numbers);
-        }
+        searches.leave_out(&fits.gated, tip_x, block * size..block * size + truth.len(), truth);
         progress.advance(truth.len() as u64, 0);
     }
     Ok(searches)
-}
-
-/// Number of images that are processed together.
-fn block_rows(support_set: &SupportSet) -> usize {
-    (BLOCK / support_set.len().max(support_set.categories().len()).max(1)).clamp(1, 64)
-}
-
-impl Grids {
-    fn full() -> Self {
-        Grids {
-            tip_x: TipXGrid::published(),
-            gda: GdaGrid::standard(),
-            likeness: LikenessGridSearch::standard(),
-        }
-    }
-
-    /// The present parameters, and what [`Searches::present`] needs to count the methods without some terms.
-    fn present(params: ClassifierParams) -> Self {
-        let ClassifierParams { alpha, beta, gamma, lambda, ridge, .. } = params;
-        Grids {
-            tip_x: TipXGrid { alpha: vec![0.0, alpha], beta: vec![beta], gamma: vec![0.0, gamma] },
-            gda: GdaGrid { lambda: vec![lambda], ridge: vec![ridge] },
-            likeness: vec![lambda],
-        }
-    }
-}
-
-impl<'a> Searches<'a> {
-    fn new(fits: &'a Fits, params: ValidParams, grids: Grids) -> Self {
-        let likeness = fits.likeness.as_ref();
-        Searches {
-            tip_x: TipXGridSearch::new(grids.tip_x.clone()),
-            gated: TipXGridSearch::new(grids.tip_x),
-            gda: GdaGridSearch::new(fits.gated.tip_x().support_set(), params.logit_scale, grids.gda),
-            likeness: likeness.map(|fit| LikenessGridSearch::new(fit, params, grids.likeness)),
-        }
-    }
-
-    /// Tries images of these categories. Images of none have no right answer that a search could look for.
-    fn add(&mut self, Fits { gated, .. }: &Fits, images: Queries, truth: &[Option<usize>]) {
-        let (images, truth) = of_categories(images, truth);
-        if truth.is_empty() {
-            return;
-        }
-        let parts = gated.tip_x().parts(images.view());
-        self.tip_x.add(&parts, &truth);
-        self.gated.add(&gated.parts(images.view(), parts), &truth);
-        self.gda.add(images.view(), &truth);
-        if let Some(search) = &mut self.likeness {
-            search.add(images.view(), &truth);
-        }
-    }
-
-    /// The best parameters; an error if no image was tried.
-    fn best(&self) -> Result<Tuned> {
-        let likeness = self.likeness.as_ref().and_then(LikenessGridSearch::best);
-        match (self.tip_x.best(), self.gated.best(), self.gda.best()) {
-            (Some(tip_x), Some(gated), Some(gda)) => Ok(Tuned { tip_x, gated, gda, likeness }),
-            _ => Err(Error::argument("the query gave no image to tune on")),
-        }
-    }
-
-    /// How the present parameters do, from a search of [`Grids::present`].
-    fn present(&self) -> Result<Tuned> {
-        let Tuned { tip_x: TipXTuned { rows, .. }, gda, likeness, .. } = self.best()?;
-        Ok(Tuned { tip_x: present(&self.tip_x, rows)?, gated: present(&self.gated, rows)?, gda, likeness })
-    }
-}
-
-/// The rows of images that are of some category, with their categories.
-fn of_categories(images: Queries, truth: &[Option<usize>]) -> (OwnedQueries, Vec<usize>) {
-    let (rows, truth): (Vec<usize>, Vec<usize>) =
-        truth.iter().enumerate().filter_map(|(row, truth)| Some((row, (*truth)?))).unzip();
-    (images.select(&rows), truth)
-}
-
-/// The counts of the present parameters, without and with each term.
-fn present(search: &TipXGridSearch, rows: u32) -> Result<TipXTuned> {
-    let triples: Vec<_> = search.counts().collect();
-    let [(.., zero_shot), _, (.., tip_adapter), (alpha, beta, gamma, tip_x)] = triples[..] else {
-        return Err(Error::internal("a grid of two by two has four counts"));
-    };
-    Ok(TipXTuned { alpha, beta, gamma, rows, zero_shot, tip_adapter, tip_x })
-}
-
-impl Tuned {
-    /// Images that a method classifies correctly with the tuned parameters; `None` for a method that is not tuned.
-    fn correct(&self, method: Method) -> Option<u32> {
-        match method {
-            Method::ZeroShot => Some(self.tip_x.zero_shot),
-            Method::TipAdapter => Some(self.tip_x.tip_adapter),
-            Method::TipX => Some(self.tip_x.tip_x),
-            Method::GatedTipX => Some(self.gated.tip_x),
-            Method::Gda => Some(self.gda.gda),
-            Method::Likeness => self.likeness.map(|tuned| tuned.likeness),
-        }
-    }
 }
 
 /// Puts the parameters into the settings; returns the method that the classifier has now. If `may_switch` and no method

@@ -38,7 +38,7 @@ $$;
 SELECT set_config('search_path', 'demo, ' || current_setting('search_path'), false) \\g /dev/null
 DROP TABLE IF EXISTS demo.photos, demo.kinds;
 CREATE TABLE photos (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, path text NOT NULL, image bytea NOT NULL,
-                     truth text, embedding vector);
+                     truth text, embedding vector, likeness vector);
 COMMENT ON COLUMN photos.truth IS 'What is on the picture, if it is a category: to count right labels, never to label';
 COPY photos (path, truth, image) FROM STDIN;
 """

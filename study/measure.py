@@ -66,8 +66,6 @@ def create(sql: psycopg.Connection, data: Set, scenario: Scenario, names: list[s
         sql.execute(
             "SELECT susx.create_classifier(%s, %s, text_embeddings => %s::vector[])", [CLASSIFIER, names, vectors]
         )
-    for name, value in data.params.items():
-        sql.execute(f"SELECT susx.alter_classifier(%s, {name} => %s)", [CLASSIFIER, value])
     if len(scenario.labelled):
         support = "array_agg(embedding)" + (", array_agg(likeness)" if data.is_paired else "")
         place = {c: name for c, name in zip(scenario.categories, names)}

@@ -4,7 +4,7 @@ likeness): names by one encoder, likeness by another."""
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import psycopg
@@ -36,8 +36,6 @@ class Set:
     encoder: str = "CLIP"
     # Whether the table has likeness vectors.
     is_paired: bool = False
-    # The classifiers' parameters, where they are not the defaults.
-    params: dict[str, float] = field(default_factory=dict)
 
     def ids(self, part: str = LABELLED) -> np.ndarray:
         return np.array([id for id, its in self.part.items() if its == part], int)

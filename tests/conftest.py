@@ -25,6 +25,8 @@ DATABASE = "susx"
 # The layouts of CLIP exports: see models/tiny_clip.py.
 TINY_VARIANTS = ("split", "fused", "no_mask", "siglip", "fp16", "external")
 MODEL_NAMES = ("demo", *(f"tiny_{variant}" for variant in TINY_VARIANTS))
+# Embeds images alone.
+LIKENESS_MODEL = "efficientnet-lite2"
 # The generator's name, as in README.md: see models/tiny_diffusion.py.
 GENERATOR = "stable-diffusion"
 
@@ -43,13 +45,14 @@ def copy_model(source: Path, target: Path) -> None:
 
 @pytest.fixture(scope="session")
 def model_dir() -> Iterator[Path]:
-    """A susx.model_dir with the demo model, a tiny CLIP in every layout, and a tiny Stable Diffusion."""
-    assert (MODELS / "demo").is_dir(), "the demo model is not built: run `make model`"
+    """A susx.model_dir with the demo's models, a tiny CLIP in every layout, and a tiny Stable Diffusion."""
     test_models.ensure()
     folder = Path(tempfile.mkdtemp(prefix="susx-models-", dir="/tmp"))
     # PostgreSQL may run as another account.
     folder.chmod(0o755)
-    shutil.copytree(MODELS / "demo", folder / "demo")
+    for model in ("demo", LIKENESS_MODEL):
+        assert (MODELS / model).is_dir(), f"the model {model} is not built: run `make model`"
+        shutil.copytree(MODELS / model, folder / model)
     for variant in TINY_VARIANTS:
         copy_model(TEST_MODELS / variant, folder / f"tiny_{variant}")
     copy_model(TEST_GENERATORS / "pndm", folder / GENERATOR)

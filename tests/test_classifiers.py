@@ -19,11 +19,11 @@ SETTINGS = """
 
 
 def documented(who):
-    """The row of docs/defaults.md: logit_scale, alpha, beta, gamma, temperature."""
+    """The row of docs/defaults.md: the starting values by name."""
     (row,) = re.findall(
         rf"^\| {who}[^|]*\|(.*)\|$", (ROOT / "docs" / "defaults.md").read_text().split("**The rule.**")[0], re.MULTILINE
     )
-    return dict(zip(("logit_scale", "alpha", "beta", "gamma", "temperature"), map(float, row.split("|"))))
+    return dict(zip(("logit_scale", "alpha", "beta", "gamma", "temperature", "lambda"), map(float, row.split("|"))))
 
 
 @pytest.mark.parametrize("model, who", [("demo", "demo model"), ("tiny_split", "CLIP"), (None, "CLIP")])
@@ -37,7 +37,7 @@ def test_starting_values(sql, model, who):
     assert (found_model, method) == (model, None)
     expected = documented(who)
     assert numbers == pytest.approx(
-        [*(expected[name] for name in ("alpha", "beta", "gamma", "temperature", "logit_scale")), 2, 3]
+        [*(expected[name] for name in ("alpha", "beta", "gamma", "temperature", "logit_scale", "lambda")), 3]
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from conftest import GENERATOR, MODEL_NAMES
+from conftest import GENERATOR, LIKENESS_MODEL, MODEL_NAMES
 from helpers.pictures import encode, picture
 from helpers.session import array, cosine
 from helpers.shared import needs, SHARED
@@ -85,6 +85,7 @@ def test_what_clip_itself_makes_of_odd_sizes(sql, reference):
 
 def test_models(sql):
     """The rows of models() for models that have been used."""
+    sql.run("SELECT susx.embed_image(%s, %s)", encode(picture(1, (300, 200))), LIKENESS_MODEL)
     for model in MODEL_NAMES:
         sql.run("SELECT susx.embed_text('a cat', %s)", model)
     found = {
@@ -94,10 +95,11 @@ def test_models(sql):
         )
     }
     cpu = "CPUExecutionProvider"
-    assert set(found) == {*MODEL_NAMES, GENERATOR}
-    for model in MODEL_NAMES:
-        dimensions, side = (512, 224) if model == "demo" else (32, 96)
-        kind, *rest, error = found[model]
-        assert (kind, rest) == ("clip", [dimensions, side, cpu, True, True]), model
+    assert set(found) == {*MODEL_NAMES, LIKENESS_MODEL, GENERATOR}
+    expected = {model: ("clip", 32, 96) for model in MODEL_NAMES}
+    expected |= {"demo": ("clip", 512, 224), LIKENESS_MODEL: ("vision", 128, 224)}
+    for model, (kind, dimensions, side) in expected.items():
+        *rest, error = found[model]
+        assert rest == [kind, dimensions, side, cpu, True, True], model
         # The CPU is right here: with execution_provider = auto, the error says why there is no GPU.
         assert error is None or "CUDA" in error

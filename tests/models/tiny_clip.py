@@ -1,11 +1,15 @@
 #!/usr/bin/env python3
 """Makes a small CLIP with random weights, in the files and names of a Hugging Face ONNX export.
 
-    python tests/models/tiny_clip.py OUT_DIR --variant split|fused|no_mask|siglip|fp16|external|fixed
+    python tests/models/tiny_clip.py OUT_DIR --variant split|fused|no_mask|siglip|fp16|external|fixed|sees_padding|own_pad
 
 It needs numpy, onnx and tokenizers. The models mean nothing, but they are whole: OpenAI's architecture
 (class token, pre-layer-norm, quick-GELU, causal text encoder, pooling at the end-of-text token), a
 byte-level BPE tokenizer, and the configuration files. The same seed gives the same files.
+
+In two variants every token of a text sees the padding, which is as long as the context in training. `sees_padding` was
+trained with token 0 but has OpenAI's files, as MobileCLIP's exports do. `own_pad` has a token `<pad>`, which no file but
+the vocabulary mentions, and ignores its mask.
 
 `expected.json` holds what the encoders must give for some inputs. It is computed by numpy, from the same
 description of the network that the ONNX graphs are built from.
@@ -17,6 +21,7 @@ import json
 import math
 import pathlib
 import re
+import string
 
 import numpy as np
 import onnx
@@ -27,7 +32,13 @@ IMAGE, PATCH, WIDTH, HEADS, LAYERS, PROJECTION = 96, 32, 64, 4, 2, 32
 SENTENCES = """a photo of a cat. a photo of a dog. a drawing of the house and the garden. an accordion and a piano
 on the table. people walking along the street in the rain. a close-up photo of the small red flower. what is this?
 it's a black and white picture of an old car, don't you see? 10 apples, 25 oranges and 7 lemons in the kitchen"""
-VARIANTS = ["split", "fused", "no_mask", "siglip", "fp16", "external", "fixed"]
+VARIANTS = ["split", "fused", "no_mask", "siglip", "fp16", "external", "fixed", "sees_padding", "own_pad"]
+# Those without a causal mask.
+SEES_PADDING = ["siglip", "sees_padding", "own_pad"]
+# Those of which no mask hides the padding.
+UNMASKED = ["no_mask", *SEES_PADDING]
+# The token that the encoders were trained with.
+PADS = {"sees_padding": 0, "own_pad": "<pad>"}
 TEXTS = ["a photo of a cat.", "A  Photo of the  HOUSE", "zebra crossing; naïve café 東京", "", "a very long text " * 40]
 
 
@@ -178,8 +189,8 @@ class Graph:
 class Clip:
     """Weights and forward pass. `run` is an `Eager` or a `Graph`."""
 
-    def __init__(self, seed, vocabulary, context_length, siglip):
-        self.rng, self.weights, self.siglip = np.random.default_rng(seed), {}, siglip
+    def __init__(self, seed, vocabulary, context_length, siglip, causal=True):
+        self.rng, self.weights, self.siglip, self.causal = np.random.default_rng(seed), {}, siglip, causal
         self.weight("class", WIDTH, scale=1.0)
         self.weight("patch", WIDTH, 3, PATCH, PATCH, scale=0.03)
         patches = (IMAGE // PATCH) ** 2
@@ -239,7 +250,7 @@ class Clip:
     def text(self, run, ids, attention_mask):
         """The last hidden state and the embedding, not normalised."""
         x = run.add(run.embed(self.get(run, "text.tokens"), ids), run.positions(self.get(run, "text.positions"), ids))
-        mask = None if self.siglip else run.causal(ids)
+        mask = run.causal(ids) if self.causal else None
         mask = mask if attention_mask is None else run.add(mask, run.padding(attention_mask))
         x = self.norm(run, self.layers(run, x, "text", mask), "text.norm")
         pooled = run.token(x, -1) if self.siglip else run.at_largest_id(x, ids)
@@ -289,9 +300,11 @@ def train(merges):
     return {token: i for i, token in enumerate(dict.fromkeys(tokens))}, learnt
 
 
-def make_tokenizer(siglip):
+def make_tokenizer(siglip, pad=None):
     start, end = "<|startoftext|>", "<|endoftext|>"
     vocabulary, merges = train(120)
+    if pad:
+        vocabulary[pad] = len(vocabulary)
     vocabulary[start], vocabulary[end] = len(vocabulary), len(vocabulary) + 1
     tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(
         vocabulary, merges, unk_token=end, continuing_subword_prefix="", end_of_word_suffix="</w>"))
@@ -303,7 +316,7 @@ def make_tokenizer(siglip):
         tokenizers.pre_tokenizers.Split(tokenizers.Regex(PATTERN), "removed", invert=True),
         tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)])
     tokenizer.decoder = tokenizers.decoders.ByteLevel()
-    for token in (start, end):
+    for token in (start, end, *([pad] if pad else [])):
         tokenizer.add_special_tokens([tokenizers.AddedToken(token, special=True, normalized=False)])
     if siglip:
         tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
@@ -344,7 +357,7 @@ def write_graphs(out, clip, variant):
     batch, length, integer = ("batch_size", "sequence_length", TensorProto.INT64) if variant != "fixed" else (2, 77, TensorProto.INT32)
     pixels = ("pixel_values", element, [batch, 3, IMAGE, IMAGE])
     ids, mask = ("input_ids", integer, [batch, length]), ("attention_mask", integer, [batch, length])
-    has_mask = variant not in ("no_mask", "siglip")
+    has_mask = variant not in ("no_mask", "siglip", "sees_padding")
     suffix = "_fp16" if variant == "fp16" else ""
     if variant == "fused":
         graph = Graph()
@@ -369,7 +382,8 @@ def write_graphs(out, clip, variant):
         else:
             inputs, name = [ids, mask] if has_mask else [ids], "text_embeds"
             values = (graph.op("Cast", value[0], to=TensorProto.INT64) for value in inputs)
-            hidden, embedding = run(graph, next(values), next(values, None))
+            ids, own_mask = next(values), next(values, None)
+            hidden, embedding = run(graph, ids, None if variant == "own_pad" else own_mask)
         name = "pooler_output" if variant == "siglip" else name
         rename(graph, hidden, "last_hidden_state")
         rename(graph, embedding, name)
@@ -383,7 +397,7 @@ def write_json(path, value):
     path.write_text(json.dumps(value, indent=2) + "\n")
 
 
-def write_configuration(out, vocabulary, context_length, siglip):
+def write_configuration(out, vocabulary, context_length, siglip, names_pad=True):
     model_type = "siglip" if siglip else "clip"
     config = {
         "architectures": ["SiglipModel" if siglip else "CLIPModel"],
@@ -402,9 +416,10 @@ def write_configuration(out, vocabulary, context_length, siglip):
         preprocessor |= {"feature_extractor_type": "CLIPFeatureExtractor", "size": IMAGE, "crop_size": IMAGE, "do_center_crop": True,
                          "image_mean": [0.48145466, 0.4578275, 0.40821073], "image_std": [0.26862954, 0.26130258, 0.27577711]}
     write_json(out / "preprocessor_config.json", preprocessor)
-    write_json(out / "tokenizer_config.json", {
-        "bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>",
-        "model_max_length": context_length, "tokenizer_class": "SiglipTokenizer" if siglip else "CLIPTokenizer"})
+    if names_pad:
+        write_json(out / "tokenizer_config.json", {
+            "bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>",
+            "model_max_length": context_length, "tokenizer_class": "SiglipTokenizer" if siglip else "CLIPTokenizer"})
 
 
 def test_image():
@@ -413,13 +428,21 @@ def test_image():
     return np.sin(c + y / 7 + x / 11).astype(np.float32)
 
 
-def write_expected(out, clip, tokenizer, context_length, has_mask):
+def canonicalize(text):
+    """What SiglipTokenizer of transformers does to a text."""
+    text = text.lower().translate(str.maketrans("", "", string.punctuation))
+    return re.sub(r"\s+", " ", text).strip()
+
+
+def write_expected(out, clip, tokenizer, context_length, variant):
     run, rows, embeddings = Eager(), [], []
     tokenizer.enable_truncation(context_length)
     for text in TEXTS:
-        ids = tokenizer.encode(text).ids
+        ids = tokenizer.encode(canonicalize(text) if clip.siglip else text).ids
         rows.append(ids)
-        padded = ids if has_mask else ids + [tokenizer.token_to_id("<|endoftext|>")] * (context_length - len(ids))
+        pad = PADS.get(variant, "<|endoftext|>")
+        pad = tokenizer.token_to_id(pad) if isinstance(pad, str) else pad
+        padded = ids + [pad] * (context_length - len(ids)) if variant in UNMASKED else ids
         embeddings.append(run.normalise(clip.text(run, np.array([padded]), None)[1])[0])
     image = run.normalise(clip.image(run, test_image()[None].astype(np.float64))[1])[0]
     write_json(out / "expected.json", {
@@ -438,14 +461,15 @@ def main():
     context_length = 64 if siglip else 77
     out = arguments.out_dir
     out.mkdir(parents=True, exist_ok=True)
-    tokenizer = make_tokenizer(siglip)
+    variant, own_pad = arguments.variant, arguments.variant == "own_pad"
+    tokenizer = make_tokenizer(siglip, "<pad>" if own_pad else None)
     tokenizer.save(str(out / "tokenizer.json"))
     vocabulary = tokenizer.get_vocab_size()
-    clip = Clip(arguments.seed, vocabulary, context_length, siglip)
-    write_configuration(out, vocabulary, context_length, siglip)
-    write_graphs(out, clip, arguments.variant)
-    write_expected(out, clip, tokenizer, context_length, arguments.variant not in ("no_mask", "siglip"))
-    print(f"{out}: {arguments.variant}, {vocabulary} tokens, {PROJECTION} dimensions")
+    clip = Clip(arguments.seed, vocabulary, context_length, siglip, causal=variant not in SEES_PADDING)
+    write_configuration(out, vocabulary, context_length, siglip, names_pad=not own_pad)
+    write_graphs(out, clip, variant)
+    write_expected(out, clip, tokenizer, context_length, variant)
+    print(f"{out}: {variant}, {vocabulary} tokens, {PROJECTION} dimensions")
 
 
 if __name__ == "__main__":

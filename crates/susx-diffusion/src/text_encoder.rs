@@ -5,7 +5,7 @@ use std::path::Path;
 
 use ndarray::{Array2, Array3, Axis, Ix3, s};
 use ort::value::TensorElementType;
-use susx_core::clip::{ClipTokenizer, Padding};
+use susx_core::clip::{ClipTokenizer, PadRules, Padding};
 use susx_core::onnx::files::{self, MAX_TOKENIZER_BYTES};
 use susx_core::onnx::{Concurrency, OnnxError, RowShape, integers, read_floats};
 use tokenizers::models::bpe::BPE;
@@ -103,11 +103,10 @@ fn tokenizer(files: &TokenizerFiles, context_length: usize) -> Result<ClipTokeni
         }
     };
     let tokenizer = tokenizer.map_err(|error| OnnxError::file(path, format!("not a tokenizer: {error}")))?;
-    let pad_token = files.pad_token.as_deref().unwrap_or(END);
-    let pad_id = tokenizer.token_to_id(pad_token).ok_or_else(|| {
-        OnnxError::file(path, format!("the pad token {pad_token:?} is not in the vocabulary"))
-    })?;
-    Ok(ClipTokenizer::new(path, tokenizer, context_length, i64::from(pad_id), Padding::ContextLength)?)
+    let stated = files.pad_token.clone().unwrap_or_else(|| END.to_owned());
+    let rules = PadRules { stated: Some(stated), ..PadRules::default() };
+    let pad = rules.choose(&tokenizer).map_err(|reason| OnnxError::file(path, reason))?;
+    Ok(ClipTokenizer::new(path, tokenizer, context_length, pad, Padding::ContextLength)?)
 }
 
 /// CLIP's tokenizer from its own two files, as `transformers` converts it.

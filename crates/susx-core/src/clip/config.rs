@@ -9,9 +9,11 @@ use serde_json::Value;
 
 use super::error::{ClipError, Result};
 use super::model_files::ModelFiles;
+use super::pad::{PadRules, pad_token};
 use super::pooling::{FeatureRules, Pooling};
 use super::preprocess::Preprocessor;
 use super::preprocessor_config::PreprocessorConfig;
+use super::text_form::TextForm;
 use crate::classifier::{ClassifierParams, PartialParams};
 use crate::onnx::files::{read_json, read_text};
 use crate::onnx::model_dir::{self, GENERATOR_INDEX};
@@ -56,8 +58,10 @@ pub struct ModelConfig {
     pub tokenizer: Option<PathBuf>,
     /// The most tokens of a text, special ones included.
     pub context_length: usize,
-    /// The pad token, if a file next to `tokenizer.json` names one.
-    pub pad_token: Option<String>,
+    /// What the files next to `tokenizer.json` say about the token that pads short texts.
+    pub pad: PadRules,
+    /// What happens to a text before it is tokenized.
+    pub text_form: TextForm,
     /// Which output of the image encoder holds the features, and how they are pooled.
     pub features: FeatureRules,
     /// The default settings of a classifier on this model.
@@ -74,6 +78,7 @@ struct SusxJson {
     vision_model: Option<String>,
     text_model: Option<String>,
     context_length: Option<usize>,
+    pad_token: Option<String>,
     pooling: Option<Pooling>,
     /// Everything else, which is a mistake.
     #[serde(flatten)]
@@ -81,7 +86,24 @@ struct SusxJson {
 }
 
 /// The fields of `susx.json` besides the parameters of a classifier.
-const FILE_FIELDS: [&str; 4] = ["vision_model", "text_model", "context_length", "pooling"];
+const FILE_FIELDS: [&str; 5] = ["vision_model", "text_model", "context_length", "pad_token", "pooling"];
+
+/// The files that say how images are prepared. Where the first one exists, the second is not read.
+pub(super) const PREPROCESSOR_FILES: [&str; 2] = ["preprocessor_config.json", "processor_config.json"];
+
+/// Forms of a tokenizer that are not read, and how Python converts them.
+const OTHER_TOKENIZERS: [(&str, &str); 4] = [
+    ("spiece.model", FROM_SIGLIP),
+    ("tokenizer.model", FROM_OTHERS),
+    ("sentencepiece.bpe.model", FROM_OTHERS),
+    ("vocab.json", FROM_OTHERS),
+];
+/// `transformers` has no fast tokenizer for SigLIP, but the converter of T5's, which is the same but for extra tokens.
+const FROM_SIGLIP: &str = "from transformers import SiglipTokenizer; \
+    from transformers.convert_slow_tokenizer import T5Converter; \
+    t = SiglipTokenizer.from_pretrained('.'); t._extra_ids = 0; T5Converter(t).converted().save('tokenizer.json')";
+const FROM_OTHERS: &str = "from transformers import AutoTokenizer; \
+    AutoTokenizer.from_pretrained('.', use_fast=True).save_pretrained('.')";
 
 /// Limit of the context length. `transformers` writes 1e30 where a tokenizer has no limit; no real model comes near this.
 const MAX_CONTEXT_LENGTH: u64 = 8192;
@@ -130,7 +152,7 @@ impl ModelConfig {
         let preprocessor = preprocessor(&dir, needs_vision)?;
         let tokenizer = Some(dir.join("tokenizer.json")).filter(|path| path.is_file());
         if needs_text && tokenizer.is_none() {
-            return Err(ClipError::file(&dir, "there is no tokenizer.json"));
+            return Err(ClipError::file(&dir, missing_tokenizer(&dir)));
         }
         if let Some(preprocessor) = &preprocessor {
             check_image_size(&dir, &config, preprocessor)?;
@@ -139,7 +161,12 @@ impl ModelConfig {
         let context_length =
             context_length(&susx, &susx_path, &config, &tokenizer_config, model_type.as_deref())?;
         let defaults = defaults(&susx, &susx_path, &config, model_type.as_deref())?;
-        let pad_token = pad_token(&tokenizer_config).or_else(|| pad_token(&special_tokens));
+        let pad = PadRules {
+            configured: pad_token(&tokenizer_config).or_else(|| pad_token(&special_tokens)),
+            is_trained_with_it: is_siglip(model_type.as_deref()),
+            stated: susx.pad_token,
+        };
+        let text_form = TextForm::of(&config, &tokenizer_config);
         let projection_dim = config["projection_dim"].as_u64().and_then(|dim| usize::try_from(dim).ok());
         Ok(ModelConfig {
             name: name.to_owned(),
@@ -150,7 +177,8 @@ impl ModelConfig {
             preprocessor,
             tokenizer,
             context_length,
-            pad_token,
+            pad,
+            text_form,
             features: FeatureRules::new(&config, susx.pooling),
             defaults,
         })
@@ -175,14 +203,30 @@ impl ModelConfig {
     }
 }
 
+/// `preprocessor_config.json`, or the `processor_config.json` that transformers 5 writes instead of it.
 fn preprocessor(dir: &Path, needed: bool) -> Result<Option<Preprocessor>> {
-    let path = dir.join("preprocessor_config.json");
+    let [path, newer] = PREPROCESSOR_FILES.map(|name| dir.join(name));
+    let path = if !path.exists() && newer.exists() { newer } else { path };
     if !needed && !path.exists() {
         return Ok(None);
     }
     let text = read_text(&path)?;
     let preprocessor = PreprocessorConfig::from_json(&text).and_then(|config| Preprocessor::new(&config));
     preprocessor.map(Some).map_err(|reason| ClipError::file(&path, reason))
+}
+
+/// Why a model cannot tokenize. Many exports have a tokenizer in another form.
+fn missing_tokenizer(dir: &Path) -> String {
+    match OTHER_TOKENIZERS.iter().find(|(file, _)| dir.join(file).is_file()) {
+        Some((file, python)) => {
+            format!("there is no tokenizer.json, only {file}. In that directory, Python makes one: {python}")
+        }
+        None => "there is no tokenizer.json".to_owned(),
+    }
+}
+
+fn is_siglip(model_type: Option<&str>) -> bool {
+    matches!(model_type, Some("siglip" | "siglip2" | "siglip_model"))
 }
 
 /// Checks that the preprocessing makes images of the size that `config.json` states, if it states one.
@@ -196,12 +240,6 @@ fn check_image_size(dir: &Path, config: &Value, preprocessor: &Preprocessor) -> 
         "the preprocessed images have {height} × {width} pixels, but image_size of config.json is {image_size}"
     );
     Err(ClipError::file(dir.join("preprocessor_config.json"), reason))
-}
-
-/// The `pad_token` of a tokenizer's configuration: a string, or an object that has the string as `content`.
-pub fn pad_token(config: &Value) -> Option<String> {
-    let token = &config["pad_token"];
-    token.as_str().or_else(|| token["content"].as_str()).map(str::to_owned)
 }
 
 /// The smallest limit that the files state: the encoder has only so many positions, and the tokenizer was made for
@@ -231,10 +269,7 @@ fn context_length(
         .iter()
         .filter_map(|length| length.as_u64())
         .filter(|length| (2..=MAX_CONTEXT_LENGTH).contains(length));
-    let default = match model_type {
-        Some("siglip" | "siglip2" | "siglip_model") => 64,
-        _ => 77,
-    };
+    let default = if is_siglip(model_type) { 64 } else { 77 };
     Ok(stated.min().unwrap_or(default) as usize)
 }
 
@@ -254,7 +289,7 @@ fn defaults(
         Some(value) => Some(value.exp() as f32),
         None => match model_type {
             Some("clip") => Some(100.0),
-            Some("siglip" | "siglip2" | "siglip_model") => Some(115.0),
+            model_type if is_siglip(model_type) => Some(115.0),
             _ => None,
         },
     };

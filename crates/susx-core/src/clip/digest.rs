@@ -1,16 +1,11 @@
 //! The identity of a model: SHA-256 of the files that its embeddings depend on.
 
-use super::config::ModelConfig;
+use super::config::{ModelConfig, PREPROCESSOR_FILES};
 use super::error::Result;
 use crate::onnx::digest::{self, FileTimes};
 
-const CONFIGURATION: [&str; 5] = [
-    "config.json",
-    "preprocessor_config.json",
-    "special_tokens_map.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-];
+const CONFIGURATION: [&str; 4] =
+    ["config.json", "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json"];
 
 impl ModelConfig {
     /// Size of the model's graphs and weights on disk, in bytes.
@@ -21,19 +16,28 @@ impl ModelConfig {
     /// SHA-256 of everything that an embedding depends on: the graphs in use with their external weights, the
     /// configuration of the preprocessing and of the tokenizer (in the form of [`onnx::digest`](crate::onnx::digest)),
     /// the context length as 64 bits, little-endian, and the pooling in the words of `susx.json`, if it is stated there
-    /// or used in place of `pooler_output`. Reads the whole model once.
+    /// or used in place of `pooler_output`; and the pad token, if `susx.json` states one. Reads the whole model once.
     ///
-    /// The context length and the pooling are in it because `susx.json` can change them. The rest of `susx.json` changes
-    /// classifiers, not embeddings.
+    /// These are in it because `susx.json` can change them. The rest of `susx.json` changes classifiers, not embeddings.
     pub fn sha256(&self) -> Result<[u8; 32]> {
         let mut extra = (self.context_length as u64).to_le_bytes().to_vec();
         if let Some(pooling) = self.features.chosen() {
             extra.extend(pooling.to_string().bytes());
         }
-        Ok(digest::sha256(&self.dir, &self.files.graphs(), &CONFIGURATION, &extra)?)
+        if let Some(token) = &self.pad.stated {
+            extra.extend(token.bytes());
+        }
+        Ok(digest::sha256(&self.dir, &self.files.graphs(), &self.configuration(), &extra)?)
     }
 
     pub(super) fn file_times(&self) -> Result<FileTimes> {
-        Ok(FileTimes::of(&self.dir, &self.files.graphs(), &CONFIGURATION)?)
+        Ok(FileTimes::of(&self.dir, &self.files.graphs(), &self.configuration())?)
+    }
+
+    /// The names of the configuration files. Of those for images, only the one that is read counts.
+    fn configuration(&self) -> Vec<&'static str> {
+        let [older, newer] = PREPROCESSOR_FILES;
+        let has_newer = !self.dir.join(older).exists() && self.dir.join(newer).exists();
+        CONFIGURATION.into_iter().chain([if has_newer { newer } else { older }]).collect()
     }
 }

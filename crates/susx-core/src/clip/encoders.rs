@@ -10,6 +10,7 @@ use super::encoder::Encoder;
 use super::encoder_graph::{EncoderGraph, Feed, Role};
 use super::error::{ClipError, Result};
 use super::model_files::ModelFiles;
+use super::padding_probe;
 use super::preprocess::Preprocessor;
 use super::tokenizer::{ClipTokenizer, Padding, TokenBatch};
 use crate::onnx::{
@@ -83,7 +84,15 @@ impl Encoders {
         }
         let tokenizer =
             text.as_ref().map(|encoder| tokenizer(&encoder.graph, config, candidate)).transpose()?;
-        Ok(Encoders { image, text, tokenizer })
+        let encoders = Encoders { image, text, tokenizer: None };
+        let tokenizer = tokenizer.map(|tokenizer| {
+            padding_probe::fitting(tokenizer, |tokens| {
+                let features = encoders.run_texts(tokens, config.preprocessor.as_ref(), |_| usize::MAX)?;
+                normalise(features).map_err(|error| ClipError::file(&config.dir, error))
+            })
+        });
+        let tokenizer = tokenizer.transpose()?;
+        Ok(Encoders { tokenizer, ..encoders })
     }
 
     /// Runs each encoder once and returns the number of dimensions, which must be the same for both.
@@ -171,7 +180,20 @@ impl Encoders {
         tokens: &TokenBatch,
         preprocessor: Option<&Preprocessor>,
     ) -> Result<Array2<f32>> {
-        let (Some(encoder), Some(tokenizer)) = (&self.text, &self.tokenizer) else {
+        let Some(tokenizer) = &self.tokenizer else {
+            return Err(ClipError::inference("there is no text encoder"));
+        };
+        self.run_texts(tokens, preprocessor, |longest| tokenizer.padded_length(longest))
+    }
+
+    /// The same. `padded_length` is that of rows whose longest text has so many tokens.
+    fn run_texts(
+        &self,
+        tokens: &TokenBatch,
+        preprocessor: Option<&Preprocessor>,
+        padded_length: impl Fn(usize) -> usize + Sync,
+    ) -> Result<Array2<f32>> {
+        let Some(encoder) = &self.text else {
             return Err(ClipError::inference("there is no text encoder"));
         };
         // A fused graph needs an image too, and wastes a run on it.
@@ -187,7 +209,7 @@ impl Encoders {
         let sorted = encoder.run(order.len(), |piece, concurrency| {
             let rows: Vec<usize> = piece.batch_rows().iter().map(|&row| order[row]).collect();
             let longest = rows.iter().map(|&row| lengths[row]).max().unwrap_or(0);
-            let part = tokens.select(&rows, tokenizer.padded_length(longest).min(columns));
+            let part = tokens.select(&rows, padded_length(longest).min(columns));
             let pixel_values = blank.as_ref().map(|blank| blank.view());
             let feed = Feed { pixel_values, tokens: Some(&part) };
             encoder.graph.run(&feed, &encoder.output, encoder.features, concurrency)
@@ -309,7 +331,8 @@ fn tokenizer(graph: &EncoderGraph, config: &ModelConfig, candidate: Candidate) -
         },
         _ => Padding::ContextLength,
     };
-    ClipTokenizer::from_file(path, context_length, config.pad_token.as_deref(), padding)
+    let tokenizer = ClipTokenizer::from_file(path, context_length, &config.pad, padding)?;
+    Ok(tokenizer.with_form(config.text_form))
 }
 
 #[cfg(test)]

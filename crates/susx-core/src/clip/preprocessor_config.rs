@@ -6,6 +6,9 @@
 //! change pixels in a way that is not implemented is an error.
 
 use serde::Deserialize;
+use serde_json::Value;
+
+use crate::onnx::python_json;
 
 /// Target size of the resize.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -369,9 +372,14 @@ impl Fields {
 }
 
 impl PreprocessorConfig {
-    /// Reads the text of a `preprocessor_config.json`. The error is a sentence about what is wrong with it.
+    /// Reads the text of a `preprocessor_config.json`, or of a `processor_config.json`, which has the same fields in
+    /// `image_processor`. The error is a sentence about what is wrong with it.
     pub fn from_json(text: &str) -> Result<PreprocessorConfig, String> {
-        let file: File = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let mut value = python_json::parse(text).map_err(|error| error.to_string())?;
+        if let Some(nested @ Value::Object(_)) = value.get_mut("image_processor") {
+            value = nested.take();
+        }
+        let file: File = serde_json::from_value(value).map_err(|error| error.to_string())?;
         let fields = Fields { defaults: defaults_of(file.class()), file };
         fields.check()?;
         let ((resize, crop), resample) = (fields.geometry()?, fields.resample()?);

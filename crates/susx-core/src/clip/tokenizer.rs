@@ -11,6 +11,8 @@ use tokenizers::{Encoding, Tokenizer, TruncationParams};
 
 use super::cut::Cuts;
 use super::error::{ClipError, Result};
+use super::pad::{Pad, PadRules};
+use super::text_form::TextForm;
 use crate::onnx::files::{self, MAX_TOKENIZER_BYTES};
 
 /// Of a text that can be cut, the first attempt reads this many bytes per token, several times the average.
@@ -21,6 +23,9 @@ const ATTEMPT_GROWTH: usize = 4;
 const MIN_TEXTS_FOR_THREADS: usize = 8;
 /// Limit of the threads of a tokenizer: these keep its one encoder busy.
 const MAX_THREADS: usize = 4;
+
+/// Some editors begin a file with it.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// The token ids of a text, special ones included.
 pub type TokenIds = Vec<u32>;
@@ -47,6 +52,19 @@ pub enum Padding {
 }
 
 impl TokenBatch {
+    /// Tokenized texts, padded with `pad_id` to rows of `length` tokens.
+    pub(super) fn padded(rows: &[TokenIds], length: usize, pad_id: i64) -> TokenBatch {
+        let mut input_ids = Array2::from_elem((rows.len(), length), pad_id);
+        let mut attention_mask = Array2::zeros((rows.len(), length));
+        for (i, row) in rows.iter().enumerate() {
+            for (j, &id) in row.iter().enumerate() {
+                input_ids[[i, j]] = i64::from(id);
+                attention_mask[[i, j]] = 1;
+            }
+        }
+        TokenBatch { input_ids, attention_mask }
+    }
+
     /// The number of tokens of each text.
     pub fn lengths(&self) -> Vec<usize> {
         self.attention_mask.rows().into_iter().map(|row| row.sum() as usize).collect()
@@ -71,7 +89,8 @@ pub struct ClipTokenizer {
     /// Its own threads, so that a slow regular expression does not delay other models.
     threads: Arc<OnceLock<ThreadPool>>,
     context_length: usize,
-    pad_id: i64,
+    form: TextForm,
+    pad: Pad,
     padding: Padding,
 }
 
@@ -80,34 +99,28 @@ impl ClipTokenizer {
     ///
     /// * `context_length`: the most tokens of a row, special ones included (CLIP: 77). Longer texts
     ///   are truncated, but keep the special tokens that the tokenizer appends.
-    /// * `pad_token`: the pad token according to the model's other files, used if `tokenizer.json` names none.
-    ///   Without either, rows are padded with 0, as OpenAI's CLIP does.
+    /// * `pad`: what the model's other files say about the token that pads shorter rows.
     pub fn from_file(
         path: &Path,
         context_length: usize,
-        pad_token: Option<&str>,
+        pad: &PadRules,
         padding: Padding,
     ) -> Result<ClipTokenizer> {
         let bytes = files::read(path, MAX_TOKENIZER_BYTES)?;
-        let tokenizer = Tokenizer::from_bytes(&bytes)
+        let json = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&bytes);
+        let tokenizer = Tokenizer::from_bytes(json)
             .map_err(|error| ClipError::file(path, format!("not a tokenizer: {error}")))?;
-        let pad_id = match (tokenizer.get_padding(), pad_token) {
-            (Some(padding), _) => padding.pad_id,
-            (None, Some(token)) => tokenizer.token_to_id(token).ok_or_else(|| {
-                ClipError::file(path, format!("the pad token {token:?} is not in the vocabulary"))
-            })?,
-            (None, None) => 0,
-        };
-        Self::new(path, tokenizer, context_length, i64::from(pad_id), padding)
+        let pad = pad.choose(&tokenizer).map_err(|reason| ClipError::file(path, reason))?;
+        Self::new(path, tokenizer, context_length, pad, padding)
     }
 
-    /// Wraps a tokenizer that was read from `path`, which messages name. `pad_id` is the token that pads shorter rows;
+    /// Wraps a tokenizer that was read from `path`, which messages name. `pad` is the token that pads shorter rows;
     /// for the rest see [`from_file`](Self::from_file).
     pub fn new(
         path: &Path,
         mut tokenizer: Tokenizer,
         context_length: usize,
-        pad_id: i64,
+        pad: Pad,
         padding: Padding,
     ) -> Result<ClipTokenizer> {
         // We do the padding: the file's own may be to another length or on the left.
@@ -117,7 +130,26 @@ impl ClipTokenizer {
             ClipError::file(path, format!("cannot truncate to {context_length} tokens: {error}"))
         })?;
         let (cuts, threads) = (Cuts::of(&tokenizer), Arc::default());
-        Ok(ClipTokenizer { path: path.to_owned(), tokenizer, cuts, threads, context_length, pad_id, padding })
+        let (path, form) = (path.to_owned(), TextForm::AsIs);
+        Ok(ClipTokenizer { path, tokenizer, cuts, threads, context_length, form, pad, padding })
+    }
+
+    /// The same, bringing texts into this form first.
+    pub fn with_form(self, form: TextForm) -> ClipTokenizer {
+        ClipTokenizer { form, ..self }
+    }
+
+    /// The same, with rows of other lengths.
+    pub(super) fn with_padding(self, padding: Padding) -> ClipTokenizer {
+        ClipTokenizer { padding, ..self }
+    }
+
+    /// Fails if it is not certain which token an encoder that sees its padding was trained with.
+    pub(super) fn check_pad(&self) -> Result<()> {
+        match self.pad.is_certain {
+            true => Ok(()),
+            false => Err(ClipError::file(&self.path, self.pad.uncertainty(&self.tokenizer))),
+        }
     }
 
     /// The most tokens of a row.
@@ -127,7 +159,7 @@ impl ClipTokenizer {
 
     /// The token that pads shorter rows.
     pub fn pad_id(&self) -> i64 {
-        self.pad_id
+        i64::from(self.pad.id)
     }
 
     /// The length of all rows if the longest has `longest` tokens.
@@ -165,15 +197,7 @@ impl ClipTokenizer {
     /// Pads tokenized texts to rows of one length.
     pub fn batch(&self, rows: &[TokenIds]) -> TokenBatch {
         let length = self.padded_length(rows.iter().map(Vec::len).max().unwrap_or(0));
-        let mut input_ids = Array2::from_elem((rows.len(), length), self.pad_id);
-        let mut attention_mask = Array2::zeros((rows.len(), length));
-        for (i, row) in rows.iter().enumerate() {
-            for (j, &id) in row.iter().enumerate() {
-                input_ids[[i, j]] = i64::from(id);
-                attention_mask[[i, j]] = 1;
-            }
-        }
-        TokenBatch { input_ids, attention_mask }
+        TokenBatch::padded(rows, length, self.pad_id())
     }
 
     fn threads(&self) -> Option<&ThreadPool> {
@@ -191,6 +215,7 @@ impl ClipTokenizer {
 
     /// The tokens of one text.
     fn ids(&self, text: &str) -> Result<TokenIds> {
+        let text = &*self.form.apply(text);
         if let Some(cuts) = &self.cuts {
             let mut most = self.context_length.saturating_mul(BYTES_PER_TOKEN);
             // If most of the text has to be read, read it all at once.

@@ -7,6 +7,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::error::{OnnxError, Result};
+use super::python_json;
 
 /// Limit of a configuration file, in bytes.
 pub const MAX_CONFIG_BYTES: u64 = 16 << 20;
@@ -61,8 +62,7 @@ pub fn read_text(path: &Path) -> Result<String> {
 
 /// A JSON file of at most [`MAX_CONFIG_BYTES`]; `None` if there is no such file.
 pub fn read_json(path: &Path) -> Result<Option<Value>> {
-    let bytes = read_if_exists(path, MAX_CONFIG_BYTES)?;
-    bytes
-        .map(|bytes| serde_json::from_slice(&bytes).map_err(|error| OnnxError::file(path, error)))
-        .transpose()
+    let Some(bytes) = read_if_exists(path, MAX_CONFIG_BYTES)? else { return Ok(None) };
+    let text = String::from_utf8(bytes).map_err(|error| OnnxError::file(path, error))?;
+    python_json::parse(&text).map(Some).map_err(|error| OnnxError::file(path, error))
 }

@@ -16,6 +16,7 @@ mod graph;
 pub mod model_dir;
 mod profile;
 mod provider;
+pub mod python_json;
 mod runtime;
 mod selection;
 mod session_options;

@@ -88,7 +88,12 @@ fn missing_and_broken_files_are_named() {
     assert_eq!(read(&dir).kind(), ModelKind::Vision);
     assert_eq!(read(&dir).image_size(), Some((224, 224)));
     dir.write("m/onnx/text_model.onnx", "");
-    assert!(message(&dir).contains("tokenizer.json"));
+    assert!(message(&dir).contains("there is no tokenizer.json"));
+    for (file, python) in [("vocab.json", "AutoTokenizer"), ("spiece.model", "T5Converter(t)")] {
+        dir.write(&format!("m/{file}"), "");
+        let message = message(&dir);
+        assert!(message.contains(&format!("only {file}")) && message.contains(python), "{message}");
+    }
     dir.write("m/tokenizer.json", "{}");
     assert_eq!(read(&dir).kind(), ModelKind::Clip);
     dir.write("m/config.json", "[");
@@ -139,6 +144,34 @@ fn susx_json_overrides_and_is_checked() {
         dir.write("m/susx.json", json);
         assert!(message(&dir).contains(reason), "{json}: {}", message(&dir));
     }
+}
+
+/// transformers 5 writes the fields of `preprocessor_config.json` into another file, one level deeper.
+#[test]
+fn a_processor_config_is_read_where_the_older_file_is_missing() {
+    let nested = r#"{"processor_class": "CLIPProcessor", "image_processor": {"image_processor_type": "CLIPImageProcessor",
+        "size": {"shortest_edge": 96}, "crop_size": {"height": 96, "width": 96}, "resample": 3}}"#;
+    let files = [("onnx/vision_model.onnx", ""), ("processor_config.json", nested)];
+    let dir = model("processor", &files);
+    assert_eq!(read(&dir).image_size(), Some((96, 96)));
+    let alone = read(&dir).sha256().unwrap();
+    dir.write("m/processor_config.json", nested.replace("\"resample\": 3", "\"resample\": 2"));
+    assert_ne!(read(&dir).sha256().unwrap(), alone);
+    // The older file comes first.
+    dir.write("m/preprocessor_config.json", CLIP);
+    assert_eq!(read(&dir).image_size(), Some((224, 224)));
+    let older = read(&dir).sha256().unwrap();
+    dir.write("m/processor_config.json", "no JSON");
+    assert_eq!(read(&dir).sha256().unwrap(), older);
+}
+
+#[test]
+fn numbers_that_are_not_finite_count_as_left_out() {
+    let dir = model("nan", &[("onnx/vision_model.onnx", ""), ("preprocessor_config.json", CLIP)]);
+    dir.write("m/config.json", "\u{feff}{\"model_type\": \"clip\", \"logit_scale_init_value\": NaN}");
+    assert_eq!(read(&dir).defaults.logit_scale, Some(100.0));
+    dir.write("m/preprocessor_config.json", CLIP.replace('}', ", \"rescale_factor\": NaN}"));
+    assert_eq!(read(&dir).image_size(), Some((224, 224)));
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Loaded models: the embeddings must be those of the numpy implementation in `tests/models/tiny_clip.py`.
 
+use std::path::Path;
+
 use ndarray::{Array2, Array4, Axis, concatenate};
 use serde_json::Value;
 use susx_core::clip::*;
@@ -13,9 +15,24 @@ const EXACT: f32 = 0.99999;
 fn load(variant: &str) -> (ClipModel, Value) {
     let (runtime, dir) = (onnx_runtime(), models());
     let config = ModelConfig::read(&dir, variant).unwrap();
-    let expected = std::fs::read_to_string(config.dir.join("expected.json")).unwrap();
+    let expected = expected(&config.dir);
     let options = SessionOptions { provider: ExecutionProvider::Cpu, ..SessionOptions::default() };
-    (ClipModel::load(&runtime, config, &options).unwrap(), serde_json::from_str(&expected).unwrap())
+    (ClipModel::load(&runtime, config, &options).unwrap(), expected)
+}
+
+fn expected(dir: &Path) -> Value {
+    serde_json::from_str(&std::fs::read_to_string(dir.join("expected.json")).unwrap()).unwrap()
+}
+
+fn copy_dir(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let (source, target) = (entry.path(), to.join(entry.file_name()));
+        match source.is_dir() {
+            true => copy_dir(&source, &target),
+            false => drop(std::fs::copy(source, target).unwrap()),
+        }
+    }
 }
 
 fn vector(value: &Value) -> Vec<f32> {
@@ -35,6 +52,10 @@ fn test_image(size: usize) -> Array4<f32> {
 
 fn check(variant: &str) {
     let (model, expected) = load(variant);
+    check_loaded(&model, &expected, variant);
+}
+
+fn check_loaded(model: &ClipModel, expected: &Value, variant: &str) {
     assert_eq!((model.name(), model.kind(), model.dimensions()), (variant, ModelKind::Clip, 32));
     assert_eq!((model.provider(), model.fallback_reason()), ("CPUExecutionProvider", None));
     assert_eq!(model.sha256(), model.config().sha256().unwrap());
@@ -105,6 +126,39 @@ fn siglip() {
     let (model, _) = load("siglip");
     assert_eq!(model.tokenizer().unwrap().encode(&["a cat"]).unwrap().input_ids.dim(), (1, 64));
     assert_eq!(model.config().defaults.logit_scale, Some(115.0));
+}
+
+/// An encoder that ignores its mask, and whose pad token only the vocabulary names.
+#[test]
+#[cfg_attr(not(test_models), ignore = "needs SUSX_TEST_ONNXRUNTIME and SUSX_TEST_MODELS: see `make -s env`")]
+fn padding_that_the_encoder_sees() {
+    check("own_pad");
+    let (model, _) = load("own_pad");
+    assert_eq!(model.tokenizer().unwrap().encode(&["a cat"]).unwrap().input_ids.dim(), (1, 77));
+}
+
+/// The files name a token that has another use, and padding with that one gives other embeddings.
+#[test]
+#[cfg_attr(not(test_models), ignore = "needs SUSX_TEST_ONNXRUNTIME and SUSX_TEST_MODELS: see `make -s env`")]
+fn a_pad_token_that_is_not_certain() {
+    let dir = TempDir::new("pad");
+    let copy = dir.0.join("sees_padding");
+    copy_dir(&models().join("sees_padding"), &copy);
+    let options = SessionOptions { provider: ExecutionProvider::Cpu, ..SessionOptions::default() };
+    let load = || {
+        let config = ModelConfig::read(&dir.0, "sees_padding").unwrap();
+        ClipModel::load(&onnx_runtime(), config, &options)
+    };
+    let error = load().err().unwrap().to_string();
+    let first = "\"pad_token\": \"\u{100}\" (the token 0";
+    for part in ["tokenizer.json", "<|endoftext|>", "susx.json", first] {
+        assert!(error.contains(part), "{error}");
+    }
+    std::fs::write(copy.join("susx.json"), "{\"pad_token\": \"\u{100}\"}").unwrap();
+    check_loaded(&load().unwrap(), &expected(&copy), "sees_padding");
+    std::fs::write(copy.join("susx.json"), r#"{"pad_token": "<nothing>"}"#).unwrap();
+    let error = load().err().unwrap().to_string();
+    assert!(error.contains("\"<nothing>\" is not in the vocabulary"), "{error}");
 }
 
 #[test]

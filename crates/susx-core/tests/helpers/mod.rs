@@ -1,6 +1,7 @@
 //! Shared by the tests that need fixtures from outside the repository.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use susx_core::onnx::OnnxRuntime;
 
@@ -22,12 +23,15 @@ pub fn onnx_runtime() -> OnnxRuntime {
     OnnxRuntime::load(&path).unwrap()
 }
 
-/// An empty folder that is removed at the end.
+/// An empty folder that is removed at the end. Tests run at the same time, so each call makes another one.
 pub struct TempDir(pub PathBuf);
+
+static TEMP_DIRS: AtomicUsize = AtomicUsize::new(0);
 
 impl TempDir {
     pub fn new(name: &str) -> TempDir {
-        let path = std::env::temp_dir().join(format!("susx-{name}-{}", std::process::id()));
+        let number = TEMP_DIRS.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("susx-{name}-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&path).unwrap();
         TempDir(path)
     }

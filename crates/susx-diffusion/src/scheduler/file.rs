@@ -6,6 +6,7 @@
 
 use serde::Deserialize;
 use serde_json::Value;
+use susx_core::onnx::python_json;
 
 use super::config::{Betas, Prediction, SchedulerConfig, SchedulerKind, Spacing};
 
@@ -55,7 +56,7 @@ impl SchedulerConfig {
     /// Reads the text of a `scheduler_config.json`. The error is a sentence about what is wrong with it.
     pub fn from_json(text: &str) -> Result<SchedulerConfig, String> {
         use SchedulerKind::{Ddim, DpmSolver, Euler, Pndm};
-        let value: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let value: Value = python_json::parse(text).map_err(|error| error.to_string())?;
         let file: File = serde_json::from_value(value.clone()).map_err(|error| error.to_string())?;
         let kind = file.kind()?;
         refuse_unsupported(kind, &value)?;
@@ -197,6 +198,8 @@ fn refuse_unsupported(kind: SchedulerKind, file: &Value) -> Result<(), String> {
         (&[DpmSolver], "use_flow_sigmas", no, false),
         (&[DpmSolver], "algorithm_type", "dpmsolver++".into(), false),
         (&[DpmSolver], "variance_type", Value::Null, false),
+        // -Infinity, which is read as null, clips nothing.
+        (&[DpmSolver], "lambda_min_clipped", Value::Null, false),
     ];
     for (kinds, field, supported, is_required) in others {
         let found = file.get(field);

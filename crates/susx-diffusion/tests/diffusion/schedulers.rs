@@ -72,6 +72,20 @@ fn read(fields: &str) -> Result<SchedulerConfig, String> {
     SchedulerConfig::from_json(&file.to_string())
 }
 
+/// `diffusers` saves a DPM-Solver with such a number.
+#[test]
+fn a_limit_that_is_none_is_read() {
+    let file = |limit| {
+        format!(
+            r#"{{"_class_name": "DPMSolverMultistepScheduler", "beta_start": 0.00085, "beta_end": 0.012,
+            "beta_schedule": "scaled_linear", "lambda_min_clipped": {limit}}}"#
+        )
+    };
+    let read = |limit| SchedulerConfig::from_json(&file(limit));
+    assert_eq!(read("-Infinity").unwrap(), read("null").unwrap());
+    assert!(read("-5.1").unwrap_err().contains(r#""lambda_min_clipped" is -5.1"#));
+}
+
 #[test]
 fn what_is_not_known_is_refused() {
     assert!(read("{}").is_ok());

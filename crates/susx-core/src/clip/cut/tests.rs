@@ -7,7 +7,7 @@ use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{Tokenizer, TruncationParams};
 
 use super::{Cuts, EXPRESSIONS};
-use crate::clip::{ClipTokenizer, Padding};
+use crate::clip::{ClipTokenizer, PadRules, Padding};
 
 const CONTEXT: usize = 8;
 
@@ -219,7 +219,8 @@ fn a_cut_text_has_the_tokens_of_the_whole() {
                 let truncation = TruncationParams { max_length: CONTEXT, ..TruncationParams::default() };
                 whole.with_truncation(Some(truncation)).unwrap_or_else(|error| panic!("{error}"));
                 let path = Path::new("tokenizer.json");
-                let clip = ClipTokenizer::new(path, whole.clone(), CONTEXT, 0, Padding::Longest);
+                let pad = PadRules::default().choose(&whole).unwrap_or_else(|error| panic!("{error}"));
+                let clip = ClipTokenizer::new(path, whole.clone(), CONTEXT, pad, Padding::Longest);
                 let clip = clip.unwrap_or_else(|error| panic!("{error}"));
                 for _ in 0..40 {
                     let text = numbers.text();

@@ -29,11 +29,11 @@ from tools.harness import THREADS, chosen, commit, options, publish
 from tools.paths import ROOT
 from tools.steps import scratch
 
-from . import busy, cancel, diffusion, embed, kl, memory, predict, sessions, sql, texts, tune
+from . import busy, cancel, diffusion, embed, kl, memory, pairs, predict, sessions, sql, texts, tune
 from .library import Library
 from .report import Disagreement, Section
 
-BENCHMARKS = ("predict", "tune", "kl", "sql", "busy", "embed", "sessions", "texts", "memory", "cancel", "diffusion")
+BENCHMARKS = ("predict", "tune", "kl", "sql", "busy", "embed", "pairs", "sessions", "texts", "memory", "cancel", "diffusion")
 PAGE = ROOT / "docs" / "benchmarks.md"
 
 INTRODUCTION = """\
@@ -93,6 +93,8 @@ def measure(name: str, library: Library, folder: Path, arguments, facts: dict[st
             return kl.measure(library, folder, arguments.quick)
         case "embed":
             return embed.measure(arguments.encoders, folder, arguments.quick, arguments.pg)
+        case "pairs":
+            return pairs.measure(folder, arguments.quick, arguments.pg)
         case "sessions":
             return sessions.measure(folder, arguments.quick, arguments.pg)
         case "texts":

@@ -33,7 +33,7 @@ def rows_of(text: str) -> list[str]:
 
 
 METHOD = ("Predicting", "Tuning", "The KL term and the size of the support set", "In PostgreSQL", "A busy cluster")
-ENCODERS = ("Embedding a table", "Many sessions", "Embedding texts", "Memory", "Cancelling", "Painting")
+ENCODERS = ("Embedding a table", "Two models", "Many sessions", "Embedding texts", "Memory", "Cancelling", "Painting")
 
 
 def test_a_quick_run_writes_the_page(programs, tmp_path):

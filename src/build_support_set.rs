@@ -8,10 +8,11 @@ use std::collections::HashMap;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use susx_core::method::gated_tip_x;
-use susx_core::sus::SupportSet;
+use susx_core::sus::{Distinct, SupportSet};
 
 use crate::fitted;
 use crate::limits;
+use crate::limits::similarity;
 use crate::pg::catalog::classifier as catalog;
 use crate::pg::catalog::pool::{Pool, RetrievedImage};
 use crate::pg::catalog::provenance;
@@ -22,12 +23,13 @@ use crate::pg::regclass::RegClass;
 use crate::pg::version::SameVersion;
 use crate::prompting::Prompting;
 use retrieval_prompts::RetrievalPrompts;
-use search::search;
+use search::{Compared, search};
 
 /// Category, images, their mean similarity, and how far the category's support can be trusted.
 type SupportRow = (String, i32, Option<f32>, f32);
 
-/// Retrieves the classifier's support set from a pool of unlabelled images (SuS-LC).
+/// Retrieves the classifier's support set from a pool of unlabelled images (SuS-LC). An image whose cosine to one that its
+/// category has taken, or to any labelled image, is `skip_duplicates` or more is passed over; none is for NULL.
 #[pg_extern(volatile, parallel_unsafe)]
 #[allow(clippy::too_many_arguments, clippy::type_complexity)]
 fn build_support_set(
@@ -41,6 +43,7 @@ fn build_support_set(
     key_column: default!(Option<&str>, "NULL"),
     exclusive: default!(Option<bool>, "true"),
     likeness_column: default!(Option<&str>, "NULL"),
+    skip_duplicates: default!(Option<f32>, "0.96"),
 ) -> Result<
     TableIterator<
         'static,
@@ -59,6 +62,7 @@ fn build_support_set(
     let embedding_column = Error::required(embedding_column, "embedding_column")?;
     let exclusive = Error::required(exclusive, "exclusive")?;
     let per_class = limits::count(Error::required(per_class, "per_class")?, "per_class", limits::PER_CLASS)?;
+    let skip_duplicates = skip_duplicates.map(|it| similarity(it, "skip_duplicates")).transpose()?;
     classifier.open_for_reading()?;
     let mut progress = Progress::start(Command::BuildSupportSet, classifier);
     let settings = catalog::settings(classifier)?;
@@ -71,7 +75,8 @@ fn build_support_set(
         }
         None => pool,
     };
-    let copied = replace_support(classifier, &pool, prompting, per_class, exclusive, &mut progress)?;
+    let wanted = Wanted { prompting, per_class, exclusive, skip_duplicates };
+    let copied = replace_support(classifier, &pool, wanted, &mut progress)?;
     let support_set = fitted::changed_support_set(classifier)?;
     let reliability = gated_tip_x::reliability(&support_set, settings.params.check().map_err(Error::from)?);
     let rows: Vec<SupportRow> = summary(&support_set, copied)
@@ -83,21 +88,43 @@ fn build_support_set(
     Ok(TableIterator::new(rows))
 }
 
+/// Which images to retrieve.
+struct Wanted {
+    prompting: Prompting,
+    per_class: usize,
+    exclusive: bool,
+    /// The cosine from which on images are near-duplicates; `None` if these are wanted, too.
+    skip_duplicates: Option<f32>,
+}
+
 /// Replaces the retrieved images of a classifier. Returns each new one's category and similarity.
 fn replace_support(
     classifier: RegClass,
     pool: &Pool,
-    prompting: Prompting,
-    per_class: usize,
-    exclusive: bool,
+    wanted: Wanted,
     progress: &mut Progress,
 ) -> Result<Vec<(String, f32)>> {
+    let Wanted { prompting, per_class, exclusive, skip_duplicates } = wanted;
     let support_set = fitted::support_set(classifier)?;
     let prompts = RetrievalPrompts::read(classifier, &support_set, prompting)?;
     let candidates = prompts.text.len().saturating_mul(per_class);
     limits::check("the number of prompts, times per_class,", limits::CANDIDATES, candidates)?;
-    let retrieval = || prompts.retrieval(&support_set, per_class, exclusive);
-    let chosen = search(pool, retrieval, support_set.dimensions(), per_class, progress)?.select();
+    let compared = match pool.has_likeness() {
+        true => Compared::ByLikeness,
+        false => Compared::ByEmbedding,
+    };
+    let retrieval = || {
+        let retrieval = prompts.retrieval(&support_set, per_class, exclusive);
+        match skip_duplicates {
+            Some(threshold) => {
+                let by_likeness = compared == Compared::ByLikeness;
+                retrieval.distinct(Distinct::new(&support_set, threshold, by_likeness))
+            }
+            None => retrieval,
+        }
+    };
+    let compared = skip_duplicates.map(|_| compared);
+    let chosen = search(pool.vectors(), retrieval, compared, per_class, progress)?.select();
     progress.phase(Phase::Writing, Some(chosen.len() as u64));
     let chosen = chosen.into_iter().map(|image| RetrievedImage {
         category: support_set.categories()[image.category].clone(),

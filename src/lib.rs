@@ -16,6 +16,7 @@
 //! * [`generate_support_set`] - support images generated from the prompts;
 //! * [`generate_images`] - images generated from any text;
 //! * [`embed_row`] - rows of a classifier that are written by hand;
+//! * [`duplicates`] - groups of near-duplicates in a table of images;
 //! * [`classify`] - labels;
 //! * [`classify_rows`] - labels of all rows of a query;
 //! * [`explain`] - the support images behind a label;
@@ -39,6 +40,7 @@ mod classifier;
 mod classify;
 mod classify_rows;
 mod core_errors;
+mod duplicates;
 mod embed;
 mod embed_on_write;
 mod embed_row;

@@ -77,6 +77,17 @@ pub fn count(argument: i32, name: &str, most: usize) -> Result<usize> {
     }
 }
 
+/// A cosine above 0, from which on images are near-duplicates.
+pub fn similarity(argument: f32, name: &str) -> Result<f32> {
+    // Not so for NaN.
+    if argument > 0.0 && argument <= 1.0 {
+        return Ok(argument);
+    }
+    let message = format!("{name} must be greater than 0 and at most 1, not {argument}");
+    Err(Error::argument(message)
+        .with_hint("It is the cosine of two images, which is 1 for the same picture."))
+}
+
 /// An error if `found` exceeds `most`. `what` is a phrase such as `the number of categories`.
 pub fn check(what: impl Into<String>, most: usize, found: usize) -> Result<()> {
     check_unit(what, most, found, "")

@@ -1,62 +1,83 @@
 //! The search for the images of a pool that are nearest to the prompts.
 
 use ndarray::ArrayView2;
-use susx_core::sus::{Retrieval, SupportError, unit};
+use susx_core::sus::{ImageVector, MOST_NUMBERS, Retrieval, SupportError, unit};
 
 use crate::batches::POOL_ROWS;
-use crate::pg::catalog::pool::{IndexScan, Pool, with_long_scans};
+use crate::limits;
+use crate::pg::catalog::keyed_vectors::{KeyedVector, KeyedVectors};
+use crate::pg::catalog::vector_index::{IndexScan, with_long_scans};
 use crate::pg::error::{Error, Result};
 use crate::pg::message::warn;
 use crate::pg::progress::{Phase, Progress};
-use crate::pg::vector::Vector;
 
 /// How many images an index scan reads for one prompt at most: pgvector's own default of hnsw.max_scan_tuples.
 const INDEX_LIMIT: usize = 20_000;
 
 /// Offers the images of the pool to a retrieval: by the pool's index if it has one that goes far enough, else all.
 pub fn search(
-    pool: &Pool,
+    pool: &KeyedVectors,
     retrieval: impl Fn() -> Retrieval,
-    dimensions: usize,
+    compared: Option<Compared>,
     per_class: usize,
     progress: &mut Progress,
 ) -> Result<Retrieval> {
-    if pool.has_index() {
-        let found = with_long_scans(pool, |scan| search_index(pool, retrieval(), per_class, scan, progress))?;
-        if let Some(found) = found {
+    if pool.operator().is_some() {
+        let search = |scan| search_index(pool, retrieval(), compared, per_class, scan, progress);
+        if let Some(found) = with_long_scans(pool.operator(), search)? {
             return Ok(found);
         }
     }
-    scan(pool, retrieval(), dimensions, progress)
+    scan(pool, retrieval(), compared, progress)
+}
+
+/// By what images are compared with each other, to pass over near-duplicates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compared {
+    ByEmbedding,
+    ByLikeness,
 }
 
 /// Keys and unit features of some images of the pool.
 #[derive(Debug)]
 struct PoolBatch {
     dimensions: usize,
+    compared: Option<Compared>,
     keys: Vec<String>,
     elements: Vec<f32>,
+    /// The vectors by which images are compared with each other; none if they are not.
+    vectors: Vec<ImageVector>,
     /// The number of vectors of zeros, which have no direction and are similar to nothing.
     zeros: usize,
 }
 
 impl PoolBatch {
-    fn new(dimensions: usize) -> Self {
-        PoolBatch { dimensions, keys: Vec::new(), elements: Vec::new(), zeros: 0 }
+    fn new(dimensions: usize, compared: Option<Compared>) -> Self {
+        let (keys, elements, vectors) = (Vec::new(), Vec::new(), Vec::new());
+        PoolBatch { dimensions, compared, keys, elements, vectors, zeros: 0 }
     }
 
-    fn push(&mut self, key: String, embedding: &Vector) -> Result<()> {
+    fn push(&mut self, image: KeyedVector) -> Result<()> {
+        let KeyedVector { key, embedding, likeness } = image;
         if embedding.0.len() != self.dimensions {
             let source = SupportError::Dimensions { expected: self.dimensions, found: embedding.0.len() };
             return Err(Error::from(source).within(format_args!("image {key} of the pool")));
         }
-        match unit(&embedding.0) {
-            Ok(feature) => {
-                self.keys.push(key);
-                self.elements.extend(feature);
+        let Ok(feature) = unit(&embedding.0) else {
+            self.zeros += 1;
+            return Ok(());
+        };
+        match self.compared {
+            None => {}
+            Some(Compared::ByEmbedding) => self.vectors.push(feature.as_slice().into()),
+            // An image that has none cannot become a support image beside others that do.
+            Some(Compared::ByLikeness) => {
+                let likeness = likeness.and_then(|likeness| unit(&likeness.0).ok());
+                self.vectors.push(likeness.unwrap_or_default().into());
             }
-            Err(_) => self.zeros += 1,
         }
+        self.keys.push(key);
+        self.elements.extend(feature);
         Ok(())
     }
 
@@ -67,29 +88,38 @@ impl PoolBatch {
     fn clear(&mut self) {
         self.keys.clear();
         self.elements.clear();
+        self.vectors.clear();
     }
+}
+
+/// An error if the vectors of a retrieval's candidates take too much memory.
+fn check_memory(retrieval: &Retrieval) -> Result<()> {
+    let found = retrieval.kept_numbers();
+    limits::check("the number of elements of the candidates' vectors", MOST_NUMBERS, found)
+        .map_err(|error| error.with_hint("Pass skip_duplicates => NULL, or a smaller per_class."))
 }
 
 /// Reads every image of the pool once.
 fn scan(
-    pool: &Pool,
+    pool: &KeyedVectors,
     mut retrieval: Retrieval,
-    dimensions: usize,
+    compared: Option<Compared>,
     progress: &mut Progress,
 ) -> Result<Retrieval> {
     // Counting is cheap: it does not read the embeddings, which are stored out of line.
     progress.phase(Phase::Reading, Some(pool.count()?));
-    let mut batch = PoolBatch::new(dimensions);
-    pool.read(|key, embedding| {
-        batch.push(key, &embedding)?;
+    let mut batch = PoolBatch::new(retrieval.prompts().ncols(), compared);
+    pool.read(|image| {
+        batch.push(image)?;
         if batch.keys.len() == POOL_ROWS {
-            retrieval.offer(&batch.keys, batch.features()?);
+            retrieval.offer(&batch.keys, batch.features()?, &batch.vectors);
+            check_memory(&retrieval)?;
             progress.advance(POOL_ROWS as u64, 0);
             batch.clear();
         }
         Ok(())
     })?;
-    retrieval.offer(&batch.keys, batch.features()?);
+    retrieval.offer(&batch.keys, batch.features()?, &batch.vectors);
     if batch.zeros > 0 {
         warn(format!(
             "susx: {} images of the pool have an embedding of zeros and were left out",
@@ -102,8 +132,9 @@ fn scan(
 /// Reads every prompt's nearest images from pgvector's index: more and more, until enough of them are nearest to the
 /// prompt's own category. `None` if the index scan ends before that, although the pool may have more images.
 fn search_index(
-    pool: &Pool,
+    pool: &KeyedVectors,
     mut retrieval: Retrieval,
+    compared: Option<Compared>,
     per_class: usize,
     scan: IndexScan,
     progress: &mut Progress,
@@ -114,10 +145,11 @@ fn search_index(
         let query = query.to_vec();
         let mut limit = per_class.saturating_mul(4).min(INDEX_LIMIT);
         loop {
-            let mut batch = PoolBatch::new(query.len());
-            pool.nearest(&query, limit, |key, embedding| batch.push(key, &embedding))?;
+            let mut batch = PoolBatch::new(query.len(), compared);
+            pool.nearest(&query, limit, |image| batch.push(image))?;
             retrieval.restart(prompt);
-            let has_enough = retrieval.offer_to(prompt, &batch.keys, batch.features()?);
+            let has_enough = retrieval.offer_to(prompt, &batch.keys, batch.features()?, &batch.vectors);
+            check_memory(&retrieval)?;
             if !has_enough && batch.keys.len() < limit && scan == IndexScan::Limited {
                 return Ok(None);
             }

@@ -50,10 +50,12 @@ pub enum Command {
     Calibration,
     GenerateSupportSet,
     GenerateImages,
+    Duplicates,
+    ReviewQueue,
 }
 
 impl Command {
-    pub const ALL: [Command; 9] = [
+    pub const ALL: [Command; 11] = [
         Command::EmbedTable,
         Command::ClassifyRows,
         Command::BuildSupportSet,
@@ -63,6 +65,8 @@ impl Command {
         Command::Calibration,
         Command::GenerateSupportSet,
         Command::GenerateImages,
+        Command::Duplicates,
+        Command::ReviewQueue,
     ];
 
     /// The name of the SQL function.
@@ -77,6 +81,8 @@ impl Command {
             Command::Calibration => "calibration",
             Command::GenerateSupportSet => "generate_support_set",
             Command::GenerateImages => "generate_images",
+            Command::Duplicates => "duplicates",
+            Command::ReviewQueue => "review_queue",
         }
     }
 }

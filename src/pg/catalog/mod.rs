@@ -13,12 +13,14 @@ pub mod image_table;
 pub mod input;
 mod key;
 pub mod keyed_query;
+pub mod keyed_vectors;
 pub mod labelled_query;
 pub mod pool;
 pub mod provenance;
 mod session_settings;
 mod syscache;
 pub mod transition_rows;
+pub mod vector_index;
 
 use std::ffi::CStr;
 

@@ -1,19 +1,17 @@
 //! Pools: tables of images with embeddings, from which support sets are retrieved.
 
-mod index;
-
 use pgrx::prelude::*;
 use pgrx::spi::{quote_identifier, quote_literal};
 
 use super::column::Column;
 use super::key;
+use super::keyed_vectors::{KeyedVectors, primary_key};
 use super::session_settings::{EXACT_TEXT, with_settings};
 use crate::pg::error::{Error, Result, SqlError};
 use crate::pg::regclass::RegClass;
 use crate::pg::spi::operators::EQ;
-use crate::pg::spi::{self, Row, arg, first};
+use crate::pg::spi::{self, arg};
 use crate::pg::vector::Vector;
-pub use index::{IndexScan, with_long_scans};
 
 /// Chosen images of the pool no longer exist.
 #[derive(Debug, thiserror::Error)]
@@ -76,8 +74,7 @@ pub struct Pool {
     image: Option<String>,
     /// The column of likeness vectors that support images get.
     likeness: Option<LikenessColumn>,
-    /// pgvector's operator by which an index on the column of embeddings orders, qualified; `None` without an index.
-    operator: Option<String>,
+    vectors: KeyedVectors,
 }
 
 /// A column of likeness vectors.
@@ -107,16 +104,17 @@ impl Pool {
         pool.open_for_reading()?;
         let embedding = Column::of_vectors(pool, embedding_column)?;
         let image = image_column.map(|name| Column::of_images(pool, name)).transpose()?;
-        let key = match key_column {
-            Some(name) => Column::open(pool, name)?,
-            None => Column::open(pool, &primary_key(pool)?)?,
+        let key_column = match key_column {
+            Some(name) => name.to_owned(),
+            None => required_primary_key(pool)?,
         };
+        let key = Column::open(pool, &key_column)?;
         Ok(Pool {
             relation: pool,
             table: pool.quoted()?,
             key_type: key.is_built_in.then(|| key.base_type()).filter(|name| name != key::MONEY),
             key: key.quoted,
-            operator: index::operator(pool, embedding_column)?,
+            vectors: KeyedVectors::open(pool, embedding_column, Some(&key_column))?,
             embedding: embedding.quoted,
             image: image.map(|image| image.quoted),
             likeness: None,
@@ -127,51 +125,19 @@ impl Pool {
     /// than vector.
     pub fn with_likeness(self, likeness_column: &str) -> Result<Self> {
         let quoted = Column::of_vectors(self.relation, likeness_column)?.quoted;
+        let vectors = self.vectors.with_likeness(&quoted);
         let likeness = LikenessColumn { name: likeness_column.to_owned(), quoted };
-        Ok(Pool { likeness: Some(likeness), ..self })
+        Ok(Pool { likeness: Some(likeness), vectors, ..self })
     }
 
-    /// Whether an index can find the images nearest to a vector.
-    pub fn has_index(&self) -> bool {
-        self.operator.is_some()
+    /// Its images.
+    pub fn vectors(&self) -> &KeyedVectors {
+        &self.vectors
     }
 
-    /// The number of images with both a key and an embedding.
-    pub fn count(&self) -> Result<u64> {
-        let Pool { table, key, embedding, .. } = self;
-        let sql = format!(
-            "SELECT pg_catalog.count(*) FROM {table} WHERE {embedding} IS NOT NULL AND {key} IS NOT NULL"
-        );
-        Ok(first::<i64>(&sql, &[])?.map_or(0, i64::unsigned_abs))
-    }
-
-    /// Passes the key and the embedding of every image that has both to `each`.
-    pub fn read(&self, mut each: impl FnMut(String, Vector) -> Result<()>) -> Result<()> {
-        let sql = self.images();
-        with_settings(&EXACT_TEXT, || spi::read(&sql, &[], |row| pass(row, &mut each)))
-    }
-
-    /// Passes up to `limit` images from the pool's index to `each`, those nearest to `query` first.
-    pub fn nearest(
-        &self,
-        query: &[f32],
-        limit: usize,
-        mut each: impl FnMut(String, Vector) -> Result<()>,
-    ) -> Result<()> {
-        let Pool { embedding, operator: Some(operator), .. } = self else {
-            return Err(Error::internal("the pool has no index"));
-        };
-        let sql = format!("{} ORDER BY {embedding} {operator} $1 LIMIT $2", self.images());
-        let args = [arg(Vector(query.to_vec())), arg(i64::try_from(limit).unwrap_or(i64::MAX))];
-        with_settings(&EXACT_TEXT, || spi::read(&sql, &args, |row| pass(row, &mut each)))
-    }
-
-    /// Keys and embeddings of the images that have both.
-    fn images(&self) -> String {
-        let Pool { table, key, embedding, .. } = self;
-        format!(
-            "SELECT {key}::pg_catalog.text, {embedding} FROM {table} WHERE {embedding} IS NOT NULL AND {key} IS NOT NULL"
-        )
+    /// Whether its images have likeness vectors.
+    pub fn has_likeness(&self) -> bool {
+        self.likeness.is_some()
     }
 
     /// Copies images into a classifier's table: the key, the embedding, the likeness vector if the pool has these and, if
@@ -266,20 +232,9 @@ pub fn read_vectors(
     })
 }
 
-/// Passes the key and the embedding of a row on.
-fn pass(row: &Row, each: &mut impl FnMut(String, Vector) -> Result<()>) -> Result<bool> {
-    each(row.required_text(1, "the key of an image of the pool")?, row.required(2)?)?;
-    Ok(true)
-}
-
 /// The name of a primary key's only column; an error if there is no such key.
-fn primary_key(relation: RegClass) -> Result<String> {
-    let sql = format!(
-        "SELECT a.attname::pg_catalog.text FROM pg_catalog.pg_index i JOIN pg_catalog.pg_attribute a \
-         ON a.attrelid {EQ} i.indrelid AND a.attnum {EQ} i.indkey[0] \
-         WHERE i.indrelid {EQ} $1 AND i.indisprimary AND i.indnkeyatts {EQ} 1"
-    );
-    match first(&sql, &[arg(relation.0)])? {
+fn required_primary_key(relation: RegClass) -> Result<String> {
+    match primary_key(relation)? {
         Some(name) => Ok(name),
         None => {
             let message = format!("relation \"{}\" has no primary key of one column", relation.name()?);

@@ -1,6 +1,7 @@
 //! SuS: from category names to zeroshot weights and a support set.
 
 mod cupl;
+mod distinct;
 mod generation;
 mod prompts;
 mod retrieve;
@@ -8,6 +9,7 @@ mod support_set;
 mod support_set_builder;
 
 pub use cupl::{CuplError, parse_cupl};
+pub use distinct::{Distinct, ImageVector};
 pub use generation::{Recipe, image_seed, in_random_order};
 pub use prompts::{PLACEHOLDER, PromptError, common_template, fill_templates};
 pub use retrieve::{Candidate, Retrieval};

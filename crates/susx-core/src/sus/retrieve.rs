@@ -7,13 +7,19 @@
 //! By default, an image is a candidate only for the category whose zeroshot weight is nearest to it. This keeps, for
 //! example, a dog from becoming the sixteenth image of `cat`. An image that is nearer to a negative than to every
 //! category is a candidate for none.
+//!
+//! Of near-duplicates a category takes the best only, unless they are wanted: copies of a picture say no more than the
+//! picture. Nor does it take a near-duplicate of an image that is labelled already. Of a chain of images, each a
+//! near-duplicate of the next, those that are taken may depend on the order in which images are offered.
 
+use std::cell::OnceCell;
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, HashSet};
 
 use ndarray::{Array2, ArrayView2, Axis, s};
 
 use super::SupportSet;
+use super::distinct::{Distinct, ImageVector};
 use crate::interrupt;
 use crate::linalg::{block_rows, largest, product};
 
@@ -44,6 +50,8 @@ pub struct Retrieval {
     negatives: Array2<f32>,
     /// For each prompt, at most `per_class` candidates; the top of the heap is the least similar.
     kept: Vec<BinaryHeap<KeptImage>>,
+    /// `None` if near-duplicates are wanted.
+    distinct: Option<Distinct>,
 }
 
 /// A candidate of a prompt. The greatest is the next to drop: ordered by falling similarity, then by key, so that the
@@ -52,6 +60,8 @@ pub struct Retrieval {
 struct KeptImage {
     similarity: f32,
     key: String,
+    /// Empty where near-duplicates are wanted.
+    vector: ImageVector,
 }
 
 impl Eq for KeptImage {}
@@ -80,7 +90,18 @@ impl Retrieval {
         let kept = owner.iter().map(|_| BinaryHeap::new()).collect();
         let zeroshot_weights = support_set.zeroshot_weights().to_owned();
         let negatives = support_set.negatives().to_owned();
-        Retrieval { zeroshot_weights, negatives, prompts, owner, per_class, exclusive, kept }
+        let distinct = None;
+        Retrieval { zeroshot_weights, negatives, prompts, owner, per_class, exclusive, kept, distinct }
+    }
+
+    /// The same, which passes over near-duplicates. All images are then offered with their vectors.
+    pub fn distinct(self, distinct: Distinct) -> Self {
+        Retrieval { distinct: Some(distinct), ..self }
+    }
+
+    /// The number of elements of the vectors that are kept. Candidates of several prompts, which share theirs, count each.
+    pub fn kept_numbers(&self) -> usize {
+        self.kept.iter().flatten().map(|image| image.vector.len()).sum()
     }
 
     /// The prompt embeddings, P × d.
@@ -88,23 +109,27 @@ impl Retrieval {
         self.prompts.view()
     }
 
-    /// Offers images, given by their keys (N) and unit features (N × d), to every prompt.
-    pub fn offer(&mut self, keys: &[String], features: ArrayView2<f32>) {
+    /// Offers images, given by their keys (N), unit features (N × d) and the vectors by which they are compared with each
+    /// other (N, or none where near-duplicates are wanted), to every prompt.
+    pub fn offer(&mut self, keys: &[String], features: ArrayView2<f32>, vectors: &[ImageVector]) {
         let most = block_rows(self.owner.len(), usize::MAX);
-        for (keys, features) in keys.chunks(most).zip(features.axis_chunks_iter(Axis(0), most)) {
-            self.offer_block(keys, features);
+        for start in (0..keys.len()).step_by(most) {
+            let rows = start..(start + most).min(keys.len());
+            let vectors = vectors.get(rows.clone()).unwrap_or_default();
+            self.offer_block(&keys[rows.clone()], features.slice(s![rows, ..]), vectors);
         }
     }
 
-    fn offer_block(&mut self, keys: &[String], features: ArrayView2<f32>) {
+    fn offer_block(&mut self, keys: &[String], features: ArrayView2<f32>, vectors: &[ImageVector]) {
         let similarities = product(features, self.prompts.view());
         let nearest = self.nearest(features);
         let is_negative = self.is_negative(features);
         for (row, key) in keys.iter().enumerate().filter(|&(row, _)| !is_negative[row]) {
             interrupt::check();
+            let image = Image { key, vector: vectors.get(row), is_labelled: OnceCell::new() };
             for prompt in 0..self.owner.len() {
                 if !self.exclusive || self.owner[prompt] == nearest[row] {
-                    self.keep(prompt, key, similarities[(row, prompt)]);
+                    self.keep(prompt, &image, similarities[(row, prompt)]);
                 }
             }
         }
@@ -112,13 +137,21 @@ impl Retrieval {
 
     /// Offers images to one prompt, the most similar first, as an index returns them. Returns whether the prompt has
     /// enough candidates.
-    pub fn offer_to(&mut self, prompt: usize, keys: &[String], features: ArrayView2<f32>) -> bool {
+    pub fn offer_to(
+        &mut self,
+        prompt: usize,
+        keys: &[String],
+        features: ArrayView2<f32>,
+        vectors: &[ImageVector],
+    ) -> bool {
         let similarities = product(features, self.prompts.slice(s![prompt..=prompt, ..]));
         let nearest = self.nearest(features);
         let is_negative = self.is_negative(features);
         for (row, key) in keys.iter().enumerate().filter(|&(row, _)| !is_negative[row]) {
+            interrupt::check();
             if !self.exclusive || self.owner[prompt] == nearest[row] {
-                self.keep(prompt, key, similarities[(row, 0)]);
+                let image = Image { key, vector: vectors.get(row), is_labelled: OnceCell::new() };
+                self.keep(prompt, &image, similarities[(row, 0)]);
             }
         }
         self.kept[prompt].len() >= self.per_class
@@ -139,19 +172,28 @@ impl Retrieval {
             interrupt::check();
             lists[category].push((prompt, heap.into_sorted_vec().into_iter()));
         }
+        let is_same =
+            |a: &[f32], b: &[f32]| self.distinct.as_ref().is_some_and(|distinct| distinct.is_same(a, b));
         let mut chosen = Vec::new();
         for (category, mut prompts) in lists.into_iter().enumerate() {
             let mut seen = HashSet::new();
+            let mut taken: Vec<ImageVector> = Vec::new();
             let mut open = true;
             while open && seen.len() < self.per_class {
                 interrupt::check();
                 open = false;
                 for (prompt, list) in &mut prompts {
-                    // Skip images that another prompt has contributed.
-                    let next = list.find(|image| !seen.contains(&image.key));
+                    // Skip images that another prompt has contributed, and near-duplicates of these.
+                    let is_new = |image: &KeptImage| {
+                        interrupt::check();
+                        let mut taken = taken.iter();
+                        !seen.contains(&image.key) && !taken.any(|vector| is_same(vector, &image.vector))
+                    };
+                    let next = list.find(is_new);
                     let Some(image) = next.filter(|_| seen.len() < self.per_class) else { continue };
                     open = true;
                     seen.insert(image.key.clone());
+                    taken.push(image.vector);
                     let similarity = image.similarity;
                     chosen.push(Candidate { category, prompt: *prompt, key: image.key, similarity });
                 }
@@ -193,7 +235,8 @@ impl Retrieval {
         nearest
     }
 
-    fn keep(&mut self, prompt: usize, key: &str, similarity: f32) {
+    /// Keeps an image as a candidate of a prompt, if it is one of the best that are not near-duplicates of each other.
+    fn keep(&mut self, prompt: usize, image: &Image, similarity: f32) {
         let heap = &mut self.kept[prompt];
         if heap.len() >= self.per_class {
             match heap.peek() {
@@ -201,11 +244,33 @@ impl Retrieval {
                 _ => return,
             }
         }
-        heap.push(KeptImage { similarity, key: key.to_owned() });
+        let vector = image.vector.cloned().unwrap_or_default();
+        let kept = KeptImage { similarity, key: image.key.to_owned(), vector };
+        if let Some(distinct) = &self.distinct {
+            let vector = &kept.vector;
+            if *image.is_labelled.get_or_init(|| distinct.is_labelled(vector)) {
+                return;
+            }
+            // The better one is the lesser one.
+            let is_same = |other: &KeptImage| distinct.is_same(&other.vector, vector);
+            if heap.iter().any(|other| *other < kept && is_same(other)) {
+                return;
+            }
+            heap.retain(|other| !is_same(other));
+        }
+        heap.push(kept);
         if heap.len() > self.per_class {
             heap.pop();
         }
     }
+}
+
+/// An image that is offered.
+struct Image<'a> {
+    key: &'a str,
+    vector: Option<&'a ImageVector>,
+    /// Whether it is a near-duplicate of a labelled one, once that was asked.
+    is_labelled: OnceCell<bool>,
 }
 
 #[cfg(test)]
@@ -224,7 +289,8 @@ mod tests {
     fn offer(retrieval: &mut Retrieval, pool: &[(&str, [f32; 2])]) -> Result<(), SupportError> {
         for (key, vector) in pool {
             let feature = unit(vector)?;
-            retrieval.offer(&[(*key).to_owned()], arr2(&[[feature[0], feature[1]]]).view());
+            let row = arr2(&[[feature[0], feature[1]]]);
+            retrieval.offer(&[(*key).to_owned()], row.view(), &[feature.into()]);
         }
         Ok(())
     }
@@ -271,7 +337,7 @@ mod tests {
         let mut known = new(&set(&[[1.0, -1.0]])?);
         offer(&mut known, &pool)?;
         let other = unit(&[5.0, -4.0])?;
-        assert!(!known.offer_to(0, &["other".to_owned()], arr2(&[[other[0], other[1]]]).view()));
+        assert!(!known.offer_to(0, &["other".to_owned()], arr2(&[[other[0], other[1]]]).view(), &[]));
         let chosen = known.select();
         assert_eq!((keys(&chosen, 0), keys(&chosen, 1)), (vec!["e1"], vec!["n1"]));
         Ok(())
@@ -300,6 +366,42 @@ mod tests {
         let chosen = retrieval.select();
         assert_eq!(keys(&chosen, 0), ["a", "b", "c"]);
         assert_eq!(chosen.iter().take(3).map(|c| c.prompt).collect::<Vec<_>>(), [0, 1, 0]);
+        Ok(())
+    }
+
+    #[test]
+    fn of_near_duplicates_the_best_is_taken() -> Result<(), SupportError> {
+        let set = |labelled: &[[f32; 2]]| {
+            let mut builder = SupportSetBuilder::new(2);
+            builder.push_prompt("east", &[1.0, 0.0])?;
+            builder.push_prompt("north", &[0.0, 1.0])?;
+            labelled.iter().try_for_each(|image| builder.push_image("north", 1, image))?;
+            builder.finish()
+        };
+        let pool = [
+            ("a", [1.0, 0.2]),
+            ("a copy", [1.0, 0.21]),
+            ("far", [1.0, 0.7]),
+            ("n", [0.0, 1.0]),
+            ("best", [1.0, 0.15]),
+            ("far copy", [1.0, 0.72]),
+        ];
+        let run = |set: &SupportSet, pool: &[(&str, [f32; 2])], per_class| {
+            let prompts = set.zeroshot_weights().to_owned();
+            let retrieval = Retrieval::new(set, prompts, vec![0, 1], per_class, true);
+            let mut retrieval = retrieval.distinct(Distinct::new(set, 0.99, false));
+            offer(&mut retrieval, pool)?;
+            Ok::<_, SupportError>(retrieval.select())
+        };
+        let mut reversed = pool;
+        reversed.reverse();
+        for pool in [pool, reversed] {
+            let chosen = run(&set(&[])?, &pool, 3)?;
+            assert_eq!((keys(&chosen, 0), keys(&chosen, 1)), (vec!["best", "far"], vec!["n"]));
+            // A labelled image counts, whatever its label.
+            let chosen = run(&set(&[[1.0, 0.71], [0.0, 1.0]])?, &pool, 3)?;
+            assert_eq!((keys(&chosen, 0), keys(&chosen, 1)), (vec!["best"], vec![]));
+        }
         Ok(())
     }
 }

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use ndarray::{ArcArray2, Array2, ArrayView2};
 
+use super::distinct::ImageVector;
 use crate::queries::Queries;
 
 /// Most rows that constants are estimated from; beyond it, a sample is used.
@@ -173,6 +174,12 @@ impl SupportSet {
     /// and may show something else.
     pub fn labelled(&self) -> &[bool] {
         &self.labelled
+    }
+
+    /// Copies of the rows of labelled images of a matrix with a row per feature.
+    pub(super) fn labelled_rows(&self, matrix: ArrayView2<f32>) -> Vec<ImageVector> {
+        let rows = matrix.rows().into_iter().zip(&self.labelled);
+        rows.filter(|(_, labelled)| **labelled).map(|(row, _)| row.iter().copied().collect()).collect()
     }
 
     /// The first row of each category, and M at the end; C + 1.

@@ -145,7 +145,7 @@ fn a_retrieval() -> Result<(), SupportError> {
     let owner: Vec<usize> = (0..prompts.nrows()).collect();
     can_be_left("a retrieval", pool.nrows() + owner.len(), || {
         let mut retrieval = Retrieval::new(&set, prompts.clone(), owner.clone(), 10, false);
-        retrieval.offer(&keys, pool.view());
+        retrieval.offer(&keys, pool.view(), &[]);
         retrieval.select()
     });
     Ok(())

@@ -1,11 +1,10 @@
-//! pgvector's index of a pool, and how far its scans go.
+//! pgvector's index of a table of vectors, and how far its scans go.
 
 use std::ffi::CStr;
 
 use pgrx::pg_sys;
 
-use super::Pool;
-use crate::pg::catalog::session_settings::with_settings;
+use super::session_settings::with_settings;
 use crate::pg::error::Result;
 use crate::pg::extensions::vector_schema;
 use crate::pg::regclass::RegClass;
@@ -45,10 +44,10 @@ pub enum IndexScan {
     Limited,
 }
 
-/// Runs `call` with index scans of pgvector that go as far as they can, and tells it when they end.
-pub fn with_long_scans<T>(pool: &Pool, call: impl FnOnce(IndexScan) -> Result<T>) -> Result<T> {
+/// Runs `call` with index scans of pgvector, by that operator, that go as far as they can, and tells it when they end.
+pub fn with_long_scans<T>(operator: Option<&str>, call: impl FnOnce(IndexScan) -> Result<T>) -> Result<T> {
     // pgvector defines its settings when its library is loaded, which calling an operator does.
-    if let Some(operator) = &pool.operator {
+    if let Some(operator) = operator {
         let one = || arg(Vector(vec![1.0]));
         first::<f64>(&format!("SELECT $1 {operator} $2"), &[one(), one()])?;
     }

@@ -1,0 +1,126 @@
+//! Tables of vectors whose rows have a key.
+
+use super::column::Column;
+use super::key;
+use super::session_settings::{EXACT_TEXT, with_settings};
+use super::vector_index;
+use crate::pg::error::{Error, Result};
+use crate::pg::regclass::RegClass;
+use crate::pg::spi::operators::EQ;
+use crate::pg::spi::{self, Row, arg, first};
+use crate::pg::vector::Vector;
+
+/// A table, its columns checked and quoted. Its images are the rows with both a key and an embedding.
+#[derive(Debug)]
+pub struct KeyedVectors {
+    table: String,
+    /// The key as text, an expression of a row `p`.
+    key: String,
+    /// Whether a row has both, an expression of `p`.
+    is_image: String,
+    embedding: String,
+    likeness: Option<String>,
+    /// pgvector's operator by which an index on the column of embeddings orders, qualified; `None` without an index.
+    operator: Option<String>,
+}
+
+/// What is read of an image.
+#[derive(Debug)]
+pub struct KeyedVector {
+    pub key: String,
+    pub embedding: Vector,
+    /// Where there is a column of these, and the image has one.
+    pub likeness: Option<Vector>,
+}
+
+impl KeyedVectors {
+    /// Checks the columns. The key is the column of that name or, without a name, the primary key, of any number of columns,
+    /// as `susx.errors` writes it. The table has been opened for reading.
+    pub fn open(relation: RegClass, embedding_column: &str, key_column: Option<&str>) -> Result<Self> {
+        let embedding = Column::of_vectors(relation, embedding_column)?.quoted;
+        let name = match key_column {
+            Some(name) => Some(name.to_owned()),
+            None => primary_key(relation)?,
+        };
+        let (key, has_key) = match name {
+            Some(name) => {
+                let column = Column::open(relation, &name)?.quoted;
+                (format!("p.{column}::pg_catalog.text"), format!(" AND p.{column} IS NOT NULL"))
+            }
+            None => (key::text("p", &key::of(relation).map_err(name_a_column)?), String::new()),
+        };
+        Ok(KeyedVectors {
+            table: relation.quoted()?,
+            is_image: format!("p.{embedding} IS NOT NULL{has_key}"),
+            key,
+            operator: vector_index::operator(relation, embedding_column)?,
+            embedding,
+            likeness: None,
+        })
+    }
+
+    /// The same images with their likeness vectors, from a column that is quoted.
+    pub fn with_likeness(self, likeness: &str) -> Self {
+        KeyedVectors { likeness: Some(likeness.to_owned()), ..self }
+    }
+
+    /// pgvector's operator by which an index orders; `None` without an index.
+    pub fn operator(&self) -> Option<&str> {
+        self.operator.as_deref()
+    }
+
+    /// The number of images.
+    pub fn count(&self) -> Result<u64> {
+        let sql = format!("SELECT pg_catalog.count(*) FROM {} p WHERE {}", self.table, self.is_image);
+        Ok(first::<i64>(&sql, &[])?.map_or(0, i64::unsigned_abs))
+    }
+
+    /// Passes every image to `each`.
+    pub fn read(&self, mut each: impl FnMut(KeyedVector) -> Result<()>) -> Result<()> {
+        let sql = self.select();
+        with_settings(&EXACT_TEXT, || spi::read(&sql, &[], |row| self.pass(row, &mut each)))
+    }
+
+    /// Passes up to `limit` images from the index to `each`, those nearest to `query` first.
+    pub fn nearest(
+        &self,
+        query: &[f32],
+        limit: usize,
+        mut each: impl FnMut(KeyedVector) -> Result<()>,
+    ) -> Result<()> {
+        let Some(operator) = &self.operator else {
+            return Err(Error::internal("the table has no index"));
+        };
+        let sql = format!("{} ORDER BY p.{} {operator} $1 LIMIT $2", self.select(), self.embedding);
+        let args = [arg(Vector(query.to_vec())), arg(i64::try_from(limit).unwrap_or(i64::MAX))];
+        with_settings(&EXACT_TEXT, || spi::read(&sql, &args, |row| self.pass(row, &mut each)))
+    }
+
+    fn select(&self) -> String {
+        let KeyedVectors { table, key, is_image, embedding, likeness, .. } = self;
+        let likeness = likeness.as_ref().map_or(String::new(), |likeness| format!(", p.{likeness}"));
+        format!("SELECT {key}, p.{embedding}{likeness} FROM {table} p WHERE {is_image}")
+    }
+
+    fn pass(&self, row: &Row, each: &mut impl FnMut(KeyedVector) -> Result<()>) -> Result<bool> {
+        let key = row.required_text(1, "the key of an image of the pool")?;
+        let likeness = if self.likeness.is_some() { row.get(3)? } else { None };
+        each(KeyedVector { key, embedding: row.required(2)?, likeness })?;
+        Ok(true)
+    }
+}
+
+/// The name of a primary key's only column; `None` if there is no such key.
+pub(super) fn primary_key(relation: RegClass) -> Result<Option<String>> {
+    let sql = format!(
+        "SELECT a.attname::pg_catalog.text FROM pg_catalog.pg_index i JOIN pg_catalog.pg_attribute a \
+         ON a.attrelid {EQ} i.indrelid AND a.attnum {EQ} i.indkey[0] \
+         WHERE i.indrelid {EQ} $1 AND i.indisprimary AND i.indnkeyatts {EQ} 1"
+    );
+    first(&sql, &[arg(relation.0)])
+}
+
+/// The error that a table has no primary key, with what can be done here.
+fn name_a_column(error: Error) -> Error {
+    error.with_hint("Name a unique column with key_column => '…'.")
+}

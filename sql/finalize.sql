@@ -177,6 +177,10 @@ COMMENT ON FUNCTION susx.classify_rows(regclass, text, integer, text) IS
     'The k best categories of every row of a query of bigint keys with images or embeddings';
 COMMENT ON FUNCTION susx.duplicates(regclass, real, name, name, boolean) IS
     'Groups of near-duplicates in a table of images, and which image of each to keep';
+COMMENT ON FUNCTION susx.review_queue(regclass, text, anyelement, integer) IS
+    'Which rows of a query to look at first, and why; key gives the keys'' type';
+COMMENT ON FUNCTION susx.review_queue(regclass, text, integer) IS
+    'Which rows of a query of bigint keys to look at first, and why';
 COMMENT ON FUNCTION susx.label(regclass, vector, text) IS
     'The best category of an embedding';
 COMMENT ON FUNCTION susx.label(regclass, vector, vector, text) IS
@@ -208,6 +212,8 @@ COMMENT ON EVENT TRIGGER susx_forget_dropped IS
 
 ALTER FUNCTION susx.classify_rows(regclass, text, anyelement, integer, text) ROWS 10000;
 ALTER FUNCTION susx.classify_rows(regclass, text, integer, text) ROWS 10000;
+ALTER FUNCTION susx.review_queue(regclass, text, anyelement, integer) ROWS 20;
+ALTER FUNCTION susx.review_queue(regclass, text, integer) ROWS 20;
 ALTER FUNCTION susx.generate_images(
     text[], text, double precision, integer, bigint, text, integer, integer) ROWS 10;
 ALTER FUNCTION susx.stat_get_progress() ROWS 10;

@@ -171,7 +171,8 @@ CREATE FUNCTION susx."build_support_set"(
     "image_column" TEXT DEFAULT NULL,
     "key_column" TEXT DEFAULT NULL,
     "exclusive" bool DEFAULT true,
-    "likeness_column" TEXT DEFAULT NULL
+    "likeness_column" TEXT DEFAULT NULL,
+    "skip_duplicates" real DEFAULT 0.96
 ) RETURNS TABLE (
     "category" TEXT,
     "images" INT,
@@ -181,7 +182,8 @@ CREATE FUNCTION susx."build_support_set"(
 VOLATILE PARALLEL UNSAFE
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'build_support_set_wrapper';
-COMMENT ON FUNCTION susx.build_support_set(regclass, regclass, integer, text, text, text, text, boolean, text) IS
+COMMENT ON FUNCTION susx.build_support_set(
+    regclass, regclass, integer, text, text, text, text, boolean, text, real) IS
     'Retrieve the support set from a table of unlabelled images, by the category names alone (SuS-LC)';
 
 DROP FUNCTION susx.explain(regclass, vector, integer, text, integer);
@@ -467,3 +469,61 @@ LANGUAGE c
 AS 'MODULE_PATHNAME', 'calibration_wrapper';
 COMMENT ON FUNCTION susx.calibration(regclass, text, text, integer) IS
     'How often a classifier is right on a query of labelled images, by the probability that it gives';
+
+-- Which images of a table are nearly the same, and which to look at first.
+CREATE FUNCTION susx."duplicates"(
+    "pool" regclass,
+    "threshold" real DEFAULT 0.96,
+    "embedding_column" name DEFAULT 'embedding',
+    "key_column" name DEFAULT NULL,
+    "exact" bool DEFAULT NULL
+) RETURNS TABLE (
+    "group" INT,
+    "key" TEXT,
+    "similarity" real,
+    "keep" bool
+)
+STABLE PARALLEL UNSAFE COST 1000000
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'duplicates_wrapper';
+COMMENT ON FUNCTION susx.duplicates(regclass, real, name, name, boolean) IS
+    'Groups of near-duplicates in a table of images, and which image of each to keep';
+CREATE FUNCTION susx."review_queue"(
+    "classifier" regclass,
+    "query" TEXT,
+    "key" anyelement,
+    "n" INT DEFAULT 20
+) RETURNS TABLE (
+    "key" anyelement,
+    "reason" TEXT,
+    "category" TEXT,
+    "probability" real,
+    "suggestion" TEXT,
+    "priority" real,
+    "alike" anyelement
+)
+STABLE PARALLEL UNSAFE COST 1000000
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'review_queue_wrapper';
+ALTER FUNCTION susx.review_queue(regclass, text, anyelement, integer) ROWS 20;
+COMMENT ON FUNCTION susx.review_queue(regclass, text, anyelement, integer) IS
+    'Which rows of a query to look at first, and why; key gives the keys'' type';
+CREATE FUNCTION susx."review_queue"(
+    "classifier" regclass,
+    "query" TEXT,
+    "n" INT DEFAULT 20
+) RETURNS TABLE (
+    "key" bigint,
+    "reason" TEXT,
+    "category" TEXT,
+    "probability" real,
+    "suggestion" TEXT,
+    "priority" real,
+    "alike" bigint
+)
+STABLE PARALLEL UNSAFE COST 1000000
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'review_bigint_queue_wrapper';
+ALTER FUNCTION susx.review_queue(regclass, text, integer) ROWS 20;
+COMMENT ON FUNCTION susx.review_queue(regclass, text, integer) IS
+    'Which rows of a query of bigint keys to look at first, and why';

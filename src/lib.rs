@@ -19,6 +19,7 @@
 //! * [`duplicates`] - groups of near-duplicates in a table of images;
 //! * [`classify`] - labels;
 //! * [`classify_rows`] - labels of all rows of a query;
+//! * [`review_queue`] - which rows to look at first;
 //! * [`explain`] - the support images behind a label;
 //! * [`evaluate`] - accuracy and confusion matrix;
 //! * [`tune`] - search for the most accurate settings;
@@ -67,6 +68,8 @@ mod on_error;
 mod pg;
 mod prompting;
 mod prompts;
+mod query_vectors;
+mod review_queue;
 mod stat_progress;
 mod stat_server;
 mod suggest_reject;

@@ -39,6 +39,8 @@ pub const SIDE: usize = limits::MAX_SIDE as usize;
 pub const BEST: usize = 100_000;
 /// Bins of a calibration.
 pub const BINS: usize = 1000;
+/// Rows of a review queue: more than a person looks at in a sitting. Ten times as many vectors are kept for each reason.
+pub const REVIEWED: usize = 1000;
 /// Rows that explain a label, categories times support rows.
 pub const EXPLAINED: usize = 1_000_000;
 /// Images in a transaction of `embed_table`.

@@ -79,6 +79,8 @@ ATTEMPTS: dict[str, tuple[str, str]] = {
     "add_negatives": ("SELECT susx.add_negatives('alices.compass', '{x}', ARRAY['[-1,0]']::vector[])", DENIED),
     "suggest_reject": ("SELECT susx.suggest_reject('alices.compass', 'mallorys.pool')", DENIED),
     "somebody else's images": ("SELECT susx.suggest_reject('mallorys.own', 'alices.photos')", DENIED),
+    "review_queue": ("SELECT * FROM susx.review_queue('alices.compass', 'SELECT 1::int8, ''[1,0]''::vector')", DENIED),
+    "duplicates of her images": ("SELECT * FROM susx.duplicates('alices.photos')", DENIED),
     "add_prompts": ("SELECT susx.add_prompts('alices.compass', '{{\"east\": [\"x\"]}}')", DENIED),
     "add_support": ("SELECT susx.add_support('alices.compass', 'east', ARRAY['[1,0]']::vector[])", DENIED),
     "add_support with likenesses": (

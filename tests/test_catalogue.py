@@ -17,7 +17,7 @@ FUNCTIONS = {
         VOLATILE,
         UNSAFE,
     ),
-    "build_support_set(regclass,regclass,integer,text,text,text,text,boolean,text)": (VOLATILE, UNSAFE),
+    "build_support_set(regclass,regclass,integer,text,text,text,text,boolean,text,real)": (VOLATILE, UNSAFE),
     "calibration(regclass,text,text,integer)": (STABLE, UNSAFE),
     "classify(regclass,bytea,integer,text)": (STABLE, SAFE),
     "classify(regclass,vector,integer,text,vector)": (STABLE, SAFE),
@@ -26,6 +26,7 @@ FUNCTIONS = {
     "confusion_matrix(regclass,text,text)": (STABLE, UNSAFE),
     "create_classifier(text,text[],text[],text,text)": (VOLATILE, UNSAFE),
     "create_classifier(text,text[],vector[])": (VOLATILE, UNSAFE),
+    "duplicates(regclass,real,name,name,boolean)": (STABLE, UNSAFE),
     "embed_image(bytea,text)": (STABLE, SAFE),
     "embed_images(bytea[],text)": (STABLE, SAFE),
     "embed_table(regclass,name,name,integer,text,text)": (VOLATILE, UNSAFE),
@@ -44,6 +45,8 @@ FUNCTIONS = {
     "label(regclass,vector,vector,text)": (STABLE, SAFE),
     "library_version()": (STABLE, SAFE),
     "models()": (VOLATILE, RESTRICTED),
+    "review_queue(regclass,text,anyelement,integer)": (STABLE, UNSAFE),
+    "review_queue(regclass,text,integer)": (STABLE, UNSAFE),
     "stat_get_server()": (VOLATILE, RESTRICTED),
     "stat_get_progress()": (VOLATILE, RESTRICTED),
     "suggest_reject(regclass,regclass,text,text)": (STABLE, UNSAFE),
@@ -133,8 +136,8 @@ def test_arguments_have_the_names_of_the_manual(sql):
         "add_support4": "classifier category embeddings likenesses",
         "alter_classifier13": "classifier alpha beta gamma temperature logit_scale method model lambda ridge "
         "probability_temperature reject likeness_model",
-        "build_support_set9": "classifier pool per_class prompting embedding_column image_column key_column exclusive "
-        "likeness_column",
+        "build_support_set10": "classifier pool per_class prompting embedding_column image_column key_column exclusive "
+        "likeness_column skip_duplicates",
         "calibration4": "classifier labelled_query method bins",
         "classify4": "classifier image k method",
         "classify5": "classifier embedding k method likeness",
@@ -143,6 +146,7 @@ def test_arguments_have_the_names_of_the_manual(sql):
         "confusion_matrix3": "classifier labelled_query method",
         "create_classifier5": "name categories templates model likeness_model",
         "create_classifier3": "name categories text_embeddings",
+        "duplicates5": "pool threshold embedding_column key_column exact",
         "embed_image2": "image model",
         "embed_images2": "images model",
         "embed_table6": "rel image_column embedding_column batch_size model on_error",
@@ -159,6 +163,8 @@ def test_arguments_have_the_names_of_the_manual(sql):
         "known3": "classifier embedding likeness",
         "label3": names["label3"],
         "label4": "classifier embedding likeness method",
+        "review_queue3": "classifier query n",
+        "review_queue4": "classifier query key n",
         "suggest_reject4": "classifier pool embedding_column likeness_column",
         "tune2": "classifier validation_query",
     }

@@ -89,6 +89,8 @@ CALLS = {
     "add_prompts": "SELECT susx.add_prompts({r}, '{{\"east\": [\"x\"]}}')",
     "add_negatives": "SELECT susx.add_negatives({r}, '{{x}}')",
     "add_negatives of vectors": "SELECT susx.add_negatives({r}, '{{x}}', ARRAY['[-1,0]']::vector[])",
+    "duplicates": "SELECT * FROM susx.duplicates({r}, 0.9)",
+    "review_queue": "SELECT * FROM susx.review_queue({r}, 'SELECT 1::bigint, ''[1,0]''::vector')",
     "suggest_reject": "SELECT susx.suggest_reject({r}, 'pool')",
     "add_support": "SELECT susx.add_support({r}, 'east', ARRAY['[1,0.5]']::vector[])",
     "add_support with likenesses": "SELECT susx.add_support({r}, 'east', ARRAY['[1,0.5]']::vector[], ARRAY['[1]']::vector[])",
@@ -104,7 +106,7 @@ CALLS = {
     "forget_errors": "SELECT susx.forget_errors({r})",
     "forget_errors of a row": "SELECT susx.forget_errors({r}, 'embedding', '1')",
 }
-IS_CLASSIFIER = [name for name in CALLS if name not in ("pool", "pool with likeness", "pool with its own key", "embed_table")
+IS_CLASSIFIER = [name for name in CALLS if name not in ("pool", "pool with likeness", "pool with its own key", "embed_table", "duplicates")
                  and not name.startswith("forget_errors")]  # fmt: skip
 
 
@@ -218,7 +220,7 @@ def test_another_sessions_temporary_table(sql, connect):
     relation = f"{other.one('SELECT %s::regclass::oid::text', 'r')}::oid::regclass"
     for name in IS_CLASSIFIER:
         assert code(sql, CALLS[name].format(r=relation)) in (UNDEFINED_OBJECT, NOT_SUPPORTED), name
-    for name in ("pool", "pool with its own key", "embed_table"):
+    for name in ("pool", "pool with its own key", "embed_table", "duplicates"):
         assert code(sql, CALLS[name].format(r=relation)) == NOT_SUPPORTED, name
     other.run(REGISTER.format("'r'", "NULL"))
     for name in IS_CLASSIFIER:

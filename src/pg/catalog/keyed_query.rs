@@ -4,10 +4,11 @@
 use pgrx::{PgSqlErrorCode, pg_sys};
 
 use super::input::{InputKind, InputValue, check_likeness};
+use crate::limits;
 use crate::pg::any::AnyValue;
 use crate::pg::error::{Result, SqlError};
 use crate::pg::spi::{Columns, Cursor};
-use crate::pg::types::type_name;
+use crate::pg::types::{base_type, type_name};
 use crate::pg::vector::Vector;
 
 /// The columns of a keyed query are wrong.
@@ -35,6 +36,8 @@ pub struct KeyedRow {
     pub key: Option<AnyValue>,
     pub input: Option<InputValue>,
     pub likeness: Option<Vector>,
+    /// The row's current label, where the query may give one.
+    pub label: Option<String>,
 }
 
 /// A keyed query that is open.
@@ -42,9 +45,26 @@ pub struct KeyedRow {
 pub struct KeyedQuery {
     cursor: Cursor,
     key_type: pg_sys::Oid,
+    columns: KeyedInputs,
+    expected_rows: Option<u64>,
+}
+
+/// What the columns after the key hold.
+#[derive(Clone, Copy, Debug)]
+struct KeyedInputs {
     kind: InputKind,
     has_likeness: bool,
-    expected_rows: Option<u64>,
+    /// The column of labels, counted from 1.
+    label: Option<i32>,
+    /// Whether labels are padded with blanks.
+    is_padded: bool,
+}
+
+/// Whether a query may have a column of labels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Labels {
+    No,
+    Allowed,
 }
 
 impl KeyedQuery {
@@ -52,16 +72,29 @@ impl KeyedQuery {
     /// are a key, binary coercible to `key_type`, an image or an embedding and, beside an embedding, perhaps a likeness
     /// vector.
     pub fn open(query: &str, key_type: pg_sys::Oid) -> Result<Self> {
-        let (cursor, (kind, has_likeness, key_type, expected_rows)) = Cursor::open(query, |columns| {
-            let kind = check(columns, key_type)?;
-            Ok((kind, columns.count() == 3, columns.type_oid(1), columns.expected_rows()))
+        Self::open_as(query, key_type, Labels::No)
+    }
+
+    /// The same, where the last column may be the current label of each row, of any other type than vector and bytea.
+    pub fn open_with_labels(query: &str, key_type: pg_sys::Oid) -> Result<Self> {
+        Self::open_as(query, key_type, Labels::Allowed)
+    }
+
+    fn open_as(query: &str, key_type: pg_sys::Oid, labels: Labels) -> Result<Self> {
+        let (cursor, (inputs, key_type, expected_rows)) = Cursor::open(query, |columns| {
+            Ok((check(columns, key_type, labels)?, columns.type_oid(1), columns.expected_rows()))
         })?;
-        Ok(KeyedQuery { cursor, key_type, kind, has_likeness, expected_rows })
+        Ok(KeyedQuery { cursor, key_type, columns: inputs, expected_rows })
     }
 
     /// What the second column holds.
     pub fn kind(&self) -> InputKind {
-        self.kind
+        self.columns.kind
+    }
+
+    /// Whether the query gives labels.
+    pub fn has_labels(&self) -> bool {
+        self.columns.label.is_some()
     }
 
     /// The number of rows that the planner expects; `None` for a statement without a plan.
@@ -71,20 +104,35 @@ impl KeyedQuery {
 
     /// Passes up to `most` of the next rows to `each`. Returns how many there were.
     pub fn fetch(&self, most: usize, mut each: impl FnMut(KeyedRow) -> Result<()>) -> Result<usize> {
+        let KeyedInputs { kind, has_likeness, label, is_padded } = self.columns;
         self.cursor.fetch(most, |row| {
-            let input = InputValue::read(row, 2, self.kind)?;
-            let likeness = if self.has_likeness { row.get(3)? } else { None };
-            each(KeyedRow { key: row.any(1, self.key_type), input, likeness })
+            let input = InputValue::read(row, 2, kind)?;
+            let likeness = if has_likeness { row.get(3)? } else { None };
+            let mut label = match label {
+                Some(column) => {
+                    limits::check_bytes("a label", limits::TEXT_BYTES, row.size(column))?;
+                    row.text(column)
+                }
+                None => None,
+            };
+            if let (Some(label), true) = (&mut label, is_padded) {
+                label.truncate(label.trim_end_matches(' ').len());
+            }
+            each(KeyedRow { key: row.any(1, self.key_type), input, likeness, label })
         })
     }
 }
 
-fn check(columns: &Columns, key_type: pg_sys::Oid) -> Result<InputKind> {
+fn check(columns: &Columns, key_type: pg_sys::Oid, labels: Labels) -> Result<KeyedInputs> {
     let example = || "A query is such as 'SELECT id, embedding FROM images'.".to_owned();
-    if !(2..=3).contains(&columns.count()) {
+    let (most, more) = match labels {
+        Labels::No => (3, ", or a third, a likeness vector"),
+        Labels::Allowed => (4, ", perhaps a likeness vector, and perhaps a label"),
+    };
+    if !(2..=most).contains(&columns.count()) {
         return Err(KeyedColumns {
             message: format!(
-                "the query must have two columns, a key and an image or embedding, or a third, a likeness vector, not {}",
+                "the query must have two columns, a key and an image or embedding{more}, not {}",
                 columns.count()
             ),
             hint: example(),
@@ -106,9 +154,19 @@ fn check(columns: &Columns, key_type: pg_sys::Oid) -> Result<InputKind> {
         let found = type_name(columns.type_oid(2));
         bad(format!("the second column of the query must be of type bytea or vector, not {found}"))
     })?;
-    if columns.count() == 3 {
+    let count = columns.count();
+    let is_label = |column: i32| InputKind::of_type(columns.type_oid(column)).is_none();
+    let label = (labels == Labels::Allowed && count > 2 && is_label(count)).then_some(count);
+    let others = count - i32::from(label.is_some());
+    if others > 3 {
+        return Err(
+            bad("the last column of the query must be a label, not a vector or an image".to_owned()).into()
+        );
+    }
+    if others == 3 {
         check_likeness(kind, columns.type_oid(3))
             .map_err(|reason| bad(format!("the third column of the query {reason}")))?;
     }
-    Ok(kind)
+    let is_padded = label.is_some_and(|column| base_type(columns.type_oid(column)) == pg_sys::BPCHAROID);
+    Ok(KeyedInputs { kind, has_likeness: others == 3, label, is_padded })
 }

@@ -159,7 +159,7 @@ COMMENT ON FUNCTION susx.known(regclass, bytea) IS
 COMMENT ON FUNCTION susx.suggest_reject(regclass, regclass, text, text) IS
     'A value for the parameter reject that divides the images of a table best; changes nothing';
 COMMENT ON FUNCTION susx.build_support_set(
-    regclass, regclass, integer, text, text, text, text, boolean, text, real) IS
+    regclass, regclass, integer, text, text, text, text, boolean, text, double precision) IS
     'Retrieve the support set from a table of unlabelled images, by the category names alone (SuS-LC)';
 COMMENT ON PROCEDURE susx.generate_support_set(
     regclass, text, integer, text, double precision, integer, bigint, boolean, text) IS
@@ -175,7 +175,7 @@ COMMENT ON FUNCTION susx.classify_rows(regclass, text, anyelement, integer, text
     'The k best categories of every row of a query of keys with images or embeddings; key gives the keys'' type';
 COMMENT ON FUNCTION susx.classify_rows(regclass, text, integer, text) IS
     'The k best categories of every row of a query of bigint keys with images or embeddings';
-COMMENT ON FUNCTION susx.duplicates(regclass, real, name, name, boolean) IS
+COMMENT ON FUNCTION susx.duplicates(regclass, double precision, name, name, boolean) IS
     'Groups of near-duplicates in a table of images, and which image of each to keep';
 COMMENT ON FUNCTION susx.review_queue(regclass, text, anyelement, integer) IS
     'Which rows of a query to look at first, and why; key gives the keys'' type';

@@ -172,7 +172,7 @@ CREATE FUNCTION susx."build_support_set"(
     "key_column" TEXT DEFAULT NULL,
     "exclusive" bool DEFAULT true,
     "likeness_column" TEXT DEFAULT NULL,
-    "skip_duplicates" real DEFAULT 0.96
+    "skip_duplicates" double precision DEFAULT 0.96
 ) RETURNS TABLE (
     "category" TEXT,
     "images" INT,
@@ -183,7 +183,7 @@ VOLATILE PARALLEL UNSAFE
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'build_support_set_wrapper';
 COMMENT ON FUNCTION susx.build_support_set(
-    regclass, regclass, integer, text, text, text, text, boolean, text, real) IS
+    regclass, regclass, integer, text, text, text, text, boolean, text, double precision) IS
     'Retrieve the support set from a table of unlabelled images, by the category names alone (SuS-LC)';
 
 DROP FUNCTION susx.explain(regclass, vector, integer, text, integer);
@@ -473,7 +473,7 @@ COMMENT ON FUNCTION susx.calibration(regclass, text, text, integer) IS
 -- Which images of a table are nearly the same, and which to look at first.
 CREATE FUNCTION susx."duplicates"(
     "pool" regclass,
-    "threshold" real DEFAULT 0.96,
+    "threshold" double precision DEFAULT 0.96,
     "embedding_column" name DEFAULT 'embedding',
     "key_column" name DEFAULT NULL,
     "exact" bool DEFAULT NULL
@@ -486,7 +486,7 @@ CREATE FUNCTION susx."duplicates"(
 STABLE PARALLEL UNSAFE COST 1000000
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'duplicates_wrapper';
-COMMENT ON FUNCTION susx.duplicates(regclass, real, name, name, boolean) IS
+COMMENT ON FUNCTION susx.duplicates(regclass, double precision, name, name, boolean) IS
     'Groups of near-duplicates in a table of images, and which image of each to keep';
 CREATE FUNCTION susx."review_queue"(
     "classifier" regclass,

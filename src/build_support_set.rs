@@ -43,7 +43,7 @@ fn build_support_set(
     key_column: default!(Option<&str>, "NULL"),
     exclusive: default!(Option<bool>, "true"),
     likeness_column: default!(Option<&str>, "NULL"),
-    skip_duplicates: default!(Option<f32>, "0.96"),
+    skip_duplicates: default!(Option<f64>, "0.96"),
 ) -> Result<
     TableIterator<
         'static,

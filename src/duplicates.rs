@@ -28,7 +28,7 @@ type DuplicateRow = (i32, String, f32, bool);
 fn duplicates(
     _version: SameVersion,
     pool: Option<RegClass>,
-    threshold: default!(Option<f32>, "0.96"),
+    threshold: default!(Option<f64>, "0.96"),
     embedding_column: default!(Option<Name>, "'embedding'"),
     key_column: default!(Option<Name>, "NULL"),
     exact: default!(Option<bool>, "NULL"),
@@ -40,7 +40,7 @@ fn duplicates(
     ErrorReport,
 > {
     let Some(pool) = pool else { return Ok(TableIterator::new(Vec::new())) };
-    let threshold = similarity(threshold.unwrap_or(THRESHOLD), "threshold")?;
+    let threshold = threshold.map_or(Ok(THRESHOLD), |threshold| similarity(threshold, "threshold"))?;
     let embedding_column = embedding_column.map_or("embedding".to_owned(), |name| name.0);
     let key_column = key_column.map(|name| name.0);
     let mut progress = Progress::start(Command::Duplicates, pool);

@@ -80,10 +80,10 @@ pub fn count(argument: i32, name: &str, most: usize) -> Result<usize> {
 }
 
 /// A cosine above 0, from which on images are near-duplicates.
-pub fn similarity(argument: f32, name: &str) -> Result<f32> {
+pub fn similarity(argument: f64, name: &str) -> Result<f32> {
     // Not so for NaN.
     if argument > 0.0 && argument <= 1.0 {
-        return Ok(argument);
+        return Ok(argument as f32);
     }
     let message = format!("{name} must be greater than 0 and at most 1, not {argument}");
     Err(Error::argument(message)

@@ -9,7 +9,7 @@ from helpers.toy import create_compass
 
 pytestmark = pytest.mark.same_everywhere
 
-BUILD = "SELECT category, images, similarity FROM susx.build_support_set('compass', 'pool'{})"
+BUILD = "SELECT category, images, similarity FROM susx.build_support_set('compass', 'pool'{}, skip_duplicates => NULL)"
 CHOSEN = "SELECT category, source_key FROM compass WHERE kind = 'image' AND origin = 'retrieved' ORDER BY id"
 
 # Angles from east to north, in degrees.
@@ -170,3 +170,50 @@ def test_add_support_takes_all_or_nothing(sql):
     for bad in ("'[1,2,3]'", "NULL", "'[0,0]'"):
         sql.fails(f"SELECT susx.add_support('compass', 'north', ARRAY['[1,2]', {bad}]::vector[])")
     assert sql.one("SELECT count(*) FROM compass") == 2
+
+
+@pytest.mark.parametrize("index", ["", "CREATE INDEX ON pool USING hnsw (embedding vector_cosine_ops); SET enable_seqscan = off"])
+def test_near_duplicates_are_passed_over(sql, pool, index):
+    """Of images nearer to each other than the threshold, the one nearest to the name is taken."""
+    # 10 degrees have a cosine of 0.985, 15 degrees one of 0.966, 20 degrees one of 0.940.
+    sql.run(index)
+    build = "SELECT images FROM susx.build_support_set('compass', 'pool', per_class => 3, skip_duplicates => {})"
+    assert sql.column(build.format(0.98)) == [3, 3]
+    assert chosen(sql) == {"east": ["e1", "e3", "e4"], "north": ["n1", "n2", "n3"]}
+    assert sql.column(build.format(0.95)) == [3, 2]
+    assert chosen(sql) == {"east": ["e1", "e3", "e4"], "north": ["n1", "n3"]}
+    assert sql.column(build.format(1)) == [3, 3]
+    assert chosen(sql) == {"east": ["e1", "e2", "e3"], "north": ["n1", "n2", "n3"]}
+    # The default is 0.96.
+    sql.run("SELECT susx.build_support_set('compass', 'pool', 3)")
+    assert chosen(sql) == {"east": ["e1", "e3", "e4"], "north": ["n1", "n3"]}
+
+
+def test_copies_take_one_place(sql, pool):
+    sql.run("INSERT INTO pool SELECT id || ' copy ' || i, image, embedding FROM pool, generate_series(1, 9) i")
+    sql.run("SELECT susx.build_support_set('compass', 'pool', 3, skip_duplicates => 1)")
+    assert {name: [key.split()[0] for key in keys] for name, keys in chosen(sql).items()} == {
+        "east": ["e1", "e2", "e3"],
+        "north": ["n1", "n2", "n3"],
+    }
+
+
+def test_a_picture_that_is_labelled_is_not_retrieved(sql, pool):
+    """Whatever its label says."""
+    sql.run("SELECT susx.add_support('compass', 'north', ARRAY['[9,0]', '[0,2]']::vector[])")
+    sql.run("SELECT susx.build_support_set('compass', 'pool', 3, skip_duplicates => 0.99)")
+    assert chosen(sql) == {"east": ["e2", "e3", "e4"], "north": ["n2", "n3", "n4"]}
+
+
+def test_near_duplicates_by_likeness(sql, pool):
+    """Where the images have likeness vectors, these are compared."""
+    sql.run("ALTER TABLE pool ADD likeness vector(3); UPDATE pool SET likeness = CASE WHEN id IN ('e1', 'e4') THEN '[1,0,0]' "
+            "WHEN id IN ('n1', 'n2', 'n3') THEN '[0,1,0]' WHEN id = 'e2' THEN '[0,0,1]' ELSE '[-1,-1,0]' END::vector")  # fmt: skip
+    sql.run("SELECT susx.build_support_set('compass', 'pool', likeness_column => 'likeness')")
+    assert chosen(sql) == {"east": ["e1", "e2", "e3"], "north": ["n1", "n4"]}
+
+
+@pytest.mark.parametrize("threshold", ["0", "-0.5", "1.5", "'NaN'"])
+def test_a_threshold_that_is_none(sql, pool, threshold):
+    refused = sql.fails(f"SELECT susx.build_support_set('compass', 'pool', skip_duplicates => {threshold})")
+    assert refused.sqlstate == "22023" and "skip_duplicates" in refused.message

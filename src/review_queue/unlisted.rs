@@ -12,7 +12,8 @@ const FEWEST: usize = 3;
 const MOST: usize = 1000;
 
 /// The rows in the middle of groups of alike rows, each with the key of the row that is most like it: the largest group
-/// first. Two rows are alike if their cosine is at least what it is, at the median, between a row and the one most like it.
+/// first. Two rows are alike if their cosine is nearer to that of a row and the one most like it, at the median, than to
+/// that of any two.
 pub fn groups(mut candidates: Vec<Candidate>) -> Vec<Candidate> {
     candidates.truncate(MOST);
     let count = candidates.len();
@@ -20,10 +21,9 @@ pub fn groups(mut candidates: Vec<Candidate>) -> Vec<Candidate> {
         return Vec::new();
     }
     let cosines = cosines(&candidates);
-    let mut nearest: Vec<f32> =
-        (0..count).map(|a| (0..count).map(|b| cosines[(a, b)]).fold(-1.0, f32::max)).collect();
-    nearest.sort_by(f32::total_cmp);
-    let alike = nearest[count / 2];
+    let nearest = (0..count).map(|a| (0..count).map(|b| cosines[(a, b)]).fold(-1.0, f32::max));
+    let pairs = (0..count).flat_map(|a| (0..a).map(move |b| (a, b))).map(|pair| cosines[pair]);
+    let alike = (median(nearest.collect()) + median(pairs.collect())) / 2.0;
     let mut left: Vec<usize> = (0..count).collect();
     let mut found = Vec::new();
     loop {
@@ -45,6 +45,12 @@ pub fn groups(mut candidates: Vec<Candidate>) -> Vec<Candidate> {
         left.retain(|image| !group.contains(image));
     }
     found
+}
+
+/// The middle one of some numbers, at least one.
+fn median(mut numbers: Vec<f32>) -> f32 {
+    let middle = numbers.len() / 2;
+    *numbers.select_nth_unstable_by(middle, f32::total_cmp).1
 }
 
 /// The cosines of all pairs; -1 of an image with itself, and of vectors of different lengths.

@@ -15,6 +15,8 @@ from helpers.pictures import encode, picture
 from helpers.processes import PROMPTLY
 from helpers.session import vector
 
+pytestmark = pytest.mark.same_everywhere
+
 FOUND = 'SELECT "group", key, similarity, keep FROM susx.duplicates({})'
 
 

@@ -136,7 +136,7 @@ def test_every_function_gives_the_same_label(sql, images):
 def test_suggest_reject_looks_at_both_vectors(sql, images):
     """At what `known` says of the images with their likeness; with a single one of them it is not the same."""
     retrieve(sql)
-    both = sql.one("SELECT susx.suggest_reject('kinds', 'photos', likeness_column => 'likeness', skip_duplicates => NULL)")
+    both = sql.one("SELECT susx.suggest_reject('kinds', 'photos', likeness_column => 'likeness')")
     assert 0 < both < 1
     assert sql.one("SELECT susx.suggest_reject('kinds', 'photos')") is not None
     sql.run("CREATE TABLE known AS SELECT susx.known('kinds', embedding, likeness) AS known FROM photos")

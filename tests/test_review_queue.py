@@ -11,6 +11,8 @@ from helpers.pictures import encode, picture
 from helpers.session import vector
 from helpers.toy import create_compass, create_points, create_random
 
+pytestmark = pytest.mark.same_everywhere
+
 QUEUE = "SELECT key, reason, category, probability, suggestion, priority, alike FROM susx.review_queue({})"
 POINTS = "SELECT id::bigint, embedding FROM points"
 NEAR = 0.96

@@ -85,9 +85,6 @@ def test_copies_of_pictures(sql):
     for threshold in (None, 0.9, 0.97, 0.995):
         found = sql.rows(FOUND.format("'pool', %s"), threshold)
         assert groups(found) == components(vectors, threshold or 0.96)
-    whole = groups(sql.rows(FOUND.format("'pool'")))
-    # A JPEG of high quality is the same picture.
-    assert all(any({5 * i, 5 * i + 4} <= group for group in whole) for i in range(12))
 
 
 @pytest.mark.parametrize("dimensions, count", [(3, 40), (64, 700)])
@@ -109,7 +106,7 @@ def test_connected_components(sql, dimensions, count):
             assert [keep for *_, keep in members] == [True] + [False] * (len(members) - 1)
             kept, own, _ = members[0]
             assert own == 1
-            degree = lambda row: (cosines[row] >= threshold).sum()
+            degree = lambda row: (cosines[row] >= threshold - 1e-5).sum()
             assert kept == min((row for row, *_ in members), key=lambda row: (-degree(row), row))
             others = [similarity for _, similarity, _ in members[1:]]
             assert others == sorted(others, reverse=True)

@@ -172,7 +172,7 @@ CREATE FUNCTION susx."build_support_set"(
     "key_column" TEXT DEFAULT NULL,
     "exclusive" bool DEFAULT true,
     "likeness_column" TEXT DEFAULT NULL,
-    "skip_duplicates" double precision DEFAULT 0.96
+    "skip_duplicates" double precision DEFAULT NULL
 ) RETURNS TABLE (
     "category" TEXT,
     "images" INT,

@@ -29,7 +29,8 @@ use search::{Compared, search};
 type SupportRow = (String, i32, Option<f32>, f32);
 
 /// Retrieves the classifier's support set from a pool of unlabelled images (SuS-LC). An image whose cosine to one that its
-/// category has taken, or to any labelled image, is `skip_duplicates` or more is passed over; none is for NULL.
+/// category has taken, or to any labelled image, is `skip_duplicates` or more is passed over; none is for 0. NULL stands for
+/// 0.96, or for 0 if the vectors have fewer than 64 dimensions.
 #[pg_extern(volatile, parallel_unsafe)]
 #[allow(clippy::too_many_arguments, clippy::type_complexity)]
 fn build_support_set(
@@ -43,7 +44,7 @@ fn build_support_set(
     key_column: default!(Option<&str>, "NULL"),
     exclusive: default!(Option<bool>, "true"),
     likeness_column: default!(Option<&str>, "NULL"),
-    skip_duplicates: default!(Option<f64>, "0.96"),
+    skip_duplicates: default!(Option<f64>, "NULL"),
 ) -> Result<
     TableIterator<
         'static,
@@ -62,7 +63,11 @@ fn build_support_set(
     let embedding_column = Error::required(embedding_column, "embedding_column")?;
     let exclusive = Error::required(exclusive, "exclusive")?;
     let per_class = limits::count(Error::required(per_class, "per_class")?, "per_class", limits::PER_CLASS)?;
-    let skip_duplicates = skip_duplicates.map(|it| similarity(it, "skip_duplicates")).transpose()?;
+    let duplicates = match skip_duplicates {
+        None => Duplicates::Automatic,
+        Some(0.0) => Duplicates::Taken,
+        Some(threshold) => Duplicates::Skipped(similarity(threshold, "skip_duplicates")?),
+    };
     classifier.open_for_reading()?;
     let mut progress = Progress::start(Command::BuildSupportSet, classifier);
     let settings = catalog::settings(classifier)?;
@@ -75,7 +80,7 @@ fn build_support_set(
         }
         None => pool,
     };
-    let wanted = Wanted { prompting, per_class, exclusive, skip_duplicates };
+    let wanted = Wanted { prompting, per_class, exclusive, duplicates };
     let copied = replace_support(classifier, &pool, wanted, &mut progress)?;
     let support_set = fitted::changed_support_set(classifier)?;
     let reliability = gated_tip_x::reliability(&support_set, settings.params.check().map_err(Error::from)?);
@@ -93,8 +98,17 @@ struct Wanted {
     prompting: Prompting,
     per_class: usize,
     exclusive: bool,
-    /// The cosine from which on images are near-duplicates; `None` if these are wanted, too.
-    skip_duplicates: Option<f32>,
+    duplicates: Duplicates,
+}
+
+/// What becomes of near-duplicates.
+#[derive(Clone, Copy, PartialEq)]
+enum Duplicates {
+    Taken,
+    /// From this cosine on, images are passed over.
+    Skipped(f32),
+    /// They are passed over where cosines tell them from other images.
+    Automatic,
 }
 
 /// Replaces the retrieved images of a classifier. Returns each new one's category and similarity.
@@ -104,7 +118,7 @@ fn replace_support(
     wanted: Wanted,
     progress: &mut Progress,
 ) -> Result<Vec<(String, f32)>> {
-    let Wanted { prompting, per_class, exclusive, skip_duplicates } = wanted;
+    let Wanted { prompting, per_class, exclusive, duplicates } = wanted;
     let support_set = fitted::support_set(classifier)?;
     let prompts = RetrievalPrompts::read(classifier, &support_set, prompting)?;
     let candidates = prompts.text.len().saturating_mul(per_class);
@@ -115,15 +129,16 @@ fn replace_support(
     };
     let retrieval = || {
         let retrieval = prompts.retrieval(&support_set, per_class, exclusive);
-        match skip_duplicates {
-            Some(threshold) => {
-                let by_likeness = compared == Compared::ByLikeness;
+        let by_likeness = compared == Compared::ByLikeness;
+        match duplicates {
+            Duplicates::Taken => retrieval,
+            Duplicates::Skipped(threshold) => {
                 retrieval.distinct(Distinct::new(&support_set, threshold, by_likeness))
             }
-            None => retrieval,
+            Duplicates::Automatic => retrieval.distinct(Distinct::automatic(&support_set, by_likeness)),
         }
     };
-    let compared = skip_duplicates.map(|_| compared);
+    let compared = (duplicates != Duplicates::Taken).then_some(compared);
     let chosen = search(pool.vectors(), retrieval, compared, per_class, progress)?.select();
     progress.phase(Phase::Writing, Some(chosen.len() as u64));
     let chosen = chosen.into_iter().map(|image| RetrievedImage {

@@ -10,7 +10,7 @@ from helpers.pictures import encode, picture
 from helpers.session import in_background
 from helpers.toy import create_compass, create_points, create_random
 
-BUILD = "SELECT susx.build_support_set('compass', 'pool', per_class => 3, skip_duplicates => NULL)"
+BUILD = "SELECT susx.build_support_set('compass', 'pool', per_class => 3)"
 
 
 @pytest.fixture

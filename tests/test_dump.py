@@ -34,7 +34,7 @@ def original(cluster, connect, fresh_database):
     session.run("CREATE TABLE photos (id int PRIMARY KEY, image bytea, embedding vector)")
     session.copy("photos", ["id", "image"], ((i, encode(picture(i, (40, 40)))) for i in range(1, 9)))
     session.run("CALL susx.embed_table('photos', model => 'tiny_split')")
-    assert len(session.rows("SELECT * FROM susx.build_support_set('kinds', 'photos', 3, image_column => 'image', skip_duplicates => NULL)")) == 2
+    assert len(session.rows("SELECT * FROM susx.build_support_set('kinds', 'photos', 3, image_column => 'image')")) == 2
     session.run("SELECT susx.add_support('kinds', 'cat', array_agg(image)) FROM photos WHERE id > 6")
     session.run("SELECT susx.alter_classifier('kinds', temperature => 0.25, logit_scale => 20)")
     session.run('CREATE SCHEMA "a.b""c"')

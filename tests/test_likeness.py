@@ -30,7 +30,7 @@ EXACT = f"""
 CLOSE = f"""
     SELECT embedding <=> susx.embed_image(image, '{MODEL}') < 1e-5, likeness <=> susx.embed_image(image, '{EYES}') < 1e-5
     FROM kinds WHERE kind = 'image' ORDER BY id"""
-BUILD = "SELECT sum(images) FROM susx.build_support_set('kinds', 'photos', image_column => 'image'{}, skip_duplicates => NULL)"
+BUILD = "SELECT sum(images) FROM susx.build_support_set('kinds', 'photos', image_column => 'image'{})"
 ALL = "SELECT array_agg(k ORDER BY id)::text FROM kinds k"
 # As it was before there were likeness vectors.
 OLD = "ALTER TABLE {} DROP COLUMN likeness"

@@ -57,7 +57,7 @@ def retrieve(sql, per_class: int = 6, where: str = "true") -> None:
     """A support set from the photographs of even numbers."""
     sql.run(f"CREATE TABLE pool AS SELECT * FROM photos WHERE id % 2 = 0 AND {where}; ALTER TABLE pool ADD PRIMARY KEY (id)")
     sql.run(
-        "SELECT susx.build_support_set('kinds', 'pool', per_class => %s, likeness_column => 'likeness', skip_duplicates => NULL)", per_class
+        "SELECT susx.build_support_set('kinds', 'pool', per_class => %s, likeness_column => 'likeness')", per_class
     )
 
 
@@ -255,7 +255,7 @@ def test_real_photographs(sql):
     sql.copy("photos", ["id", "embedding", "likeness", "truth"], copied)
     names = [vector(v) for v in np.load(path / "text_subset.f32.npy")[:28]]
     sql.run("SELECT susx.create_classifier('kinds', %s, text_embeddings => %s::vector[])", list(place.values()), names)
-    sql.run("SELECT susx.build_support_set('kinds', 'photos', likeness_column => 'likeness', skip_duplicates => NULL)")
+    sql.run("SELECT susx.build_support_set('kinds', 'photos', likeness_column => 'likeness')")
     (zero_shot, alone, likeness) = sql.rows(
         """SELECT avg((susx.label('kinds', embedding, 'zero-shot') = truth)::int)::float,
                   avg((susx.label('kinds', embedding) = truth)::int)::float,

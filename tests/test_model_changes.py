@@ -160,7 +160,7 @@ def test_other_files_than_those_of_a_table(new_cluster, models):
             sql.run("CALL susx.embed_table('photos')")
             assert sql.rows(MADE_BY, "photos")[0] not in [(name, old_files), (name, None)]
             assert sql.one("SELECT bool_and(embedding::text = susx.embed_image(image)::text) FROM photos")
-            assert [row[1] for row in sql.rows("SELECT * FROM susx.build_support_set('pets', 'photos', skip_duplicates => NULL)")] != [0, 0]
+            assert [row[1] for row in sql.rows("SELECT * FROM susx.build_support_set('pets', 'photos')")] != [0, 0]
             assert sql.one(REMARK) == remark + "other.embedding"
             # A user who knows that the models match can say so.
             sql.run("UPDATE susx.embedding_column SET model_sha256 = NULL WHERE relation = 'other'::regclass")

@@ -138,7 +138,7 @@ def test_a_support_set_of_what_is_known(compass, index):
     sql.run(index)
 
     def build():
-        sql.rows("SELECT * FROM susx.build_support_set('compass', 'points', 4, skip_duplicates => NULL)")
+        sql.rows("SELECT * FROM susx.build_support_set('compass', 'points', 4)")
         return sql.column("SELECT source_key FROM compass WHERE origin = 'retrieved' ORDER BY source_key")
 
     assert build() == ["1", "2", "3", "4", "5", "6"]

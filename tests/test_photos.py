@@ -27,7 +27,7 @@ def test_zero_shot(sql, photos, kinds):
 
 def test_with_a_support_set_from_the_same_photographs(sql, photos, kinds):
     built = sql.rows(
-        "SELECT category, images, similarity FROM susx.build_support_set('kinds', %s, per_class => 16, skip_duplicates => NULL)", photos
+        "SELECT category, images, similarity FROM susx.build_support_set('kinds', %s, per_class => 16, skip_duplicates => 0)", photos
     )
     assert [row[0] for row in built] == kinds
     assert all(images <= 16 for _, images, _ in built)

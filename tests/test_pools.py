@@ -19,7 +19,7 @@ def sql(sql):
 
 def build(sql, pool, more=""):
     """The images per category and the keys in the order of the classifier's table."""
-    counts = [row[1] for row in sql.rows(f"SELECT * FROM susx.build_support_set('compass', %s{more}, skip_duplicates => NULL)", pool)]
+    counts = [row[1] for row in sql.rows(f"SELECT * FROM susx.build_support_set('compass', %s{more})", pool)]
     return counts, sql.column("SELECT source_key FROM compass WHERE kind = 'image' ORDER BY id")
 
 
@@ -102,7 +102,7 @@ def test_strange_names(sql, name):
         sql.run(f"INSERT INTO {quoted}.{quoted} {VALUES}")
         create_compass(sql, f"{quoted}.classifier")
         rows = sql.rows(
-            "SELECT * FROM susx.build_support_set(%s, %s, embedding_column => %s, skip_duplicates => NULL)",
+            "SELECT * FROM susx.build_support_set(%s, %s, embedding_column => %s)",
             f"{quoted}.classifier",
             f"{quoted}.{quoted}",
             name,
@@ -216,7 +216,7 @@ def test_search_path_and_operators_of_the_user_do_not_matter(sql, schema):
         CREATE OPERATOR = (LEFTARG = oid, RIGHTARG = oid, FUNCTION = no);
         SET search_path = {schema}, pg_catalog, public"""
     )
-    assert [row[1] for row in sql.rows("SELECT * FROM susx.build_support_set('compass', 'pool', skip_duplicates => NULL)")] == [2, 2]
+    assert [row[1] for row in sql.rows("SELECT * FROM susx.build_support_set('compass', 'pool')")] == [2, 2]
     assert sql.one("SELECT susx.label('compass', '[1,0]'::vector)") == "east"
     sql.run("SELECT susx.alter_classifier('compass', alpha => 2)")
     sql.run("SELECT susx.add_support('compass', 'east', ARRAY['[1,0.3]']::vector[])")
@@ -293,7 +293,7 @@ def test_images_that_are_not_found_again(sql):
         CREATE VIEW pool AS SELECT * FROM t WHERE key NOT IN (SELECT key FROM gone)"""
     )
     before = sql.rows("SELECT * FROM compass ORDER BY id")
-    refusal = sql.fails("SELECT * FROM susx.build_support_set('compass', 'pool', key_column => 'key', skip_duplicates => NULL)")
+    refusal = sql.fails("SELECT * FROM susx.build_support_set('compass', 'pool', key_column => 'key')")
     assert refusal.sqlstate == "40001"
     assert "4 images of" in refusal.message and "but 3 of them" in refusal.message and "call again" in refusal.hint
     assert sql.rows("SELECT * FROM compass ORDER BY id") == before
@@ -324,5 +324,5 @@ def test_an_index_in_a_new_session(sql, connect, schema):
     session = connect()
     session.run(f"SET search_path = {schema}, public")
     session.notices.clear()
-    assert [row[1] for row in session.rows("SELECT * FROM susx.build_support_set('compass', 'pool', skip_duplicates => NULL)")] == [2, 2]
+    assert [row[1] for row in session.rows("SELECT * FROM susx.build_support_set('compass', 'pool')")] == [2, 2]
     assert [notice for notice in session.notices if "parameter" in notice] == []

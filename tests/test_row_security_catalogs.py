@@ -329,7 +329,7 @@ def test_control_characters_are_shown_escaped(sql, cluster):
         refusal = sql.fails("SELECT susx.add_support('compass', 'west', ARRAY['[1,0]']::vector[])")
         assert "a\\u{1b}[31m" in refusal.hint
         sql.run("CREATE TABLE pool (id int PRIMARY KEY, embedding vector); INSERT INTO pool VALUES (1, '[1,0]'), (2, '[0,1]')")
-        sql.rows("SELECT * FROM susx.build_support_set('compass', 'pool', skip_duplicates => NULL)")
+        sql.rows("SELECT * FROM susx.build_support_set('compass', 'pool')")
         assert any("a\\u{1b}[31m" in notice for notice in sql.notices)
         ours = [line for line in log().splitlines() if "STATEMENT" not in line]
         assert any("\\u{1b}" in line for line in ours)

@@ -96,7 +96,7 @@ def work(sql, table):
     rows("SELECT susx.add_support('@pets', 'dog', ARRAY[%s::pg_catalog.bytea])", IMAGE)
     rows("SELECT susx.alter_classifier('@c', alpha => 2)::pg_catalog.text")
     for key in ("id", "word"):
-        rows("SELECT * FROM susx.build_support_set('@c', '@pool', key_column => %s, skip_duplicates => NULL)", key)
+        rows("SELECT * FROM susx.build_support_set('@c', '@pool', key_column => %s)", key)
     rows("SELECT source_key FROM @c ORDER BY id")
     rows("SELECT * FROM susx.classify('@c', %s::public.vector, 2)", UP_DOWN[0])
     rows("SELECT * FROM susx.explain('@c', %s::public.vector)", UP_DOWN[0])

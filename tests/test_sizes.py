@@ -20,7 +20,7 @@ def test_little_work_mem(sql):
     create_points(sql, "points", rows=4000, dimensions=16)
     queries = (
         "SELECT * FROM susx.classify_rows('c', 'SELECT id, embedding FROM points', k => 5)",
-        "SELECT * FROM susx.build_support_set('c', 'points', key_column => 'id', skip_duplicates => NULL)",
+        "SELECT * FROM susx.build_support_set('c', 'points', key_column => 'id')",
         "SELECT category, source_key FROM c ORDER BY id",
         "SELECT * FROM susx.evaluate('c', 'SELECT embedding, ''c00'' FROM points')",
         "SELECT * FROM susx.tune('c')",
@@ -83,7 +83,7 @@ def test_an_empty_pool(sql):
     create_compass(sql)
     sql.run("CREATE TABLE pool (id int PRIMARY KEY, embedding vector(2))")
     for _ in range(2):
-        rows = sql.rows("SELECT category, images FROM susx.build_support_set('compass', 'pool', skip_duplicates => NULL)")
+        rows = sql.rows("SELECT category, images FROM susx.build_support_set('compass', 'pool')")
         assert all(images == 0 for _, images in rows)
         assert any("east" in notice and "north" in notice for notice in sql.notices) or len(rows) == 2
         assert sql.one("SELECT count(*) FROM compass WHERE kind = 'image'") == 0
@@ -98,7 +98,7 @@ def test_one_category(sql):
     for method in ("zero-shot", "tip-adapter", "tip-x", "gated-tip-x"):
         assert sql.rows(everything, "[0,1]", method) == [("only", 1)]
     sql.run("CREATE TABLE pool AS SELECT i AS id, ('[1,' || i || ']')::vector(2) AS embedding FROM generate_series(1, 9) i")
-    assert sql.rows("SELECT category, images FROM susx.build_support_set('one', 'pool', 4, key_column => 'id', skip_duplicates => NULL)") == [
+    assert sql.rows("SELECT category, images FROM susx.build_support_set('one', 'pool', 4, key_column => 'id')") == [
         ("only", 4)
     ]
     for method in ("zero-shot", "tip-adapter", "tip-x", "gated-tip-x"):
@@ -116,7 +116,7 @@ def test_images_that_are_all_the_same(sql, method):
     create_compass(sql)
     sql.run("CREATE TABLE pool (id int PRIMARY KEY, embedding vector(2))")
     sql.run("INSERT INTO pool SELECT i, '[0.9,0.1]' FROM generate_series(1, 60) i")
-    sql.run("SELECT * FROM susx.build_support_set('compass', 'pool', skip_duplicates => NULL)")
+    sql.run("SELECT * FROM susx.build_support_set('compass', 'pool')")
     assert sql.one("SELECT count(*) FROM compass WHERE kind = 'image'") == 32
     for query, expected in (("[0.9,0.1]", "east"), ("[0.1,0.9]", "north")):
         rows = sql.rows("SELECT category, score, probability FROM susx.classify('compass', %s::vector, 2, %s)", query, method)

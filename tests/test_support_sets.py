@@ -9,7 +9,7 @@ from helpers.toy import create_compass
 
 pytestmark = pytest.mark.same_everywhere
 
-BUILD = "SELECT category, images, similarity FROM susx.build_support_set('compass', 'pool'{}, skip_duplicates => NULL)"
+BUILD = "SELECT category, images, similarity FROM susx.build_support_set('compass', 'pool'{})"
 CHOSEN = "SELECT category, source_key FROM compass WHERE kind = 'image' AND origin = 'retrieved' ORDER BY id"
 
 # Angles from east to north, in degrees.
@@ -184,9 +184,28 @@ def test_near_duplicates_are_passed_over(sql, pool, index):
     assert chosen(sql) == {"east": ["e1", "e3", "e4"], "north": ["n1", "n3"]}
     assert sql.column(build.format(1)) == [3, 3]
     assert chosen(sql) == {"east": ["e1", "e2", "e3"], "north": ["n1", "n2", "n3"]}
-    # The default is 0.96.
-    sql.run("SELECT susx.build_support_set('compass', 'pool', 3)")
-    assert chosen(sql) == {"east": ["e1", "e3", "e4"], "north": ["n1", "n3"]}
+    # By default, cosines in so few dimensions say nothing.
+    for default in ("NULL", "0"):
+        sql.run(f"SELECT susx.build_support_set('compass', 'pool', 3, skip_duplicates => {default})")
+        assert chosen(sql) == {"east": ["e1", "e2", "e3"], "north": ["n1", "n2", "n3"]}
+
+
+def test_near_duplicates_are_passed_over_by_default(sql):
+    """From 64 dimensions on, with a cosine of 0.96 and more."""
+    for dimensions in (63, 64):
+        sql.run("DROP TABLE IF EXISTS compass, pool")
+        axis = lambda *values: str([*values, *[0] * (dimensions - len(values))])  # noqa: E731
+        sql.run(
+            "SELECT susx.create_classifier('compass', '{east,north}', text_embeddings => %s::vector[])",
+            [axis(1), axis(0, 1)],
+        )
+        sql.run("CREATE TABLE pool (id text PRIMARY KEY, embedding vector)")
+        # The cosines with the first one are 0.97 and 0.95.
+        for name, cosine in (("e1", 1.0), ("e2", 0.97), ("e3", 0.95)):
+            sine = (1 - cosine**2) ** 0.5
+            sql.run("INSERT INTO pool VALUES (%s, %s::vector)", name, axis(cosine, 0, sine if name == "e2" else -sine))
+        sql.run("SELECT susx.build_support_set('compass', 'pool', 3)")
+        assert chosen(sql)["east"] == (["e1", "e2", "e3"] if dimensions == 63 else ["e1", "e3"])
 
 
 def test_copies_take_one_place(sql, pool):
@@ -209,11 +228,11 @@ def test_near_duplicates_by_likeness(sql, pool):
     """Where the images have likeness vectors, these are compared."""
     sql.run("ALTER TABLE pool ADD likeness vector(3); UPDATE pool SET likeness = CASE WHEN id IN ('e1', 'e4') THEN '[1,0,0]' "
             "WHEN id IN ('n1', 'n2', 'n3') THEN '[0,1,0]' WHEN id = 'e2' THEN '[0,0,1]' ELSE '[-1,-1,0]' END::vector")  # fmt: skip
-    sql.run("SELECT susx.build_support_set('compass', 'pool', likeness_column => 'likeness')")
+    sql.run("SELECT susx.build_support_set('compass', 'pool', likeness_column => 'likeness', skip_duplicates => 0.96)")
     assert chosen(sql) == {"east": ["e1", "e2", "e3"], "north": ["n1", "n4"]}
 
 
-@pytest.mark.parametrize("threshold", ["0", "-0.5", "1.5", "'NaN'"])
+@pytest.mark.parametrize("threshold", ["-0.5", "1.5", "'NaN'"])
 def test_a_threshold_that_is_none(sql, pool, threshold):
     refused = sql.fails(f"SELECT susx.build_support_set('compass', 'pool', skip_duplicates => {threshold})")
     assert refused.sqlstate == "22023" and "skip_duplicates" in refused.message

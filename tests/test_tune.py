@@ -174,7 +174,7 @@ def retrieved(sql):
         "CREATE TABLE pool (id int PRIMARY KEY, embedding vector(2)); "
         "INSERT INTO pool VALUES (1, '[1,0.1]'), (2, '[1,0.4]'), (3, '[0.1,1]'), (4, '[0.5,1]')"
     )
-    sql.run("SELECT * FROM susx.build_support_set('compass', 'pool', skip_duplicates => NULL)")
+    sql.run("SELECT * FROM susx.build_support_set('compass', 'pool')")
     sql.run("SELECT susx.alter_classifier('compass', alpha => 2, beta => 3, gamma => 0.5)")
 
 

@@ -96,7 +96,7 @@ impl PoolBatch {
 fn check_memory(retrieval: &Retrieval) -> Result<()> {
     let found = retrieval.kept_numbers();
     limits::check("the number of elements of the candidates' vectors", MOST_NUMBERS, found)
-        .map_err(|error| error.with_hint("Pass skip_duplicates => NULL, or a smaller per_class."))
+        .map_err(|error| error.with_hint("Pass skip_duplicates => 0, or a smaller per_class."))
 }
 
 /// Reads every image of the pool once.

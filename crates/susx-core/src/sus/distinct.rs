@@ -10,11 +10,18 @@ use crate::interrupt;
 /// image that has none, which is then like no other.
 pub type ImageVector = Rc<[f32]>;
 
+/// The threshold where none is given; docs/defaults.md has the measurements.
+const THRESHOLD: f32 = 0.96;
+/// In spaces with fewer dimensions than models have, cosines near 1 are no sign of the same picture.
+const LEAST_DIMENSIONS: usize = 64;
+
 /// Compares the images of a retrieval.
 #[derive(Debug)]
 pub struct Distinct {
     /// From this cosine on, two images are near-duplicates.
     threshold: f32,
+    /// Shorter vectors are never near-duplicates.
+    least_dimensions: usize,
     labelled: Vec<ImageVector>,
 }
 
@@ -27,7 +34,12 @@ impl Distinct {
             true => support_set.labelled_rows(support_set.likeness()),
             false => support_set.labelled_rows(support_set.features()),
         };
-        Distinct { threshold, labelled }
+        Distinct { threshold, least_dimensions: 1, labelled }
+    }
+
+    /// The same with a threshold of 0.96, but in fewer than 64 dimensions no image is a near-duplicate.
+    pub fn automatic(support_set: &SupportSet, by_likeness: bool) -> Self {
+        Distinct { least_dimensions: LEAST_DIMENSIONS, ..Distinct::new(support_set, THRESHOLD, by_likeness) }
     }
 
     /// Whether an image is a near-duplicate of one that is labelled.
@@ -38,6 +50,6 @@ impl Distinct {
 
     /// Whether two images are near-duplicates.
     pub fn is_same(&self, a: &[f32], b: &[f32]) -> bool {
-        !a.is_empty() && a.len() == b.len() && is_duplicate(cosine(a, b), self.threshold)
+        a.len() >= self.least_dimensions && a.len() == b.len() && is_duplicate(cosine(a, b), self.threshold)
     }
 }

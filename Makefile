@@ -21,7 +21,7 @@ help:
 	@echo "make test      check formatting, lint, and run every test, on PostgreSQL 18, 15 and 16"
 	@echo "               (some tests, without the lints: make test ONLY=test_tip_x,susx-core PG=18)"
 	@echo "make bench     measure susx against reference implementations, and write docs/benchmarks.md"
-	@echo "               (some of it, printed only: make bench ONLY=predict,tune,kl,sql,busy,embed,sessions,texts,memory,cancel,diffusion)"
+	@echo "               (some of it, printed only: make bench ONLY=predict,tune,kl,sql,label,busy,embed,sessions,texts,memory,cancel,diffusion)"
 	@echo "make fuzz      feed it with damaged input for 10 minutes a target (MINUTES=1 ONLY=pixel_values,...)"
 	@echo "make soak      thirty-six sessions for half an hour while processes are killed, and docs/reliability.md"
 	@echo "               (MINUTES=1: printed only)"

@@ -23,6 +23,15 @@ BEGIN
     DELETE FROM susx.embedding_column e
     USING pg_event_trigger_dropped_objects() d
     WHERE d.classid = 'pg_class'::regclass AND d.objsubid = 0 AND e.relation = d.objid;
+    DELETE FROM susx.row_label r
+    USING susx.labelling l, pg_event_trigger_dropped_objects() d
+    WHERE d.classid = 'pg_class'::regclass AND d.objsubid = 0 AND l.relation = d.objid AND r.labelling = l.id;
+    DELETE FROM susx.labelling l
+    USING pg_event_trigger_dropped_objects() d
+    WHERE d.classid = 'pg_class'::regclass AND d.objsubid = 0 AND l.relation = d.objid;
+    UPDATE susx.labelling l SET classifier = 0
+    FROM pg_event_trigger_dropped_objects() d
+    WHERE d.classid = 'pg_class'::regclass AND d.objsubid = 0 AND l.classifier = d.objid;
 END
 $$;
 REVOKE EXECUTE ON FUNCTION susx.forget_dropped() FROM PUBLIC;
@@ -187,6 +196,15 @@ COMMENT ON FUNCTION susx.label(regclass, vector, vector, text) IS
     'The best category of an embedding with a likeness vector';
 COMMENT ON FUNCTION susx.label(regclass, bytea, text) IS
     'The best category of an image file';
+COMMENT ON PROCEDURE susx.label_table(
+    regclass, regclass, name, name, name, name, name, text, integer, boolean, text, text) IS
+    'Label a table of images and bring its labels up to date, with a COMMIT per batch';
+COMMENT ON FUNCTION susx.label_counts(regclass, name) IS
+    'How many labels of a column are up to date, outdated or corrected; reads the whole table';
+COMMENT ON FUNCTION susx.label_on_write() IS
+    'Statement trigger of a table of images: labels the rows without a label, or with other vectors';
+COMMENT ON FUNCTION susx.correct(regclass, regclass, text, text, name, boolean) IS
+    'Give a row its right label, and the classifier the row''s image as an example of it';
 COMMENT ON FUNCTION susx.explain(regclass, vector, integer, text, integer, vector) IS
     'The terms of the k best categories of an embedding and the support rows that weighed most';
 COMMENT ON FUNCTION susx.explain(regclass, bytea, integer, text, integer) IS
@@ -243,3 +261,45 @@ COMMENT ON COLUMN susx.stat_progress.failed IS 'Rows of the call that failed';
 COMMENT ON COLUMN susx.stat_progress.started IS 'When the call began';
 COMMENT ON COLUMN susx.stat_progress.rate IS 'Done per second in this phase';
 COMMENT ON COLUMN susx.stat_progress.estimated_end IS 'When this phase will end at that rate';
+
+-- The columns that susx labels.
+CREATE VIEW susx.label_column WITH (security_invoker = true) AS
+    SELECT l.relation, l.label_column, l.classifier, l.method, c.labelled, c.outdated, c.rejected, c.corrected,
+           c.unlabelled
+    FROM susx.labelling l LEFT JOIN LATERAL susx.label_counts(l.relation, l.label_column) c ON true;
+GRANT SELECT ON susx.label_column TO PUBLIC;
+
+COMMENT ON VIEW susx.label_column IS
+    'Columns that susx labels, and how far they are up to date; counting reads the whole table, and the classifier';
+COMMENT ON COLUMN susx.label_column.relation IS 'Table of images, as it was named in the call';
+COMMENT ON COLUMN susx.label_column.label_column IS 'Column of its labels';
+COMMENT ON COLUMN susx.label_column.classifier IS 'Classifier that labels it; -: it was dropped';
+COMMENT ON COLUMN susx.label_column.method IS 'Method that was named in the call; NULL: the classifier''s own';
+COMMENT ON COLUMN susx.label_column.labelled IS 'Rows whose label is up to date';
+COMMENT ON COLUMN susx.label_column.outdated IS
+    'Rows whose label was made by another state of the classifier, or from other vectors';
+COMMENT ON COLUMN susx.label_column.rejected IS 'Rows without a label, because they show none of the categories';
+COMMENT ON COLUMN susx.label_column.corrected IS 'Rows whose label somebody else wrote; susx leaves it';
+COMMENT ON COLUMN susx.label_column.unlabelled IS 'All other rows without a label';
+COMMENT ON SEQUENCE susx.labelling_id_seq IS 'Numbers of columns of labels';
+COMMENT ON TABLE susx.labelling IS
+    'What the labels of a column are made with, as label_table and label_on_write wrote down';
+COMMENT ON COLUMN susx.labelling.id IS 'Number of the column in susx.row_label';
+COMMENT ON COLUMN susx.labelling.relation IS 'Table of images, as it was named in the call';
+COMMENT ON COLUMN susx.labelling.label_column IS 'Column of its labels';
+COMMENT ON COLUMN susx.labelling.classifier IS 'Classifier that labels it; 0: it was dropped';
+COMMENT ON COLUMN susx.labelling.method IS 'Method that was named in the call; NULL: the classifier''s own';
+COMMENT ON COLUMN susx.labelling.state IS
+    'Digest of everything that decides the labels, when label_table was called last';
+COMMENT ON COLUMN susx.labelling.embedding_column IS 'Column of the embeddings that are classified';
+COMMENT ON COLUMN susx.labelling.likeness_column IS 'Column of the likeness vectors; NULL: none';
+COMMENT ON COLUMN susx.labelling.probability_column IS 'Column of the labels'' probabilities; NULL: none';
+COMMENT ON COLUMN susx.labelling.known_column IS
+    'Column of how likely rows are to be of any category; NULL: none';
+COMMENT ON TABLE susx.row_label IS 'What susx wrote to rows last; only susx''s functions write it';
+COMMENT ON COLUMN susx.row_label.labelling IS 'Number of the column in susx.labelling';
+COMMENT ON COLUMN susx.row_label.key IS 'Primary key of the row; of several columns, as text of a record';
+COMMENT ON COLUMN susx.row_label.version IS
+    'Digest of the classifier and the row''s vectors; NULL: the label was taken away with the embedding';
+COMMENT ON COLUMN susx.row_label.label IS 'The label that susx wrote; NULL: none';
+COMMENT ON COLUMN susx.row_label.is_corrected IS 'Whether susx.correct was called for the row';

@@ -46,6 +46,13 @@ pub const LABELLED_ROWS: usize = 256;
 /// Bytes of their images.
 pub const LABELLED_BYTES: usize = 32 << 20;
 
+/// Rows of `label_table`, unless the call sets `batch_size`, and of `label_on_write`: a COMMIT costs little for each.
+pub const RELABELLED_ROWS: usize = 2_048;
+/// Bytes of their vectors.
+pub const RELABELLED_BYTES: usize = 16 << 20;
+/// Rows among them that are classified together: one matrix product.
+pub const RELABELLED_TOGETHER: usize = 256;
+
 /// Images that `add_support` embeds and inserts together.
 pub const SUPPORT_ROWS: usize = 256;
 /// Bytes of them.

@@ -23,7 +23,7 @@ use crate::pg::regclass::RegClass;
 use crate::pg::version::SameVersion;
 use crate::prompting::Prompting;
 use retrieval_prompts::RetrievalPrompts;
-use search::{Compared, search};
+use search::{Compared, Rules, search};
 
 /// Category, images, their mean similarity, and how far the category's support can be trusted.
 type SupportRow = (String, i32, Option<f32>, f32);
@@ -138,8 +138,10 @@ fn replace_support(
             Duplicates::Automatic => retrieval.distinct(Distinct::automatic(&support_set, by_likeness)),
         }
     };
-    let compared = (duplicates != Duplicates::Taken).then_some(compared);
-    let chosen = search(pool.vectors(), retrieval, compared, per_class, progress)?.select();
+    let labelled = catalog::labelled_keys(classifier)?;
+    let rules =
+        Rules { compared: (duplicates != Duplicates::Taken).then_some(compared), labelled: &labelled };
+    let chosen = search(pool.vectors(), retrieval, rules, per_class, progress)?.select();
     progress.phase(Phase::Writing, Some(chosen.len() as u64));
     let chosen = chosen.into_iter().map(|image| RetrievedImage {
         category: support_set.categories()[image.category].clone(),

@@ -7,7 +7,9 @@ use susx_server::protocol::Failure;
 use crate::batches::{EMBED_AHEAD_BATCHES, EMBED_AHEAD_BYTES, EMBED_AHEAD_IMAGES};
 use crate::inference::client::{Answer, ImageVectors, Stream};
 use crate::on_error::OnError;
-use crate::pg::catalog::image_table::{ImageTable, RowId};
+use crate::pg::catalog::errors::RowFailure;
+use crate::pg::catalog::image_table::ImageTable;
+use crate::pg::catalog::keyed_table::RowId;
 use crate::pg::embedding_model::EmbeddingModel;
 use crate::pg::error::{Error, Result};
 use crate::pg::image::Image;
@@ -112,10 +114,11 @@ impl EmbeddedBatch {
             let written = images.write(&rows, embeddings)?;
             counts.embedded = written.len() as u64;
             let written: Vec<&RowId> = written.iter().filter_map(|&i| rows.get(i).copied()).collect();
-            images.forget_embedded(&written)?;
+            images.forget_done(&written)?;
         }
         if !failed.is_empty() {
-            let records: Vec<_> = failed.iter().map(|(row, failure)| (&row.id, failure)).collect();
+            let records: Vec<_> =
+                failed.iter().map(|(row, failure)| (&row.id, RowFailure::from(failure))).collect();
             counts.failed = images.record(&records)? as u64;
             let stale: Vec<&RowId> =
                 failed.iter().filter(|(row, _)| row.is_stale).map(|(row, _)| &row.id).collect();

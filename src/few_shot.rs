@@ -95,7 +95,8 @@ fn add_support_images(
     Ok(i64::try_from(added).unwrap_or(i64::MAX))
 }
 
-fn check_category(classifier: RegClass, category: &str) -> Result<()> {
+/// An error if the classifier has no such category, which lists those that it has.
+pub fn check_category(classifier: RegClass, category: &str) -> Result<()> {
     limits::check_bytes("category", limits::TEXT_BYTES, category.len())?;
     match catalog::has_category(classifier, category)? {
         true => Ok(()),

@@ -7,12 +7,13 @@
 //! 2. Whether another session is changing the classifier, and which changes were announced ([`crate::pg::relcache`]).
 //! 3. Which row versions the snapshot shows ([`crate::pg::row_versions`]).
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 
 use ndarray::Array2;
 use pgrx::pg_sys;
 use susx_core::classifier::{Answer, Classifier};
+use susx_core::digest::Digest;
 use susx_core::fit_cache::{Fit, FitCache, Snapshot, Validity};
 use susx_core::method::Method;
 use susx_core::queries::OwnedQueries;
@@ -40,6 +41,8 @@ pub struct Fitted {
     pub name: String,
     pub settings: Settings,
     pub classifier: Classifier,
+    /// The digest of the classifier, once it was asked for.
+    digest: OnceCell<[u8; 32]>,
 }
 
 impl Fitted {
@@ -49,6 +52,24 @@ impl Fitted {
             Some(name) => Ok(name.parse()?),
             None => Ok(self.settings.method.unwrap_or_else(|| self.classifier.default_method())),
         }
+    }
+
+    /// A digest of everything that decides the labels by a method. Classifiers with the same digest give the same labels,
+    /// also in another database.
+    pub fn state(&self, method: Method) -> [u8; 32] {
+        let digest = self.digest.get_or_init(|| self.classifier.digest());
+        let Settings { model: model_name, model_sha256, likeness_model, likeness_sha256, .. } =
+            &self.settings;
+        let model = |name: &Option<String>, sha256: &Option<Vec<u8>>| {
+            sha256.clone().or_else(|| name.clone().map(String::into_bytes))
+        };
+        Digest::of("susx labels")
+            .bytes(env!("CARGO_PKG_VERSION"))
+            .bytes(digest)
+            .option(model(model_name, model_sha256))
+            .option(model(likeness_model, likeness_sha256))
+            .bytes(method.name())
+            .finish()
     }
 
     /// Embeds an image file with the classifier's models.
@@ -211,7 +232,7 @@ fn fit(classifier: RegClass) -> Result<Fitted> {
     let fitted = Classifier::fit(support_set, settings.params.check()?);
     let name = classifier.name()?;
     pgrx::debug1!("fitted classifier \"{name}\" with {rows} support images");
-    Ok(Fitted { name, settings, classifier: fitted })
+    Ok(Fitted { name, settings, classifier: fitted, digest: OnceCell::new() })
 }
 
 /// The prompts, the support images and the negatives of a classifier's table.

@@ -43,7 +43,7 @@ pub const BINS: usize = 1000;
 pub const REVIEWED: usize = 1000;
 /// Rows that explain a label, categories times support rows.
 pub const EXPLAINED: usize = 1_000_000;
-/// Images in a transaction of `embed_table`.
+/// Rows in a transaction of `embed_table` and `label_table`.
 pub const BATCH_SIZE: usize = 10_000;
 /// Images to tune settings on. Their count has 32 bits.
 pub const TUNED: usize = i32::MAX as usize;

@@ -69,6 +69,13 @@ FUNCTIONS = {
     "embed_table": [(REGCLASS, "regclass", "'photos'"), (NAMES, "name", "'image'"), (NAMES, "name", "'embedding'"),
                     (NUMBERS, "int", "3"), (MODELS, "text", "'tiny_split'"), (TEXTS, "text", "'record'")],
     "forget_errors": [(REGCLASS, "regclass", "'photos'"), (NAMES, "name", "'embedding'"), (TEXTS, "text", "'1'")],
+    "label_table": [(REGCLASS, "regclass", "'pool'"), (REGCLASS, "regclass", "'compass'"), (NAMES, "name", "'label'"),
+                    (NAMES, "name", "NULL"), (NAMES, "name", "NULL"), (NAMES, "name", "'embedding'"), (NAMES, "name", "NULL"),
+                    (METHODS, "text", "NULL"), (NUMBERS, "int", "3"), (BOOLEANS, "boolean", "false"), (TEXTS, "text", "NULL"),
+                    (TEXTS, "text", "NULL")],
+    "label_counts": [(REGCLASS, "regclass", "'pool'"), (NAMES, "name", "'label'")],
+    "correct": [(REGCLASS, "regclass", "'compass'"), (REGCLASS, "regclass", "'pool'"), (["'1'", *TEXTS], "text", "'1'"),
+                (TEXTS, "text", "'east'"), (NAMES, "name", "'label'"), (BOOLEANS, "boolean", "false")],
     "create_classifier": [(TEXTS, "text", "'new'"), (arrays("text", TEXTS), "text[]", "ARRAY['a', 'b']"),
                           (arrays("text", ["'a {{}}'", *TEXTS]), "text[]", "ARRAY['a {{}}']"), (MODELS, "text", "'tiny_split'"),
                           (MODELS, "text", "'tiny_split'")],
@@ -128,7 +135,7 @@ FUNCTIONS = {
     "stat_get_server": [],
     "stat_get_progress": [],
 }  # fmt: skip
-PROCEDURES = ("embed_table", "generate_support_set")
+PROCEDURES = ("embed_table", "generate_support_set", "label_table")
 
 
 def test_no_function_is_left_out(sql):
@@ -145,7 +152,7 @@ def tables(sql):
     sql.run("SELECT susx.add_support('compass', 'east', ARRAY['[1,0.2]', '[1,0.3]']::vector[])")
     sql.run("SELECT susx.add_support('compass', 'north', ARRAY['[0.1,1]']::vector[])")
     sql.run("SELECT susx.create_classifier('pets', '{cat,dog}', model => 'tiny_split')")
-    sql.run("CREATE TABLE pool (id int PRIMARY KEY, embedding vector(2)); INSERT INTO pool VALUES (1, '[1,0]'), (2, '[0,1]')")
+    sql.run("CREATE TABLE pool (id int PRIMARY KEY, embedding vector(2), label text); INSERT INTO pool VALUES (1, '[1,0]'), (2, '[0,1]')")
     sql.run("CREATE TABLE photos (id int PRIMARY KEY, image bytea, embedding vector(32)); INSERT INTO photos VALUES (1, ''), (2, 'x')")
     sql.run("SET statement_timeout = '4s'")
     return sql

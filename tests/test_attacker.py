@@ -195,6 +195,22 @@ ATTEMPTS: dict[str, tuple[str, str]] = {
     "LOCK models": ("LOCK TABLE susx.embedding_column", DENIED),
     # Her images.
     "embed_table": ("CALL susx.embed_table('alices.photos')", DENIED),
+    # The labels of her table, and the records about them.
+    "label_table": ("CALL susx.label_table('alices.photos', 'mallorys.own')", DENIED),
+    "counting her labels": ("SELECT * FROM susx.label_counts('alices.photos')", DENIED),
+    "correcting her label": ("SELECT susx.correct('mallorys.own', 'alices.photos', '1', 'a')", DENIED),
+    "teaching her classifier": ("SELECT susx.correct('alices.compass', 'mallorys.pool', '1', 'east')", DENIED),
+    "a labelling": (
+        "INSERT INTO susx.labelling (relation, label_column, classifier, state, embedding_column) "
+        "VALUES ('mallorys.pool', 'label', 'mallorys.own', '', 'embedding')",
+        DENIED,
+    ),
+    "a record of a label": ("INSERT INTO susx.row_label (labelling, key) VALUES (1, '1')", DENIED),
+    "UPDATE records of labels": ("UPDATE susx.row_label SET is_corrected = true", DENIED),
+    "DELETE records of labels": ("DELETE FROM susx.row_label", DENIED),
+    "LOCK records of labels": ("LOCK TABLE susx.row_label IN ROW EXCLUSIVE MODE", DENIED),
+    "LOCK labellings": ("LOCK TABLE susx.labelling", DENIED),
+    "the sequence of labellings": ("SELECT nextval('susx.labelling_id_seq')", DENIED),
     "embed_table by the number": ("CALL susx.embed_table({photos}::oid::regclass)", DENIED),
     "embed_table of a catalogue": ("CALL susx.embed_table('pg_class', 'relname', 'relname')", "42809"),
     "a trigger on her images": (

@@ -24,6 +24,7 @@ FUNCTIONS = {
     "classify_rows(regclass,text,anyelement,integer,text)": (STABLE, UNSAFE),
     "classify_rows(regclass,text,integer,text)": (STABLE, UNSAFE),
     "confusion_matrix(regclass,text,text)": (STABLE, UNSAFE),
+    "correct(regclass,regclass,text,text,name,boolean)": (VOLATILE, UNSAFE),
     "create_classifier(text,text[],text[],text,text)": (VOLATILE, UNSAFE),
     "create_classifier(text,text[],vector[])": (VOLATILE, UNSAFE),
     "duplicates(regclass,double precision,name,name,boolean)": (STABLE, UNSAFE),
@@ -43,6 +44,8 @@ FUNCTIONS = {
     "label(regclass,bytea,text)": (STABLE, SAFE),
     "label(regclass,vector,text)": (STABLE, SAFE),
     "label(regclass,vector,vector,text)": (STABLE, SAFE),
+    "label_counts(regclass,name)": (STABLE, UNSAFE),
+    "label_table(regclass,regclass,name,name,name,name,name,text,integer,boolean,text,text)": (VOLATILE, UNSAFE),
     "library_version()": (STABLE, SAFE),
     "models()": (VOLATILE, RESTRICTED),
     "review_queue(regclass,text,anyelement,integer)": (STABLE, UNSAFE),
@@ -56,6 +59,7 @@ TRIGGER_FUNCTIONS = {
     "classifier_changed()",
     "embed_on_write()",
     "embed_row()",
+    "label_on_write()",
     "settings_changed()",
     "forget_dropped()",
 }
@@ -144,6 +148,7 @@ def test_arguments_have_the_names_of_the_manual(sql):
         "classify_rows5": "classifier query key k method",
         "classify_rows4": "classifier query k method",
         "confusion_matrix3": "classifier labelled_query method",
+        "correct6": "classifier rel key category label_column undo",
         "create_classifier5": "name categories templates model likeness_model",
         "create_classifier3": "name categories text_embeddings",
         "duplicates5": "pool threshold embedding_column key_column exact",
@@ -165,6 +170,9 @@ def test_arguments_have_the_names_of_the_manual(sql):
         "label4": "classifier embedding likeness method",
         "review_queue3": "classifier query n",
         "review_queue4": "classifier query key n",
+        "label_counts2": "rel label_column",
+        "label_table12": "rel classifier label_column probability_column known_column embedding_column likeness_column "
+        "method batch_size only_new first_key last_key",
         "suggest_reject4": "classifier pool embedding_column likeness_column",
         "tune2": "classifier validation_query",
     }

@@ -37,6 +37,11 @@ def original(cluster, connect, fresh_database):
     assert len(session.rows("SELECT * FROM susx.build_support_set('kinds', 'photos', 3, image_column => 'image')")) == 2
     session.run("SELECT susx.add_support('kinds', 'cat', array_agg(image)) FROM photos WHERE id > 6")
     session.run("SELECT susx.alter_classifier('kinds', temperature => 0.25, logit_scale => 20)")
+    # Labels, and what they were made with.
+    session.run("ALTER TABLE photos ADD label text; ALTER TABLE points ADD label text")
+    session.run("CALL susx.label_table('photos', 'kinds')")
+    session.run("CALL susx.label_table('points', '\"The Toy\"')")
+    session.run("UPDATE points SET label = 'mine' WHERE id = 5")
     session.run('CREATE SCHEMA "a.b""c"')
     create_compass(session, '"a.b""c"."Größe, ü"')
     # A dropped classifier leaves no trace in the dump.
@@ -88,6 +93,13 @@ def test_a_dump_restored(cluster, original, copy, format, fresh_database):
     assert len(copy.rows(KINDS)) == 16
     assert copy.one("SELECT susx.label('\"a.b\"\"c\".\"Größe, ü\"', '[1,0]'::vector)") == "east"
 
+    # Labels that were up to date still are, and new tables get numbers of their own.
+    labels = "SELECT relation::text, labelled, outdated, corrected FROM susx.label_column ORDER BY 1"
+    assert copy.rows(labels) == original.rows(labels) == [("shop.photos", 8, 0, 0), ("shop.points", 299, 0, 1)]
+    copy.run("CREATE TABLE shop.more (LIKE shop.points INCLUDING ALL); INSERT INTO shop.more SELECT id, embedding FROM shop.points")
+    copy.run("CALL susx.label_table('shop.more', 'shop.\"The Toy\"')")
+    assert copy.rows(labels) == [("shop.more", 300, 0, 0), ("shop.photos", 8, 0, 0), ("shop.points", 299, 0, 1)]
+
     # It is a classifier like any other: changes count, and a drop removes the settings.
     before = copy.rows(SCORES)
     copy.run(
@@ -100,6 +112,8 @@ def test_a_dump_restored(cluster, original, copy, format, fresh_database):
     assert copy.one("SELECT susx.label('shop.kinds', susx.embed_text('a photo of a cow.', 'tiny_split'))") == "cow"
     copy.run('DROP TABLE shop."The Toy"')
     assert copy.one("SELECT count(*) FROM susx.classifier") == 3
+    # The labels of a classifier that is gone stay, and are still known to be susx's.
+    assert copy.rows("SELECT classifier::oid::int, labelled FROM susx.label_column WHERE relation = 'shop.points'::regclass") == [(0, None)]
 
 
 def test_a_dump_by_an_ordinary_owner(cluster, original, connect, copy, fresh_database):

@@ -103,10 +103,14 @@ CALLS = {
     "pool with its own key": "SELECT * FROM susx.build_support_set('compass', {r}, image_column => 'image')",
     "generate_support_set": "CALL susx.generate_support_set({r}, %s, 1, steps => 1)",
     "embed_table": "CALL susx.embed_table({r}, model => 'tiny_split')",
+    "label_table": "CALL susx.label_table({r}, 'compass')",
+    "label_table by": "CALL susx.label_table('pool', {r})",
+    "correct by": "SELECT susx.correct({r}, 'pool', '1', 'east')",
     "forget_errors": "SELECT susx.forget_errors({r})",
     "forget_errors of a row": "SELECT susx.forget_errors({r}, 'embedding', '1')",
 }
-IS_CLASSIFIER = [name for name in CALLS if name not in ("pool", "pool with likeness", "pool with its own key", "embed_table", "duplicates")
+NOT_OF_CLASSIFIERS = ("pool", "pool with likeness", "pool with its own key", "embed_table", "duplicates", "label_table")
+IS_CLASSIFIER = [name for name in CALLS if name not in NOT_OF_CLASSIFIERS
                  and not name.startswith("forget_errors")]  # fmt: skip
 
 
@@ -115,7 +119,7 @@ def sql(sql):
     create_compass(sql)
     sql.run("SELECT susx.add_support('compass', 'east', ARRAY['[1,0.2]', '[1,0.3]']::vector[])")
     sql.run("SELECT susx.add_support('compass', 'north', ARRAY['[0.1,1]']::vector[])")
-    sql.run("CREATE TABLE pool (id int PRIMARY KEY, embedding vector(2)); INSERT INTO pool VALUES (1, '[1,0]'), (2, '[0,1]')")
+    sql.run("CREATE TABLE pool (id int PRIMARY KEY, embedding vector(2), label text); INSERT INTO pool VALUES (1, '[1,0]'), (2, '[0,1]')")
     yield sql
     sql.run("DROP FOREIGN DATA WRAPPER IF EXISTS susx_nothing CASCADE")
 
@@ -179,6 +183,13 @@ def test_a_relation_as_it_is(sql, kind):
         assert found == DATA
     else:
         assert found == WRONG_OBJECT
+    found = code(sql, CALLS["label_table"].format(r=relation))
+    if kind in ("nothing", "zero"):
+        assert found == UNDEFINED_TABLE
+    elif kind in ("unlogged table", "child", "table without columns", "susx's own table", "partitioned table", "partition"):
+        assert found == UNDEFINED_COLUMN
+    else:
+        assert found == WRONG_OBJECT
     for name in ("forget_errors", "forget_errors of a row"):
         assert code(sql, CALLS[name].format(r=relation)) is None, name
 
@@ -220,7 +231,7 @@ def test_another_sessions_temporary_table(sql, connect):
     relation = f"{other.one('SELECT %s::regclass::oid::text', 'r')}::oid::regclass"
     for name in IS_CLASSIFIER:
         assert code(sql, CALLS[name].format(r=relation)) in (UNDEFINED_OBJECT, NOT_SUPPORTED), name
-    for name in ("pool", "pool with its own key", "embed_table", "duplicates"):
+    for name in ("pool", "pool with its own key", "embed_table", "duplicates", "label_table"):
         assert code(sql, CALLS[name].format(r=relation)) == NOT_SUPPORTED, name
     other.run(REGISTER.format("'r'", "NULL"))
     for name in IS_CLASSIFIER:
@@ -336,7 +347,7 @@ def test_triggers_on_other_tables(sql):
     sql.run("CREATE TABLE other (id int, kind int, embedding text, image text)")
     for when in ("BEFORE INSERT OR UPDATE", "AFTER INSERT", "BEFORE DELETE"):
         for each in ("ROW", "STATEMENT"):
-            for function in ("embed_row", "embed_on_write", "classifier_changed"):
+            for function in ("embed_row", "embed_on_write", "label_on_write", "classifier_changed"):
                 sql.run(f"CREATE TRIGGER t {when} ON other FOR EACH {each} EXECUTE FUNCTION susx.{function}()")
                 for statement in ("INSERT INTO other DEFAULT VALUES", "UPDATE other SET id = 1", "DELETE FROM other"):
                     code(sql, statement)

@@ -74,6 +74,8 @@ def test_labels_on_a_standby(pair):
             "SELECT susx.alter_classifier('compass', alpha => 2)",
             "SELECT susx.add_support('compass', 'north', ARRAY['[1,1]']::vector[])",
             "SELECT susx.build_support_set('compass', 'compass')",
+            "CALL susx.label_table('compass', 'compass')",
+            "SELECT susx.correct('compass', 'compass', '1', 'east')",
             "SELECT susx.create_classifier('new', '{a}', text_embeddings => ARRAY['[1,1]']::vector[])",
         ):
             assert reader.fails(query).sqlstate == "25006", query

@@ -1,5 +1,7 @@
 //! The search for the images of a pool that are nearest to the prompts.
 
+use std::collections::HashSet;
+
 use ndarray::ArrayView2;
 use susx_core::sus::{ImageVector, MOST_NUMBERS, Retrieval, SupportError, unit};
 
@@ -18,17 +20,17 @@ const INDEX_LIMIT: usize = 20_000;
 pub fn search(
     pool: &KeyedVectors,
     retrieval: impl Fn() -> Retrieval,
-    compared: Option<Compared>,
+    rules: Rules,
     per_class: usize,
     progress: &mut Progress,
 ) -> Result<Retrieval> {
     if pool.operator().is_some() {
-        let search = |scan| search_index(pool, retrieval(), compared, per_class, scan, progress);
+        let search = |scan| search_index(pool, retrieval(), rules, per_class, scan, progress);
         if let Some(found) = with_long_scans(pool.operator(), search)? {
             return Ok(found);
         }
     }
-    scan(pool, retrieval(), compared, progress)
+    scan(pool, retrieval(), rules, progress)
 }
 
 /// By what images are compared with each other, to pass over near-duplicates.
@@ -38,11 +40,22 @@ pub enum Compared {
     ByLikeness,
 }
 
+/// Which images of the pool count, and how they are compared.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules<'a> {
+    /// `None`: not at all, since near-duplicates are wanted, too.
+    pub compared: Option<Compared>,
+    /// Keys of images that are left out: the classifier has them already, with labels.
+    pub labelled: &'a HashSet<String>,
+}
+
 /// Keys and unit features of some images of the pool.
 #[derive(Debug)]
-struct PoolBatch {
+struct PoolBatch<'a> {
     dimensions: usize,
-    compared: Option<Compared>,
+    rules: Rules<'a>,
+    /// The number of labelled images, which are left out.
+    left_out: usize,
     keys: Vec<String>,
     elements: Vec<f32>,
     /// The vectors by which images are compared with each other; none if they are not.
@@ -51,10 +64,10 @@ struct PoolBatch {
     zeros: usize,
 }
 
-impl PoolBatch {
-    fn new(dimensions: usize, compared: Option<Compared>) -> Self {
+impl<'a> PoolBatch<'a> {
+    fn new(dimensions: usize, rules: Rules<'a>) -> Self {
         let (keys, elements, vectors) = (Vec::new(), Vec::new(), Vec::new());
-        PoolBatch { dimensions, compared, keys, elements, vectors, zeros: 0 }
+        PoolBatch { dimensions, rules, left_out: 0, keys, elements, vectors, zeros: 0 }
     }
 
     fn push(&mut self, image: KeyedVector) -> Result<()> {
@@ -63,11 +76,15 @@ impl PoolBatch {
             let source = SupportError::Dimensions { expected: self.dimensions, found: embedding.0.len() };
             return Err(Error::from(source).within(format_args!("image {key} of the pool")));
         }
+        if self.rules.labelled.contains(&key) {
+            self.left_out += 1;
+            return Ok(());
+        }
         let Ok(feature) = unit(&embedding.0) else {
             self.zeros += 1;
             return Ok(());
         };
-        match self.compared {
+        match self.rules.compared {
             None => {}
             Some(Compared::ByEmbedding) => self.vectors.push(feature.as_slice().into()),
             // An image that has none cannot become a support image beside others that do.
@@ -103,12 +120,12 @@ fn check_memory(retrieval: &Retrieval) -> Result<()> {
 fn scan(
     pool: &KeyedVectors,
     mut retrieval: Retrieval,
-    compared: Option<Compared>,
+    rules: Rules,
     progress: &mut Progress,
 ) -> Result<Retrieval> {
     // Counting is cheap: it does not read the embeddings, which are stored out of line.
     progress.phase(Phase::Reading, Some(pool.count()?));
-    let mut batch = PoolBatch::new(retrieval.prompts().ncols(), compared);
+    let mut batch = PoolBatch::new(retrieval.prompts().ncols(), rules);
     pool.read(|image| {
         batch.push(image)?;
         if batch.keys.len() == POOL_ROWS {
@@ -134,7 +151,7 @@ fn scan(
 fn search_index(
     pool: &KeyedVectors,
     mut retrieval: Retrieval,
-    compared: Option<Compared>,
+    rules: Rules,
     per_class: usize,
     scan: IndexScan,
     progress: &mut Progress,
@@ -145,15 +162,16 @@ fn search_index(
         let query = query.to_vec();
         let mut limit = per_class.saturating_mul(4).min(INDEX_LIMIT);
         loop {
-            let mut batch = PoolBatch::new(query.len(), compared);
+            let mut batch = PoolBatch::new(query.len(), rules);
             pool.nearest(&query, limit, |image| batch.push(image))?;
             retrieval.restart(prompt);
             let has_enough = retrieval.offer_to(prompt, &batch.keys, batch.features()?, &batch.vectors);
             check_memory(&retrieval)?;
-            if !has_enough && batch.keys.len() < limit && scan == IndexScan::Limited {
+            let found = batch.keys.len() + batch.left_out;
+            if !has_enough && found < limit && scan == IndexScan::Limited {
                 return Ok(None);
             }
-            if has_enough || batch.keys.len() < limit || limit == INDEX_LIMIT {
+            if has_enough || found < limit || limit == INDEX_LIMIT {
                 break;
             }
             limit = limit.saturating_mul(4).min(INDEX_LIMIT);

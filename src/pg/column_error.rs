@@ -12,6 +12,9 @@ pub enum ColumnError {
     /// The column does not have the expected type.
     #[error("column \"{column}\" has type {found}, not {expected}")]
     Type { column: String, found: String, expected: String },
+    /// A column that is to be written does not have the expected type.
+    #[error("column \"{column}\" of relation \"{relation}\" has type {found}, not {expected}")]
+    TargetType { relation: String, column: String, found: String, expected: String },
     #[error("column \"{0}\" is NULL, where it must have a value")]
     Null(String),
 }
@@ -20,14 +23,14 @@ impl SqlError for ColumnError {
     fn sqlstate(&self) -> PgSqlErrorCode {
         match self {
             ColumnError::NoColumn { .. } => ERRCODE_UNDEFINED_COLUMN,
-            ColumnError::Type { .. } => ERRCODE_DATATYPE_MISMATCH,
+            ColumnError::Type { .. } | ColumnError::TargetType { .. } => ERRCODE_DATATYPE_MISMATCH,
             ColumnError::Null(_) => ERRCODE_NULL_VALUE_NOT_ALLOWED,
         }
     }
 
     fn hint(&self) -> Option<String> {
         match self {
-            ColumnError::NoColumn { .. } => None,
+            ColumnError::NoColumn { .. } | ColumnError::TargetType { .. } => None,
             ColumnError::Type { .. } | ColumnError::Null(_) => Some(
                 "The columns of a classifier are those that susx.create_classifier makes, of the same types."
                     .to_owned(),

@@ -52,10 +52,11 @@ pub enum Command {
     GenerateImages,
     Duplicates,
     ReviewQueue,
+    LabelTable,
 }
 
 impl Command {
-    pub const ALL: [Command; 11] = [
+    pub const ALL: [Command; 12] = [
         Command::EmbedTable,
         Command::ClassifyRows,
         Command::BuildSupportSet,
@@ -67,6 +68,7 @@ impl Command {
         Command::GenerateImages,
         Command::Duplicates,
         Command::ReviewQueue,
+        Command::LabelTable,
     ];
 
     /// The name of the SQL function.
@@ -83,6 +85,7 @@ impl Command {
             Command::GenerateImages => "generate_images",
             Command::Duplicates => "duplicates",
             Command::ReviewQueue => "review_queue",
+            Command::LabelTable => "label_table",
         }
     }
 }

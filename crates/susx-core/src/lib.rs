@@ -3,6 +3,7 @@
 //! * [`calibration`]: whether probabilities come true, and at which temperature they do.
 //! * [`classifier`]: a fitted classifier, its parameters and its answers.
 //! * [`clip`]: from image bytes and text to CLIP embeddings (feature `inference`).
+//! * [`digest`]: digests of what decides an answer.
 //! * [`duplicates`]: which images are nearly the same.
 //! * [`evaluate`]: from answers and labels to precision and recall.
 //! * [`fit_cache`]: the fits that a session keeps, and when they may answer.
@@ -18,6 +19,7 @@ pub mod calibration;
 pub mod classifier;
 #[cfg(feature = "inference")]
 pub mod clip;
+pub mod digest;
 pub mod duplicates;
 pub mod evaluate;
 pub mod fit_cache;

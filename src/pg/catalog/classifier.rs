@@ -1,6 +1,7 @@
 //! Classifiers' tables and their settings.
 
 mod allow_negatives;
+mod corrections;
 mod create;
 mod error;
 mod likeness;
@@ -13,11 +14,12 @@ use susx_core::method::Method;
 
 use super::{prevent_in_read_only, write};
 use crate::pg::embedding_model::{EmbeddingModel, EmbeddingOwner};
-use crate::pg::error::Result;
+use crate::pg::error::{Error, Result};
 use crate::pg::regclass::RegClass;
 use crate::pg::relation_error::RelationError;
 use crate::pg::spi::{self, arg, first};
 pub use allow_negatives::allow_negatives;
+pub use corrections::{delete_images_of, insert_image_of, labelled_keys};
 pub use create::create_table;
 pub use error::ClassifierError;
 pub use likeness::{allow_likeness, has_likeness_column, likeness_dimensions};
@@ -38,6 +40,13 @@ pub struct Settings {
     /// `None` selects the default: gated TIP-X with support images, zero-shot without.
     pub method: Option<Method>,
     pub params: ClassifierParams,
+}
+
+/// The relation that a text names, as in `'name'::regclass`; an error if there is none.
+pub fn named(name: &str) -> Result<RegClass> {
+    let sql = "SELECT $1::pg_catalog.regclass::pg_catalog.oid";
+    let found: Option<pgrx::pg_sys::Oid> = first(sql, &[arg(name.to_owned())])?;
+    found.map(RegClass).ok_or_else(|| Error::internal("regclass is NULL"))
 }
 
 /// The settings of a classifier, or an error that lists the classifiers there are.

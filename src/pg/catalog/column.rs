@@ -13,6 +13,7 @@ use crate::pg::error::{Error, Result};
 use crate::pg::extensions::vector_type;
 use crate::pg::open::OpenRelation;
 use crate::pg::regclass::RegClass;
+use crate::pg::relation_error::RelationError;
 use crate::pg::types::qualified_type_name;
 
 /// A column of a table, quoted for SQL text.
@@ -111,6 +112,39 @@ impl Column {
             )));
         }
         Ok(column)
+    }
+
+    /// An error if the column is a generated one, or if the caller may not update it.
+    pub fn check_writable(&self, relation: RegClass, name: &str) -> Result<()> {
+        let table = relation.name()?;
+        if self.is_generated {
+            return Err(Error::argument(format!(
+                "column \"{name}\" of relation \"{table}\" is a generated column"
+            )));
+        }
+        if !self.is_writable {
+            return Err(RelationError::Permission(table).into());
+        }
+        Ok(())
+    }
+
+    /// A column that takes labels; an error if it is of another type than text or varchar.
+    pub fn of_labels(relation: RegClass, name: &str) -> Result<Self> {
+        Self::of_any_type(relation, name, &[pg_sys::TEXTOID, pg_sys::VARCHAROID], "text or varchar")
+    }
+
+    /// A column that takes probabilities; an error if it is of another type than real or double precision.
+    pub fn of_numbers(relation: RegClass, name: &str) -> Result<Self> {
+        Self::of_any_type(relation, name, &[pg_sys::FLOAT4OID, pg_sys::FLOAT8OID], "real or double precision")
+    }
+
+    fn of_any_type(relation: RegClass, name: &str, types: &[pg_sys::Oid], expected: &str) -> Result<Self> {
+        let column = Self::open(relation, name)?;
+        if types.contains(&column.base) {
+            return Ok(column);
+        }
+        let (relation, column, found) = (relation.name()?, name.to_owned(), column.type_name);
+        Err(ColumnError::TargetType { relation, column, found, expected: expected.to_owned() }.into())
     }
 
     /// The dimensions of a column of embeddings; `None` if its type does not fix them.

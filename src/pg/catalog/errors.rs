@@ -8,7 +8,8 @@ use pgrx::prelude::*;
 use susx_server::protocol::Failure;
 
 use super::as_owner::as_owner;
-use super::image_table::{ImageTable, Retry, RowId, VERSION, WRITER};
+use super::image_table::Retry;
+use super::keyed_table::{KeyedTable, RowId, VERSION, WRITER};
 use super::session_settings::{EXACT_TEXT, with_settings};
 use super::{key, write};
 use crate::pg::error::{Error, Result, SqlError};
@@ -20,17 +21,30 @@ use crate::pg::spi::{self, arg, first, freeing_arguments};
 /// The name of the table.
 const ERRORS: &CStr = c"errors";
 
-impl ImageTable {
+/// Why nothing could be written to a row.
+#[derive(Clone, Debug)]
+pub struct RowFailure {
+    pub sqlstate: PgSqlErrorCode,
+    pub message: String,
+}
+
+impl From<&Failure> for RowFailure {
+    fn from(failure: &Failure) -> Self {
+        RowFailure { sqlstate: failure.sqlstate(), message: failure.message.clone() }
+    }
+}
+
+impl KeyedTable {
     /// Records rows that have failed, if they have not changed since they were read and the caller may update them.
     /// Returns how many it recorded. A row that another transaction is deleting is skipped rather than waited for.
-    pub fn record(&self, failed: &[(&RowId, &Failure)]) -> Result<usize> {
+    pub fn record(&self, failed: &[(&RowId, RowFailure)]) -> Result<usize> {
         let ids: Vec<&RowId> = failed.iter().map(|(row, _)| *row).collect();
         let (mut names, mut columns) = (HashSet::new(), <[Vec<String>; 4]>::default());
         for (index, writer) in self.unchanged(&ids)? {
             let Some((id, failure)) = failed.get(index) else { continue };
             // A table with children may have the same key twice.
             if names.insert(&id.name) {
-                let values = [id.name.clone(), writer, sqlstate(failure), failure.message.clone()];
+                let values = [id.name.clone(), writer, code_text(failure.sqlstate), failure.message.clone()];
                 columns.iter_mut().zip(values).for_each(|(column, value)| column.push(value));
             }
         }
@@ -75,15 +89,15 @@ impl ImageTable {
         Ok(found)
     }
 
-    /// Deletes the records of rows that have an embedding now.
-    pub fn forget_embedded(&self, embedded: &[&RowId]) -> Result<()> {
-        let keys = embedded.iter().map(|row| row.name.clone()).collect();
+    /// Deletes the records of rows that have an embedding, or a label, now.
+    pub fn forget_done(&self, done: &[&RowId]) -> Result<()> {
+        let keys = done.iter().map(|row| row.name.clone()).collect();
         delete(self.relation, Some(vec![self.column.clone()]), Some(keys))?;
         Ok(())
     }
 
     /// Whether there is any record of this table and column.
-    pub(super) fn has_records(&self) -> Result<bool> {
+    pub fn has_records(&self) -> Result<bool> {
         let sql = format!("SELECT EXISTS (SELECT FROM susx.errors e WHERE {})", of_the_column());
         let found = as_owner(ERRORS, || first(&sql, &[arg(self.relation), arg(self.column.clone())]))?;
         Ok(found.unwrap_or(false))
@@ -219,11 +233,6 @@ pub fn now() -> Result<String> {
     let sql = "SELECT pg_catalog.clock_timestamp()::pg_catalog.text";
     with_settings(&EXACT_TEXT, || first(sql, &[]))?
         .ok_or_else(|| Error::internal("clock_timestamp returned NULL"))
-}
-
-/// The SQLSTATE that the failure would have as an error.
-fn sqlstate(failure: &Failure) -> String {
-    code_text(failure.sqlstate())
 }
 
 /// PostgreSQL packs six bits for each of five characters.

@@ -20,7 +20,7 @@ use crate::pg::error::{Result, SqlError};
 use crate::pg::regclass::RegClass;
 use crate::pg::spi::operators::{EQ, GT};
 use crate::pg::spi::{self, arg};
-pub use likeness_column::pool_likeness;
+pub use likeness_column::{pool_likeness, table_likeness};
 pub use model_use::ModelUse;
 pub use pending::{forget_pending, write_pending};
 

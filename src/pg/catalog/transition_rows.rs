@@ -7,7 +7,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use pgrx::PgTrigger;
 use pgrx::spi::quote_identifier;
 
-use super::image_table::{ImageTable, RowId, VERSION};
+use super::image_table::ImageTable;
+use super::keyed_table::{RowId, VERSION};
 use super::session_settings::{EXACT_TEXT, with_settings};
 use crate::batches::FETCHED_ROWS;
 use crate::pg::error::Result;
@@ -50,7 +51,8 @@ impl<'a> TransitionRows<'a> {
         trigger: &'a PgTrigger<'a>,
         tables: TransitionTables<'a>,
     ) -> Result<Self> {
-        let ImageTable { table, image, embedding, .. } = images;
+        let ImageTable { image, embedding, .. } = images;
+        let table = &images.table;
         let columns: Vec<String> = images.key.iter().map(|key| format!("t.{}", key.quoted)).collect();
         let columns = format!("{}, {}, {VERSION}, t.{image}", columns.join(", "), images.key_text());
         let new =

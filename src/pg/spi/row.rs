@@ -11,6 +11,7 @@ use crate::pg::error::Result;
 use crate::pg::image::image_too_large;
 use crate::pg::types::{base_type, type_name};
 use crate::pg::varlena::size;
+use crate::pg::vector::Vector;
 
 /// One row of a query's result. It is valid as long as the result is open.
 #[derive(Debug)]
@@ -102,17 +103,27 @@ impl Row {
         // SAFETY: both are values of variable length in a tuple that is still there.
         unsafe {
             let [one, two] = [one, two].map(|datum| datum.cast_mut_ptr::<pg_sys::varlena>());
-            if pgrx::varatt_is_1b_e(one) && pgrx::varatt_is_1b_e(two) {
-                let pointer = |it| std::slice::from_raw_parts(it as *const u8, pgrx::varsize_external(it));
-                if pointer(one) == pointer(two) {
-                    return Ok(true);
-                }
+            if is_same_place(one, two) {
+                return Ok(true);
             }
             if size(one.into()) != size(two.into()) || image_too_large(size(one.into())).is_some() {
                 return Ok(false);
             }
         }
         Ok(self.get::<&[u8]>(column)? == self.get::<&[u8]>(other)?)
+    }
+
+    /// Whether two columns of vectors hold the same numbers, or both NULL. A long vector that was not changed is not read.
+    pub fn has_same_vector(&self, column: i32, other: i32) -> Result<bool> {
+        let (one, two) = match (self.datum(column), self.datum(other)) {
+            (Some(one), Some(two)) => (one, two),
+            (one, two) => return Ok(one.is_none() && two.is_none()),
+        };
+        // SAFETY: both are values of variable length in a tuple that is still there.
+        if unsafe { is_same_place(one.cast_mut_ptr(), two.cast_mut_ptr()) } {
+            return Ok(true);
+        }
+        Ok(self.get::<Vector>(column)? == self.get::<Vector>(other)?)
     }
 
     /// The value of a column as it lies in the tuple; `None` for NULL.
@@ -140,5 +151,18 @@ impl Row {
             let text = pg_sys::SPI_getvalue(self.tuple, self.descriptor, column);
             (!text.is_null()).then(|| CStr::from_ptr(text).to_string_lossy().into_owned())
         }
+    }
+}
+
+/// Whether two values that are stored apart from their rows are stored in the same place.
+///
+/// # Safety
+///
+/// Both must be values of variable length.
+unsafe fn is_same_place(one: *mut pg_sys::varlena, two: *mut pg_sys::varlena) -> bool {
+    // SAFETY: as above. A value with such a header is a pointer of the size that its tag tells.
+    unsafe {
+        let pointer = |it| std::slice::from_raw_parts(it as *const u8, pgrx::varsize_external(it));
+        pgrx::varatt_is_1b_e(one) && pgrx::varatt_is_1b_e(two) && pointer(one) == pointer(two)
     }
 }

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use ndarray::{Array2, ArrayView1};
+use ndarray::{Array2, ArrayView1, ArrayView2};
 
 use super::fits::Fits;
 use super::{Explanation, Known, Ranked, ValidParams, top_k};
+use crate::digest::Digest;
 use crate::interrupt;
 use crate::linalg::block_rows;
 use crate::method::{BoundedLogits, Method};
@@ -83,6 +84,24 @@ impl Classifier {
             support_set if support_set.has_likeness() => Method::DEFAULT_BY_LIKENESS,
             _ => Method::DEFAULT,
         }
+    }
+
+    /// A digest of everything that decides this classifier's answers: the parameters and the support set, in the order in
+    /// which it was built. The numbers of its rows do not count.
+    pub fn digest(&self) -> [u8; 32] {
+        let set = &*self.support_set;
+        let mut digest = Digest::of("susx classifier").numbers(&self.params.values());
+        for (c, category) in set.categories().iter().enumerate() {
+            digest = digest.bytes(category).bytes((set.rows(c).len() as u64).to_le_bytes());
+        }
+        digest = matrix(digest, set.zeroshot_weights());
+        digest = matrix(digest, set.negatives());
+        digest = matrix(digest, set.features());
+        if set.has_likeness() {
+            digest = matrix(digest, set.likeness());
+        }
+        let labelled: Vec<u8> = set.labelled().iter().map(|&labelled| u8::from(labelled)).collect();
+        digest.bytes(labelled).finish()
     }
 
     /// Size on the heap, in bytes.
@@ -222,4 +241,13 @@ impl Classifier {
             _ => (&self.by_embedding, queries.without_likeness()),
         }
     }
+}
+
+/// Adds the shape and the rows of a matrix to a digest.
+fn matrix(digest: Digest, matrix: ArrayView2<f32>) -> Digest {
+    let digest = digest.bytes([matrix.nrows() as u64, matrix.ncols() as u64].map(u64::to_le_bytes).concat());
+    matrix.rows().into_iter().fold(digest, |digest, row| {
+        interrupt::check();
+        digest.numbers(&row.to_vec())
+    })
 }

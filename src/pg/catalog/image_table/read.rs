@@ -2,8 +2,9 @@
 
 use std::ops::ControlFlow;
 
-use super::{ImageTable, RowId, VERSION, WRITER};
+use super::ImageTable;
 use crate::batches::{COUNTED_ROWS, FAILURE_LOOKUP_ROWS};
+use crate::pg::catalog::keyed_table::{RowId, VERSION, WRITER};
 use crate::pg::catalog::session_settings::{BY_INDEX, EXACT_TEXT, with_settings};
 use crate::pg::error::Result;
 use crate::pg::image::Image;
@@ -52,8 +53,7 @@ impl ImageTable {
     ) -> Result<u64> {
         let columns = self.key.len() as i32;
         let after_key = after.map_or(String::new(), |_| format!("AND {} ", self.greater()));
-        let order: Vec<String> = self.key.iter().map(|key| format!("t.{}", key.quoted)).collect();
-        let sql = self.candidates(&format!("{after_key}ORDER BY {}", order.join(", ")));
+        let sql = self.candidates(&format!("{after_key}ORDER BY {}", self.key_columns().join(", ")));
         let args: Vec<_> = after.into_iter().flatten().map(|value| arg(value.clone())).collect();
         let (mut shown, mut skipped) = (0, 0);
         let together = i64::try_from(limit).unwrap_or(i64::MAX).min(FAILURE_LOOKUP_ROWS);
@@ -88,7 +88,8 @@ impl ImageTable {
     /// This query runs with the caller's rights, and the records in susx.errors are looked up apart from it: so a
     /// caller who may not see all rows of the table learns only of the records of those that the caller sees.
     fn candidates(&self, rest: &str) -> String {
-        let ImageTable { table, image, embedding, .. } = self;
+        let ImageTable { image, embedding, .. } = self;
+        let table = &self.table;
         let keys: Vec<String> =
             (1..).zip(&self.key).map(|(i, key)| format!("t.{} AS k{i}", key.quoted)).collect();
         format!(
@@ -97,34 +98,5 @@ impl ImageTable {
             keys.join(", "),
             self.key_text(),
         )
-    }
-
-    /// The condition that row `t` comes after the key in the parameters.
-    fn greater(&self) -> String {
-        let columns: Vec<String> = self.key.iter().map(|key| format!("t.{}", key.quoted)).collect();
-        let values: Vec<String> =
-            (1..).zip(&self.key).map(|(i, key)| format!("${i}::{}", key.base_type)).collect();
-        match &self.key[..] {
-            [only] => format!("{} {} {}", columns[0], only.greater, values[0]),
-            [first, others @ ..] if others.iter().all(|other| other.greater == first.greater) => {
-                format!("ROW({}) {} ROW({})", columns.join(", "), first.greater, values.join(", "))
-            }
-            // A comparison of rows has one operator for all columns. Where the operators differ, the condition is
-            // written out, and the index is read from the first column's value on.
-            keys => {
-                let mut condition = String::new();
-                for (i, key) in keys.iter().enumerate().rev() {
-                    let greater = format!("{} {} {}", columns[i], key.greater, values[i]);
-                    condition = match condition.is_empty() {
-                        true => greater,
-                        false => format!(
-                            "({greater} OR {} {} {} AND {condition})",
-                            columns[i], key.equal, values[i]
-                        ),
-                    };
-                }
-                format!("NOT {} {} {} AND {condition}", values[0], keys[0].greater, columns[0])
-            }
-        }
     }
 }

@@ -2,7 +2,8 @@
 
 use pgrx::prelude::*;
 
-use super::{ImageTable, RowId, VERSION};
+use super::ImageTable;
+use crate::pg::catalog::keyed_table::{RowId, VERSION};
 use crate::pg::error::Result;
 use crate::pg::spi::operators::EQ;
 use crate::pg::spi::{arg, freeing_arguments};
@@ -15,7 +16,7 @@ impl ImageTable {
     /// A row that another transaction is changing is skipped rather than waited for: so there are no deadlocks, and a
     /// transaction that changes many rows does not hold this one up.
     pub fn write(&self, rows: &[&RowId], embeddings: Vec<Option<Vector>>) -> Result<Vec<usize>> {
-        let ImageTable { table, embedding, .. } = self;
+        let (table, embedding) = (&self.table, &self.embedding);
         let joined = self.joined("t", "u");
         let sql = format!(
             "WITH locked AS MATERIALIZED (SELECT u.* FROM {} JOIN {table} t ON {joined} \

@@ -52,7 +52,7 @@ impl ImageTable {
     /// Claims the column for a model, and has the model recorded at commit if need be. False if another transaction
     /// has claimed the column for another model.
     fn try_claim(&self, used: &Provenance, claim: Claim) -> Result<bool> {
-        let ImageTable { relation, column, .. } = self;
+        let (relation, column) = (&self.relation, &self.column);
         // Claimed before any record is looked up, so that transactions which look later find the claim.
         let is_uncontested = claim.take();
         let (own, of_partitions) = match pending::find(*relation, column) {
@@ -76,7 +76,7 @@ impl ImageTable {
     }
 
     fn has_embeddings(&self) -> Result<bool> {
-        let ImageTable { table, embedding, .. } = self;
+        let (table, embedding) = (&self.table, &self.embedding);
         let sql = format!("SELECT EXISTS (SELECT FROM {table} WHERE {embedding} IS NOT NULL)");
         Ok(first(&sql, &[])?.unwrap_or(false))
     }
@@ -93,7 +93,7 @@ impl ImageTable {
     }
 
     fn other_model(&self, recorded: &Provenance, used: &Provenance) -> OtherModel {
-        let ImageTable { name, column, table, embedding, .. } = self;
+        let (name, column, table, embedding) = (&self.name, &self.column, &self.table, &self.embedding);
         let (old, new) = (&recorded.model, &used.model);
         let start = format!("column \"{column}\" of relation \"{name}\" has embeddings of");
         let reembed = match self.relation.has_row_security() {

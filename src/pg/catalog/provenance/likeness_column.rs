@@ -68,9 +68,40 @@ pub fn pool_likeness(
     }
 }
 
+/// As [`pool_likeness`], but `None`, too, if no column is known to be of the classifier's likeness model.
+pub fn table_likeness(
+    table: RegClass,
+    named: Option<&str>,
+    classifier: RegClass,
+    settings: &Settings,
+) -> Result<Option<String>> {
+    match (named, settings.likeness_model(&classifier.name()?)) {
+        (None, Some(model)) => {
+            let (columns, model) = likeness_columns(table, model)?;
+            if columns.is_empty() { Ok(None) } else { only(table, columns, model).map(Some) }
+        }
+        _ => pool_likeness(table, named, classifier, settings),
+    }
+}
+
 /// The only column of a pool whose embeddings are known to be those of the model; an error if there is no such column, or
 /// several. The caller must be allowed to read the pool.
 fn likeness_column(pool: RegClass, model: EmbeddingModel) -> Result<String> {
+    let (columns, model) = likeness_columns(pool, model)?;
+    only(pool, columns, model)
+}
+
+fn only(pool: RegClass, mut columns: Vec<String>, model: String) -> Result<String> {
+    let pool = pool.name()?;
+    match columns.len() {
+        0 => Err(LikenessColumnError::None { pool, model }.into()),
+        1 => Ok(columns.swap_remove(0)),
+        _ => Err(LikenessColumnError::Several { pool, model, columns }.into()),
+    }
+}
+
+/// The columns of a pool whose embeddings are known to be those of the model, and the model's name.
+fn likeness_columns(pool: RegClass, model: EmbeddingModel) -> Result<(Vec<String>, String)> {
     let used = Provenance { model: model.name, sha256: model.sha256 };
     // A record of the relation itself comes before one of a table that it is a part of.
     let sql = format!(
@@ -97,10 +128,5 @@ fn likeness_column(pool: RegClass, model: EmbeddingModel) -> Result<String> {
             columns.push(column);
         }
     }
-    let (pool, model) = (pool.name()?, used.model);
-    match columns.len() {
-        0 => Err(LikenessColumnError::None { pool, model }.into()),
-        1 => Ok(columns.swap_remove(0)),
-        _ => Err(LikenessColumnError::Several { pool, model, columns }.into()),
-    }
+    Ok((columns, used.model))
 }

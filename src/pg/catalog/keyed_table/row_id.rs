@@ -2,7 +2,7 @@
 
 use pgrx::datum::DatumWithOid;
 
-use super::ImageTable;
+use super::KeyedTable;
 use crate::pg::catalog::key;
 use crate::pg::catalog::session_settings::{EXACT_MONEY, with_settings};
 use crate::pg::error::{Error, Result};
@@ -27,7 +27,7 @@ pub(in crate::pg::catalog) const VERSION: &str = "pg_catalog.concat_ws(' ', t.ta
 /// being changed.
 pub(in crate::pg::catalog) const WRITER: &str = "t.xmin::pg_catalog.text";
 
-impl ImageTable {
+impl KeyedTable {
     /// The SQL expression of the key of row `t` as text.
     pub(in crate::pg::catalog) fn key_text(&self) -> String {
         key::text("t", &self.key)

@@ -29,11 +29,14 @@ from tools.harness import THREADS, chosen, commit, options, publish
 from tools.paths import ROOT
 from tools.steps import scratch
 
-from . import busy, cancel, diffusion, embed, kl, memory, pairs, predict, sessions, sql, texts, tune
+from . import busy, cancel, diffusion, embed, kl, label, memory, pairs, predict, sessions, sql, texts, tune
 from .library import Library
 from .report import Disagreement, Section
 
-BENCHMARKS = ("predict", "tune", "kl", "sql", "busy", "embed", "pairs", "sessions", "texts", "memory", "cancel", "diffusion")
+BENCHMARKS = (
+    *("predict", "tune", "kl", "sql", "label", "busy"),
+    *("embed", "pairs", "sessions", "texts", "memory", "cancel", "diffusion"),
+)
 PAGE = ROOT / "docs" / "benchmarks.md"
 
 INTRODUCTION = """\
@@ -59,6 +62,7 @@ def main() -> None:
     )
     parser.add_argument("--only", help="some of " + ",".join(BENCHMARKS))
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that everything runs and agrees")
+    parser.add_argument("--rows", type=int, help="of the table that label measures, instead of 100,000")
     arguments = parser.parse_args()
     only = chosen(parser, "benchmark", arguments.only, BENCHMARKS)
 
@@ -91,6 +95,8 @@ def measure(name: str, library: Library, folder: Path, arguments, facts: dict[st
             return tune.measure(library, folder, arguments.quick)
         case "kl":
             return kl.measure(library, folder, arguments.quick)
+        case "label":
+            return label.measure(library, folder, arguments.quick, arguments.pg, arguments.rows)
         case "embed":
             return embed.measure(arguments.encoders, folder, arguments.quick, arguments.pg)
         case "pairs":

@@ -213,6 +213,10 @@ COMMENT ON FUNCTION susx.tune(regclass, text) IS
     'Find the best parameters on a query of labelled images, or on the support set itself, and store them';
 COMMENT ON FUNCTION susx.evaluate(regclass, text, text) IS
     'How right a classifier is on a query of images or embeddings with their categories';
+COMMENT ON FUNCTION susx.thumbnail(bytea, integer, text) IS
+    'Small copy of an image file, as JPEG or PNG';
+COMMENT ON FUNCTION susx.report(regclass, text, text, integer, integer, text) IS
+    'Page of HTML to look at the labels of the rows of a query';
 COMMENT ON FUNCTION susx.calibration(regclass, text, text, integer) IS
     'How often a classifier is right on a query of labelled images, by the probability that it gives';
 COMMENT ON FUNCTION susx.confusion_matrix(regclass, text, text) IS
@@ -254,7 +258,7 @@ COMMENT ON COLUMN susx.stat_progress.usename IS 'User of the session';
 COMMENT ON COLUMN susx.stat_progress.relation IS
     'The table or the classifier that is worked on; NULL: none, or in another database';
 COMMENT ON COLUMN susx.stat_progress.command IS 'Function or procedure that was called';
-COMMENT ON COLUMN susx.stat_progress.phase IS 'preparing, reading, embedding, classifying, searching, generating or writing';
+COMMENT ON COLUMN susx.stat_progress.phase IS 'preparing, reading, embedding, classifying, searching, generating, writing or making thumbnails';
 COMMENT ON COLUMN susx.stat_progress.done IS 'Rows of this phase that are done, prompts where an index is asked, or denoising steps';
 COMMENT ON COLUMN susx.stat_progress.total IS 'How many there are, for a query of the caller''s as the planner expects; NULL: not known';
 COMMENT ON COLUMN susx.stat_progress.failed IS 'Rows of the call that failed';

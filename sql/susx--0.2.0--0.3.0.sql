@@ -683,3 +683,30 @@ COMMENT ON COLUMN susx.row_label.version IS
     'Digest of the classifier and the row''s vectors; NULL: the label was taken away with the embedding';
 COMMENT ON COLUMN susx.row_label.label IS 'The label that susx wrote; NULL: none';
 COMMENT ON COLUMN susx.row_label.is_corrected IS 'Whether susx.correct was called for the row';
+CREATE FUNCTION susx."report"(
+    "classifier" regclass,
+    "query" TEXT,
+    "title" TEXT DEFAULT NULL,
+    "thumbnails_per_category" INT DEFAULT 24,
+    "size" INT DEFAULT 160,
+    "method" TEXT DEFAULT NULL
+) RETURNS TEXT
+STABLE PARALLEL UNSAFE COST 1000000
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'report_wrapper';
+COMMENT ON FUNCTION susx.report(regclass, text, text, integer, integer, text) IS
+    'Page of HTML to look at the labels of the rows of a query';
+
+CREATE FUNCTION susx."thumbnail"(
+    "image" bytea,
+    "size" INT DEFAULT 160,
+    "format" TEXT DEFAULT 'jpeg'
+) RETURNS bytea
+STABLE PARALLEL SAFE COST 100000
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'thumbnail_wrapper';
+COMMENT ON FUNCTION susx.thumbnail(bytea, integer, text) IS
+    'Small copy of an image file, as JPEG or PNG';
+
+COMMENT ON COLUMN susx.stat_progress.phase IS
+    'preparing, reading, embedding, classifying, searching, generating, writing or making thumbnails';

@@ -52,6 +52,10 @@ pub const RELABELLED_ROWS: usize = 2_048;
 pub const RELABELLED_BYTES: usize = 16 << 20;
 /// Rows among them that are classified together: one matrix product.
 pub const RELABELLED_TOGETHER: usize = 256;
+/// Images of which thumbnails are made together.
+pub const THUMBNAIL_IMAGES: usize = 96;
+/// Bytes of them.
+pub const THUMBNAIL_BYTES: usize = 32 << 20;
 
 /// Images that `add_support` embeds and inserts together.
 pub const SUPPORT_ROWS: usize = 256;

@@ -27,6 +27,8 @@
 //! * [`explain`] - the support images behind a label;
 //! * [`evaluate`] - accuracy and confusion matrix;
 //! * [`tune`] - search for the most accurate settings;
+//! * [`thumbnail`] - small copies of images;
+//! * [`report`] - a page to look at the labels;
 //! * [`stat_progress`] - progress of long calls;
 //! * [`stat_server`] - state of the inference process;
 //! * [`library`] - version of the library.
@@ -79,10 +81,12 @@ mod pg;
 mod prompting;
 mod prompts;
 mod query_vectors;
+mod report;
 mod review_queue;
 mod stat_progress;
 mod stat_server;
 mod suggest_reject;
+mod thumbnail;
 mod tune;
 mod unit_vectors;
 

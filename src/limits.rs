@@ -43,6 +43,10 @@ pub const BINS: usize = 1000;
 pub const REVIEWED: usize = 1000;
 /// Rows that explain a label, categories times support rows.
 pub const EXPLAINED: usize = 1_000_000;
+/// Thumbnails on a page, and on the sheet of a category.
+pub const THUMBNAILS: usize = 1_000;
+/// Bytes of the thumbnails that a report keeps while it does not know yet which of them it will show.
+pub const REPORT_BYTES: usize = 512 << 20;
 /// Rows in a transaction of `embed_table` and `label_table`.
 pub const BATCH_SIZE: usize = 10_000;
 /// Images to tune settings on. Their count has 32 bits.

@@ -67,6 +67,7 @@ ATTEMPTS: dict[str, tuple[str, str]] = {
     "classify_rows": ("SELECT * FROM susx.classify_rows('alices.compass', 'SELECT 1::int8, ''[1,0]''::vector')", DENIED),
     "explain": ("SELECT * FROM susx.explain('alices.compass', '[1,0]'::vector)", DENIED),
     "explain an image": ("SELECT * FROM susx.explain('alices.compass', '\\x00'::bytea)", DENIED),
+    "report": ("SELECT susx.report('alices.compass', 'SELECT 1, ''[1,0]''::vector AS embedding')", DENIED),
     "evaluate": ("SELECT * FROM susx.evaluate('alices.compass', 'SELECT ''[1,0]''::vector, ''east''')", DENIED),
     "confusion_matrix": (
         "SELECT * FROM susx.confusion_matrix('alices.compass', 'SELECT ''[1,0]''::vector, ''east''')",
@@ -248,6 +249,10 @@ ATTEMPTS: dict[str, tuple[str, str]] = {
         "SELECT * FROM susx.evaluate('mallorys.own', "
         "'SELECT embedding, set_config(''transaction_read_only'', ''off'', false) FROM mallorys.pool')",
         "25001",
+    ),
+    "a report that writes": (
+        "SELECT susx.report('mallorys.own', 'SELECT mallorys.writes(), embedding FROM mallorys.pool')",
+        "25006",
     ),
     "two statements": ("SELECT * FROM susx.evaluate('mallorys.own', 'TABLE mallorys.pool; DROP TABLE mallorys.pool')", "22023"),
     "COMMIT as a query": ("SELECT * FROM susx.evaluate('mallorys.own', 'COMMIT')", "42P11"),

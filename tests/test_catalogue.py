@@ -50,9 +50,11 @@ FUNCTIONS = {
     "models()": (VOLATILE, RESTRICTED),
     "review_queue(regclass,text,anyelement,integer)": (STABLE, UNSAFE),
     "review_queue(regclass,text,integer)": (STABLE, UNSAFE),
+    "report(regclass,text,text,integer,integer,text)": (STABLE, UNSAFE),
     "stat_get_server()": (VOLATILE, RESTRICTED),
     "stat_get_progress()": (VOLATILE, RESTRICTED),
     "suggest_reject(regclass,regclass,text,text)": (STABLE, UNSAFE),
+    "thumbnail(bytea,integer,text)": (STABLE, SAFE),
     "tune(regclass,text)": (VOLATILE, UNSAFE),
 }
 TRIGGER_FUNCTIONS = {
@@ -173,7 +175,9 @@ def test_arguments_have_the_names_of_the_manual(sql):
         "label_counts2": "rel label_column",
         "label_table12": "rel classifier label_column probability_column known_column embedding_column likeness_column "
         "method batch_size only_new first_key last_key",
+        "report6": "classifier query title thumbnails_per_category size method",
         "suggest_reject4": "classifier pool embedding_column likeness_column",
+        "thumbnail3": "image size format",
         "tune2": "classifier validation_query",
     }
     assert names["label3"] in ("classifier embedding method", "classifier image method")

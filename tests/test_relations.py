@@ -81,6 +81,7 @@ CALLS = {
     "evaluate": "SELECT * FROM susx.evaluate({r}, 'SELECT ''[1,0]''::vector, ''east''')",
     "confusion_matrix": "SELECT * FROM susx.confusion_matrix({r}, 'SELECT ''[1,0]''::vector, ''east''')",
     "calibration": "SELECT * FROM susx.calibration({r}, 'SELECT ''[1,0]''::vector, ''east''')",
+    "report": "SELECT susx.report({r}, 'SELECT 1, ''[1,0]''::vector AS embedding')",
     "tune": "SELECT * FROM susx.tune({r})",
     "tune on a query": "SELECT * FROM susx.tune({r}, 'SELECT ''[1,0]''::vector, ''east''')",
     "alter_classifier": "SELECT susx.alter_classifier({r}, alpha => 2)",

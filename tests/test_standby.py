@@ -64,6 +64,8 @@ def test_labels_on_a_standby(pair):
         rows = "SELECT * FROM susx.classify_rows('compass', 'SELECT 1::bigint, embedding FROM compass', k => 2)"
         assert reader.rows(rows) == writer.rows(rows) and len(reader.rows(rows)) == 4
         assert reader.rows("SELECT * FROM susx.stat_progress") == []
+        report = "SELECT susx.report('compass', 'SELECT id, embedding FROM compass')"
+        assert reader.one(report) == writer.one(report)
 
         embed = "SELECT susx.embed_image(%s)::text"
         assert reader.one(embed, image) == writer.one(embed, image)

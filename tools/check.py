@@ -11,7 +11,7 @@ from .console import main, run, say
 from .paths import ONNXRUNTIME, PG_VERSIONS, PYTHON, ROOT, SUPPORTED_PG, pg_bin
 from .pins import CARGO_DENY
 
-CRATES = ("-p", "susx-core", "-p", "susx-diffusion", "-p", "susx-server", "-p", "susx-fuzz")
+CRATES = ("-p", "susx-core", "-p", "susx-diffusion", "-p", "susx-report", "-p", "susx-server", "-p", "susx-fuzz")
 NEWEST = PG_VERSIONS[-1]
 
 

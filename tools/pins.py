@@ -73,6 +73,15 @@ _NATIVE = {
     },
 }
 
+# axe-core, which looks for what keeps people from using a page. Only its script is used.
+AXE = Wheel(
+    "axe-playwright-python",
+    "0.1.8",
+    "axe_playwright_python-0.1.8-py3-none-any.whl",
+    160681,
+    "fdd263c998388f1a8e67cad02677e612d946248bd44d163be5e8650ea31f95f8",
+)
+
 
 def native_wheel(project: str) -> Wheel:
     machine = platform.machine()

@@ -8,7 +8,7 @@ use serde_bytes::{ByteBuf, Bytes};
 use susx_core::classifier::PartialParams;
 use susx_server::protocol::{
     self, Failure, FailureKind, ImageRequest, Inputs, LENGTH_BYTES, LastError, Model, PROTOCOL_VERSION,
-    Reply, Request, Stats,
+    Reply, Request, Stats, ThumbnailFormat, ThumbnailRequest,
 };
 
 fn main() {
@@ -71,6 +71,17 @@ fn requests() {
         (
             "pictures",
             vec![Request::Generate { id: 3, generator: None, requests: vec![request(1), request(2)] }],
+        ),
+        (
+            "thumbnails",
+            vec![Request::Thumbnails {
+                id: 8,
+                requests: vec![ThumbnailRequest {
+                    file: Bytes::new(b"GIF89a"),
+                    size: 160,
+                    format: ThumbnailFormat::Jpeg,
+                }],
+            }],
         ),
         (
             "questions",
@@ -138,6 +149,13 @@ fn replies() {
                 Reply::Denoised { id: 2, steps: 3 },
                 Reply::Generated { id: 2, images: vec![Ok(ByteBuf::from(b"PNG".to_vec())), Err(failure())] },
             ],
+        ),
+        (
+            "thumbnails",
+            vec![Reply::Thumbnails {
+                id: 7,
+                files: vec![Ok(ByteBuf::from(b"JPEG".to_vec())), Err(failure())],
+            }],
         ),
         ("model", vec![Reply::Model { id: 3, model: Box::new(model()) }]),
         ("models", vec![Reply::Models { id: 4, models: vec![model(), Model::default()] }]),

@@ -83,6 +83,7 @@ fn id(request: &Request) -> Option<u64> {
         Request::Embed { id, .. }
         | Request::EmbedPairs { id, .. }
         | Request::Generate { id, .. }
+        | Request::Thumbnails { id, .. }
         | Request::Describe { id, .. }
         | Request::DescribeGenerator { id, .. }
         | Request::Models { id }

@@ -8,6 +8,7 @@ use pgrx::datum::{Datum, UnboxDatum};
 use pgrx::{FromDatum, IntoDatum, impl_sql_translatable, pg_sys, varlena};
 use susx_server::protocol::{self, Failure};
 
+use super::any::AnyValue;
 use super::error::Result;
 use super::guc;
 use super::varlena::{size, with_detoasted};
@@ -37,6 +38,33 @@ impl Image {
             Image::File(file) => Ok(file),
             Image::TooLarge(found) => Err(too_large(*found).into()),
         }
+    }
+}
+
+/// An image file as it is stored: a large one is not read before it is needed. It must be read by the statement that has
+/// found it, whose snapshot keeps the stored data.
+#[derive(Clone, Debug)]
+pub struct StoredImage(AnyValue);
+
+impl StoredImage {
+    /// # Safety
+    ///
+    /// The datum must be a bytea and not NULL.
+    pub unsafe fn copy(datum: pg_sys::Datum) -> Self {
+        // SAFETY: as above.
+        StoredImage(unsafe { AnyValue::copy(datum, pg_sys::BYTEAOID) })
+    }
+
+    /// Size in memory, in bytes: a few for a file that is stored out of line.
+    pub fn size(&self) -> usize {
+        self.0.size()
+    }
+
+    /// Reads the file.
+    pub fn read(&self) -> Image {
+        // SAFETY: the value is a bytea.
+        let image = unsafe { self.0.clone().into_value() };
+        image.unwrap_or(Image::File(Vec::new()))
     }
 }
 

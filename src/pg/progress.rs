@@ -53,10 +53,11 @@ pub enum Command {
     Duplicates,
     ReviewQueue,
     LabelTable,
+    Report,
 }
 
 impl Command {
-    pub const ALL: [Command; 12] = [
+    pub const ALL: [Command; 13] = [
         Command::EmbedTable,
         Command::ClassifyRows,
         Command::BuildSupportSet,
@@ -69,6 +70,7 @@ impl Command {
         Command::Duplicates,
         Command::ReviewQueue,
         Command::LabelTable,
+        Command::Report,
     ];
 
     /// The name of the SQL function.
@@ -86,6 +88,7 @@ impl Command {
             Command::Duplicates => "duplicates",
             Command::ReviewQueue => "review_queue",
             Command::LabelTable => "label_table",
+            Command::Report => "report",
         }
     }
 }
@@ -107,10 +110,12 @@ pub enum Phase {
     Writing,
     /// Generating images; the steps of this phase are the denoising steps of all images.
     Generating,
+    /// Making thumbnails.
+    Shrinking,
 }
 
 impl Phase {
-    pub const ALL: [Phase; 7] = [
+    pub const ALL: [Phase; 8] = [
         Phase::Preparing,
         Phase::Embedding,
         Phase::Classifying,
@@ -118,6 +123,7 @@ impl Phase {
         Phase::Searching,
         Phase::Writing,
         Phase::Generating,
+        Phase::Shrinking,
     ];
 
     /// The name in `susx.stat_progress`.
@@ -130,6 +136,7 @@ impl Phase {
             Phase::Searching => "searching",
             Phase::Writing => "writing",
             Phase::Generating => "generating",
+            Phase::Shrinking => "making thumbnails",
         }
     }
 }

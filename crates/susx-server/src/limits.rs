@@ -12,6 +12,10 @@ pub const MAX_SIDE: u32 = 4096;
 pub const MAX_GUIDANCE_SCALE: f32 = 100.0;
 /// Maximum number of images per request.
 pub const MAX_IMAGE_REQUESTS: usize = 64;
+/// Minimum size of a thumbnail, in pixels.
+pub const MIN_THUMBNAIL_SIZE: u32 = 16;
+/// Maximum size of a thumbnail, in pixels.
+pub const MAX_THUMBNAIL_SIZE: u32 = 1024;
 /// Maximum number of images or texts per request.
 pub const MAX_INPUTS: usize = 4096;
 /// Maximum length of a model's name, in bytes: file systems allow no longer names.

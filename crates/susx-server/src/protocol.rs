@@ -13,7 +13,7 @@ use susx_core::classifier::PartialParams;
 use crate::limits;
 
 /// Increased with every change of a message, so that a library never misreads a server of another version.
-pub const PROTOCOL_VERSION: u32 = 4;
+pub const PROTOCOL_VERSION: u32 = 5;
 
 /// Size of a frame's length prefix, in bytes.
 pub const LENGTH_BYTES: usize = size_of::<u32>();
@@ -56,6 +56,12 @@ pub enum Request<'a> {
     Models { id: u64 },
     /// Asks for the process's statistics; answered at once, however busy the process is.
     Stats { id: u64 },
+    /// Asks for thumbnails of image files. No model is needed.
+    Thumbnails {
+        id: u64,
+        #[serde(borrow)]
+        requests: Vec<ThumbnailRequest<'a>>,
+    },
 }
 
 /// The inputs to embed.
@@ -96,6 +102,24 @@ pub struct ImageRequest<'a> {
     /// Size in pixels; `None` is the generator's default size.
     pub width: Option<u32>,
     pub height: Option<u32>,
+}
+
+/// A thumbnail to make.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ThumbnailRequest<'a> {
+    /// The image file.
+    #[serde(borrow)]
+    pub file: &'a Bytes,
+    /// Length of the longest side in pixels. A smaller image keeps its size.
+    pub size: u32,
+    pub format: ThumbnailFormat,
+}
+
+/// The format of a thumbnail's file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ThumbnailFormat {
+    Jpeg,
+    Png,
 }
 
 /// A message from the inference process.
@@ -144,6 +168,11 @@ pub enum Reply {
         id: u64,
         failure: Failure,
     },
+    /// One file or one failure per image, in order.
+    Thumbnails {
+        id: u64,
+        files: Vec<Result<ByteBuf, Failure>>,
+    },
 }
 
 impl Reply {
@@ -154,6 +183,7 @@ impl Reply {
             Reply::Embedded { id, .. }
             | Reply::EmbeddedPairs { id, .. }
             | Reply::Generated { id, .. }
+            | Reply::Thumbnails { id, .. }
             | Reply::Denoised { id, .. }
             | Reply::Model { id, .. }
             | Reply::Models { id, .. }
@@ -184,6 +214,19 @@ impl ImageRequest<'_> {
             }
         }
         Ok(())
+    }
+}
+
+impl ThumbnailRequest<'_> {
+    /// Checks the size against [`limits`]; fails with [`FailureKind::Parameter`].
+    pub fn check(&self) -> Result<(), Failure> {
+        let sizes = limits::MIN_THUMBNAIL_SIZE..=limits::MAX_THUMBNAIL_SIZE;
+        if sizes.contains(&self.size) {
+            return Ok(());
+        }
+        let message =
+            format!("size: expected {} to {} pixels, not {}", sizes.start(), sizes.end(), self.size);
+        Err(Failure { kind: FailureKind::Parameter, message, hint: None })
     }
 }
 

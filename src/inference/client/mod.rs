@@ -7,6 +7,7 @@
 mod connection;
 mod payload;
 mod stream;
+mod thumbnail;
 
 use susx_server::protocol::{Failure, Model, Reply, Request};
 
@@ -18,6 +19,7 @@ use crate::pg::vector::Vector;
 use connection::{CallError, Connection};
 pub use payload::{ImageVectors, Payload};
 pub use stream::{Answer, Stream, batch_length};
+pub use thumbnail::Original;
 
 /// The embedding of one image or text: a unit vector, or why there is none.
 pub type Embedding = Result<Vec<f32>, Failure>;

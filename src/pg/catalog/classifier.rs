@@ -7,6 +7,7 @@ mod error;
 mod likeness;
 mod old_table;
 mod rows;
+mod support_images;
 
 use pgrx::datum::DatumWithOid;
 use susx_core::classifier::ClassifierParams;
@@ -28,6 +29,7 @@ pub use rows::{
     ClassifierRow, LabelledImage, NewRows, Role, categories, delete_support, dimensions, has_category,
     has_chosen_support, insert_images, insert_rows, known, negatives, no_category, read_prompts, read_rows,
 };
+pub use support_images::{SupportImage, support_images};
 
 /// The row of `susx.classifier`.
 #[derive(Clone, Debug)]

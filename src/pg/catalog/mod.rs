@@ -19,6 +19,7 @@ pub mod label_table;
 pub mod labelled_query;
 pub mod pool;
 pub mod provenance;
+pub mod report_query;
 mod session_settings;
 mod syscache;
 pub mod transition_rows;

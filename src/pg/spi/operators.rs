@@ -9,4 +9,5 @@ pub const EQ: &str = "OPERATOR(pg_catalog.=)";
 pub const NE: &str = "OPERATOR(pg_catalog.<>)";
 pub const GT: &str = "OPERATOR(pg_catalog.>)";
 pub const GE: &str = "OPERATOR(pg_catalog.>=)";
+pub const LE: &str = "OPERATOR(pg_catalog.<=)";
 pub const LIKE: &str = "OPERATOR(pg_catalog.~~)";

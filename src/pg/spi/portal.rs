@@ -28,6 +28,15 @@ impl Columns {
         unsafe { pg_sys::SPI_gettypeid(self.descriptor, column) }
     }
 
+    /// The name of a column, counted from 1; empty for a column that does not exist.
+    pub fn name(&self, column: i32) -> String {
+        // SAFETY: as above; the result is NULL or a palloc'd C string.
+        unsafe {
+            let name = pg_sys::SPI_fname(self.descriptor, column);
+            if name.is_null() { String::new() } else { CStr::from_ptr(name).to_string_lossy().into_owned() }
+        }
+    }
+
     /// The number of rows that the planner expects; `None` for a statement without a plan.
     pub fn expected_rows(&self) -> Option<u64> {
         self.expected_rows

@@ -8,7 +8,7 @@ use crate::limits;
 use crate::pg::any::AnyValue;
 use crate::pg::column_error::ColumnError;
 use crate::pg::error::Result;
-use crate::pg::image::image_too_large;
+use crate::pg::image::{StoredImage, image_too_large};
 use crate::pg::types::{base_type, type_name};
 use crate::pg::varlena::size;
 use crate::pg::vector::Vector;
@@ -142,6 +142,18 @@ impl Row {
             let datum = pg_sys::SPI_getbinval(self.tuple, self.descriptor, column, &mut is_null);
             (!is_null).then(|| AnyValue::copy(datum, type_oid))
         }
+    }
+
+    /// The image file in a column, without reading it; `None` for NULL. An error if the column is not of type bytea.
+    pub fn stored_image(&self, column: i32) -> Result<Option<StoredImage>> {
+        // SAFETY: a column of the descriptor.
+        let found = unsafe { pg_sys::SPI_gettypeid(self.descriptor, column) };
+        if base_type(found) != pg_sys::BYTEAOID {
+            let (column, found, expected) = (self.name(column), type_name(found), "bytea".to_owned());
+            return Err(ColumnError::Type { column, found, expected }.into());
+        }
+        // SAFETY: the value is a bytea and not NULL.
+        Ok(self.datum(column).map(|datum| unsafe { StoredImage::copy(datum) }))
     }
 
     /// The value of a column of any type as text, by the type's output function.

@@ -29,6 +29,7 @@ mod pooling;
 mod preprocess;
 mod preprocessor_config;
 mod text_form;
+mod thumbnail;
 mod tokenizer;
 
 pub use config::{ModelConfig, ModelKind};
@@ -43,4 +44,5 @@ pub use pooling::{FeatureRules, Pooling};
 pub use preprocess::{PreprocessScratch, Preprocessor};
 pub use preprocessor_config::{PreprocessorConfig, Resample, Resize};
 pub use text_form::TextForm;
+pub use thumbnail::{ThumbnailFile, thumbnail};
 pub use tokenizer::{ClipTokenizer, Padding, TokenBatch, TokenIds};

@@ -173,6 +173,16 @@ impl Preprocessor {
 }
 
 impl PreprocessScratch {
+    /// The pixels of an image of `width` × `height` after a resize by Pillow's Lanczos filter, row by row. No side may
+    /// be 0.
+    pub(super) fn scaled(&mut self, image: &RgbImage, width: u32, height: u32) -> Result<&[U8x3]> {
+        let (from_width, from_height) = image.dimensions();
+        let source = TypedImageRef::<U8x3>::from_buffer(from_width, from_height, image.as_raw())
+            .map_err(ClipError::inference)?;
+        let whole = |side: u32| (side, Window { from: 0, to: 0, len: side });
+        self.resize(&source, ResizeAlg::Convolution(FilterType::Lanczos3), whole(width), whole(height))
+    }
+
     /// Resizes `source` and returns the crop window of the result.
     ///
     /// Pillow resizes the columns first, rounds to grey levels, and then resizes the rows.

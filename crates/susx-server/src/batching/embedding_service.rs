@@ -3,12 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use susx_core::clip::{ClipModel, ImageLimits};
+use susx_core::clip::ClipModel;
 
 use crate::batching::embedding_task::{self, EmbeddingLimits, Text};
 use crate::batching::fair_queue::{Batching, ConnectionId, FairQueue};
 use crate::batching::image_file::{Decoding, ImageFile};
-use crate::batching::pixel_budget::PixelBudget;
 use crate::batching::request::PendingInput;
 use crate::batching::service::{BatchingTask, RunningService, Service};
 use crate::protocol::Failure;
@@ -31,18 +30,12 @@ pub fn start(
     model: ClipModel,
     settings: &Settings,
     watchdog: &Arc<Watchdog>,
-    pixel_budget: &Arc<PixelBudget>,
+    decoding: &Decoding,
 ) -> Result<RunningService<EmbeddingService>, Failure> {
     let batching = Batching { size: settings.batch_size, delay: settings.batch_delay() };
     let limits = EmbeddingLimits {
         batch_size: settings.batch_size,
-        decoding: Decoding {
-            limits: ImageLimits {
-                max_bytes: settings.max_image_bytes,
-                max_pixels: settings.max_image_pixels,
-            },
-            pixel_budget: Arc::clone(pixel_budget),
-        },
+        decoding: decoding.clone(),
         max_text_bytes: settings.max_text_bytes,
         tokenizing_limit: TOKENIZING_LIMIT.min(settings.load_timeout()),
         run_limit: settings.load_timeout(),

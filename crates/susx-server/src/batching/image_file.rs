@@ -178,7 +178,7 @@ impl ImageFile {
 }
 
 /// Decodes a file, and returns what `prepare` makes of the image.
-fn decode<T>(
+pub fn decode<T>(
     file: &[u8],
     decoding: &Decoding,
     prepare: impl FnOnce(&RgbImage, &mut PreprocessScratch) -> clip::Result<T>,

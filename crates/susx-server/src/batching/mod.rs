@@ -10,3 +10,4 @@ pub(crate) mod image_file;
 pub(crate) mod pixel_budget;
 pub(crate) mod request;
 pub(crate) mod service;
+pub(crate) mod thumbnails;

@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use susx_core::clip::{ClipError, ClipModel, ModelConfig};
+use susx_core::clip::{ClipError, ClipModel, ImageLimits, ModelConfig};
 use susx_core::onnx::{
     self, ExecutionProvider, OnnxError, OnnxRuntime, PartialFallback, SessionOptions, Stamp, WrapsOnnxError,
 };
 
 use crate::batching::embedding_service::{self, EmbeddingService};
 use crate::batching::generation_service::{self, GenerationService};
+use crate::batching::image_file::Decoding;
 use crate::batching::pixel_budget::PixelBudget;
 use crate::batching::service::RunningService;
 use crate::diffusion::{GenerateError, Generator, GeneratorConfig};
@@ -24,8 +25,8 @@ use crate::watchdog::{Activity, Overdue, Watchdog};
 pub struct Loader {
     pub settings: Settings,
     pub watchdog: Arc<Watchdog>,
-    /// Limits the pixels that all models decode at the same time.
-    pixel_budget: Arc<PixelBudget>,
+    /// Limits of decoding. The budget is that of all models together.
+    decoding: Decoding,
     stuck: StuckModels,
     runtime: Mutex<Option<Arc<OnnxRuntime>>>,
 }
@@ -37,8 +38,16 @@ impl Loader {
     /// A loader without any state yet; ONNX Runtime is loaded with the first model.
     pub fn new(settings: Settings) -> Self {
         let stuck = StuckModels::beside(&settings.socket);
+        let limits =
+            ImageLimits { max_bytes: settings.max_image_bytes, max_pixels: settings.max_image_pixels };
         let pixel_budget = Arc::new(PixelBudget::new(settings.max_image_pixels));
-        Loader { settings, watchdog: Arc::default(), pixel_budget, stuck, runtime: Mutex::new(None) }
+        let decoding = Decoding { limits, pixel_budget };
+        Loader { settings, watchdog: Arc::default(), decoding, stuck, runtime: Mutex::new(None) }
+    }
+
+    /// Limits of decoding images.
+    pub fn decoding(&self) -> &Decoding {
+        &self.decoding
     }
 
     /// Loads the embedding model `name` from `dir` and starts its tasks.
@@ -54,7 +63,7 @@ impl Loader {
         let runtime = self.runtime()?;
         let model = ClipModel::load(&runtime, config, &self.session_options()).map_err(load_error)?;
         self.log_loaded(name, model.provider(), model.fallback_reason(), model.partial_fallback());
-        Ok(embedding_service::start(model, &self.settings, &self.watchdog, &self.pixel_budget)?)
+        Ok(embedding_service::start(model, &self.settings, &self.watchdog, &self.decoding)?)
     }
 
     /// Loads the generator `name` from `dir` and starts its task; fails like [`embedder`](Self::embedder).

@@ -9,6 +9,7 @@ use susx_core::onnx;
 use crate::batching::embedding_service::EmbeddingService;
 use crate::batching::fair_queue::ConnectionId;
 use crate::batching::generation_service::GenerationService;
+use crate::batching::image_file::Decoding;
 use crate::batching::service::{RunningService, Service};
 #[cfg(not(feature = "diffusion"))]
 use crate::diffusion::GeneratorConfig;
@@ -95,6 +96,11 @@ impl Registry {
             move || loader.generator(&dir, &name)
         };
         self.generators.get(&name, || stamp_of(dir, &name), load, is_disconnected)
+    }
+
+    /// Limits of decoding images, which all models share.
+    pub fn decoding(&self) -> &Decoding {
+        self.loader.decoding()
     }
 
     /// Describes every model of the directory, sorted by name. Waits for no load.

@@ -17,11 +17,12 @@ use crate::batching::fair_queue::ConnectionId;
 use crate::batching::generation_service::GenerationJob;
 use crate::batching::image_file::{self, ImageFile};
 use crate::batching::request::{self, RequestContext};
+use crate::batching::thumbnails;
 use crate::limits;
 use crate::models::registry::Registry;
 use crate::protocol::{
     self, Failure, FailureKind, ImageRequest, Inputs, LENGTH_BYTES, Model, PROTOCOL_VERSION, ProtocolError,
-    Reply, Request,
+    Reply, Request, ThumbnailRequest,
 };
 use crate::settings::Settings;
 use crate::socket::budget::{Budget, Reservation, ReservationCount};
@@ -175,6 +176,18 @@ fn answer(
                     let jobs = requests.into_iter().map(GenerationJob::from).collect();
                     service.images.push(connection, request::split(id, jobs, message.len(), context));
                     return Ok(());
+                }
+                Err(failure) => failed(id, count, failure),
+            }
+        }
+        Request::Thumbnails { id, requests } => {
+            let count = requests.len();
+            let checked = check_count("images", count, limits::MAX_INPUTS)
+                .and_then(|()| requests.iter().try_for_each(ThumbnailRequest::check));
+            match checked {
+                Ok(()) => {
+                    let files = thumbnails::make(&requests, registry.decoding(), is_disconnected);
+                    Reply::Thumbnails { id, files }
                 }
                 Err(failure) => failed(id, count, failure),
             }

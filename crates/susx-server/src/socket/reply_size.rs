@@ -26,12 +26,12 @@ impl Reply {
                 };
                 pairs.iter().map(size).sum()
             }
-            Reply::Generated { images, .. } => {
+            Reply::Generated { images: files, .. } | Reply::Thumbnails { files, .. } => {
                 let size = |answer: &Result<ByteBuf, Failure>| match answer {
-                    Ok(image) => OVERHEAD + image.len(),
+                    Ok(file) => OVERHEAD + file.len(),
                     Err(error) => OVERHEAD + failure(error),
                 };
-                images.iter().map(size).sum()
+                files.iter().map(size).sum()
             }
             Reply::Models { models, .. } => models.iter().map(Model::bytes_in_memory).sum(),
             Reply::Model { model, .. } => model.bytes_in_memory(),

@@ -1,4 +1,4 @@
-"""The demo: loads images into a table of the schema demo, and runs demo.sql in psql.
+"""The demo: loads images into a table of the schema demo, runs demo.sql in psql, and writes a page to look at.
 
 usage: run.py --url URL [--images DIR --categories 'dog,cat,…']
 
@@ -18,7 +18,11 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 PICTURES = HERE.parent / "build" / "pictures"
 PSQL = HERE.parent / "build" / "pg" / "18" / "bin" / "psql"
+REPORT = HERE.parent / "build" / "demo.html"
 SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff"}
+
+# Everything of the demo comes first, and then what the user has.
+SEARCH_PATH = "SELECT set_config('search_path', 'demo, ' || current_setting('search_path'), false) \\g /dev/null"
 
 # susx and pgvector go where the user's search_path says; everything else lives in a schema that is the demo's own.
 CREATE = """
@@ -97,6 +101,18 @@ def load(url: str, root: Path, pictures: list[tuple[Path, str | None]]) -> None:
         sys.exit("the pictures could not be loaded")
 
 
+def report(url: str, title: str) -> None:
+    """Writes the page with the labels of all pictures."""
+    statement = f"""
+{SEARCH_PATH}
+SELECT susx.report('kinds', 'SELECT path, image, embedding, likeness, truth FROM photos ORDER BY path', :'title');
+"""
+    psql = [PSQL, "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-v", f"title={title}", "-d", url, "-f", "-"]
+    with open(REPORT, "w") as page:
+        if subprocess.run(psql, input=statement, text=True, stdout=page).returncode != 0:
+            sys.exit("the page could not be written")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--url", required=True)
@@ -115,7 +131,9 @@ def main() -> None:
     script = [PSQL, "-X", "-q", *variables, "-d", arguments.url, "-f", HERE / "demo.sql"]
     if subprocess.run(script).returncode != 0:
         sys.exit("the demo failed")
+    report(arguments.url, "Labels of the demo's pictures")
     print(
+        f"To look at all labels, open this page:         {REPORT}\n"
         "The cluster keeps running. Look around with:    make psql\n"
         "The demo's tables are in the schema demo:       SET search_path = demo, public;\n"
         f"or with any client:                            {arguments.url}\n"

@@ -116,7 +116,7 @@ impl<I> Page<'_, I> {
                 nav aria-label="Sections" {
                     ul {
                         li { a href="#summary" { "Summary" } }
-                        @if sheets.truth.is_some() { li { a href="#truth" { "Beside the truth" } } }
+                        @if sheets.truth.is_some() { li { a href="#truth" { "Compared with the truth" } } }
                         @if !sheets.categories.is_empty() { li { a href="#categories" { "Categories" } } }
                         @if sheets.counts.rejected > 0 { li { a href="#rejected" { "None of these" } } }
                         @if sheets.counts.unreadable > 0 { li { a href="#unreadable" { "Unreadable" } } }

@@ -6,7 +6,7 @@ use susx_core::calibration::{Bin, Calibration};
 use super::text::{number, percent, percent_or_dash};
 
 /// Where the axes are, in units of the drawing.
-const LEFT: f64 = 52.0;
+const LEFT: f64 = 68.0;
 const TOP: f64 = 12.0;
 /// Length of either axis.
 const SIDE: f64 = 280.0;
@@ -38,7 +38,7 @@ fn drawing(bins: &[Bin]) -> Markup {
     let ticks = [0.0, 0.25, 0.5, 0.75, 1.0];
     let points = bins.iter().filter_map(|bin| Some((bin.probability()?, bin.accuracy()?, bin.n)));
     html! {
-        svg.diagram viewBox="0 0 352 350" role="img" aria-labelledby="reliability-name reliability-about" {
+        svg.diagram viewBox="0 0 368 350" role="img" aria-labelledby="reliability-name reliability-about" {
             title #reliability-name { "Reliability diagram" }
             desc #reliability-about {
                 "Each circle is a range of probabilities: how sure the classifier was, and how often it was right. On \
@@ -62,7 +62,7 @@ fn drawing(bins: &[Bin]) -> Markup {
             }
             text.axis x=(x(0.5)) y=(format!("{:.1}", TOP + SIDE + 40.0)) text-anchor="middle" { "Probability" }
             text.axis x="12" y=(y(0.5)) text-anchor="middle" transform={ "rotate(-90 12 " (y(0.5)) ")" } {
-                "Share that is right"
+                "Share of right labels"
             }
         }
     }

@@ -18,7 +18,7 @@ pub(super) fn section<I>(page: &Page<I>, compared: &Compared<I>) -> Markup {
     let mistakes = &compared.mistakes;
     html! {
         section #truth aria-labelledby="truth-title" {
-            h2 #truth-title { "Beside the truth" }
+            h2 #truth-title { "Compared with the truth" }
             dl.figures {
                 (figure("Compared", number(figures.n)))
                 (figure("Right", percent_or_dash(figures.top1)))
@@ -28,7 +28,7 @@ pub(super) fn section<I>(page: &Page<I>, compared: &Compared<I>) -> Markup {
                 (figure("Calibration error", percent_or_dash(figures.calibration_error)))
             }
             @if figures.n > 0 {
-                h3 #matrix { "What was taken for what" }
+                h3 #matrix { "Confusion matrix" }
                 (matrix(page, compared))
                 (categories(page, compared))
                 h3 #reliability { "Do the probabilities come true?" }

@@ -12,6 +12,7 @@ use susx_core::sus::unit;
 use crate::batches::RELABELLED_TOGETHER;
 use crate::fitted::{self, Fitted};
 use crate::image_vectors::ImageVectors;
+use crate::pg::catalog::classifier::Settings;
 use crate::pg::catalog::errors::RowFailure;
 use crate::pg::catalog::label_table::{LabelRow, Record};
 use crate::pg::error::{Error, Result, SqlError};
@@ -61,7 +62,7 @@ impl Labeller {
         Ok(Labeller { fitted, method, state })
     }
 
-    pub fn settings(&self) -> &crate::pg::catalog::classifier::Settings {
+    pub fn settings(&self) -> &Settings {
         &self.fitted.settings
     }
 

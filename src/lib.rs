@@ -89,6 +89,7 @@ mod suggest_reject;
 mod thumbnail;
 mod tune;
 mod unit_vectors;
+mod write_trigger;
 
 use pg::placeholders::Placeholders;
 

@@ -20,7 +20,7 @@ Photographs that are labelled by `classify_rows('kinds', 'SELECT id, image FROM 
 for names and one for likeness, which sends every image once and has it decoded once; against one call for each of the
 models, and against the model for names alone. Both are on the CPU. The memory is the server's resident memory."""
 
-CALL = "SELECT count(category) FROM susx.classify_rows(%s, 'SELECT id::bigint, image FROM photos')"
+CALL = "SELECT count(category) FROM susx.classify_rows(%s, 'SELECT id, image FROM photos')"
 
 
 def measure(folder: Path, quick: bool, pg: str) -> Section:

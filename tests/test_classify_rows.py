@@ -209,10 +209,19 @@ def test_a_domain_and_a_varchar_pass_for_what_they_are_made_of(sql, compass):
     )
 
 
+@pytest.mark.parametrize("type", ["smallint", "integer", "bigint", "small"])
+def test_keys_of_smaller_integers(sql, compass, type):
+    """They are widened: a table's key is as often an integer as a bigint."""
+    sql.run("CREATE DOMAIN small AS smallint")
+    query = f"SELECT CASE id WHEN 1 THEN -32768 ELSE id END::{type}, embedding FROM points UNION ALL SELECT NULL, '[1,0]'"
+    rows = sql.rows("SELECT key, pg_typeof(key)::text FROM susx.classify_rows('compass', %s) ORDER BY 1", query)
+    assert rows == [(-32768, "bigint"), (2, "bigint"), (3, "bigint"), (4, "bigint"), (None, "bigint")]
+
+
 @pytest.mark.parametrize(
     "key, query, found, expected",
     [
-        ("", "SELECT id::int, embedding FROM points", "integer", "bigint"),
+        ("", "SELECT id::numeric, embedding FROM points", "numeric", "bigint"),
         ("", "SELECT id::text, embedding FROM points", "text", "bigint"),
         (", key => NULL::int", "SELECT id, embedding FROM points", "bigint", "integer"),
         (", key => 'x'::text", "SELECT ARRAY[id], embedding FROM points", "bigint[]", "text"),

@@ -46,6 +46,11 @@ impl AnyValue {
         }
     }
 
+    /// A bigint.
+    pub fn of_bigint(value: i64) -> Self {
+        AnyValue(Representation::ByValue(pg_sys::Datum::from(value)))
+    }
+
     /// # Safety
     ///
     /// The value's type must have the same representation as `T`.

@@ -7,7 +7,7 @@ use super::input::{InputKind, InputValue, check_likeness};
 use crate::limits;
 use crate::pg::any::AnyValue;
 use crate::pg::error::{Result, SqlError};
-use crate::pg::spi::{Columns, Cursor};
+use crate::pg::spi::{Columns, Cursor, Row};
 use crate::pg::types::{base_type, type_name};
 use crate::pg::vector::Vector;
 
@@ -44,9 +44,40 @@ pub struct KeyedRow {
 #[derive(Debug)]
 pub struct KeyedQuery {
     cursor: Cursor,
-    key_type: pg_sys::Oid,
+    key: Key,
     columns: KeyedInputs,
     expected_rows: Option<u64>,
+}
+
+/// How keys are read.
+#[derive(Clone, Copy, Debug)]
+enum Key {
+    /// Values of this type, passed through as they are.
+    OfType(pg_sys::Oid),
+    /// From smallint to bigint.
+    WidenedSmallint,
+    /// From integer to bigint.
+    WidenedInteger,
+}
+
+impl Key {
+    /// Keys of the type `found`, where the call has `expected`; `None` if one cannot be the other.
+    fn of(found: pg_sys::Oid, expected: pg_sys::Oid) -> Option<Key> {
+        match (base_type(found), expected) {
+            (pg_sys::INT2OID, pg_sys::INT8OID) => Some(Key::WidenedSmallint),
+            (pg_sys::INT4OID, pg_sys::INT8OID) => Some(Key::WidenedInteger),
+            // SAFETY: both OIDs are of types that exist.
+            _ => unsafe { pg_sys::IsBinaryCoercible(found, expected) }.then_some(Key::OfType(found)),
+        }
+    }
+
+    fn read(self, row: &Row) -> Result<Option<AnyValue>> {
+        Ok(match self {
+            Key::OfType(key_type) => row.any(1, key_type),
+            Key::WidenedSmallint => row.get::<i16>(1)?.map(|key| AnyValue::of_bigint(key.into())),
+            Key::WidenedInteger => row.get::<i32>(1)?.map(|key| AnyValue::of_bigint(key.into())),
+        })
+    }
 }
 
 /// What the columns after the key hold.
@@ -69,7 +100,7 @@ enum Labels {
 
 impl KeyedQuery {
     /// Opens a query with the snapshot of the running statement and the caller's rights. An error unless its columns
-    /// are a key, binary coercible to `key_type`, an image or an embedding and, beside an embedding, perhaps a likeness
+    /// are a key, binary coercible to `key_type` or a smaller integer, an image or an embedding and, beside an embedding, perhaps a likeness
     /// vector.
     pub fn open(query: &str, key_type: pg_sys::Oid) -> Result<Self> {
         Self::open_as(query, key_type, Labels::No)
@@ -81,10 +112,9 @@ impl KeyedQuery {
     }
 
     fn open_as(query: &str, key_type: pg_sys::Oid, labels: Labels) -> Result<Self> {
-        let (cursor, (inputs, key_type, expected_rows)) = Cursor::open(query, |columns| {
-            Ok((check(columns, key_type, labels)?, columns.type_oid(1), columns.expected_rows()))
-        })?;
-        Ok(KeyedQuery { cursor, key_type, columns: inputs, expected_rows })
+        let (cursor, ((key, columns), expected_rows)) =
+            Cursor::open(query, |columns| Ok((check(columns, key_type, labels)?, columns.expected_rows())))?;
+        Ok(KeyedQuery { cursor, key, columns, expected_rows })
     }
 
     /// What the second column holds.
@@ -118,12 +148,12 @@ impl KeyedQuery {
             if let (Some(label), true) = (&mut label, is_padded) {
                 label.truncate(label.trim_end_matches(' ').len());
             }
-            each(KeyedRow { key: row.any(1, self.key_type), input, likeness, label })
+            each(KeyedRow { key: self.key.read(row)?, input, likeness, label })
         })
     }
 }
 
-fn check(columns: &Columns, key_type: pg_sys::Oid, labels: Labels) -> Result<KeyedInputs> {
+fn check(columns: &Columns, key_type: pg_sys::Oid, labels: Labels) -> Result<(Key, KeyedInputs)> {
     let example = || "A query is such as 'SELECT id, embedding FROM images'.".to_owned();
     let (most, more) = match labels {
         Labels::No => (3, ", or a third, a likeness vector"),
@@ -140,15 +170,14 @@ fn check(columns: &Columns, key_type: pg_sys::Oid, labels: Labels) -> Result<Key
         .into());
     }
     let found = columns.type_oid(1);
-    // SAFETY: both OIDs are of types that exist.
-    if !unsafe { pg_sys::IsBinaryCoercible(found, key_type) } {
+    let Some(key) = Key::of(found, key_type) else {
         let (found, expected) = (type_name(found), type_name(key_type));
         return Err(KeyedColumns {
             message: format!("the key is of type {found} in the query, but of type {expected} in the call"),
             hint: format!("Name the key's type in the call: key => NULL::{found}."),
         }
         .into());
-    }
+    };
     let bad = |message: String| KeyedColumns { message, hint: example() };
     let kind = InputKind::of_type(columns.type_oid(2)).ok_or_else(|| {
         let found = type_name(columns.type_oid(2));
@@ -168,5 +197,5 @@ fn check(columns: &Columns, key_type: pg_sys::Oid, labels: Labels) -> Result<Key
             .map_err(|reason| bad(format!("the third column of the query {reason}")))?;
     }
     let is_padded = label.is_some_and(|column| base_type(columns.type_oid(column)) == pg_sys::BPCHAROID);
-    Ok(KeyedInputs { kind, has_likeness: others == 3, label, is_padded })
+    Ok((key, KeyedInputs { kind, has_likeness: others == 3, label, is_padded }))
 }

@@ -138,6 +138,7 @@ fn replace_support(
             Duplicates::Automatic => retrieval.distinct(Distinct::automatic(&support_set, by_likeness)),
         }
     };
+    pool.vectors().check_has_images()?;
     let labelled = catalog::labelled_keys(classifier)?;
     let rules =
         Rules { compared: (duplicates != Duplicates::Taken).then_some(compared), labelled: &labelled };

@@ -100,13 +100,18 @@ def test_a_category_that_gets_nothing(sql, pool):
     assert sql.one("SELECT susx.label('compass', '[0,1]'::vector)") == "north"
 
 
-def test_an_empty_pool(sql, pool):
+@pytest.mark.parametrize("change", ["TRUNCATE pool", "UPDATE pool SET embedding = NULL"])
+def test_a_pool_without_embeddings(sql, pool, change):
+    """The support set that is there stays."""
     sql.run(BUILD.format(""))
-    sql.run("TRUNCATE pool")
-    assert sql.rows(BUILD.format("")) == [("east", 0, None), ("north", 0, None)]
-    assert chosen(sql) == {}
-    # Back to the names alone.
-    assert sql.one("SELECT score FROM susx.classify('compass', '[0,1]'::vector)") == pytest.approx(100)
+    before = chosen(sql)
+    sql.run(change)
+    rows = sql.one("SELECT count(*) FROM pool")
+    refusal = sql.fails(BUILD.format(""))
+    assert refusal.sqlstate == "55000"
+    assert f"0 of {rows} rows of " in refusal.message and "pool have an embedding" in refusal.message
+    assert "CALL susx.embed_table(" in refusal.hint and "Nothing was changed" in refusal.hint
+    assert before and chosen(sql) == before
 
 
 def test_several_prompts_take_turns(sql, pool):

@@ -1,14 +1,38 @@
 //! Tables of vectors whose rows have a key.
 
+use pgrx::PgSqlErrorCode;
+use pgrx::spi::quote_literal;
+
 use super::column::Column;
 use super::key;
 use super::session_settings::{EXACT_TEXT, with_settings};
 use super::vector_index;
-use crate::pg::error::{Error, Result};
+use crate::pg::error::{Error, Result, SqlError};
 use crate::pg::regclass::RegClass;
 use crate::pg::spi::operators::EQ;
 use crate::pg::spi::{self, Row, arg, first};
 use crate::pg::vector::Vector;
+
+/// No row of a table has an embedding.
+#[derive(Debug, thiserror::Error)]
+#[error("0 of {rows} rows of {table} have {what}")]
+struct NoImages {
+    rows: i64,
+    table: String,
+    what: &'static str,
+    /// The call that embeds them.
+    call: String,
+}
+
+impl SqlError for NoImages {
+    fn sqlstate(&self) -> PgSqlErrorCode {
+        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(format!("Nothing was changed. Embed the images first: {}", self.call))
+    }
+}
 
 /// A table, its columns checked and quoted. Its images are the rows with both a key and an embedding.
 #[derive(Debug)]
@@ -18,6 +42,11 @@ pub struct KeyedVectors {
     key: String,
     /// Whether a row has both, an expression of `p`.
     is_image: String,
+    /// Whether the key may be NULL.
+    needs_key: bool,
+    /// The name of the column of embeddings.
+    column: String,
+    /// The same, quoted.
     embedding: String,
     likeness: Option<String>,
     /// pgvector's operator by which an index on the column of embeddings orders, qualified; `None` without an index.
@@ -54,6 +83,8 @@ impl KeyedVectors {
             is_image: format!("p.{embedding} IS NOT NULL{has_key}"),
             key,
             operator: vector_index::operator(relation, embedding_column)?,
+            needs_key: key_column.is_some() && primary_key(relation)?.as_deref() != key_column,
+            column: embedding_column.to_owned(),
             embedding,
             likeness: None,
         })
@@ -67,6 +98,24 @@ impl KeyedVectors {
     /// pgvector's operator by which an index orders; `None` without an index.
     pub fn operator(&self) -> Option<&str> {
         self.operator.as_deref()
+    }
+
+    /// An error if there is no image.
+    pub fn check_has_images(&self) -> Result<()> {
+        let sql = format!("SELECT true FROM {} p WHERE {} LIMIT 1", self.table, self.is_image);
+        if first::<bool>(&sql, &[])?.is_some() {
+            return Ok(());
+        }
+        let rows = first::<i64>(&format!("SELECT pg_catalog.count(*) FROM {}", self.table), &[])?;
+        let table = quote_literal(&self.table);
+        let call = match &*self.column {
+            "embedding" => format!("CALL susx.embed_table({table});"),
+            column => {
+                format!("CALL susx.embed_table({table}, embedding_column => {});", quote_literal(column))
+            }
+        };
+        let what = if self.needs_key { "a key and an embedding" } else { "an embedding" };
+        Err(NoImages { rows: rows.unwrap_or(0), table: self.table.clone(), what, call }.into())
     }
 
     /// The number of images.

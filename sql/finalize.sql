@@ -215,6 +215,8 @@ COMMENT ON FUNCTION susx.evaluate(regclass, text, text) IS
     'How right a classifier is on a query of images or embeddings with their categories';
 COMMENT ON FUNCTION susx.thumbnail(bytea, integer, text) IS
     'Small copy of an image file, as JPEG or PNG';
+COMMENT ON FUNCTION susx.contact_sheet(text, integer, integer) IS
+    'PNG file with thumbnails of the images of a query and their labels';
 COMMENT ON FUNCTION susx.report(regclass, text, text, integer, integer, text) IS
     'Page of HTML to look at the labels of the rows of a query';
 COMMENT ON FUNCTION susx.calibration(regclass, text, text, integer) IS

@@ -708,5 +708,16 @@ AS 'MODULE_PATHNAME', 'thumbnail_wrapper';
 COMMENT ON FUNCTION susx.thumbnail(bytea, integer, text) IS
     'Small copy of an image file, as JPEG or PNG';
 
+CREATE FUNCTION susx."contact_sheet"(
+    "query" TEXT,
+    "columns" INT DEFAULT 8,
+    "size" INT DEFAULT 160
+) RETURNS bytea
+STABLE PARALLEL UNSAFE COST 1000000
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'contact_sheet_wrapper';
+COMMENT ON FUNCTION susx.contact_sheet(text, integer, integer) IS
+    'PNG file with thumbnails of the images of a query and their labels';
+
 COMMENT ON COLUMN susx.stat_progress.phase IS
     'preparing, reading, embedding, classifying, searching, generating, writing or making thumbnails';

@@ -28,6 +28,7 @@
 //! * [`evaluate`] - accuracy and confusion matrix;
 //! * [`tune`] - search for the most accurate settings;
 //! * [`thumbnail`] - small copies of images;
+//! * [`contact_sheet`] - one picture of many images;
 //! * [`report`] - a page to look at the labels;
 //! * [`stat_progress`] - progress of long calls;
 //! * [`stat_server`] - state of the inference process;
@@ -46,6 +47,7 @@ mod classifiable;
 mod classifier;
 mod classify;
 mod classify_rows;
+mod contact_sheet;
 mod core_errors;
 mod correct;
 mod duplicates;

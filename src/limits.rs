@@ -47,6 +47,12 @@ pub const EXPLAINED: usize = 1_000_000;
 pub const THUMBNAILS: usize = 1_000;
 /// Bytes of the thumbnails that a report keeps while it does not know yet which of them it will show.
 pub const REPORT_BYTES: usize = 512 << 20;
+/// Images of a contact sheet: the limit of the inference process, as the next two.
+pub const SHEET_IMAGES: usize = limits::MAX_SHEET_IMAGES;
+/// Columns of a contact sheet.
+pub const SHEET_COLUMNS: usize = limits::MAX_SHEET_COLUMNS as usize;
+/// Pixels of a contact sheet.
+pub const SHEET_PIXELS: usize = limits::MAX_SHEET_PIXELS as usize;
 /// Rows in a transaction of `embed_table` and `label_table`.
 pub const BATCH_SIZE: usize = 10_000;
 /// Images to tune settings on. Their count has 32 bits.
@@ -102,6 +108,11 @@ pub fn check(what: impl Into<String>, most: usize, found: usize) -> Result<()> {
 /// As [`check`], for a number of bytes.
 pub fn check_bytes(what: impl Into<String>, most: usize, found: usize) -> Result<()> {
     check_unit(what, most, found, " bytes")
+}
+
+/// As [`check`], for a number of pixels.
+pub fn check_pixels(what: impl Into<String>, most: usize, found: usize) -> Result<()> {
+    check_unit(what, most, found, " pixels")
 }
 
 fn check_unit(what: impl Into<String>, most: usize, found: usize, unit: &'static str) -> Result<()> {

@@ -131,6 +131,8 @@ FUNCTIONS = {
                     (METHODS, "text", "NULL"), (NUMBERS, "int", "15")],
     "report": [(REGCLASS, "regclass", "'compass'"), (QUERIES, "text", "'SELECT 1, ''[1,0]''::vector AS embedding'"),
                (TEXTS, "text", "'x'"), (NUMBERS, "int", "5"), (NUMBERS, "int", "64"), (METHODS, "text", "NULL")],
+    "contact_sheet": [(QUERIES, "text", "'SELECT ''x''::bytea, 1'"),
+                      (NUMBERS, "int", "2"), (NUMBERS, "int", "64")],
     "thumbnail": [(FILES, "bytea", I), (NUMBERS, "int", "64"), (TEXTS, "text", "'png'")],
     "tune": [(REGCLASS, "regclass", "'compass'"), (QUERIES, "text", "NULL")],
     "models": [],

@@ -254,6 +254,11 @@ ATTEMPTS: dict[str, tuple[str, str]] = {
         "SELECT susx.report('mallorys.own', 'SELECT mallorys.writes(), embedding FROM mallorys.pool')",
         "25006",
     ),
+    "a contact sheet of somebody else's images": ("SELECT susx.contact_sheet('SELECT image FROM alices.photos')", DENIED),
+    "a contact sheet that writes": (
+        "SELECT susx.contact_sheet('SELECT NULL::bytea, mallorys.writes() FROM mallorys.pool')",
+        READ_ONLY,
+    ),
     "two statements": ("SELECT * FROM susx.evaluate('mallorys.own', 'TABLE mallorys.pool; DROP TABLE mallorys.pool')", "22023"),
     "COMMIT as a query": ("SELECT * FROM susx.evaluate('mallorys.own', 'COMMIT')", "42P11"),
     # Names that try to inject SQL.

@@ -31,6 +31,8 @@ def sql(sql):
         "susx.suggest_reject('compass', 'compass', NULL)",
         "susx.report('compass', NULL)",
         "susx.report(NULL, 'SELECT 1')",
+        "susx.contact_sheet(NULL)",
+        "susx.contact_sheet(NULL, 0, 0)",
         "susx.thumbnail(NULL)",
         "susx.thumbnail(NULL, 160, 'there is no such format')",
         "susx.label('compass', NULL::vector)",

@@ -30,7 +30,7 @@ IMAGE = encode(picture(1, (64, 64)))
 EMBED = "SELECT vector_dims(susx.embed_image(%s))"
 
 # Messages in postcard's format: see crates/susx-server/src/protocol.rs.
-PROTOCOL = 5
+PROTOCOL = 6
 VERSION = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]["version"].encode()
 HELLO = bytes([0, PROTOCOL, len(VERSION)]) + VERSION
 STATS = bytes([7, 1])

@@ -8,7 +8,7 @@ use serde_bytes::{ByteBuf, Bytes};
 use susx_core::classifier::PartialParams;
 use susx_server::protocol::{
     self, Failure, FailureKind, ImageRequest, Inputs, LENGTH_BYTES, LastError, Model, PROTOCOL_VERSION,
-    Reply, Request, Stats, ThumbnailFormat, ThumbnailRequest,
+    Reply, Request, SheetCell, SheetPicture, SheetRequest, Stats, ThumbnailFormat, ThumbnailRequest,
 };
 
 fn main() {
@@ -81,6 +81,25 @@ fn requests() {
                     size: 160,
                     format: ThumbnailFormat::Jpeg,
                 }],
+            }],
+        ),
+        (
+            "sheet",
+            vec![Request::Sheet {
+                id: 9,
+                sheet: SheetRequest {
+                    columns: 2,
+                    size: 16,
+                    has_labels: true,
+                    cells: vec![
+                        SheetCell {
+                            picture: SheetPicture::Thumbnail(Bytes::new(b"GIF89a")),
+                            label: Some("a"),
+                        },
+                        SheetCell { picture: SheetPicture::Failed("broken"), label: None },
+                        SheetCell { picture: SheetPicture::None, label: None },
+                    ],
+                },
             }],
         ),
         (
@@ -157,6 +176,7 @@ fn replies() {
                 files: vec![Ok(ByteBuf::from(b"JPEG".to_vec())), Err(failure())],
             }],
         ),
+        ("sheet", vec![Reply::Sheet { id: 8, file: ByteBuf::from(b"PNG".to_vec()) }]),
         ("model", vec![Reply::Model { id: 3, model: Box::new(model()) }]),
         ("models", vec![Reply::Models { id: 4, models: vec![model(), Model::default()] }]),
         ("stats", vec![Reply::Stats { id: 5, stats: Box::new(stats) }]),

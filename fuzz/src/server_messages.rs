@@ -84,6 +84,7 @@ fn id(request: &Request) -> Option<u64> {
         | Request::EmbedPairs { id, .. }
         | Request::Generate { id, .. }
         | Request::Thumbnails { id, .. }
+        | Request::Sheet { id, .. }
         | Request::Describe { id, .. }
         | Request::DescribeGenerator { id, .. }
         | Request::Models { id }

@@ -11,7 +11,7 @@ from typing import Sequence
 from helpers.processes import as_owner_of, servers
 from tools.cluster import Cluster
 
-PROTOCOL = 5
+PROTOCOL = 6
 HELLO = bytes([0, PROTOCOL, 5]) + b"0.2.0"
 
 

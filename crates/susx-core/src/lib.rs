@@ -11,6 +11,7 @@
 //! * [`method`]: the classification methods, from an embedding and a support set to class logits.
 //! * [`onnx`]: ONNX Runtime, its execution providers and the files of models (feature `inference`).
 //! * [`queries`]: what is classified.
+//! * [`sheet`]: contact sheets.
 //! * [`sus`]: from category names to zeroshot weights and a support set.
 
 #![warn(missing_docs)]
@@ -29,4 +30,5 @@ pub mod method;
 #[cfg(feature = "inference")]
 pub mod onnx;
 pub mod queries;
+pub mod sheet;
 pub mod sus;

@@ -16,6 +16,12 @@ pub const MAX_IMAGE_REQUESTS: usize = 64;
 pub const MIN_THUMBNAIL_SIZE: u32 = 16;
 /// Maximum size of a thumbnail, in pixels.
 pub const MAX_THUMBNAIL_SIZE: u32 = 1024;
+/// Maximum number of images of a contact sheet.
+pub const MAX_SHEET_IMAGES: usize = 1000;
+/// Maximum number of columns of a contact sheet.
+pub const MAX_SHEET_COLUMNS: u32 = 64;
+/// Maximum number of pixels of a contact sheet. Each takes three bytes while it is drawn.
+pub const MAX_SHEET_PIXELS: u64 = 64_000_000;
 /// Maximum number of images or texts per request.
 pub const MAX_INPUTS: usize = 4096;
 /// Maximum length of a model's name, in bytes: file systems allow no longer names.

@@ -4,6 +4,8 @@
 //! connection begins with [`Request::Hello`] and [`Reply::Hello`]. After that, every request has an id, chosen by the
 //! backend, which its reply repeats. Replies are sent as soon as they are ready, in any order.
 
+mod sheet;
+
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
@@ -11,9 +13,10 @@ use serde_bytes::{ByteBuf, Bytes};
 use susx_core::classifier::PartialParams;
 
 use crate::limits;
+pub use sheet::{SheetCell, SheetPicture, SheetRequest};
 
 /// Increased with every change of a message, so that a library never misreads a server of another version.
-pub const PROTOCOL_VERSION: u32 = 5;
+pub const PROTOCOL_VERSION: u32 = 6;
 
 /// Size of a frame's length prefix, in bytes.
 pub const LENGTH_BYTES: usize = size_of::<u32>();
@@ -61,6 +64,12 @@ pub enum Request<'a> {
         id: u64,
         #[serde(borrow)]
         requests: Vec<ThumbnailRequest<'a>>,
+    },
+    /// Asks for a contact sheet. No model is needed.
+    Sheet {
+        id: u64,
+        #[serde(borrow)]
+        sheet: SheetRequest<'a>,
     },
 }
 
@@ -173,6 +182,11 @@ pub enum Reply {
         id: u64,
         files: Vec<Result<ByteBuf, Failure>>,
     },
+    /// A PNG file.
+    Sheet {
+        id: u64,
+        file: ByteBuf,
+    },
 }
 
 impl Reply {
@@ -184,6 +198,7 @@ impl Reply {
             | Reply::EmbeddedPairs { id, .. }
             | Reply::Generated { id, .. }
             | Reply::Thumbnails { id, .. }
+            | Reply::Sheet { id, .. }
             | Reply::Denoised { id, .. }
             | Reply::Model { id, .. }
             | Reply::Models { id, .. }

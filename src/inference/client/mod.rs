@@ -6,6 +6,7 @@
 
 mod connection;
 mod payload;
+mod sheet;
 mod stream;
 mod thumbnail;
 
@@ -18,6 +19,7 @@ use crate::pg::guc;
 use crate::pg::vector::Vector;
 use connection::{CallError, Connection};
 pub use payload::{ImageVectors, Payload};
+pub use sheet::draw_sheet;
 pub use stream::{Answer, Stream, batch_length};
 pub use thumbnail::Original;
 

@@ -21,6 +21,7 @@ pub mod pool;
 pub mod provenance;
 pub mod report_query;
 mod session_settings;
+pub mod sheet_query;
 mod syscache;
 pub mod transition_rows;
 pub mod vector_index;

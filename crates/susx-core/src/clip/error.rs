@@ -66,7 +66,7 @@ impl ClipError {
         OnnxError::file(path, reason).into()
     }
 
-    pub(super) fn inference(reason: impl ToString) -> ClipError {
+    pub(crate) fn inference(reason: impl ToString) -> ClipError {
         OnnxError::inference(reason).into()
     }
 }

@@ -10,4 +10,5 @@ pub(crate) mod image_file;
 pub(crate) mod pixel_budget;
 pub(crate) mod request;
 pub(crate) mod service;
+pub(crate) mod sheet;
 pub(crate) mod thumbnails;

@@ -17,7 +17,7 @@ use crate::batching::fair_queue::ConnectionId;
 use crate::batching::generation_service::GenerationJob;
 use crate::batching::image_file::{self, ImageFile};
 use crate::batching::request::{self, RequestContext};
-use crate::batching::thumbnails;
+use crate::batching::{sheet, thumbnails};
 use crate::limits;
 use crate::models::registry::Registry;
 use crate::protocol::{
@@ -192,6 +192,10 @@ fn answer(
                 Err(failure) => failed(id, count, failure),
             }
         }
+        Request::Sheet { id, sheet } => match sheet::draw(&sheet, registry.decoding(), is_disconnected) {
+            Ok(file) => Reply::Sheet { id, file },
+            Err(failure) => failed(id, sheet.cells.len(), failure),
+        },
         Request::Describe { id, model } => {
             let service = registry.embedder(model, is_disconnected);
             described(id, service.map(|service| registry.describe(&service.model)))

@@ -33,6 +33,7 @@ impl Reply {
                 };
                 files.iter().map(size).sum()
             }
+            Reply::Sheet { file, .. } => OVERHEAD + file.len(),
             Reply::Models { models, .. } => models.iter().map(Model::bytes_in_memory).sum(),
             Reply::Model { model, .. } => model.bytes_in_memory(),
             Reply::Failed { failure: error, .. } => failure(error),

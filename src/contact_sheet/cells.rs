@@ -1,0 +1,126 @@
+//! The cells of a contact sheet, from the rows of its query.
+
+use std::mem;
+
+use serde_bytes::{ByteBuf, Bytes};
+use susx_core::sheet::Layout;
+use susx_server::protocol::{SheetCell, SheetPicture, ThumbnailFormat};
+
+use crate::batches::{THUMBNAIL_BYTES, THUMBNAIL_IMAGES};
+use crate::inference::client::{Original, Stream};
+use crate::limits;
+use crate::pg::catalog::sheet_query::SheetRow;
+use crate::pg::error::{Error, Result};
+
+/// Letters of a label or an error that are kept: more than anybody reads in a cell.
+const LETTERS: usize = 1_000;
+
+/// A cell of the sheet.
+#[derive(Debug)]
+pub struct Cell {
+    picture: Picture,
+    label: Option<String>,
+}
+
+#[derive(Debug)]
+enum Picture {
+    Thumbnail(ByteBuf),
+    Failed(String),
+    /// The image is NULL, or its thumbnail is not made yet.
+    None,
+}
+
+impl Cell {
+    /// The cell as the inference process takes it.
+    pub fn request(&self) -> SheetCell<'_> {
+        let picture = match &self.picture {
+            Picture::Thumbnail(file) => SheetPicture::Thumbnail(Bytes::new(file)),
+            Picture::Failed(reason) => SheetPicture::Failed(reason),
+            Picture::None => SheetPicture::None,
+        };
+        SheetCell { picture, label: self.label.as_deref() }
+    }
+}
+
+/// Collects cells, and has thumbnails made as soon as there are enough images for a batch.
+#[derive(Debug)]
+pub struct Cells {
+    columns: u32,
+    size: u32,
+    has_labels: bool,
+    cells: Vec<Cell>,
+    files: Vec<Original>,
+    /// The cells of these files, counted from 0.
+    waiting: Vec<usize>,
+    /// Bytes of these files.
+    bytes: usize,
+}
+
+impl Cells {
+    /// For a sheet of so many columns and of cells of `size` × `size` pixels.
+    pub fn new(columns: u32, size: u32) -> Self {
+        let (cells, files, waiting) = (Vec::new(), Vec::new(), Vec::new());
+        Cells { columns, size, has_labels: false, cells, files, waiting, bytes: 0 }
+    }
+
+    /// Whether the rows have labels.
+    pub fn has_labels(&self) -> bool {
+        self.has_labels
+    }
+
+    /// Adds a row of the query. An error if the sheet gets too large.
+    pub fn push(&mut self, row: SheetRow, has_labels: bool) -> Result<()> {
+        self.has_labels = has_labels;
+        let SheetRow { image, label, .. } = row;
+        let count = self.cells.len() + 1;
+        limits::check("the number of images of a contact sheet", limits::SHEET_IMAGES, count)?;
+        let pixels = Layout::new(count, self.columns, self.size, has_labels).pixels() as usize;
+        limits::check_pixels("a contact sheet", limits::SHEET_PIXELS, pixels)
+            .map_err(|error| error.in_row(row.number))?;
+        if let Some(image) = image {
+            self.bytes += image.size();
+            self.files.push(Original { image, size: self.size, format: ThumbnailFormat::Jpeg });
+            self.waiting.push(self.cells.len());
+        }
+        self.cells.push(Cell { picture: Picture::None, label: label.map(shortened) });
+        if self.files.len() >= THUMBNAIL_IMAGES || self.bytes >= THUMBNAIL_BYTES {
+            self.shrink()?;
+        }
+        Ok(())
+    }
+
+    /// All cells with their thumbnails.
+    pub fn finish(mut self) -> Result<Vec<Cell>> {
+        self.shrink()?;
+        Ok(self.cells)
+    }
+
+    /// Makes the thumbnails of the files.
+    fn shrink(&mut self) -> Result<()> {
+        self.bytes = 0;
+        if self.files.is_empty() {
+            return Ok(());
+        }
+        let answers = Stream::new(None).run(mem::take(&mut self.files))?;
+        for (cell, answer) in self.waiting.drain(..).zip(answers) {
+            let picture = match answer {
+                Ok(file) => Picture::Thumbnail(file),
+                Err(failure) if failure.kind.is_of_input() => Picture::Failed(shortened(failure.message)),
+                // A failure of the process, and not of this image.
+                Err(failure) => return Err(Error::from(failure).in_row(cell as u64 + 1)),
+            };
+            if let Some(cell) = self.cells.get_mut(cell) {
+                cell.picture = picture;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The beginning of a text.
+fn shortened(mut text: String) -> String {
+    if let Some((end, _)) = text.char_indices().nth(LETTERS) {
+        text.truncate(end);
+    }
+    text
+}

@@ -8,11 +8,12 @@ PYTHON ?= python3
 GIVEN_PG = $(if $(findstring command,$(origin PG)),$(PG))
 
 .NOTPARALLEL:
-.PHONY: help demo up down psql url install test bench fuzz soak sanitize study env model pictures clean
+.PHONY: help demo report up down psql url install test bench fuzz soak sanitize study env model pictures clean
 
 help:
 	@echo "make demo      label pictures in an embedded PostgreSQL, from nothing but category names"
 	@echo "               (your own: make demo IMAGES=/folder CATEGORIES='dog,cat')"
+	@echo "make report    print the path of the page with the demo's labels"
 	@echo "make up        start the embedded PostgreSQL $(PG) with susx in it (PG=15, 16 or 18)"
 	@echo "make psql      open psql on it"
 	@echo "make -s url    print its connection string"
@@ -36,6 +37,10 @@ help:
 demo: up $(if $(IMAGES),,pictures)
 	@build/venv/bin/python demo/run.py --url "$$($(PYTHON) -m tools.embedded url $(PG))" \
 		$(if $(IMAGES),--images "$$IMAGES" --categories "$$CATEGORIES")
+
+report:
+	@test -f build/demo.html || { echo "error: there is no build/demo.html yet: run \`make demo\`" >&2; exit 1; }
+	@echo "$(CURDIR)/build/demo.html"
 
 up down url psql:
 	@$(PYTHON) -m tools.embedded $@ $(PG)

@@ -79,18 +79,6 @@ def test_a_long_name(sql):
     assert refusal.sqlstate == "42704"
 
 
-def test_an_empty_pool(sql):
-    create_compass(sql)
-    sql.run("CREATE TABLE pool (id int PRIMARY KEY, embedding vector(2))")
-    for _ in range(2):
-        rows = sql.rows("SELECT category, images FROM susx.build_support_set('compass', 'pool')")
-        assert all(images == 0 for _, images in rows)
-        assert any("east" in notice and "north" in notice for notice in sql.notices) or len(rows) == 2
-        assert sql.one("SELECT count(*) FROM compass WHERE kind = 'image'") == 0
-        assert sql.one("SELECT susx.label('compass', '[1,0.1]'::vector)") == "east"
-        sql.run("INSERT INTO pool VALUES (1, NULL) ON CONFLICT DO NOTHING")
-
-
 def test_one_category(sql):
     """With a single category, the label is certain."""
     sql.run("SELECT susx.create_classifier('one', '{only}', text_embeddings => '{\"[1,0]\"}'::vector[])")

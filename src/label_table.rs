@@ -198,18 +198,14 @@ impl LabelCall {
         let table = LabelTable::open(self.relation, &self.columns)?;
         table.check_range(&self.selection.range)?;
         let labeller = Labeller::get(self.classifier, self.method.as_deref())?;
-        let work = self.work(&labeller)?;
-        let table = if work.columns.likeness.is_some() {
-            LabelTable::open(self.relation, &work.columns)?
-        } else {
-            table
-        };
+        let (table, work) = self.work(&labeller)?;
         let total = table.count(&self.selection)?;
         Ok((table, work, total))
     }
 
-    /// What to work with for this state of the classifier. An error if the vectors of the table are of another model.
-    fn work(&self, labeller: &Labeller) -> Result<Work> {
+    /// The table, and what to work with for this state of the classifier. An error if the vectors of the table are of
+    /// another model.
+    fn work(&self, labeller: &Labeller) -> Result<(LabelTable, Work)> {
         let (relation, classifier, settings) = (self.relation, self.classifier, labeller.settings());
         provenance::check_pool(relation, &self.columns.embedding, classifier, settings)?;
         let named = self.columns.likeness.as_deref();
@@ -223,7 +219,7 @@ impl LabelCall {
         let labelling =
             Labelling { classifier, method: self.method.clone(), state, columns: columns.clone() }
                 .register(&table)?;
-        Ok(Work { columns, labelling, state })
+        Ok((table, Work { columns, labelling, state }))
     }
 
     /// The table as it is now: another transaction may have renamed it. An error if it was dropped, or has another key.
@@ -272,7 +268,7 @@ impl LabelCall {
         let mut table = self.table(start, &work.columns)?;
         let labeller = Labeller::get(self.classifier, self.method.as_deref())?;
         if labeller.state != work.state {
-            work = self.work(&labeller)?;
+            (_, work) = self.work(&labeller)?;
             table = self.table(start, &work.columns)?;
         }
         let rows = table.read(after, &self.selection, self.batch_size, RELABELLED_BYTES)?;

@@ -1,14 +1,13 @@
 //! Labelled images, read from a caller's query: unit features with the indices of their categories, or of none of them.
 
-use std::collections::HashMap;
-
 use susx_core::queries::Queries;
 use susx_core::sus::SupportSet;
 
 use crate::batches::{LABELLED_BYTES, LABELLED_ROWS};
+use crate::category_index::CategoryIndex;
 use crate::image_stream::ImageStream;
 use crate::image_vectors::ImageVectors;
-use crate::pg::catalog::classifier::{ClassifierError, Settings, known};
+use crate::pg::catalog::classifier::{ClassifierError, Settings};
 use crate::pg::catalog::input::{InputKind, InputValue};
 use crate::pg::catalog::labelled_query::{self, Inputs, LabelledRow};
 use crate::pg::embedding_model::EmbeddingModel;
@@ -126,8 +125,7 @@ pub fn read(
 /// Rows collected until there are enough for a batch.
 struct FeatureBatch<'a, F> {
     space: &'a Space<'a>,
-    /// The index of each category.
-    index: HashMap<&'a str, usize>,
+    categories: CategoryIndex<'a>,
     each: F,
     vectors: MixedVectors,
     /// The categories' indices of the images with a likeness vector, and of those without.
@@ -148,7 +146,7 @@ impl<'a, F: FnMut(Queries, &[Option<usize>], u64) -> Result<()>> FeatureBatch<'a
     fn new(space: &'a Space<'a>, each: F) -> Self {
         FeatureBatch {
             space,
-            index: (0..).zip(space.categories).map(|(i, name)| (name.as_str(), i)).collect(),
+            categories: CategoryIndex::new(space.classifier, space.categories),
             each,
             vectors: MixedVectors::new(space.dimensions, space.likeness_dimensions),
             with_likeness: Vec::new(),
@@ -162,7 +160,7 @@ impl<'a, F: FnMut(Queries, &[Option<usize>], u64) -> Result<()>> FeatureBatch<'a
     }
 
     fn push(&mut self, row: LabelledRow) -> Result<()> {
-        let category = row.category.map(|name| self.index_of(name)).transpose();
+        let category = row.category.map(|name| self.categories.of(name)).transpose();
         let category = category.map_err(|error| Error::from(error).in_row(row.number))?;
         match row.input {
             None => self.refuse(row.number, category, "it is NULL".to_owned()),
@@ -178,14 +176,6 @@ impl<'a, F: FnMut(Queries, &[Option<usize>], u64) -> Result<()>> FeatureBatch<'a
             self.flush()?;
         }
         Ok(())
-    }
-
-    fn index_of(&self, category: String) -> Result<usize, ClassifierError> {
-        self.index.get(category.as_str()).copied().ok_or_else(|| ClassifierError::NoCategory {
-            classifier: self.space.classifier.to_owned(),
-            category,
-            known: known(self.space.categories),
-        })
     }
 
     /// Adds an image.

@@ -43,6 +43,7 @@
 mod arrays;
 mod batches;
 mod build_support_set;
+mod category_index;
 mod classifiable;
 mod classifier;
 mod classify;
@@ -89,6 +90,7 @@ mod stat_progress;
 mod stat_server;
 mod suggest_reject;
 mod thumbnail;
+mod thumbnail_batch;
 mod tune;
 mod unit_vectors;
 mod write_trigger;

@@ -1,16 +1,13 @@
 //! The cells of a contact sheet, from the rows of its query.
 
-use std::mem;
-
 use serde_bytes::{ByteBuf, Bytes};
 use susx_core::sheet::Layout;
-use susx_server::protocol::{SheetCell, SheetPicture, ThumbnailFormat};
+use susx_server::protocol::{SheetCell, SheetPicture};
 
-use crate::batches::{THUMBNAIL_BYTES, THUMBNAIL_IMAGES};
-use crate::inference::client::{Original, Stream};
 use crate::limits;
 use crate::pg::catalog::sheet_query::SheetRow;
-use crate::pg::error::{Error, Result};
+use crate::pg::error::Result;
+use crate::thumbnail_batch::ThumbnailBatch;
 
 /// Letters of a label or an error that are kept: more than anybody reads in a cell.
 const LETTERS: usize = 1_000;
@@ -49,18 +46,14 @@ pub struct Cells {
     size: u32,
     has_labels: bool,
     cells: Vec<Cell>,
-    files: Vec<Original>,
-    /// The cells of these files, counted from 0.
-    waiting: Vec<usize>,
-    /// Bytes of these files.
-    bytes: usize,
+    /// Images with their cells, counted from 0.
+    waiting: ThumbnailBatch<usize>,
 }
 
 impl Cells {
     /// For a sheet of so many columns and of cells of `size` × `size` pixels.
     pub fn new(columns: u32, size: u32) -> Self {
-        let (cells, files, waiting) = (Vec::new(), Vec::new(), Vec::new());
-        Cells { columns, size, has_labels: false, cells, files, waiting, bytes: 0 }
+        Cells { columns, size, has_labels: false, cells: Vec::new(), waiting: ThumbnailBatch::new(size) }
     }
 
     /// Whether the rows have labels.
@@ -78,12 +71,10 @@ impl Cells {
         limits::check_pixels("a contact sheet", limits::SHEET_PIXELS, pixels)
             .map_err(|error| error.in_row(row.number))?;
         if let Some(image) = image {
-            self.bytes += image.size();
-            self.files.push(Original { image, size: self.size, format: ThumbnailFormat::Jpeg });
-            self.waiting.push(self.cells.len());
+            self.waiting.push(self.cells.len(), image);
         }
         self.cells.push(Cell { picture: Picture::None, label: label.map(shortened) });
-        if self.files.len() >= THUMBNAIL_IMAGES || self.bytes >= THUMBNAIL_BYTES {
+        if self.waiting.is_full() {
             self.shrink()?;
         }
         Ok(())
@@ -95,25 +86,18 @@ impl Cells {
         Ok(self.cells)
     }
 
-    /// Makes the thumbnails of the files.
+    /// Makes the thumbnails of the images that wait.
     fn shrink(&mut self) -> Result<()> {
-        self.bytes = 0;
-        if self.files.is_empty() {
-            return Ok(());
-        }
-        let answers = Stream::new(None).run(mem::take(&mut self.files))?;
-        for (cell, answer) in self.waiting.drain(..).zip(answers) {
-            let picture = match answer {
-                Ok(file) => Picture::Thumbnail(file),
-                Err(failure) if failure.kind.is_of_input() => Picture::Failed(shortened(failure.message)),
-                // A failure of the process, and not of this image.
-                Err(failure) => return Err(Error::from(failure).in_row(cell as u64 + 1)),
-            };
-            if let Some(cell) = self.cells.get_mut(cell) {
-                cell.picture = picture;
-            }
-        }
-        Ok(())
+        let cells = &mut self.cells;
+        self.waiting.make(
+            |&cell| cell as u64 + 1,
+            |cell, file| {
+                if let Some(cell) = cells.get_mut(cell) {
+                    let file = file.map(Picture::Thumbnail);
+                    cell.picture = file.unwrap_or_else(|reason| Picture::Failed(shortened(reason)));
+                }
+            },
+        )
     }
 }
 

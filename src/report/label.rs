@@ -1,6 +1,5 @@
 //! Labels the rows of a report's query, and keeps those that may be shown.
 
-use std::collections::HashMap;
 use std::rc::Rc;
 
 use susx_core::classifier::Ranked;
@@ -10,11 +9,11 @@ use susx_report::{Answer, Collector, Picture};
 
 use super::shrink::{Row, shrink};
 use crate::batches::{LABELLED_BYTES, LABELLED_ROWS};
+use crate::category_index::CategoryIndex;
 use crate::fitted::Fitted;
 use crate::image_stream::ImageStream;
 use crate::image_vectors::ImageVectors;
 use crate::limits;
-use crate::pg::catalog::classifier::{ClassifierError, known};
 use crate::pg::catalog::report_query::ReportRow;
 use crate::pg::error::{Error, Result};
 use crate::pg::image::{Image, StoredImage};
@@ -35,8 +34,7 @@ pub struct Labelling<'a> {
     method: Method,
     /// Size of thumbnails in pixels.
     size: u32,
-    /// The index of each category.
-    index: HashMap<&'a str, usize>,
+    categories: CategoryIndex<'a>,
     collector: Collector<StoredImage>,
     vectors: MixedVectors,
     with_likeness: Vec<(Row, Truth)>,
@@ -64,7 +62,7 @@ impl<'a> Labelling<'a> {
             fitted,
             method,
             size,
-            index: (0..).zip(classifier.categories()).map(|(i, name)| (name.as_str(), i)).collect(),
+            categories: CategoryIndex::new(&fitted.name, classifier.categories()),
             collector,
             vectors: MixedVectors::new(classifier.dimensions(), classifier.likeness_dimensions()),
             with_likeness: Vec::new(),
@@ -81,7 +79,7 @@ impl<'a> Labelling<'a> {
     /// Adds a row of the query.
     pub fn push(&mut self, row: ReportRow) -> Result<()> {
         let ReportRow { number, key, image, embedding, likeness, truth } = row;
-        let truth = truth.map(|name| name.map(|name| self.index_of(name)).transpose()).transpose();
+        let truth = truth.map(|name| name.map(|name| self.categories.of(name)).transpose()).transpose();
         let truth = truth.map_err(|error| Error::from(error).in_row(number))?;
         self.done += 1;
         let file = match (&embedding, &image) {
@@ -121,14 +119,6 @@ impl<'a> Labelling<'a> {
     pub fn finish(mut self) -> Result<Collector<StoredImage>> {
         self.flush()?;
         Ok(self.collector)
-    }
-
-    fn index_of(&self, category: String) -> Result<usize, ClassifierError> {
-        self.index.get(category.as_str()).copied().ok_or_else(|| ClassifierError::NoCategory {
-            classifier: self.fitted.name.clone(),
-            category,
-            known: known(self.fitted.classifier.categories()),
-        })
     }
 
     fn add(&mut self, row: Row, truth: Truth, image: &ImageVectors) {

@@ -1,13 +1,13 @@
 //! Images that look nearly the same.
 
+use susx_core::duplicates::cosine;
+
 /// The cosine above which two images count as alike.
 const ALIKE: f32 = 0.98;
 
 /// Whether two unit vectors are of images that look nearly the same. Vectors that are missing are alike to nothing.
 pub(crate) fn are_alike(one: &[f32], other: &[f32]) -> bool {
-    !one.is_empty()
-        && one.len() == other.len()
-        && one.iter().zip(other).map(|(a, b)| a * b).sum::<f32>() > ALIKE
+    !one.is_empty() && one.len() == other.len() && cosine(one, other) > ALIKE
 }
 
 #[cfg(test)]

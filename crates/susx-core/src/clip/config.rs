@@ -88,8 +88,8 @@ struct SusxJson {
 /// The fields of `susx.json` besides the parameters of a classifier.
 const FILE_FIELDS: [&str; 5] = ["vision_model", "text_model", "context_length", "pad_token", "pooling"];
 
-/// The files that say how images are prepared. Where the first one exists, the second is not read.
-pub(super) const PREPROCESSOR_FILES: [&str; 2] = ["preprocessor_config.json", "processor_config.json"];
+/// The files that say how images are prepared.
+const PREPROCESSOR_FILES: [&str; 2] = ["preprocessor_config.json", "processor_config.json"];
 
 /// Forms of a tokenizer that are not read, and how Python converts them.
 const OTHER_TOKENIZERS: [(&str, &str); 4] = [
@@ -203,10 +203,15 @@ impl ModelConfig {
     }
 }
 
-/// `preprocessor_config.json`, or the `processor_config.json` that transformers 5 writes instead of it.
+/// The name of the file that says how images are prepared: `preprocessor_config.json`, or the `processor_config.json` that
+/// transformers 5 writes instead of it.
+pub(super) fn preprocessor_file(dir: &Path) -> &'static str {
+    let [older, newer] = PREPROCESSOR_FILES;
+    if !dir.join(older).exists() && dir.join(newer).exists() { newer } else { older }
+}
+
 fn preprocessor(dir: &Path, needed: bool) -> Result<Option<Preprocessor>> {
-    let [path, newer] = PREPROCESSOR_FILES.map(|name| dir.join(name));
-    let path = if !path.exists() && newer.exists() { newer } else { path };
+    let path = dir.join(preprocessor_file(dir));
     if !needed && !path.exists() {
         return Ok(None);
     }

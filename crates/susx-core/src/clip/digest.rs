@@ -1,6 +1,6 @@
 //! The identity of a model: SHA-256 of the files that its embeddings depend on.
 
-use super::config::{ModelConfig, PREPROCESSOR_FILES};
+use super::config::{ModelConfig, preprocessor_file};
 use super::error::Result;
 use crate::onnx::digest::{self, FileTimes};
 
@@ -36,8 +36,6 @@ impl ModelConfig {
 
     /// The names of the configuration files. Of those for images, only the one that is read counts.
     fn configuration(&self) -> Vec<&'static str> {
-        let [older, newer] = PREPROCESSOR_FILES;
-        let has_newer = !self.dir.join(older).exists() && self.dir.join(newer).exists();
-        CONFIGURATION.into_iter().chain([if has_newer { newer } else { older }]).collect()
+        CONFIGURATION.into_iter().chain([preprocessor_file(&self.dir)]).collect()
     }
 }

@@ -1,7 +1,5 @@
 //! Writing embeddings.
 
-use pgrx::prelude::*;
-
 use super::ImageTable;
 use crate::pg::catalog::keyed_table::{RowId, VERSION};
 use crate::pg::error::Result;
@@ -28,17 +26,7 @@ impl ImageTable {
         freeing_arguments(|| {
             let mut args = self.row_args(rows);
             args.push(arg(embeddings));
-            let mut written = Vec::with_capacity(rows.len());
-            self.finding_rows(|| {
-                Spi::connect_mut(|client| {
-                    for row in client.update(&sql, None, &args)? {
-                        written.extend(row.get::<i64>(1)?.and_then(|ord| usize::try_from(ord - 1).ok()));
-                    }
-                    Ok::<_, pgrx::spi::Error>(())
-                })?;
-                Ok(())
-            })?;
-            Ok(written)
+            self.written(&sql, &args)
         })
     }
 }

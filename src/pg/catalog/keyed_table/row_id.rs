@@ -1,5 +1,6 @@
 //! Which row of a table it is, and in which version.
 
+use pgrx::Spi;
 use pgrx::datum::DatumWithOid;
 
 use super::KeyedTable;
@@ -77,5 +78,21 @@ impl KeyedTable {
     pub(in crate::pg::catalog) fn finding_rows<T>(&self, call: impl FnOnce() -> Result<T>) -> Result<T> {
         let has_money = self.key.iter().any(|key| key.base_type == key::MONEY);
         with_settings(if has_money { &[EXACT_MONEY] } else { &[] }, call)
+    }
+
+    /// Runs a statement that writes rows of [`unnest`](Self::unnest) and returns their numbers, `ord`. Returns the indices
+    /// of these rows.
+    pub(in crate::pg::catalog) fn written(&self, sql: &str, args: &[DatumWithOid]) -> Result<Vec<usize>> {
+        let mut written = Vec::new();
+        self.finding_rows(|| {
+            Spi::connect_mut(|client| {
+                for row in client.update(sql, None, args)? {
+                    written.extend(row.get::<i64>(1)?.and_then(|ord| usize::try_from(ord - 1).ok()));
+                }
+                Ok::<_, pgrx::spi::Error>(())
+            })?;
+            Ok(())
+        })?;
+        Ok(written)
     }
 }

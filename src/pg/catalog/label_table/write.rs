@@ -1,7 +1,5 @@
 //! Writing labels.
 
-use pgrx::prelude::*;
-
 use super::LabelTable;
 use crate::pg::catalog::keyed_table::{RowId, VERSION};
 use crate::pg::error::Result;
@@ -60,16 +58,7 @@ impl LabelTable {
             args.push(arg(labels.iter().map(|new| new.is_changed).collect::<Vec<_>>()));
             args.push(arg(low.key[0].clone()));
             args.push(arg(high.key[0].clone()));
-            let mut written = Vec::with_capacity(rows.len());
-            self.finding_rows(|| {
-                Spi::connect_mut(|client| {
-                    for row in client.update(&sql, None, &args)? {
-                        written.extend(row.get::<i64>(1)?.and_then(|ord| usize::try_from(ord - 1).ok()));
-                    }
-                    Ok::<_, pgrx::spi::Error>(())
-                })?;
-                Ok(())
-            })?;
+            let mut written = self.written(&sql, &args)?;
             written.sort_unstable();
             Ok(written)
         })

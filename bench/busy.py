@@ -18,9 +18,9 @@ from .sql import create, fill
 from .timing import alternate, seconds
 
 TEXT = """\
-A new session labels rows one by one, each by a statement of its own, so that its first call fits the classifier and
-every other call has to find out whether that fit is still right. On the busy cluster another session commits a row
-of a table of its own every 30 ms meanwhile. Both sides have the same labels."""
+A new session labels rows one by one, each with a separate statement. The first call fits the classifier, and each further
+call has to check whether the fit is still valid. On the busy cluster, another session inserts a row into its own table
+every 30 ms at the same time. Both sides return the same labels."""
 
 LIMIT = 1.1
 # Seconds.

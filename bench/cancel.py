@@ -17,12 +17,12 @@ from .report import Disagreement, Row, Section, duration, times
 from .timing import seconds
 
 TEXT = """\
-One session embeds 10,000 images in a call by the default model; another calls `pg_cancel_backend`, each time at
-another moment. `ours` is the time from that call to the error at the client, the median, and the worst of the tries;
-the reference is a query without susx that holds the same array and sleeps: what PostgreSQL itself needs to give up so
-much memory. Then a bystander, who is connected already, embeds a single image: as soon as the error is there, while such a call
-runs, and on an idle server (the reference). A queue that is not dropped would keep it waiting as long as the running
-call does; what it waits for after the cancel are the batches that the model is running."""
+One session embeds 10,000 images in one call with the default model. Another session calls `pg_cancel_backend`, each time
+after a different delay. `ours` is the time from that call to the error at the client: the median and the worst of all
+tries. The reference is a query without susx that holds the same array and sleeps, which shows how long PostgreSQL takes to
+free that much memory. Then another session, which is already connected, embeds a single image: immediately after the error,
+while such a call runs, and on an idle server (the reference). After the cancel, it waits only for the batches that the
+model is running. If the queue were not dropped, it would wait as long as during the running call."""
 
 LIMIT = 0.1
 
@@ -90,7 +90,7 @@ def measure(folder: Path, quick: bool, pg: str) -> Section:
         typical = statistics.median(spent)
         section.rows.append(
             Row(
-                f"a bystander's single image {what}: on an idle server",
+                f"another session's single image {what}: on an idle server",
                 f"{tries} tries",
                 duration(alone),
                 f"{duration(typical)}, at worst {duration(max(spent))}",

@@ -1,4 +1,4 @@
-"""Generating images: our pipeline against the bare runs of its graphs."""
+"""Generating images: our pipeline against its graphs alone."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from .report import Disagreement, Row, Section, duration
 from .timing import alternate
 
 TEXT = """\
-A Stable Diffusion with random weights, made by tests/models/tiny_diffusion.py: pictures of 256 x 256 pixels by PNDM
-with guidance, from a U-Net that is small beside a real one. `ours` is the library without PostgreSQL, from prompts to
-pixels. The reference runs the same graphs as often, on tensors of the same shapes that are made once, with the same
-threads, and does nothing else: it is the least that any pipeline on ONNX Runtime could take. Each side is a process of
-its own, which loads the graphs and runs them before its clock starts."""
+This generates images of 256 x 256 pixels with PNDM and guidance. The model is a Stable Diffusion with random weights and a
+small U-Net, created by tests/models/tiny_diffusion.py. `ours` is the library without PostgreSQL, from prompts to pixels. The
+reference only runs the same graphs equally often, with the same threads, on tensors of the same shapes that are created
+once. This is the minimum for any pipeline on ONNX Runtime. Each side is a separate process that loads the graphs and runs
+them once before the measurement starts."""
 
 LIMIT = 0.03
 
@@ -28,7 +28,7 @@ def measure(program: Path, folder: Path, quick: bool) -> Section:
     generator = folder / "generator"
     run([PYTHON, GENERATOR_BUILDER, generator, "--variant", "bench"])
     steps, batches = (3, (1,)) if quick else (20, (1, 4))
-    section = Section("Painting", TEXT)
+    section = Section("Image generation", TEXT)
     for pictures in batches:
         arguments = ["--generator", generator, "--steps", steps, "--images", pictures]
 
@@ -39,7 +39,7 @@ def measure(program: Path, folder: Path, quick: bool) -> Section:
         overhead = least["ours"] / least["bare"] - 1
         section.rows.append(
             Row(
-                "a picture: the bare runs of its graphs",
+                "one image: its graphs alone",
                 f"{steps} steps, {pictures} together, {THREADS} threads",
                 duration(least["bare"] / pictures),
                 duration(least["ours"] / pictures),

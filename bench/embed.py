@@ -18,12 +18,11 @@ from .sql import binary_rows, copying
 from .timing import alternate, seconds
 
 TEXT = """\
-A table of JPEG photographs, the default model on the CPU, batches of 32, and as many threads as cores on both sides.
-`ours` is one `CALL susx.embed_table('photos', 'image', 'embedding')`. Python's loop reads the rows from the table,
-decodes and resizes with Pillow exactly as CLIP does, runs onnxruntime, and writes its rows with a binary `COPY` into
-an empty table; once as one writes it first, and once with a pool of threads that decodes the next batch while the
-model runs. The Rust program has the images in memory and keeps no result: it calls the library and knows no
-PostgreSQL."""
+This embeds a table of JPEG photographs with the default model on the CPU, in batches of 32. Both sides use as many
+threads as cores. `ours` is one `CALL susx.embed_table('photos', 'image', 'embedding')`. The Python loop reads the rows
+from the table, decodes and resizes with Pillow exactly as CLIP does, runs onnxruntime, and writes the results with a
+binary `COPY` into an empty table. A second version decodes the next batch in a thread pool while the model runs. The
+Rust program calls the library without PostgreSQL: it has the images in memory and discards the results."""
 
 CALL = "CALL susx.embed_table('photos', 'image', 'embedding')"
 

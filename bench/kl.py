@@ -14,9 +14,9 @@ from .report import Row, Section, agree, duration, times
 from .timing import alternate, seconds
 
 TEXT = """\
-Zero-shot and KL term alone (`tip-x` with alpha = 0), whose cost should not depend on the size of the support set.
-`ours` is the time for all queries, and the ratio that to the smallest support set. The reference takes the
-divergence of every pair, as published: some queries are timed and extrapolated, for small support sets only."""
+This measures zero-shot plus KL term (`tip-x` with alpha = 0). Its cost should not depend on the size of the support set.
+`ours` is the time for all queries. The ratio compares it with the time for the smallest support set. The reference
+computes the divergence of each pair, as published. It is timed on some queries and extrapolated, for small support sets only."""
 
 # Rows of the largest support set for which the reference takes the divergences of every pair.
 LITERAL_ROWS = 10_000

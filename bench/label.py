@@ -18,11 +18,12 @@ from .sql import create, fill, name, spent
 from .timing import alternate, seconds
 
 TEXT = """\
-On a throwaway cluster, everything in memory, `jit` and `synchronous_commit` off. Table `photos` has the embeddings and no
-labels; before every round it is made anew, so each side writes every row. `CALL susx.label_table` is compared with
-`UPDATE photos SET label = susx.label('c', embedding)`, which keeps no record of what the labels were made with, and with the
-library's logits of all rows in memory, which reads no table and writes none. The last lines are calls on a table that is
-labelled already: nothing has changed; one embedding in a hundred has; the classifier has, so every label is made again."""
+This runs in a temporary cluster with all data in memory, and with `jit` and `synchronous_commit` off. Table `photos` has
+embeddings and no labels. It is created again before each round, so each side writes every row. `CALL susx.label_table` is
+compared with `UPDATE photos SET label = susx.label('c', embedding)`, which does not record what the labels were made with,
+and with the library's logits of all rows in memory, which reads and writes no table. The last rows are calls on a table
+that is already labelled: if nothing has changed, if one embedding in a hundred has changed, and if the classifier has
+changed, so that all labels are computed again."""
 
 UPDATE = "UPDATE photos SET label = susx.label('c', embedding)"
 CALL = "CALL susx.label_table('photos', 'c')"

@@ -16,9 +16,9 @@ from .encoders import fill, photos
 from .report import Disagreement, Row, Section, megabytes
 
 TEXT = """\
-Private memory of backends (`Private_Clean` and `Private_Dirty` of `smaps_rollup`): sessions that are connected and
-idle, and the same sessions after each has embedded an image and classified it once. And the resident memory of the
-server while it embeds small JPEGs of many sizes by a tiny model, a thousand in a call, at ten equal steps."""
+The first row is the private memory of backends (`Private_Clean` and `Private_Dirty` in `smaps_rollup`): of idle sessions,
+and of the same sessions after each has embedded and classified one image. The second row is the resident memory of the
+server while it embeds small JPEGs of many sizes with a tiny model, a thousand per call, at ten equal steps."""
 
 # Bytes that a session may need beyond an idle one.
 MOST = 10 * 2**20

@@ -16,9 +16,9 @@ from .report import Disagreement, Row, Section, megabytes, times
 from .timing import alternate, seconds
 
 TEXT = """\
-Photographs that are labelled by `classify_rows('kinds', 'SELECT id, image FROM photos')`: by a classifier that has a model
-for names and one for likeness, which sends every image once and has it decoded once; against one call for each of the
-models, and against the model for names alone. Both are on the CPU. The memory is the server's resident memory."""
+This labels photographs with `classify_rows('kinds', 'SELECT id, image FROM photos')`. The classifier has a model for names and
+a likeness model, and each image is sent and decoded only once. It is compared with one call per model, and with the model
+for names alone. All models run on the CPU. Memory is the server's resident memory."""
 
 CALL = "SELECT count(category) FROM susx.classify_rows(%s, 'SELECT id, image FROM photos')"
 

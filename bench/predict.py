@@ -14,14 +14,14 @@ from .report import Section, agree, faster
 from .timing import alternate, seconds
 
 TEXT = """\
-All logits of a batch of queries at once, method `tip-x`. The published code holds the KL divergence of every query
-and every support image; it was read literally into numpy (float32, one query at a time where it holds M × C
-numbers). The best numpy is ours: one matrix product for the affinities with beta multiplied in beforehand or not,
-in-place arithmetic, `np.add.reduceat` over rows sorted by category, and the collapsed KL term with everything that
-does not depend on the queries computed beforehand; the fastest of several block sizes counts. It takes the frozen
-scale of the KL term (a, b) from the library, and computes its other constants itself. The last lines have the default
-methods, in the library, with every gate open: `gated-tip-x` against `tip-x`, and `likeness`, which takes a second vector of
-every image, against `gated-tip-x`."""
+This computes all logits of a batch of queries with the method `tip-x`. The first reference is a literal NumPy port of the
+published code, which computes the KL divergence of each query and support image (float32, one query at a time where it
+needs M × C numbers). The second reference is our fastest NumPy version. It uses one matrix product for the affinities,
+with or without beta multiplied in beforehand, in-place arithmetic, `np.add.reduceat` over rows sorted by category, and a
+collapsed KL term in which everything independent of the queries is precomputed. The fastest of several block sizes
+counts. It takes the frozen scale of the KL term (a, b) from the library and computes its other constants itself. The
+last rows compare the default methods in the library, with all gates open: `gated-tip-x` with `tip-x`, and `likeness`, which
+uses a second vector per image, with `gated-tip-x`."""
 
 
 def measure(library: Library, folder: Path, quick: bool) -> Section:

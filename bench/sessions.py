@@ -19,10 +19,9 @@ from .report import Row, Section, times
 from .timing import alternate, seconds
 
 TEXT = """\
-Analysts who call `susx.embed_image(image)` row by row, each in a session and over a share of the rows (one `INSERT …
-SELECT` per session, all at the same time), against one session that calls `susx.embed_images` for all rows. What they
-reach comes from batches that sessions share: with `susx.batch_size = 1` they share none. `ratio` is the rate over
-that in bulk."""
+Many sessions call `susx.embed_image(image)` row by row, each for a share of the rows (one `INSERT … SELECT` per session,
+all at the same time). The reference is one session that calls `susx.embed_images` for all rows. Single calls are fast
+because sessions share batches; with `susx.batch_size = 1` they share none. `ratio` is their rate divided by the bulk rate."""
 
 SESSIONS = 32
 

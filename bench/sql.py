@@ -21,19 +21,19 @@ from .report import Disagreement, Row, Section, duration, faster, times
 from .timing import alternate, seconds
 
 TEXT = """\
-On a throwaway cluster, everything in memory, `jit` off, parallel workers off but where they are measured. Table `t`
-has the vectors to be labelled, and the classifier is fitted before the clock starts, except for its first use. The
-formula in pure SQL uses pgvector's operators, and is measured twice. As it is written, it reads the classifier's own
-table and takes the KL divergence of every pair; the logarithms of the support images' distributions are computed
-beforehand. As an expert would write it, the support set is stored in line (`STORAGE PLAIN`), and the KL term is the
-collapsed one with the sums of every category computed beforehand. In both a query's vector is taken out of TOAST once,
-and the labels are compared with those of `susx.label`."""
+This runs in a temporary cluster with all data in memory and `jit` off. Parallel workers are off except where they are
+measured. Table `t` has the vectors to be labelled. The classifier is fitted before the measurement, except in the rows
+about its first use. The formula in pure SQL uses pgvector's operators and is measured in two versions. The literal
+version reads the classifier's table and computes the KL divergence of each pair, with precomputed logarithms of the
+support images' distributions. The expert version stores the support set inline (`STORAGE PLAIN`) and uses the collapsed
+KL term with precomputed sums per category. Both detoast the vector of a query only once, and their labels are compared
+with those of `susx.label`."""
 
 LABEL = "SELECT count(susx.label('c', embedding)) FROM t"
 LABEL_BY_GDA = "SELECT count(susx.label('c', embedding, 'gda')) FROM t"
 READ = "SELECT count(vector_norm(embedding)) FROM {}"
 
-# For the formula as it is written: log q of every support image.
+# For the literal version: log q of every support image.
 PREPARE_LITERAL = """
 CREATE TABLE log_q (id bigint PRIMARY KEY, log_q vector({categories}));
 INSERT INTO log_q
@@ -184,7 +184,7 @@ def against_sql(sql, section: Section, data: Data, scale: Scale, sizes: str, par
         expert=lambda: spent(sql, expert.format(answer="count(best.c)")),
         susx=lambda: spent(sql, LABEL),
     )
-    for side, what, target in (("literal", "as it is written", 20), ("expert", "by an expert", None)):
+    for side, what, target in (("literal", "literal version", 20), ("expert", "expert version", None)):
         section.rows.append(
             faster(
                 f"`count(susx.label('c', embedding))`: the formula in pure SQL, {what}",
@@ -288,7 +288,7 @@ def parallel(sql, section: Section, library: Library, folder: Path, data: Data, 
         )
     )
     section.notes.append(
-        "What the machine gave in the same rounds: two processes of the library with half of the rows each were "
+        "For comparison, on this machine and in the same rounds: two processes of the library with half of the rows each were "
         f"{times(least['one_process'] / least['two_processes'])} as fast as one. Every worker fits for itself."
     )
 

@@ -13,10 +13,10 @@ from .report import Row, Section, duration, per_second, similar, times
 from .timing import alternate, seconds
 
 TEXT = """\
-Distinct prompts, templates filled with names as classifiers have them, by the text encoder of the default model.
-Python has the tokenizers library of Hugging Face and onnxruntime, tokenizes all prompts at once, sorts them by length
-and runs batches of 32, each padded to its longest; its vectors stay in memory, and those of `count(embedding)` in the
-backend. Every tenth prompt's vectors are compared."""
+This embeds distinct prompts (templates filled with names, as in classifiers) with the text encoder of the default model.
+The Python program uses Hugging Face's tokenizers library and onnxruntime. It tokenizes all prompts at once, sorts them by
+length, and runs batches of 32, each padded to its longest prompt. Its vectors stay in memory, and those of
+`count(embedding)` in the backend. The vectors of every tenth prompt are compared."""
 
 # Some of the templates that CLIP's authors published for ImageNet.
 TEMPLATES = """\

@@ -19,7 +19,7 @@ FROM (SELECT 'embedding'::name AS embedding_column, count(*) AS pictures, count(
 JOIN susx.embedding_column USING (embedding_column) JOIN susx.models() ON name = model
 WHERE relation = 'photos'::regclass ORDER BY 1;
 
-\echo '2. The names alone make a classifier, which is a table. Names of other things help to see what is none of them.'
+\echo '2. Names are enough to create a classifier, which is a table. Names of other things help to recognise pictures of none of them.'
 SELECT susx.create_classifier('kinds', :'categories', likeness_model => 'efficientnet-lite2') AS classifier;
 SELECT susx.add_negatives('kinds') AS "names of other things";
 
@@ -27,7 +27,7 @@ SELECT susx.add_negatives('kinds') AS "names of other things";
 SELECT count(*) AS categories, sum(images) AS "support images"
 FROM susx.build_support_set('kinds', 'photos', image_column => 'image');
 
-\echo '4. Every picture gets a label, and how probable it is.'
+\echo '4. Every picture gets a label and its probability.'
 CREATE TEMP TABLE labels AS
 SELECT p.id, p.path, p.truth, d.category AS label, d.probability, d.known,
        n.category AS by_names, n.probability AS by_names_probability,
@@ -37,7 +37,7 @@ FROM photos p, susx.classify('kinds', p.embedding, likeness => p.likeness) d,
 SELECT path, label, round(probability::numeric, 2) AS probability
 FROM labels ORDER BY truth IS NULL, md5(path) LIMIT 12;
 
-\echo '5. How many labels are right, of all and of those with a probability of 0.9 or more, and the share of these:'
+\echo '5. The share of right labels, of all and of those with a probability of 0.9 or more, and how many these are:'
 SELECT method, count(*) AS pictures, round(100 * avg(is_right::int), 1) AS "right %",
        round(100 * avg((p >= 0.9)::int), 1) AS "0.9 or more: %",
        round(100 * avg(is_right::int) FILTER (WHERE p >= 0.9), 1) AS "of these, right %"
@@ -46,17 +46,17 @@ FROM labels, LATERAL (VALUES (1, 'names alone', by_names = truth, by_names_proba
                              (3, 'likeness, by both', label = truth, probability)) AS l (place, method, is_right, p)
 WHERE truth IS NOT NULL GROUP BY place, method ORDER BY place;
 
-\echo 'Is 0.9 right nine times in ten?'
+\echo 'Are labels with a probability of 0.9 right nine times in ten?'
 SELECT format('%s to %s', round(low::numeric, 1), round(high::numeric, 1)) AS probability, n AS pictures,
        round(100 * probability::numeric, 1) AS "expected %", round(100 * accuracy::numeric, 1) AS "right %"
 FROM susx.calibration('kinds', 'SELECT embedding, truth, likeness FROM photos WHERE truth IS NOT NULL', bins => 5)
 WHERE n > 0;
 
-\echo '6. Pictures of none of the names get a label too. But they are little known, and the least known come first:'
+\echo '6. Pictures that show none of the names get a label too, but a low `known`. The lowest:'
 SELECT path, truth, label, round(probability::numeric, 2) AS probability, round(known::numeric, 2) AS known
 FROM labels ORDER BY labels.known, path LIMIT 10;
 
-\echo '7. Below a threshold of `known` a picture gets no label, mostly if it shows none of the names:'
+\echo '7. Pictures whose `known` is below a threshold get no label. Most of them show none of the names:'
 SELECT susx.suggest_reject('kinds', 'photos') AS reject \gset
 SELECT susx.alter_classifier('kinds', reject => :reject) \g /dev/null
 SELECT CASE WHEN truth IS NULL THEN :'no_truth' ELSE 'one of the names' END AS "it shows", count(*) AS pictures,

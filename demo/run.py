@@ -1,6 +1,7 @@
 """The demo: loads images into a table of the schema demo, runs demo.sql in psql, and writes a page to look at.
 
 usage: run.py --url URL [--images DIR --categories 'dog,cat,…']
+       run.py --check --images DIR --categories 'dog,cat,…'    (only says whether there is anything to label)
 
 Without --images it uses those of build/pictures that tuxpaint.tsv says are photographs, and what is on them. An image's
 `truth`, of your own ones the name of its folder, only serves to count the right labels.
@@ -115,7 +116,8 @@ SELECT susx.report('kinds', 'SELECT path, image, embedding, likeness, truth FROM
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--url", required=True)
+    parser.add_argument("--url")
+    parser.add_argument("--check", action="store_true")
     parser.add_argument("--images", type=Path)
     parser.add_argument("--categories", default="")
     arguments = parser.parse_args()
@@ -125,6 +127,10 @@ def main() -> None:
     else:
         categories, pictures = tuxpaint()
         no_truth = "none of the names"
+    if arguments.check:
+        return
+    if not arguments.url:
+        parser.error("--url is missing")
     load(arguments.url, arguments.images or PICTURES, pictures)
     array = "{" + ",".join('"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"' for name in categories) + "}"
     variables = ["-v", "ON_ERROR_STOP=1", "-v", f"categories={array}", "-v", f"no_truth={no_truth}"]
@@ -133,7 +139,7 @@ def main() -> None:
         sys.exit("the demo failed")
     report(arguments.url, "Labels of the demo's pictures")
     print(
-        f"To look at all labels, open this page:         {REPORT}\n"
+        f"To see all labels, open this page:             {REPORT}\n"
         "The cluster keeps running. Look around with:    make psql\n"
         "The demo's tables are in the schema demo:       SET search_path = demo, public;\n"
         f"or with any client:                            {arguments.url}\n"

@@ -1,6 +1,18 @@
 -- This script runs as a superuser, with pgvector's schema in the search_path. Other users may have created operators
 -- there that fit better than those of pg_catalog, so operators are qualified; see tests/test_install.py.
 
+-- Functions check this, too: it is here to say so before anything is made.
+DO $$
+BEGIN
+    IF pg_catalog.getdatabaseencoding() OPERATOR(pg_catalog.<>) ALL (ARRAY['UTF8', 'SQL_ASCII']::name[]) THEN
+        RAISE EXCEPTION 'susx needs a database with encoding UTF8, not %', pg_catalog.getdatabaseencoding()
+            USING ERRCODE = 'feature_not_supported',
+                  HINT = 'Create another database: CREATE DATABASE name TEMPLATE template0 ENCODING ''UTF8'' '
+                         'LOCALE ''C.UTF-8''; pg_dump and pg_restore convert existing data.';
+    END IF;
+END
+$$;
+
 -- A role that owns the schema, or may create in it, could replace susx's functions by its own.
 DO $$
 BEGIN
@@ -42,7 +54,9 @@ CREATE TABLE susx.classifier (
     reject       real NOT NULL DEFAULT 0
         CHECK (reject OPERATOR(pg_catalog.>=) 0 AND reject OPERATOR(pg_catalog.<=) 1),
     likeness_model  text,
-    likeness_sha256 bytea
+    likeness_sha256 bytea,
+    tag_threshold real NOT NULL DEFAULT 0.5
+        CHECK (tag_threshold OPERATOR(pg_catalog.>=) 0 AND tag_threshold OPERATOR(pg_catalog.<=) 1)
 );
 -- If event triggers were off when a table was dropped, its row is still here, and would be dumped as a mere number.
 SELECT pg_catalog.pg_extension_config_dump(
@@ -54,9 +68,9 @@ SELECT pg_catalog.pg_extension_config_dump(
 -- everybody. For the same reason nobody has the right to delete; forget_dropped() does that.
 GRANT SELECT ON susx.classifier TO PUBLIC;
 GRANT INSERT (classifier, model, model_sha256, method, alpha, beta, gamma, temperature, logit_scale,
-              lambda, ridge, probability_temperature, reject, likeness_model, likeness_sha256),
+              lambda, ridge, probability_temperature, reject, likeness_model, likeness_sha256, tag_threshold),
       UPDATE (classifier, model, model_sha256, method, alpha, beta, gamma, temperature, logit_scale,
-              lambda, ridge, probability_temperature, reject, likeness_model, likeness_sha256)
+              lambda, ridge, probability_temperature, reject, likeness_model, likeness_sha256, tag_threshold)
     ON susx.classifier TO PUBLIC;
 ALTER TABLE susx.classifier ENABLE ROW LEVEL SECURITY;
 CREATE POLICY read_settings ON susx.classifier FOR SELECT
@@ -185,5 +199,21 @@ GRANT SELECT ON susx.row_label TO PUBLIC;
 ALTER TABLE susx.row_label ENABLE ROW LEVEL SECURITY;
 CREATE POLICY read_row_labels ON susx.row_label FOR SELECT
     USING (EXISTS (SELECT FROM susx.labelling l WHERE l.id OPERATOR(pg_catalog.=) row_label.labelling));
+
+-- Up to where the embeddings of a table were compared with its images. Only susx's functions write, for callers who see
+-- and update all rows of the table. It is not dumped, since the numbers of transactions mean nothing in another cluster:
+-- there the embeddings are compared once more. Roles may read it because older versions of pg_dump lock every table.
+CREATE TABLE susx.refreshed_column (
+    relation         regclass,
+    image_column     smallint,
+    embedding_column smallint,
+    checked_before   xid8 NOT NULL,
+    PRIMARY KEY (relation, image_column, embedding_column)
+);
+GRANT SELECT ON susx.refreshed_column TO PUBLIC;
+ALTER TABLE susx.refreshed_column ENABLE ROW LEVEL SECURITY;
+CREATE POLICY read_refreshed ON susx.refreshed_column FOR SELECT
+    USING (pg_catalog.has_table_privilege(relation, 'SELECT')
+           AND NOT pg_catalog.row_security_active(relation));
 
 GRANT USAGE ON SCHEMA susx TO PUBLIC;

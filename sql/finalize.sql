@@ -29,6 +29,9 @@ BEGIN
     DELETE FROM susx.labelling l
     USING pg_event_trigger_dropped_objects() d
     WHERE d.classid = 'pg_class'::regclass AND d.objsubid = 0 AND l.relation = d.objid;
+    DELETE FROM susx.refreshed_column r
+    USING pg_event_trigger_dropped_objects() d
+    WHERE d.classid = 'pg_class'::regclass AND d.objsubid = 0 AND r.relation = d.objid;
     UPDATE susx.labelling l SET classifier = 0
     FROM pg_event_trigger_dropped_objects() d
     WHERE d.classid = 'pg_class'::regclass AND d.objsubid = 0 AND l.classifier = d.objid;
@@ -48,39 +51,41 @@ CREATE VIEW susx.stat_server AS
 GRANT SELECT ON susx.stat_server TO PUBLIC;
 
 COMMENT ON VIEW susx.stat_server IS
-    'The inference process: one row while it runs, none while it does not; counts are since it started';
+    'The inference process: one row if it is running, otherwise none; counts are since it started';
 COMMENT ON COLUMN susx.stat_server.pid IS 'Process id';
 COMMENT ON COLUMN susx.stat_server.status IS
-    'answering; or not answering: then all but pid is NULL, see susx.hang_timeout';
-COMMENT ON COLUMN susx.stat_server.started IS 'When it started';
-COMMENT ON COLUMN susx.stat_server.uptime IS 'How long ago that was';
+    'answering, or not answering; then all other columns but pid are NULL, see susx.hang_timeout';
+COMMENT ON COLUMN susx.stat_server.started IS 'Time when it started';
+COMMENT ON COLUMN susx.stat_server.uptime IS 'Time since it started';
 COMMENT ON COLUMN susx.stat_server.restarts IS
-    'How often it was started again, for whatever reason, since its supervisor began';
+    'How often it was restarted, for any reason, since its supervisor started';
 COMMENT ON COLUMN susx.stat_server.version IS 'Version of the program susx-server';
-COMMENT ON COLUMN susx.stat_server.connections IS 'Connected sessions that have asked it for something';
+COMMENT ON COLUMN susx.stat_server.connections IS 'Sessions that are connected and have sent a request';
 COMMENT ON COLUMN susx.stat_server.models IS
-    'Loaded models with the execution provider that they really run on, or (loading)';
+    'Loaded models, each with the execution provider it actually runs on, or with (loading) or (unloading)';
 COMMENT ON COLUMN susx.stat_server.queue_inputs IS
-    'Images, texts and prompts of generators that have arrived and have no answer yet';
-COMMENT ON COLUMN susx.stat_server.queue_bytes IS 'Bytes of their requests, of susx.queue_memory';
-COMMENT ON COLUMN susx.stat_server.images IS 'Images that were embedded';
-COMMENT ON COLUMN susx.stat_server.texts IS 'Texts that were embedded';
-COMMENT ON COLUMN susx.stat_server.generated IS 'Images that generators have made';
-COMMENT ON COLUMN susx.stat_server.failed IS 'Images, texts and prompts of generators that got an error';
+    'Images, texts and prompts of generators that were received and not answered yet';
+COMMENT ON COLUMN susx.stat_server.queue_bytes IS
+    'Memory of these requests in bytes, limited by susx.queue_memory';
+COMMENT ON COLUMN susx.stat_server.images IS 'Number of images that were embedded';
+COMMENT ON COLUMN susx.stat_server.texts IS 'Number of texts that were embedded';
+COMMENT ON COLUMN susx.stat_server.generated IS 'Number of images that were generated';
+COMMENT ON COLUMN susx.stat_server.failed IS 'Number of images, texts and prompts of generators that failed';
 COMMENT ON COLUMN susx.stat_server.batches IS
-    'Batches of images and texts, including those of failed inputs; one of texts, up to four times susx.batch_size, runs in parts of like length';
-COMMENT ON COLUMN susx.stat_server.images_per_second IS 'Images embedded per second, over the last ten seconds';
-COMMENT ON COLUMN susx.stat_server.texts_per_second IS 'Texts embedded per second, over the last ten seconds';
+    'Number of batches of images and texts, including failed inputs; a batch of texts holds up to four times susx.batch_size and runs in parts of similar length';
+COMMENT ON COLUMN susx.stat_server.images_per_second IS
+    'Images embedded per second over the last ten seconds';
+COMMENT ON COLUMN susx.stat_server.texts_per_second IS 'Texts embedded per second over the last ten seconds';
 COMMENT ON COLUMN susx.stat_server.steps_per_second IS
-    'Denoising steps of generators per second, each of one image, over the last ten seconds';
+    'Denoising steps of generators per second over the last ten seconds, counted per image';
 COMMENT ON COLUMN susx.stat_server.batch_sizes IS
-    'How many batches had 1, 2, 3 to 4, 5 to 8, ... inputs: {"1": 7, "3-4": 2}; sizes that did not occur are left out';
+    'Number of batches with 1, 2, 3 to 4, 5 to 8, ... inputs, for example {"1": 7, "3-4": 2}; sizes that did not occur are omitted';
 COMMENT ON COLUMN susx.stat_server.p50_ms IS
-    'Milliseconds from the arrival of a request for embeddings to its reply, median of the last one to two minutes';
-COMMENT ON COLUMN susx.stat_server.p95_ms IS 'The same, 95th percentile';
+    'Median time from receiving a request for embeddings to the reply, in milliseconds, over the last one to two minutes';
+COMMENT ON COLUMN susx.stat_server.p95_ms IS '95th percentile of the same time';
 COMMENT ON COLUMN susx.stat_server.last_error IS
-    'The last error, of any session; NULL to those who are not members of pg_read_all_stats';
-COMMENT ON COLUMN susx.stat_server.last_error_at IS 'When that was';
+    'The last error of any session; NULL unless you are a member of pg_read_all_stats';
+COMMENT ON COLUMN susx.stat_server.last_error_at IS 'Time of the last error';
 
 COMMENT ON TABLE susx.classifier IS
     'Settings of every classifier: model, method and the parameters of TIP-X and of the discriminant';
@@ -105,135 +110,170 @@ COMMENT ON COLUMN susx.classifier.probability_temperature IS
     'What logits are divided by before they become probabilities';
 COMMENT ON COLUMN susx.classifier.reject IS
     'Images whose chance of showing any of the categories is below this get no label; 0: never';
+COMMENT ON COLUMN susx.classifier.tag_threshold IS
+    'Categories that an image shows with at least this probability are its tags';
 
 COMMENT ON TABLE susx.errors IS
-    'Images that could not be embedded; they are tried again when their row changes, and after susx.forget_errors()';
-COMMENT ON COLUMN susx.errors.relation IS 'Table of images, as it was named in the call';
-COMMENT ON COLUMN susx.errors.embedding_column IS 'Column that stays NULL';
-COMMENT ON COLUMN susx.errors.key IS 'Primary key of the row; of several columns, as text of a record';
-COMMENT ON COLUMN susx.errors.message IS 'Why the image could not be embedded';
-COMMENT ON COLUMN susx.errors.sqlstate IS 'Code of that error';
-COMMENT ON COLUMN susx.errors.row_version IS 'xmin of the row: with another one it has changed since';
-COMMENT ON COLUMN susx.errors."time" IS 'When it was tried last';
+    'Rows whose image could not be embedded or whose vector could not be classified; they are tried again when the row changes, or after susx.forget_errors()';
+COMMENT ON COLUMN susx.errors.relation IS 'Table of images, as named in the call';
+COMMENT ON COLUMN susx.errors.embedding_column IS 'Column of embeddings or labels that could not be filled';
+COMMENT ON COLUMN susx.errors.key IS
+    'Primary key of the row; a record as text if the key has several columns';
+COMMENT ON COLUMN susx.errors.message IS 'Why the row could not be embedded or labelled';
+COMMENT ON COLUMN susx.errors.sqlstate IS 'SQLSTATE of this error';
+COMMENT ON COLUMN susx.errors.row_version IS 'xmin of the row; if it is different now, the row has changed';
+COMMENT ON COLUMN susx.errors."time" IS 'Time of the last attempt';
 
 COMMENT ON TABLE susx.embedding_column IS
-    'Which model made the embeddings of a column, as embed_table and embed_on_write wrote down';
-COMMENT ON COLUMN susx.embedding_column.relation IS 'Table of images, as it was named in the call';
-COMMENT ON COLUMN susx.embedding_column.embedding_column IS 'Column of its embeddings';
-COMMENT ON COLUMN susx.embedding_column.model IS 'Name of that model';
-COMMENT ON COLUMN susx.embedding_column.model_sha256 IS 'Digest of its files; NULL: any files of that name will do';
+    'The model that made the embeddings of a column, as recorded by embed_table and embed_on_write';
+COMMENT ON COLUMN susx.embedding_column.relation IS 'Table of images, as named in the call';
+COMMENT ON COLUMN susx.embedding_column.embedding_column IS 'Column of embeddings';
+COMMENT ON COLUMN susx.embedding_column.model IS 'Name of the model';
+COMMENT ON COLUMN susx.embedding_column.model_sha256 IS 'Digest of the model''s files; NULL: not checked';
 
 COMMENT ON FUNCTION susx.library_version() IS
     'Version of the library that this session has loaded; \dx shows the version of the extension in the database';
 COMMENT ON FUNCTION susx.models() IS
-    'Models below susx.model_dir, and the execution provider that the loaded ones really run on';
-COMMENT ON FUNCTION susx.stat_get_server() IS
-    'What the view susx.stat_server shows';
-COMMENT ON FUNCTION susx.embed_image(bytea, text) IS
-    'Embedding of an image file, of unit length';
-COMMENT ON FUNCTION susx.embed_text(text, text) IS
-    'Embedding of a text, of unit length';
+    'Models in susx.model_dir, with the files used and, if a model is loaded, its execution provider';
+COMMENT ON FUNCTION susx.stat_get_server() IS 'Used by the view susx.stat_server; query that instead';
+COMMENT ON FUNCTION susx.embed_image(bytea, text) IS 'Embed an image file; the result has unit length';
+COMMENT ON FUNCTION susx.embed_text(text, text) IS 'Embed a text; the result has unit length';
 COMMENT ON FUNCTION susx.embed_images(bytea[], text) IS
-    'Embeddings of many image files; one that cannot be embedded costs one error';
+    'Embed many image files; one row each, with the embedding or an error';
 COMMENT ON FUNCTION susx.embed_texts(text[], text) IS
-    'Embeddings of many texts';
-COMMENT ON PROCEDURE susx.embed_table(regclass, name, name, integer, text, text) IS
-    'Fill the NULL embeddings of a table of images, with a COMMIT per batch';
+    'Embed many texts; one row each, with the embedding or an error';
+COMMENT ON PROCEDURE susx.embed_table(regclass, name, name, integer, text, text, boolean) IS
+    'Fill the NULL embeddings of a table of images, with a COMMIT per batch; refresh => true also embeds images that have changed';
+COMMENT ON FUNCTION susx.add_embedding_column(regclass, name, text) IS
+    'Add a column for the embeddings of a model to a table of images, unless it exists; returns its type';
+COMMENT ON FUNCTION susx.check() IS
+    'What susx needs, whether it is there, and what to do; raises no error';
 COMMENT ON FUNCTION susx.forget_errors(regclass, name, text) IS
-    'Delete records of images that could not be embedded, so that they are tried again; returns how many';
+    'Delete records from susx.errors, so that these rows are tried again; returns their number';
 COMMENT ON FUNCTION susx.embed_on_write() IS
-    'Statement trigger of a table of images: embeds the rows that were inserted, or whose image has changed';
+    'Statement trigger for a table of images: embeds rows that were inserted or whose image has changed';
 COMMENT ON FUNCTION susx.create_classifier(text, text[], text[], text, text) IS
     'Create the table of a classifier from category names; zero-shot works at once';
 COMMENT ON FUNCTION susx.create_classifier(text, text[], vector[]) IS
     'Create the table of a classifier from one text embedding per category; no model is needed';
+COMMENT ON FUNCTION susx.adopt_classifier(regclass) IS
+    'Give the table of a classifier the triggers and the row of settings that it lacks: after a restore, or from an older version';
+COMMENT ON FUNCTION susx.distribute_classifier(regclass) IS
+    'Make the table of a classifier a reference table of Citus, with its settings';
 COMMENT ON FUNCTION susx.alter_classifier(
     regclass, double precision, double precision, double precision, double precision, double precision, text, text,
-    double precision, double precision, double precision, double precision, text) IS
+    double precision, double precision, double precision, double precision, text, double precision) IS
     'Change the settings of a classifier; NULL leaves one as it is';
 COMMENT ON FUNCTION susx.add_prompts(regclass, jsonb) IS
-    'Add sentences that describe the categories, {"category": ["sentence", ...], ...} (CuPL)';
+    'Add sentences that describe the categories: {"category": ["sentence", ...], ...} (CuPL)';
 COMMENT ON FUNCTION susx.add_support(regclass, text, vector[], vector[]) IS
-    'Add labelled images, by their embeddings and likeness vectors, to the support set of a category';
+    'Add labelled images to the support set of a category, as embeddings and likeness vectors';
 COMMENT ON FUNCTION susx.add_support(regclass, text, bytea[]) IS
-    'Add labelled image files to the support set of a category';
+    'Add labelled images to the support set of a category, as image files';
 COMMENT ON FUNCTION susx.add_negatives(regclass, text[]) IS
-    'Add names of things that are none of the categories, or common nouns where no names are given';
+    'Add names of things that are not categories; without names, adds common nouns';
 COMMENT ON FUNCTION susx.add_negatives(regclass, text[], vector[]) IS
-    'Add names of things that are none of the categories, by their text embeddings';
+    'Add names of things that are not categories, with their text embeddings';
 COMMENT ON FUNCTION susx.known(regclass, vector, vector) IS
-    'How likely an embedding is to be of any category, 0 to 1';
+    'Estimate the probability, 0 to 1, that an embedding shows any of the categories';
 COMMENT ON FUNCTION susx.known(regclass, bytea) IS
-    'How likely an image file is to be of any category, 0 to 1';
+    'Estimate the probability, 0 to 1, that an image file shows any of the categories';
 COMMENT ON FUNCTION susx.suggest_reject(regclass, regclass, text, text) IS
-    'A value for the parameter reject that divides the images of a table best; changes nothing';
+    'Suggest a value for the setting reject, from the images of a table; changes nothing';
 COMMENT ON FUNCTION susx.build_support_set(
-    regclass, regclass, integer, text, text, text, text, boolean, text, double precision) IS
-    'Retrieve the support set from a table of unlabelled images, by the category names alone (SuS-LC)';
+    regclass, regclass, integer, text, text, text, text, boolean, text, double precision, boolean) IS
+    'Retrieve the support set from a table of unlabelled images, by the category names (SuS-LC)';
 COMMENT ON PROCEDURE susx.generate_support_set(
     regclass, text, integer, text, double precision, integer, bigint, boolean, text) IS
-    'Generate the support set from the prompts by Stable Diffusion, with a COMMIT per category (SuS-SD)';
+    'Generate the support set from the prompts with Stable Diffusion, with a COMMIT per category (SuS-SD)';
 COMMENT ON FUNCTION susx.generate_images(
     text[], text, double precision, integer, bigint, text, integer, integer) IS
-    'Images that a generator makes of texts; a prompt of which it makes none costs one error';
+    'Generate an image for each prompt; one row each, with the image or an error';
 COMMENT ON FUNCTION susx.classify(regclass, vector, integer, text, vector) IS
-    'The k best categories of an embedding with their scores and probabilities';
+    'The k most likely categories of an embedding, with scores and probabilities';
 COMMENT ON FUNCTION susx.classify(regclass, bytea, integer, text) IS
-    'The k best categories of an image file with their scores and probabilities';
+    'The k most likely categories of an image file, with scores and probabilities';
 COMMENT ON FUNCTION susx.classify_rows(regclass, text, anyelement, integer, text) IS
-    'The k best categories of every row of a query of keys with images or embeddings; key gives the keys'' type';
+    'The k most likely categories of each row of a query that returns keys and images or embeddings; key sets the type of the keys';
 COMMENT ON FUNCTION susx.classify_rows(regclass, text, integer, text) IS
-    'The k best categories of every row of a query of bigint keys with images or embeddings';
+    'The k most likely categories of each row of a query that returns bigint keys and images or embeddings';
 COMMENT ON FUNCTION susx.duplicates(regclass, double precision, name, name, boolean) IS
-    'Groups of near-duplicates in a table of images, and which image of each to keep';
+    'Find groups of near-duplicates in a table of images, and which image of each group to keep';
 COMMENT ON FUNCTION susx.review_queue(regclass, text, anyelement, integer) IS
-    'Which rows of a query to look at first, and why; key gives the keys'' type';
+    'The rows of a query that are most worth checking, and why; key sets the type of the keys';
 COMMENT ON FUNCTION susx.review_queue(regclass, text, integer) IS
-    'Which rows of a query of bigint keys to look at first, and why';
+    'The rows of a query with bigint keys that are most worth checking, and why';
 COMMENT ON FUNCTION susx.label(regclass, vector, text) IS
-    'The best category of an embedding';
+    'The most likely category of an embedding; NULL if it is rejected';
 COMMENT ON FUNCTION susx.label(regclass, vector, vector, text) IS
-    'The best category of an embedding with a likeness vector';
+    'The most likely category of an embedding with a likeness vector; NULL if it is rejected';
 COMMENT ON FUNCTION susx.label(regclass, bytea, text) IS
-    'The best category of an image file';
+    'The most likely category of an image file; NULL if it is rejected';
+COMMENT ON FUNCTION susx.tags(regclass, vector, double precision, vector) IS
+    'All categories that an embedding shows, each judged on its own, the most likely first';
+COMMENT ON FUNCTION susx.tags(regclass, bytea, double precision) IS
+    'All categories that an image file shows, each judged on its own, the most likely first';
+COMMENT ON FUNCTION susx.tag_probabilities(regclass, vector, vector) IS
+    'For each category, the probability that an embedding shows it, each judged on its own';
+COMMENT ON FUNCTION susx.tag_probabilities(regclass, bytea) IS
+    'For each category, the probability that an image file shows it, each judged on its own';
 COMMENT ON PROCEDURE susx.label_table(
     regclass, regclass, name, name, name, name, name, text, integer, boolean, text, text) IS
-    'Label a table of images and bring its labels up to date, with a COMMIT per batch';
+    'Label a table of images and keep its labels up to date, with a COMMIT per batch';
 COMMENT ON FUNCTION susx.label_counts(regclass, name) IS
     'How many labels of a column are up to date, outdated or corrected; reads the whole table';
 COMMENT ON FUNCTION susx.label_on_write() IS
-    'Statement trigger of a table of images: labels the rows without a label, or with other vectors';
+    'Statement trigger for a table of images: labels rows without a label and rows whose vectors have changed';
 COMMENT ON FUNCTION susx.correct(regclass, regclass, text, text, name, boolean) IS
-    'Give a row its right label, and the classifier the row''s image as an example of it';
+    'Set the right label of a row, and add the row to the support set as a labelled example';
 COMMENT ON FUNCTION susx.explain(regclass, vector, integer, text, integer, vector) IS
-    'The terms of the k best categories of an embedding and the support rows that weighed most';
+    'The terms of the scores of the k best categories of an embedding, and the support images that contribute most';
 COMMENT ON FUNCTION susx.explain(regclass, bytea, integer, text, integer) IS
-    'The terms of the k best categories of an image file and the support rows that weighed most';
+    'The terms of the scores of the k best categories of an image file, and the support images that contribute most';
 COMMENT ON FUNCTION susx.tune(regclass, text) IS
-    'Find the best parameters on a query of labelled images, or on the support set itself, and store them';
+    'Find the best parameters on a query of labelled images, or on the support set, and store them';
 COMMENT ON FUNCTION susx.evaluate(regclass, text, text) IS
-    'How right a classifier is on a query of images or embeddings with their categories';
+    'Accuracy, precision, recall and calibration error on a query of labelled images';
+COMMENT ON FUNCTION susx.image_info(bytea) IS
+    'Read format, size and colour mode from the header of an image file, or why it cannot be read';
 COMMENT ON FUNCTION susx.thumbnail(bytea, integer, text) IS
-    'Small copy of an image file, as JPEG or PNG';
+    'Make a small copy of an image file, as JPEG or PNG';
 COMMENT ON FUNCTION susx.contact_sheet(text, integer, integer) IS
-    'PNG file with thumbnails of the images of a query and their labels';
+    'Make a PNG with thumbnails of the images of a query and their labels';
 COMMENT ON FUNCTION susx.report(regclass, text, text, integer, integer, text) IS
-    'Page of HTML to look at the labels of the rows of a query';
+    'Label the rows of a query and return an HTML page with their images';
 COMMENT ON FUNCTION susx.calibration(regclass, text, text, integer) IS
-    'How often a classifier is right on a query of labelled images, by the probability that it gives';
+    'Compare probabilities with the share of correct labels, on a query of labelled images';
 COMMENT ON FUNCTION susx.confusion_matrix(regclass, text, text) IS
-    'Which categories of a query of labelled images a classifier takes for which';
+    'Count labelled images by true and predicted category';
 COMMENT ON FUNCTION susx.classifier_changed() IS
-    'Trigger of classifiers'' tables: lets every session fit the classifier anew';
+    'Trigger for tables of classifiers: makes all sessions fit the classifier again';
 COMMENT ON FUNCTION susx.embed_row() IS
-    'Trigger of classifiers'' tables: embeds the prompt or the image of a row without an embedding';
+    'Trigger for tables of classifiers: embeds the prompt or the image of a row without an embedding';
+COMMENT ON FUNCTION susx.classify_support(internal) IS
+    'Planner support function: estimates how many rows classify and explain return';
 COMMENT ON FUNCTION susx.settings_changed() IS
     'Trigger of susx.classifier: lets every session fit the classifier anew';
 COMMENT ON FUNCTION susx.forget_dropped() IS
-    'Event trigger: deletes the settings of dropped classifiers and the errors of dropped tables';
+    'Event trigger function: deletes the settings of dropped classifiers and the records of dropped tables';
 COMMENT ON EVENT TRIGGER susx_forget_dropped IS
-    'Deletes the settings of dropped classifiers and the errors of dropped tables';
+    'Deletes the settings of dropped classifiers and the records of dropped tables';
 
+-- How many rows the planner expects. The support function knows it where k is a constant.
+ALTER FUNCTION susx.classify(regclass, vector, integer, text, vector) SUPPORT susx.classify_support ROWS 5;
+ALTER FUNCTION susx.classify(regclass, bytea, integer, text) SUPPORT susx.classify_support ROWS 5;
+ALTER FUNCTION susx.explain(regclass, vector, integer, text, integer, vector) SUPPORT susx.classify_support ROWS 9;
+ALTER FUNCTION susx.explain(regclass, bytea, integer, text, integer) SUPPORT susx.classify_support ROWS 9;
+ALTER FUNCTION susx.embed_images(bytea[], text) ROWS 100;
+ALTER FUNCTION susx.embed_texts(text[], text) ROWS 100;
+ALTER FUNCTION susx.build_support_set(
+    regclass, regclass, integer, text, text, text, text, boolean, text, double precision, boolean) ROWS 20;
+ALTER FUNCTION susx.evaluate(regclass, text, text) ROWS 20;
+ALTER FUNCTION susx.confusion_matrix(regclass, text, text) ROWS 50;
+ALTER FUNCTION susx.calibration(regclass, text, text, integer) ROWS 15;
+ALTER FUNCTION susx.label_counts(regclass, name) ROWS 1;
+ALTER FUNCTION susx.models() ROWS 5;
+ALTER FUNCTION susx.stat_get_server() ROWS 1;
 ALTER FUNCTION susx.classify_rows(regclass, text, anyelement, integer, text) ROWS 10000;
 ALTER FUNCTION susx.classify_rows(regclass, text, integer, text) ROWS 10000;
 ALTER FUNCTION susx.review_queue(regclass, text, anyelement, integer) ROWS 20;
@@ -241,6 +281,7 @@ ALTER FUNCTION susx.review_queue(regclass, text, integer) ROWS 20;
 ALTER FUNCTION susx.generate_images(
     text[], text, double precision, integer, bigint, text, integer, integer) ROWS 10;
 ALTER FUNCTION susx.stat_get_progress() ROWS 10;
+ALTER FUNCTION susx.image_info(bytea) ROWS 1;
 
 -- The progress of long calls in all sessions.
 CREATE VIEW susx.stat_progress AS
@@ -250,23 +291,24 @@ CREATE VIEW susx.stat_progress AS
     LEFT JOIN pg_catalog.pg_database d ON d.oid OPERATOR(pg_catalog.=) p.datid;
 GRANT SELECT ON susx.stat_progress TO PUBLIC;
 
-COMMENT ON FUNCTION susx.stat_get_progress() IS
-    'What susx.stat_progress shows';
+COMMENT ON FUNCTION susx.stat_get_progress() IS 'Used by the view susx.stat_progress; query that instead';
 COMMENT ON VIEW susx.stat_progress IS
-    'How far long calls have come, in all sessions; another user''s work is seen with pg_read_all_stats';
-COMMENT ON COLUMN susx.stat_progress.pid IS 'Process of the session';
+    'Progress of long calls in all sessions; to see calls of other users, you need pg_read_all_stats';
+COMMENT ON COLUMN susx.stat_progress.pid IS 'Process ID of the session';
 COMMENT ON COLUMN susx.stat_progress.database IS 'Database of the session';
 COMMENT ON COLUMN susx.stat_progress.usename IS 'User of the session';
 COMMENT ON COLUMN susx.stat_progress.relation IS
-    'The table or the classifier that is worked on; NULL: none, or in another database';
-COMMENT ON COLUMN susx.stat_progress.command IS 'Function or procedure that was called';
+    'Table or classifier that the call works on; NULL: none, or in another database';
+COMMENT ON COLUMN susx.stat_progress.command IS 'Function or procedure';
 COMMENT ON COLUMN susx.stat_progress.phase IS 'preparing, reading, embedding, classifying, searching, generating, writing or making thumbnails';
-COMMENT ON COLUMN susx.stat_progress.done IS 'Rows of this phase that are done, prompts where an index is asked, or denoising steps';
-COMMENT ON COLUMN susx.stat_progress.total IS 'How many there are, for a query of the caller''s as the planner expects; NULL: not known';
-COMMENT ON COLUMN susx.stat_progress.failed IS 'Rows of the call that failed';
-COMMENT ON COLUMN susx.stat_progress.started IS 'When the call began';
-COMMENT ON COLUMN susx.stat_progress.rate IS 'Done per second in this phase';
-COMMENT ON COLUMN susx.stat_progress.estimated_end IS 'When this phase will end at that rate';
+COMMENT ON COLUMN susx.stat_progress.done IS
+    'Rows done in this phase; if an index is searched, prompts; in generating, denoising steps';
+COMMENT ON COLUMN susx.stat_progress.total IS
+    'Number to do in this phase, for a query an estimate by the planner; NULL: unknown';
+COMMENT ON COLUMN susx.stat_progress.failed IS 'Rows of this call that failed';
+COMMENT ON COLUMN susx.stat_progress.started IS 'Time when the call started';
+COMMENT ON COLUMN susx.stat_progress.rate IS 'Rows, prompts or steps done per second in this phase';
+COMMENT ON COLUMN susx.stat_progress.estimated_end IS 'Estimated end of this phase';
 
 -- The columns that susx labels.
 CREATE VIEW susx.label_column WITH (security_invoker = true) AS
@@ -276,36 +318,46 @@ CREATE VIEW susx.label_column WITH (security_invoker = true) AS
 GRANT SELECT ON susx.label_column TO PUBLIC;
 
 COMMENT ON VIEW susx.label_column IS
-    'Columns that susx labels, and how far they are up to date; counting reads the whole table, and the classifier';
-COMMENT ON COLUMN susx.label_column.relation IS 'Table of images, as it was named in the call';
-COMMENT ON COLUMN susx.label_column.label_column IS 'Column of its labels';
-COMMENT ON COLUMN susx.label_column.classifier IS 'Classifier that labels it; -: it was dropped';
-COMMENT ON COLUMN susx.label_column.method IS 'Method that was named in the call; NULL: the classifier''s own';
+    'Columns that susx labels, and how many of their labels are up to date; a query reads the whole tables and the classifiers';
+COMMENT ON COLUMN susx.label_column.relation IS 'Table of images, as named in the call';
+COMMENT ON COLUMN susx.label_column.label_column IS 'Column of labels';
+COMMENT ON COLUMN susx.label_column.classifier IS 'Classifier of the labels; - if it was dropped';
+COMMENT ON COLUMN susx.label_column.method IS 'Method that the call named; NULL: the classifier''s own';
 COMMENT ON COLUMN susx.label_column.labelled IS 'Rows whose label is up to date';
 COMMENT ON COLUMN susx.label_column.outdated IS
-    'Rows whose label was made by another state of the classifier, or from other vectors';
-COMMENT ON COLUMN susx.label_column.rejected IS 'Rows without a label, because they show none of the categories';
-COMMENT ON COLUMN susx.label_column.corrected IS 'Rows whose label somebody else wrote; susx leaves it';
+    'Rows whose label was made with an earlier state of the classifier, or from other vectors';
+COMMENT ON COLUMN susx.label_column.rejected IS
+    'Rows without a label because they show none of the categories';
+COMMENT ON COLUMN susx.label_column.corrected IS
+    'Rows whose label susx did not write; susx does not change it';
 COMMENT ON COLUMN susx.label_column.unlabelled IS 'All other rows without a label';
-COMMENT ON SEQUENCE susx.labelling_id_seq IS 'Numbers of columns of labels';
+COMMENT ON SEQUENCE susx.labelling_id_seq IS 'Numbers for susx.labelling.id';
 COMMENT ON TABLE susx.labelling IS
-    'What the labels of a column are made with, as label_table and label_on_write wrote down';
+    'How the labels of a column are made, as recorded by label_table and label_on_write';
 COMMENT ON COLUMN susx.labelling.id IS 'Number of the column in susx.row_label';
-COMMENT ON COLUMN susx.labelling.relation IS 'Table of images, as it was named in the call';
-COMMENT ON COLUMN susx.labelling.label_column IS 'Column of its labels';
-COMMENT ON COLUMN susx.labelling.classifier IS 'Classifier that labels it; 0: it was dropped';
-COMMENT ON COLUMN susx.labelling.method IS 'Method that was named in the call; NULL: the classifier''s own';
+COMMENT ON COLUMN susx.labelling.relation IS 'Table of images, as named in the call';
+COMMENT ON COLUMN susx.labelling.label_column IS 'Column of labels';
+COMMENT ON COLUMN susx.labelling.classifier IS 'Classifier of the labels; 0 if it was dropped';
+COMMENT ON COLUMN susx.labelling.method IS 'Method that the call named; NULL: the classifier''s own';
 COMMENT ON COLUMN susx.labelling.state IS
-    'Digest of everything that decides the labels, when label_table was called last';
-COMMENT ON COLUMN susx.labelling.embedding_column IS 'Column of the embeddings that are classified';
-COMMENT ON COLUMN susx.labelling.likeness_column IS 'Column of the likeness vectors; NULL: none';
-COMMENT ON COLUMN susx.labelling.probability_column IS 'Column of the labels'' probabilities; NULL: none';
-COMMENT ON COLUMN susx.labelling.known_column IS
-    'Column of how likely rows are to be of any category; NULL: none';
-COMMENT ON TABLE susx.row_label IS 'What susx wrote to rows last; only susx''s functions write it';
+    'Digest of everything the labels depend on, at the last call of label_table';
+COMMENT ON COLUMN susx.labelling.embedding_column IS 'Column of embeddings';
+COMMENT ON COLUMN susx.labelling.likeness_column IS 'Column of likeness vectors; NULL: none';
+COMMENT ON COLUMN susx.labelling.probability_column IS
+    'Column for the probabilities of the labels; NULL: none';
+COMMENT ON COLUMN susx.labelling.known_column IS 'Column for the score known; NULL: none';
+COMMENT ON TABLE susx.row_label IS 'What susx last wrote to each row; only susx writes to this table';
 COMMENT ON COLUMN susx.row_label.labelling IS 'Number of the column in susx.labelling';
-COMMENT ON COLUMN susx.row_label.key IS 'Primary key of the row; of several columns, as text of a record';
+COMMENT ON COLUMN susx.row_label.key IS
+    'Primary key of the row; a record as text if the key has several columns';
 COMMENT ON COLUMN susx.row_label.version IS
-    'Digest of the classifier and the row''s vectors; NULL: the label was taken away with the embedding';
+    'Digest of the classifier and the row''s vectors; NULL: the label was removed together with the embedding';
 COMMENT ON COLUMN susx.row_label.label IS 'The label that susx wrote; NULL: none';
 COMMENT ON COLUMN susx.row_label.is_corrected IS 'Whether susx.correct was called for the row';
+COMMENT ON TABLE susx.refreshed_column IS
+    'Up to which transaction embed_table with refresh has compared embeddings with images; only susx writes to this table';
+COMMENT ON COLUMN susx.refreshed_column.relation IS 'Table of images, or a partition';
+COMMENT ON COLUMN susx.refreshed_column.image_column IS 'Number (attnum) of the image column';
+COMMENT ON COLUMN susx.refreshed_column.embedding_column IS 'Number (attnum) of the embedding column';
+COMMENT ON COLUMN susx.refreshed_column.checked_before IS
+    'Rows written by transactions before this one have the embedding of their current image';

@@ -91,9 +91,11 @@ ALTER TABLE susx.classifier
     ADD COLUMN reject real NOT NULL DEFAULT 0
         CHECK (reject OPERATOR(pg_catalog.>=) 0 AND reject OPERATOR(pg_catalog.<=) 1),
     ADD COLUMN likeness_model text,
-    ADD COLUMN likeness_sha256 bytea;
-GRANT INSERT (probability_temperature, likeness_model, likeness_sha256, reject),
-      UPDATE (probability_temperature, likeness_model, likeness_sha256, reject)
+    ADD COLUMN likeness_sha256 bytea,
+    ADD COLUMN tag_threshold real NOT NULL DEFAULT 0.5
+        CHECK (tag_threshold OPERATOR(pg_catalog.>=) 0 AND tag_threshold OPERATOR(pg_catalog.<=) 1);
+GRANT INSERT (probability_temperature, likeness_model, likeness_sha256, reject, tag_threshold),
+      UPDATE (probability_temperature, likeness_model, likeness_sha256, reject, tag_threshold)
     ON susx.classifier TO PUBLIC;
 COMMENT ON COLUMN susx.classifier.likeness_model IS
     'Model of the likeness vectors, by which images are compared; NULL: by their embeddings';
@@ -106,6 +108,8 @@ COMMENT ON COLUMN susx.classifier.probability_temperature IS
     'What logits are divided by before they become probabilities';
 COMMENT ON COLUMN susx.classifier.reject IS
     'Images whose chance of showing any of the categories is below this get no label; 0: never';
+COMMENT ON COLUMN susx.classifier.tag_threshold IS
+    'Categories that an image shows with at least this probability are its tags';
 
 -- These functions take or return more than before; existing calls still work.
 DROP FUNCTION susx.alter_classifier(
@@ -124,14 +128,15 @@ CREATE FUNCTION susx."alter_classifier"(
     "ridge" double precision DEFAULT NULL,
     "probability_temperature" double precision DEFAULT NULL,
     "reject" double precision DEFAULT NULL,
-    "likeness_model" TEXT DEFAULT NULL
+    "likeness_model" TEXT DEFAULT NULL,
+    "tag_threshold" double precision DEFAULT NULL
 ) RETURNS VOID
 VOLATILE PARALLEL UNSAFE
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'alter_classifier_wrapper';
 COMMENT ON FUNCTION susx.alter_classifier(
     regclass, double precision, double precision, double precision, double precision, double precision, text, text,
-    double precision, double precision, double precision, double precision, text) IS
+    double precision, double precision, double precision, double precision, text, double precision) IS
     'Change the settings of a classifier; NULL leaves one as it is';
 
 DROP FUNCTION susx.create_classifier(text, text[], text[], text);
@@ -159,7 +164,7 @@ VOLATILE PARALLEL UNSAFE
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'add_support_vectors_wrapper';
 COMMENT ON FUNCTION susx.add_support(regclass, text, vector[], vector[]) IS
-    'Add labelled images, by their embeddings and likeness vectors, to the support set of a category';
+    'Add labelled images to the support set of a category, as embeddings and likeness vectors';
 
 DROP FUNCTION susx.build_support_set(regclass, regclass, integer, text, text, text, text, boolean);
 CREATE FUNCTION susx."build_support_set"(
@@ -172,7 +177,8 @@ CREATE FUNCTION susx."build_support_set"(
     "key_column" TEXT DEFAULT NULL,
     "exclusive" bool DEFAULT true,
     "likeness_column" TEXT DEFAULT NULL,
-    "skip_duplicates" double precision DEFAULT NULL
+    "skip_duplicates" double precision DEFAULT NULL,
+    "use_index" bool DEFAULT NULL
 ) RETURNS TABLE (
     "category" TEXT,
     "images" INT,
@@ -183,8 +189,8 @@ VOLATILE PARALLEL UNSAFE
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'build_support_set_wrapper';
 COMMENT ON FUNCTION susx.build_support_set(
-    regclass, regclass, integer, text, text, text, text, boolean, text, double precision) IS
-    'Retrieve the support set from a table of unlabelled images, by the category names alone (SuS-LC)';
+    regclass, regclass, integer, text, text, text, text, boolean, text, double precision, boolean) IS
+    'Retrieve the support set from a table of unlabelled images, by the category names (SuS-LC)';
 
 DROP FUNCTION susx.explain(regclass, vector, integer, text, integer);
 CREATE FUNCTION susx."explain"(
@@ -216,7 +222,7 @@ STABLE PARALLEL SAFE  COST 10000
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'explain_vector_wrapper';
 COMMENT ON FUNCTION susx.explain(regclass, vector, integer, text, integer, vector) IS
-    'The terms of the k best categories of an embedding and the support rows that weighed most';
+    'The terms of the scores of the k best categories of an embedding, and the support images that contribute most';
 
 DROP FUNCTION susx.explain(regclass, bytea, integer, text, integer);
 CREATE FUNCTION susx."explain"(
@@ -247,7 +253,7 @@ STABLE PARALLEL SAFE  COST 100000
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'explain_image_wrapper';
 COMMENT ON FUNCTION susx.explain(regclass, bytea, integer, text, integer) IS
-    'The terms of the k best categories of an image file and the support rows that weighed most';
+    'The terms of the scores of the k best categories of an image file, and the support images that contribute most';
 
 DROP FUNCTION susx.tune(regclass, text);
 CREATE FUNCTION susx."tune"(
@@ -277,7 +283,7 @@ VOLATILE PARALLEL UNSAFE
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'tune_wrapper';
 COMMENT ON FUNCTION susx.tune(regclass, text) IS
-    'Find the best parameters on a query of labelled images, or on the support set itself, and store them';
+    'Find the best parameters on a query of labelled images, or on the support set, and store them';
 
 -- Images that are of none of the categories.
 CREATE FUNCTION susx."add_negatives"(
@@ -288,7 +294,7 @@ VOLATILE PARALLEL UNSAFE
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'add_negatives_by_name_wrapper';
 COMMENT ON FUNCTION susx.add_negatives(regclass, text[]) IS
-    'Add names of things that are none of the categories, or common nouns where no names are given';
+    'Add names of things that are not categories; without names, adds common nouns';
 CREATE FUNCTION susx."add_negatives"(
     "classifier" regclass,
     "names" TEXT[],
@@ -298,7 +304,7 @@ VOLATILE PARALLEL UNSAFE
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'add_negatives_by_vector_wrapper';
 COMMENT ON FUNCTION susx.add_negatives(regclass, text[], vector[]) IS
-    'Add names of things that are none of the categories, by their text embeddings';
+    'Add names of things that are not categories, with their text embeddings';
 CREATE FUNCTION susx."known"(
     "classifier" regclass,
     "embedding" vector,
@@ -308,7 +314,7 @@ STABLE PARALLEL SAFE  COST 1000
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'known_vector_wrapper';
 COMMENT ON FUNCTION susx.known(regclass, vector, vector) IS
-    'How likely an embedding is to be of any category, 0 to 1';
+    'Estimate the probability, 0 to 1, that an embedding shows any of the categories';
 CREATE FUNCTION susx."known"(
     "classifier" regclass,
     "image" bytea
@@ -317,7 +323,7 @@ STABLE PARALLEL SAFE  COST 100000
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'known_image_wrapper';
 COMMENT ON FUNCTION susx.known(regclass, bytea) IS
-    'How likely an image file is to be of any category, 0 to 1';
+    'Estimate the probability, 0 to 1, that an image file shows any of the categories';
 CREATE FUNCTION susx."suggest_reject"(
     "classifier" regclass,
     "pool" regclass,
@@ -328,7 +334,55 @@ STABLE PARALLEL UNSAFE COST 1000000
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'suggest_reject_wrapper';
 COMMENT ON FUNCTION susx.suggest_reject(regclass, regclass, text, text) IS
-    'A value for the parameter reject that divides the images of a table best; changes nothing';
+    'Suggest a value for the setting reject, from the images of a table; changes nothing';
+
+-- Several labels per image.
+CREATE FUNCTION susx."tags"(
+    "classifier" regclass,
+    "embedding" vector,
+    "min_probability" double precision DEFAULT NULL,
+    "likeness" vector DEFAULT NULL
+) RETURNS TEXT[]
+STABLE PARALLEL SAFE  COST 1000
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'tags_of_vector_wrapper';
+COMMENT ON FUNCTION susx.tags(regclass, vector, double precision, vector) IS
+    'All categories that an embedding shows, each judged on its own, the most likely first';
+CREATE FUNCTION susx."tags"(
+    "classifier" regclass,
+    "image" bytea,
+    "min_probability" double precision DEFAULT NULL
+) RETURNS TEXT[]
+STABLE PARALLEL SAFE  COST 100000
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'tags_of_image_wrapper';
+COMMENT ON FUNCTION susx.tags(regclass, bytea, double precision) IS
+    'All categories that an image file shows, each judged on its own, the most likely first';
+CREATE FUNCTION susx."tag_probabilities"(
+    "classifier" regclass,
+    "embedding" vector,
+    "likeness" vector DEFAULT NULL
+) RETURNS TABLE (
+    "category" TEXT,
+    "probability" real
+)
+STABLE PARALLEL SAFE  COST 1000
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'tag_probabilities_of_vector_wrapper';
+COMMENT ON FUNCTION susx.tag_probabilities(regclass, vector, vector) IS
+    'For each category, the probability that an embedding shows it, each judged on its own';
+CREATE FUNCTION susx."tag_probabilities"(
+    "classifier" regclass,
+    "image" bytea
+) RETURNS TABLE (
+    "category" TEXT,
+    "probability" real
+)
+STABLE PARALLEL SAFE  COST 100000
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'tag_probabilities_of_image_wrapper';
+COMMENT ON FUNCTION susx.tag_probabilities(regclass, bytea) IS
+    'For each category, the probability that an image file shows it, each judged on its own';
 
 -- The answers tell how likely an image is to be of any category.
 DROP FUNCTION susx.classify(regclass, vector, integer, text);
@@ -349,7 +403,7 @@ STABLE PARALLEL SAFE  COST 1000
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'classify_vector_wrapper';
 COMMENT ON FUNCTION susx.classify(regclass, vector, integer, text, vector) IS
-    'The k best categories of an embedding with their scores and probabilities';
+    'The k most likely categories of an embedding, with scores and probabilities';
 
 CREATE FUNCTION susx."label"(
     "classifier" regclass,
@@ -361,7 +415,7 @@ STABLE PARALLEL SAFE  COST 1000
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'label_vectors_wrapper';
 COMMENT ON FUNCTION susx.label(regclass, vector, vector, text) IS
-    'The best category of an embedding with a likeness vector';
+    'The most likely category of an embedding with a likeness vector; NULL if it is rejected';
 
 DROP FUNCTION susx.classify(regclass, bytea, integer, text);
 CREATE FUNCTION susx."classify"(
@@ -380,7 +434,7 @@ STABLE PARALLEL SAFE  COST 100000
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'classify_image_wrapper';
 COMMENT ON FUNCTION susx.classify(regclass, bytea, integer, text) IS
-    'The k best categories of an image file with their scores and probabilities';
+    'The k most likely categories of an image file, with scores and probabilities';
 
 DROP FUNCTION susx.classify_rows(regclass, text, anyelement, integer, text);
 CREATE FUNCTION susx."classify_rows"(
@@ -403,7 +457,7 @@ LANGUAGE c
 AS 'MODULE_PATHNAME', 'classify_rows_wrapper';
 ALTER FUNCTION susx.classify_rows(regclass, text, anyelement, integer, text) ROWS 10000;
 COMMENT ON FUNCTION susx.classify_rows(regclass, text, anyelement, integer, text) IS
-    'The k best categories of every row of a query of keys with images or embeddings; key gives the keys'' type';
+    'The k most likely categories of each row of a query that returns keys and images or embeddings; key sets the type of the keys';
 
 DROP FUNCTION susx.classify_rows(regclass, text, integer, text);
 CREATE FUNCTION susx."classify_rows"(
@@ -425,7 +479,7 @@ LANGUAGE c
 AS 'MODULE_PATHNAME', 'classify_bigint_rows_wrapper';
 ALTER FUNCTION susx.classify_rows(regclass, text, integer, text) ROWS 10000;
 COMMENT ON FUNCTION susx.classify_rows(regclass, text, integer, text) IS
-    'The k best categories of every row of a query of bigint keys with images or embeddings';
+    'The k most likely categories of each row of a query that returns bigint keys and images or embeddings';
 
 DROP FUNCTION susx.evaluate(regclass, text, text);
 CREATE FUNCTION susx."evaluate"(
@@ -449,7 +503,7 @@ STABLE PARALLEL UNSAFE COST 1000000
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'evaluate_wrapper';
 COMMENT ON FUNCTION susx.evaluate(regclass, text, text) IS
-    'How right a classifier is on a query of images or embeddings with their categories';
+    'Accuracy, precision, recall and calibration error on a query of labelled images';
 
 CREATE FUNCTION susx."calibration"(
     "classifier" regclass,
@@ -468,7 +522,34 @@ STABLE PARALLEL UNSAFE  COST 1000000
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'calibration_wrapper';
 COMMENT ON FUNCTION susx.calibration(regclass, text, text, integer) IS
-    'How often a classifier is right on a query of labelled images, by the probability that it gives';
+    'Compare probabilities with the share of correct labels, on a query of labelled images';
+
+-- The file, precision and operator set of each encoder.
+DROP FUNCTION susx.models();
+CREATE FUNCTION susx."models"() RETURNS TABLE (
+    "name" TEXT,
+    "kind" TEXT,
+    "dimensions" INT,
+    "image_size" INT,
+    "provider" TEXT,
+    "loaded" bool,
+    "bytes" bigint,
+    "error" TEXT,
+    "vision_file" TEXT,
+    "vision_precision" TEXT,
+    "vision_opset" INT,
+    "text_file" TEXT,
+    "text_precision" TEXT,
+    "text_opset" INT,
+    "note" TEXT,
+    "logit_scale" real,
+    "logit_bias" real
+)
+STRICT VOLATILE PARALLEL RESTRICTED
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'models_wrapper';
+COMMENT ON FUNCTION susx.models() IS
+    'Models in susx.model_dir, with the files used and, if a model is loaded, its execution provider';
 
 -- Which images of a table are nearly the same, and which to look at first.
 CREATE FUNCTION susx."duplicates"(
@@ -487,7 +568,7 @@ STABLE PARALLEL UNSAFE COST 1000000
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'duplicates_wrapper';
 COMMENT ON FUNCTION susx.duplicates(regclass, double precision, name, name, boolean) IS
-    'Groups of near-duplicates in a table of images, and which image of each to keep';
+    'Find groups of near-duplicates in a table of images, and which image of each group to keep';
 CREATE FUNCTION susx."review_queue"(
     "classifier" regclass,
     "query" TEXT,
@@ -507,7 +588,7 @@ LANGUAGE c
 AS 'MODULE_PATHNAME', 'review_queue_wrapper';
 ALTER FUNCTION susx.review_queue(regclass, text, anyelement, integer) ROWS 20;
 COMMENT ON FUNCTION susx.review_queue(regclass, text, anyelement, integer) IS
-    'Which rows of a query to look at first, and why; key gives the keys'' type';
+    'The rows of a query that are most worth checking, and why; key sets the type of the keys';
 CREATE FUNCTION susx."review_queue"(
     "classifier" regclass,
     "query" TEXT,
@@ -526,7 +607,7 @@ LANGUAGE c
 AS 'MODULE_PATHNAME', 'review_bigint_queue_wrapper';
 ALTER FUNCTION susx.review_queue(regclass, text, integer) ROWS 20;
 COMMENT ON FUNCTION susx.review_queue(regclass, text, integer) IS
-    'Which rows of a query of bigint keys to look at first, and why';
+    'The rows of a query with bigint keys that are most worth checking, and why';
 -- Labels that stay up to date.
 CREATE TABLE susx.labelling (
     id                 integer GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
@@ -569,6 +650,29 @@ ALTER TABLE susx.row_label ENABLE ROW LEVEL SECURITY;
 CREATE POLICY read_row_labels ON susx.row_label FOR SELECT
     USING (EXISTS (SELECT FROM susx.labelling l WHERE l.id OPERATOR(pg_catalog.=) row_label.labelling));
 
+-- Up to where the embeddings of a table were compared with its images. Only susx's functions write, for callers who see
+-- and update all rows of the table. It is not dumped, since the numbers of transactions mean nothing in another cluster:
+-- there the embeddings are compared once more. Roles may read it because older versions of pg_dump lock every table.
+CREATE TABLE susx.refreshed_column (
+    relation         regclass,
+    image_column     smallint,
+    embedding_column smallint,
+    checked_before   xid8 NOT NULL,
+    PRIMARY KEY (relation, image_column, embedding_column)
+);
+GRANT SELECT ON susx.refreshed_column TO PUBLIC;
+ALTER TABLE susx.refreshed_column ENABLE ROW LEVEL SECURITY;
+CREATE POLICY read_refreshed ON susx.refreshed_column FOR SELECT
+    USING (pg_catalog.has_table_privilege(relation, 'SELECT')
+           AND NOT pg_catalog.row_security_active(relation));
+COMMENT ON TABLE susx.refreshed_column IS
+    'Up to which transaction embed_table with refresh has compared embeddings with images; only susx writes to this table';
+COMMENT ON COLUMN susx.refreshed_column.relation IS 'Table of images, or a partition';
+COMMENT ON COLUMN susx.refreshed_column.image_column IS 'Number (attnum) of the image column';
+COMMENT ON COLUMN susx.refreshed_column.embedding_column IS 'Number (attnum) of the embedding column';
+COMMENT ON COLUMN susx.refreshed_column.checked_before IS
+    'Rows written by transactions before this one have the embedding of their current image';
+
 CREATE OR REPLACE FUNCTION susx.forget_dropped() RETURNS event_trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -588,6 +692,9 @@ BEGIN
     DELETE FROM susx.labelling l
     USING pg_event_trigger_dropped_objects() d
     WHERE d.classid = 'pg_class'::regclass AND d.objsubid = 0 AND l.relation = d.objid;
+    DELETE FROM susx.refreshed_column r
+    USING pg_event_trigger_dropped_objects() d
+    WHERE d.classid = 'pg_class'::regclass AND d.objsubid = 0 AND r.relation = d.objid;
     UPDATE susx.labelling l SET classifier = 0
     FROM pg_event_trigger_dropped_objects() d
     WHERE d.classid = 'pg_class'::regclass AND d.objsubid = 0 AND l.classifier = d.objid;
@@ -610,7 +717,7 @@ CREATE PROCEDURE susx.label_table(
 ) LANGUAGE c AS 'MODULE_PATHNAME', 'label_table_wrapper';
 COMMENT ON PROCEDURE susx.label_table(
     regclass, regclass, name, name, name, name, name, text, integer, boolean, text, text) IS
-    'Label a table of images and bring its labels up to date, with a COMMIT per batch';
+    'Label a table of images and keep its labels up to date, with a COMMIT per batch';
 CREATE FUNCTION susx."label_counts"(
     "rel" regclass,
     "label_column" name DEFAULT 'label'
@@ -628,7 +735,7 @@ COMMENT ON FUNCTION susx.label_counts(regclass, name) IS
     'How many labels of a column are up to date, outdated or corrected; reads the whole table';
 CREATE FUNCTION susx.label_on_write() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME', 'label_on_write_wrapper';
 COMMENT ON FUNCTION susx.label_on_write() IS
-    'Statement trigger of a table of images: labels the rows without a label, or with other vectors';
+    'Statement trigger for a table of images: labels rows without a label and rows whose vectors have changed';
 CREATE FUNCTION susx."correct"(
     "classifier" regclass,
     "rel" regclass,
@@ -641,7 +748,7 @@ VOLATILE PARALLEL UNSAFE
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'correct_wrapper';
 COMMENT ON FUNCTION susx.correct(regclass, regclass, text, text, name, boolean) IS
-    'Give a row its right label, and the classifier the row''s image as an example of it';
+    'Set the right label of a row, and add the row to the support set as a labelled example';
 
 CREATE VIEW susx.label_column WITH (security_invoker = true) AS
     SELECT l.relation, l.label_column, l.classifier, l.method, c.labelled, c.outdated, c.rejected, c.corrected,
@@ -650,37 +757,40 @@ CREATE VIEW susx.label_column WITH (security_invoker = true) AS
 GRANT SELECT ON susx.label_column TO PUBLIC;
 
 COMMENT ON VIEW susx.label_column IS
-    'Columns that susx labels, and how far they are up to date; counting reads the whole table, and the classifier';
-COMMENT ON COLUMN susx.label_column.relation IS 'Table of images, as it was named in the call';
-COMMENT ON COLUMN susx.label_column.label_column IS 'Column of its labels';
-COMMENT ON COLUMN susx.label_column.classifier IS 'Classifier that labels it; -: it was dropped';
-COMMENT ON COLUMN susx.label_column.method IS 'Method that was named in the call; NULL: the classifier''s own';
+    'Columns that susx labels, and how many of their labels are up to date; a query reads the whole tables and the classifiers';
+COMMENT ON COLUMN susx.label_column.relation IS 'Table of images, as named in the call';
+COMMENT ON COLUMN susx.label_column.label_column IS 'Column of labels';
+COMMENT ON COLUMN susx.label_column.classifier IS 'Classifier of the labels; - if it was dropped';
+COMMENT ON COLUMN susx.label_column.method IS 'Method that the call named; NULL: the classifier''s own';
 COMMENT ON COLUMN susx.label_column.labelled IS 'Rows whose label is up to date';
 COMMENT ON COLUMN susx.label_column.outdated IS
-    'Rows whose label was made by another state of the classifier, or from other vectors';
-COMMENT ON COLUMN susx.label_column.rejected IS 'Rows without a label, because they show none of the categories';
-COMMENT ON COLUMN susx.label_column.corrected IS 'Rows whose label somebody else wrote; susx leaves it';
+    'Rows whose label was made with an earlier state of the classifier, or from other vectors';
+COMMENT ON COLUMN susx.label_column.rejected IS
+    'Rows without a label because they show none of the categories';
+COMMENT ON COLUMN susx.label_column.corrected IS
+    'Rows whose label susx did not write; susx does not change it';
 COMMENT ON COLUMN susx.label_column.unlabelled IS 'All other rows without a label';
-COMMENT ON SEQUENCE susx.labelling_id_seq IS 'Numbers of columns of labels';
+COMMENT ON SEQUENCE susx.labelling_id_seq IS 'Numbers for susx.labelling.id';
 COMMENT ON TABLE susx.labelling IS
-    'What the labels of a column are made with, as label_table and label_on_write wrote down';
+    'How the labels of a column are made, as recorded by label_table and label_on_write';
 COMMENT ON COLUMN susx.labelling.id IS 'Number of the column in susx.row_label';
-COMMENT ON COLUMN susx.labelling.relation IS 'Table of images, as it was named in the call';
-COMMENT ON COLUMN susx.labelling.label_column IS 'Column of its labels';
-COMMENT ON COLUMN susx.labelling.classifier IS 'Classifier that labels it; 0: it was dropped';
-COMMENT ON COLUMN susx.labelling.method IS 'Method that was named in the call; NULL: the classifier''s own';
+COMMENT ON COLUMN susx.labelling.relation IS 'Table of images, as named in the call';
+COMMENT ON COLUMN susx.labelling.label_column IS 'Column of labels';
+COMMENT ON COLUMN susx.labelling.classifier IS 'Classifier of the labels; 0 if it was dropped';
+COMMENT ON COLUMN susx.labelling.method IS 'Method that the call named; NULL: the classifier''s own';
 COMMENT ON COLUMN susx.labelling.state IS
-    'Digest of everything that decides the labels, when label_table was called last';
-COMMENT ON COLUMN susx.labelling.embedding_column IS 'Column of the embeddings that are classified';
-COMMENT ON COLUMN susx.labelling.likeness_column IS 'Column of the likeness vectors; NULL: none';
-COMMENT ON COLUMN susx.labelling.probability_column IS 'Column of the labels'' probabilities; NULL: none';
-COMMENT ON COLUMN susx.labelling.known_column IS
-    'Column of how likely rows are to be of any category; NULL: none';
-COMMENT ON TABLE susx.row_label IS 'What susx wrote to rows last; only susx''s functions write it';
+    'Digest of everything the labels depend on, at the last call of label_table';
+COMMENT ON COLUMN susx.labelling.embedding_column IS 'Column of embeddings';
+COMMENT ON COLUMN susx.labelling.likeness_column IS 'Column of likeness vectors; NULL: none';
+COMMENT ON COLUMN susx.labelling.probability_column IS
+    'Column for the probabilities of the labels; NULL: none';
+COMMENT ON COLUMN susx.labelling.known_column IS 'Column for the score known; NULL: none';
+COMMENT ON TABLE susx.row_label IS 'What susx last wrote to each row; only susx writes to this table';
 COMMENT ON COLUMN susx.row_label.labelling IS 'Number of the column in susx.labelling';
-COMMENT ON COLUMN susx.row_label.key IS 'Primary key of the row; of several columns, as text of a record';
+COMMENT ON COLUMN susx.row_label.key IS
+    'Primary key of the row; a record as text if the key has several columns';
 COMMENT ON COLUMN susx.row_label.version IS
-    'Digest of the classifier and the row''s vectors; NULL: the label was taken away with the embedding';
+    'Digest of the classifier and the row''s vectors; NULL: the label was removed together with the embedding';
 COMMENT ON COLUMN susx.row_label.label IS 'The label that susx wrote; NULL: none';
 COMMENT ON COLUMN susx.row_label.is_corrected IS 'Whether susx.correct was called for the row';
 CREATE FUNCTION susx."report"(
@@ -695,7 +805,26 @@ STABLE PARALLEL UNSAFE COST 1000000
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'report_wrapper';
 COMMENT ON FUNCTION susx.report(regclass, text, text, integer, integer, text) IS
-    'Page of HTML to look at the labels of the rows of a query';
+    'Label the rows of a query and return an HTML page with their images';
+
+CREATE FUNCTION susx."image_info"(
+    "image" bytea
+) RETURNS TABLE (
+    "format" TEXT,
+    "width" INT,
+    "height" INT,
+    "orientation" INT,
+    "frames" INT,
+    "mode" TEXT,
+    "bytes" bigint,
+    "error" TEXT
+)
+STABLE PARALLEL SAFE COST 10000
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'image_info_wrapper';
+COMMENT ON FUNCTION susx.image_info(bytea) IS
+    'Read format, size and colour mode from the header of an image file, or why it cannot be read';
+ALTER FUNCTION susx.image_info(bytea) ROWS 1;
 
 CREATE FUNCTION susx."thumbnail"(
     "image" bytea,
@@ -706,7 +835,7 @@ STABLE PARALLEL SAFE COST 100000
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'thumbnail_wrapper';
 COMMENT ON FUNCTION susx.thumbnail(bytea, integer, text) IS
-    'Small copy of an image file, as JPEG or PNG';
+    'Make a small copy of an image file, as JPEG or PNG';
 
 CREATE FUNCTION susx."contact_sheet"(
     "query" TEXT,
@@ -717,7 +846,183 @@ STABLE PARALLEL UNSAFE COST 1000000
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'contact_sheet_wrapper';
 COMMENT ON FUNCTION susx.contact_sheet(text, integer, integer) IS
-    'PNG file with thumbnails of the images of a query and their labels';
+    'Make a PNG with thumbnails of the images of a query and their labels';
 
 COMMENT ON COLUMN susx.stat_progress.phase IS
     'preparing, reading, embedding, classifying, searching, generating, writing or making thumbnails';
+
+-- How many rows the planner expects.
+CREATE FUNCTION susx.classify_support(internal) RETURNS internal
+    LANGUAGE c STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'classify_support_wrapper';
+COMMENT ON FUNCTION susx.classify_support(internal) IS
+    'Planner support function: estimates how many rows classify and explain return';
+ALTER FUNCTION susx.classify(regclass, vector, integer, text, vector) SUPPORT susx.classify_support ROWS 5;
+ALTER FUNCTION susx.classify(regclass, bytea, integer, text) SUPPORT susx.classify_support ROWS 5;
+ALTER FUNCTION susx.explain(regclass, vector, integer, text, integer, vector) SUPPORT susx.classify_support ROWS 9;
+ALTER FUNCTION susx.explain(regclass, bytea, integer, text, integer) SUPPORT susx.classify_support ROWS 9;
+ALTER FUNCTION susx.embed_images(bytea[], text) ROWS 100;
+ALTER FUNCTION susx.embed_texts(text[], text) ROWS 100;
+ALTER FUNCTION susx.build_support_set(
+    regclass, regclass, integer, text, text, text, text, boolean, text, double precision, boolean) ROWS 20;
+ALTER FUNCTION susx.evaluate(regclass, text, text) ROWS 20;
+ALTER FUNCTION susx.confusion_matrix(regclass, text, text) ROWS 50;
+ALTER FUNCTION susx.calibration(regclass, text, text, integer) ROWS 15;
+ALTER FUNCTION susx.label_counts(regclass, name) ROWS 1;
+ALTER FUNCTION susx.models() ROWS 5;
+ALTER FUNCTION susx.stat_get_server() ROWS 1;
+
+DROP PROCEDURE susx.embed_table(regclass, name, name, integer, text, text);
+CREATE PROCEDURE susx.embed_table(
+    rel regclass,
+    image_column name DEFAULT 'image',
+    embedding_column name DEFAULT 'embedding',
+    batch_size integer DEFAULT NULL,
+    model text DEFAULT NULL,
+    on_error text DEFAULT 'record',
+    refresh boolean DEFAULT false
+) LANGUAGE c AS 'MODULE_PATHNAME', 'embed_table_wrapper';
+COMMENT ON PROCEDURE susx.embed_table(regclass, name, name, integer, text, text, boolean) IS
+    'Fill the NULL embeddings of a table of images, with a COMMIT per batch; refresh => true also embeds images that have changed';
+
+-- Comments that 0.2.0 has in other words.
+COMMENT ON VIEW susx.stat_server IS
+    'The inference process: one row if it is running, otherwise none; counts are since it started';
+COMMENT ON COLUMN susx.stat_server.status IS
+    'answering, or not answering; then all other columns but pid are NULL, see susx.hang_timeout';
+COMMENT ON COLUMN susx.stat_server.started IS 'Time when it started';
+COMMENT ON COLUMN susx.stat_server.uptime IS 'Time since it started';
+COMMENT ON COLUMN susx.stat_server.restarts IS
+    'How often it was restarted, for any reason, since its supervisor started';
+COMMENT ON COLUMN susx.stat_server.connections IS 'Sessions that are connected and have sent a request';
+COMMENT ON COLUMN susx.stat_server.models IS
+    'Loaded models, each with the execution provider it actually runs on, or with (loading) or (unloading)';
+COMMENT ON COLUMN susx.stat_server.queue_inputs IS
+    'Images, texts and prompts of generators that were received and not answered yet';
+COMMENT ON COLUMN susx.stat_server.queue_bytes IS
+    'Memory of these requests in bytes, limited by susx.queue_memory';
+COMMENT ON COLUMN susx.stat_server.images IS 'Number of images that were embedded';
+COMMENT ON COLUMN susx.stat_server.texts IS 'Number of texts that were embedded';
+COMMENT ON COLUMN susx.stat_server.generated IS 'Number of images that were generated';
+COMMENT ON COLUMN susx.stat_server.failed IS 'Number of images, texts and prompts of generators that failed';
+COMMENT ON COLUMN susx.stat_server.batches IS
+    'Number of batches of images and texts, including failed inputs; a batch of texts holds up to four times susx.batch_size and runs in parts of similar length';
+COMMENT ON COLUMN susx.stat_server.images_per_second IS
+    'Images embedded per second over the last ten seconds';
+COMMENT ON COLUMN susx.stat_server.texts_per_second IS 'Texts embedded per second over the last ten seconds';
+COMMENT ON COLUMN susx.stat_server.steps_per_second IS
+    'Denoising steps of generators per second over the last ten seconds, counted per image';
+COMMENT ON COLUMN susx.stat_server.batch_sizes IS
+    'Number of batches with 1, 2, 3 to 4, 5 to 8, ... inputs, for example {"1": 7, "3-4": 2}; sizes that did not occur are omitted';
+COMMENT ON COLUMN susx.stat_server.p50_ms IS
+    'Median time from receiving a request for embeddings to the reply, in milliseconds, over the last one to two minutes';
+COMMENT ON COLUMN susx.stat_server.p95_ms IS '95th percentile of the same time';
+COMMENT ON COLUMN susx.stat_server.last_error IS
+    'The last error of any session; NULL unless you are a member of pg_read_all_stats';
+COMMENT ON COLUMN susx.stat_server.last_error_at IS 'Time of the last error';
+COMMENT ON TABLE susx.errors IS
+    'Rows whose image could not be embedded or whose vector could not be classified; they are tried again when the row changes, or after susx.forget_errors()';
+COMMENT ON COLUMN susx.errors.relation IS 'Table of images, as named in the call';
+COMMENT ON COLUMN susx.errors.embedding_column IS 'Column of embeddings or labels that could not be filled';
+COMMENT ON COLUMN susx.errors.key IS
+    'Primary key of the row; a record as text if the key has several columns';
+COMMENT ON COLUMN susx.errors.message IS 'Why the row could not be embedded or labelled';
+COMMENT ON COLUMN susx.errors.sqlstate IS 'SQLSTATE of this error';
+COMMENT ON COLUMN susx.errors.row_version IS 'xmin of the row; if it is different now, the row has changed';
+COMMENT ON COLUMN susx.errors."time" IS 'Time of the last attempt';
+COMMENT ON TABLE susx.embedding_column IS
+    'The model that made the embeddings of a column, as recorded by embed_table and embed_on_write';
+COMMENT ON COLUMN susx.embedding_column.relation IS 'Table of images, as named in the call';
+COMMENT ON COLUMN susx.embedding_column.embedding_column IS 'Column of embeddings';
+COMMENT ON COLUMN susx.embedding_column.model IS 'Name of the model';
+COMMENT ON COLUMN susx.embedding_column.model_sha256 IS 'Digest of the model''s files; NULL: not checked';
+COMMENT ON FUNCTION susx.stat_get_server() IS 'Used by the view susx.stat_server; query that instead';
+COMMENT ON FUNCTION susx.embed_image(bytea, text) IS 'Embed an image file; the result has unit length';
+COMMENT ON FUNCTION susx.embed_text(text, text) IS 'Embed a text; the result has unit length';
+COMMENT ON FUNCTION susx.embed_images(bytea[], text) IS
+    'Embed many image files; one row each, with the embedding or an error';
+COMMENT ON FUNCTION susx.embed_texts(text[], text) IS
+    'Embed many texts; one row each, with the embedding or an error';
+COMMENT ON FUNCTION susx.forget_errors(regclass, name, text) IS
+    'Delete records from susx.errors, so that these rows are tried again; returns their number';
+COMMENT ON FUNCTION susx.embed_on_write() IS
+    'Statement trigger for a table of images: embeds rows that were inserted or whose image has changed';
+COMMENT ON FUNCTION susx.add_prompts(regclass, jsonb) IS
+    'Add sentences that describe the categories: {"category": ["sentence", ...], ...} (CuPL)';
+COMMENT ON FUNCTION susx.add_support(regclass, text, bytea[]) IS
+    'Add labelled images to the support set of a category, as image files';
+COMMENT ON PROCEDURE susx.generate_support_set(
+    regclass, text, integer, text, double precision, integer, bigint, boolean, text) IS
+    'Generate the support set from the prompts with Stable Diffusion, with a COMMIT per category (SuS-SD)';
+COMMENT ON FUNCTION susx.generate_images(
+    text[], text, double precision, integer, bigint, text, integer, integer) IS
+    'Generate an image for each prompt; one row each, with the image or an error';
+COMMENT ON FUNCTION susx.label(regclass, vector, text) IS
+    'The most likely category of an embedding; NULL if it is rejected';
+COMMENT ON FUNCTION susx.label(regclass, bytea, text) IS
+    'The most likely category of an image file; NULL if it is rejected';
+COMMENT ON FUNCTION susx.confusion_matrix(regclass, text, text) IS
+    'Count labelled images by true and predicted category';
+COMMENT ON FUNCTION susx.classifier_changed() IS
+    'Trigger for tables of classifiers: makes all sessions fit the classifier again';
+COMMENT ON FUNCTION susx.embed_row() IS
+    'Trigger for tables of classifiers: embeds the prompt or the image of a row without an embedding';
+COMMENT ON FUNCTION susx.forget_dropped() IS
+    'Event trigger function: deletes the settings of dropped classifiers and the records of dropped tables';
+COMMENT ON EVENT TRIGGER susx_forget_dropped IS
+    'Deletes the settings of dropped classifiers and the records of dropped tables';
+COMMENT ON FUNCTION susx.stat_get_progress() IS 'Used by the view susx.stat_progress; query that instead';
+COMMENT ON VIEW susx.stat_progress IS
+    'Progress of long calls in all sessions; to see calls of other users, you need pg_read_all_stats';
+COMMENT ON COLUMN susx.stat_progress.pid IS 'Process ID of the session';
+COMMENT ON COLUMN susx.stat_progress.relation IS
+    'Table or classifier that the call works on; NULL: none, or in another database';
+COMMENT ON COLUMN susx.stat_progress.command IS 'Function or procedure';
+COMMENT ON COLUMN susx.stat_progress.done IS
+    'Rows done in this phase; if an index is searched, prompts; in generating, denoising steps';
+COMMENT ON COLUMN susx.stat_progress.total IS
+    'Number to do in this phase, for a query an estimate by the planner; NULL: unknown';
+COMMENT ON COLUMN susx.stat_progress.failed IS 'Rows of this call that failed';
+COMMENT ON COLUMN susx.stat_progress.started IS 'Time when the call started';
+COMMENT ON COLUMN susx.stat_progress.rate IS 'Rows, prompts or steps done per second in this phase';
+COMMENT ON COLUMN susx.stat_progress.estimated_end IS 'Estimated end of this phase';
+
+CREATE FUNCTION susx."add_embedding_column"(
+    "rel" regclass,
+    "embedding_column" name DEFAULT 'embedding',
+    "model" TEXT DEFAULT NULL
+) RETURNS TEXT
+VOLATILE PARALLEL UNSAFE
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'add_embedding_column_wrapper';
+COMMENT ON FUNCTION susx.add_embedding_column(regclass, name, text) IS
+    'Add a column for the embeddings of a model to a table of images, unless it exists; returns its type';
+
+CREATE FUNCTION susx."check"() RETURNS TABLE (
+    "item" TEXT,
+    "ok" bool,
+    "detail" TEXT,
+    "hint" TEXT
+)
+STRICT VOLATILE PARALLEL RESTRICTED
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'check_wrapper';
+COMMENT ON FUNCTION susx.check() IS
+    'What susx needs, whether it is there, and what to do; raises no error';
+
+CREATE FUNCTION susx."adopt_classifier"(
+    "classifier" regclass
+) RETURNS regclass
+VOLATILE PARALLEL UNSAFE
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'adopt_classifier_wrapper';
+COMMENT ON FUNCTION susx.adopt_classifier(regclass) IS
+    'Give the table of a classifier the triggers and the row of settings that it lacks: after a restore, or from an older version';
+
+CREATE FUNCTION susx."distribute_classifier"(
+    "classifier" regclass
+) RETURNS VOID
+VOLATILE PARALLEL UNSAFE
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'distribute_classifier_wrapper';
+COMMENT ON FUNCTION susx.distribute_classifier(regclass) IS
+    'Make the table of a classifier a reference table of Citus, with its settings';

@@ -9,7 +9,7 @@ use pgrx::prelude::*;
 use crate::limits;
 use crate::pg::error::{Error, Result};
 
-/// The elements of an array argument, whatever its dimensions; none for NULL. An error if there are too many.
+/// The elements of an array argument with any number of dimensions; none for NULL. An error if there are too many.
 pub fn elements<'a, T: UnboxDatum>(
     array: Option<&'a Array<'_, T>>,
     name: &str,

@@ -1,8 +1,7 @@
 //! How many rows are read, sent and written together.
 //!
 //! A batch has two limits: a number of rows, beyond which nothing gets faster, and a number of bytes, which bounds
-//! memory where each row may hold an image of many megabytes. A single row above the second limit is a batch of its
-//! own.
+//! memory where each row may hold an image of many megabytes. A single row above the second limit forms its own batch.
 
 use std::time::Duration;
 
@@ -11,8 +10,8 @@ pub const FETCHED_ROWS: i64 = 256;
 /// Rows that one INSERT adds to a classifier: its arrays are in memory twice, in Rust and in PostgreSQL.
 pub const INSERTED_ROWS: usize = 1_024;
 
-/// Rows of `embed_table`, unless the call sets `batch_size`, and of `embed_on_write`: a GPU has enough to do with so
-/// many, and a transaction that fails loses little work.
+/// Rows of `embed_table`, unless the call sets `batch_size`, and of `embed_on_write`: this many are enough to keep a
+/// GPU busy, and a transaction that fails loses little work.
 pub const EMBEDDED_ROWS: usize = 256;
 /// Bytes of their images.
 pub const EMBEDDED_BYTES: usize = 16 << 20;
@@ -25,10 +24,12 @@ pub const EMBED_AHEAD_BYTES: usize = 3 * EMBEDDED_BYTES;
 /// Rows of `embed_table` that are looked up in `susx.errors` together: few, because the images of those that follow
 /// may not be read in this transaction.
 pub const FAILURE_LOOKUP_ROWS: i64 = 64;
-/// The same where rows are only counted, and no image is read.
+/// Rows of `embed_table` that are looked at in one transaction, where most of them are passed over.
+pub const PASSED_OVER_ROWS: usize = 100_000;
+/// Rows that are looked up together where they are only counted, and no image is read.
 pub const COUNTED_ROWS: i64 = 1_000;
 
-/// Rows of the first batch of `classify_rows`: few, so that the first answers come soon. Each batch has twice as many
+/// Rows of the first batch of `classify_rows`: few, so that the first answers arrive soon. Each batch has twice as many
 /// as the one before, up to the next two limits.
 pub const CLASSIFIED_ROWS_AT_FIRST: usize = 32;
 /// Embeddings of a batch of `classify_rows`: one matrix product.

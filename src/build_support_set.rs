@@ -1,5 +1,6 @@
 //! Support images, retrieved from a pool by the category names alone.
 
+mod plan;
 mod retrieval_prompts;
 mod search;
 
@@ -22,6 +23,7 @@ use crate::pg::progress::{Command, Phase, Progress};
 use crate::pg::regclass::RegClass;
 use crate::pg::version::SameVersion;
 use crate::prompting::Prompting;
+use plan::SearchSize;
 use retrieval_prompts::RetrievalPrompts;
 use search::{Compared, Rules, search};
 
@@ -30,7 +32,8 @@ type SupportRow = (String, i32, Option<f32>, f32);
 
 /// Retrieves the classifier's support set from a pool of unlabelled images (SuS-LC). An image whose cosine to one that its
 /// category has taken, or to any labelled image, is `skip_duplicates` or more is passed over; none is for 0. NULL stands for
-/// 0.96, or for 0 if the vectors have fewer than 64 dimensions.
+/// 0.96, or for 0 if the vectors have fewer than 64 dimensions. `use_index` says whether to ask the pool's index, which may
+/// miss images, or to read every image; NULL stands for the index where the pool is so large that it is far cheaper.
 #[pg_extern(volatile, parallel_unsafe)]
 #[allow(clippy::too_many_arguments, clippy::type_complexity)]
 fn build_support_set(
@@ -45,6 +48,7 @@ fn build_support_set(
     exclusive: default!(Option<bool>, "true"),
     likeness_column: default!(Option<&str>, "NULL"),
     skip_duplicates: default!(Option<f64>, "NULL"),
+    use_index: default!(Option<bool>, "NULL"),
 ) -> Result<
     TableIterator<
         'static,
@@ -70,7 +74,7 @@ fn build_support_set(
     };
     classifier.open_for_reading()?;
     let mut progress = Progress::start(Command::BuildSupportSet, classifier);
-    let settings = catalog::settings(classifier)?;
+    let settings = catalog::settings(classifier).map_err(|error| catalog::swapped(error, relation))?;
     let pool = Pool::open(relation, embedding_column, image_column, key_column)?;
     provenance::check_pool(relation, embedding_column, classifier, &settings)?;
     let pool = match provenance::pool_likeness(relation, likeness_column, classifier, &settings)? {
@@ -80,7 +84,7 @@ fn build_support_set(
         }
         None => pool,
     };
-    let wanted = Wanted { prompting, per_class, exclusive, duplicates };
+    let wanted = Wanted { prompting, per_class, exclusive, duplicates, use_index };
     let copied = replace_support(classifier, &pool, wanted, &mut progress)?;
     let support_set = fitted::changed_support_set(classifier)?;
     let reliability = gated_tip_x::reliability(&support_set, settings.params.check().map_err(Error::from)?);
@@ -99,6 +103,7 @@ struct Wanted {
     per_class: usize,
     exclusive: bool,
     duplicates: Duplicates,
+    use_index: Option<bool>,
 }
 
 /// What becomes of near-duplicates.
@@ -118,7 +123,7 @@ fn replace_support(
     wanted: Wanted,
     progress: &mut Progress,
 ) -> Result<Vec<(String, f32)>> {
-    let Wanted { prompting, per_class, exclusive, duplicates } = wanted;
+    let Wanted { prompting, per_class, exclusive, duplicates, use_index } = wanted;
     let support_set = fitted::support_set(classifier)?;
     let prompts = RetrievalPrompts::read(classifier, &support_set, prompting)?;
     let candidates = prompts.text.len().saturating_mul(per_class);
@@ -142,7 +147,16 @@ fn replace_support(
     let labelled = catalog::labelled_keys(classifier)?;
     let rules =
         Rules { compared: (duplicates != Duplicates::Taken).then_some(compared), labelled: &labelled };
-    let chosen = search(pool.vectors(), retrieval, rules, per_class, progress)?.select();
+    let size = SearchSize {
+        images: pool.vectors().count()?,
+        prompts: prompts.text.len(),
+        categories: support_set.categories().len(),
+        dimensions: support_set.dimensions(),
+        per_class,
+        exclusive,
+    };
+    let by_index = plan::uses_index(pool.vectors(), size, use_index)?;
+    let chosen = search(pool.vectors(), retrieval, rules, size, by_index, progress)?.select();
     progress.phase(Phase::Writing, Some(chosen.len() as u64));
     let chosen = chosen.into_iter().map(|image| RetrievedImage {
         category: support_set.categories()[image.category].clone(),
@@ -167,8 +181,8 @@ fn warn_of_absent(rows: &[SupportRow]) {
         .collect();
     if !absent.is_empty() {
         warn(format!(
-            "susx: the pool seems to show nothing of these categories, which compete by their names alone, or \
-             nearly so: {}",
+            "susx: the pool does not seem to show these categories, so they are scored mostly or only by their names: \
+             {}",
             absent.join(", ")
         ));
     }

@@ -1,20 +1,22 @@
 //! Creating classifiers and changing their settings.
 
+use std::collections::HashMap;
+
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use susx_core::classifier::{ClassifierParams, PartialParams};
 use susx_core::sus::{PLACEHOLDER, fill_templates, unit};
-use susx_server::protocol::Model;
+use susx_server::protocol::{Cut, Model, TextEmbedding};
 
 use crate::inference::client::{self, Stream};
-use crate::pg::catalog::classifier::{self as catalog, ClassifierError, NewRows, Settings};
+use crate::pg::catalog::classifier::{self as catalog, ClassifierError, NewRows, Settings, sync};
 use crate::pg::error::{Error, Result};
 use crate::pg::regclass::RegClass;
 use crate::pg::relcache;
 use crate::pg::trigger::{NewRow, TriggerCall};
 use crate::pg::vector::Vector;
 use crate::pg::version::SameVersion;
-use crate::{arrays, limits};
+use crate::{arrays, cut_texts, limits};
 
 /// The kind of the models that embed only images.
 const VISION: &str = "vision";
@@ -42,13 +44,17 @@ fn create_classifier_from_names(
             prompt.push(text);
         }
     }
-    let model = client::describe(model)?;
+    let model = describe_whole(model)?;
     if model.kind.as_deref() == Some(VISION) {
         return Err(Error::from(ClassifierError::ModelOfImages(model.name)).into());
     }
     let likeness = likeness_model.map(describe_likeness).transpose()?;
     let texts: Vec<&str> = prompt.iter().map(String::as_str).collect();
-    let embedding = embeddings(client::embed_texts(Stream::new(Some(&model.name)), &texts)?)?;
+    let (embedding, cuts) = embeddings(client::embed_texts(Stream::new(Some(&model.name)), &texts)?)?;
+    check_distinct(&category, &cuts)?;
+    cut_texts::warn(&cuts, |index| {
+        cut_texts::quoted(format_args!("category \"{}\": the prompt", category[index]), &prompt[index])
+    });
     let settings = Settings {
         model: Some(model.name),
         model_sha256: model.sha256.map(|sha256| sha256.to_vec()),
@@ -79,18 +85,10 @@ fn create_classifier_from_vectors(
         return Err(Error::argument(message).into());
     }
     check_vectors(&embedding, embedding[0].0.len())?;
-    let settings = Settings {
-        model: None,
-        model_sha256: None,
-        likeness_model: None,
-        likeness_sha256: None,
-        method: None,
-        params: ClassifierParams::START,
-    };
     let prompt = vec![None; category.len()];
     let category = category.into_iter().map(str::to_owned).collect();
     let rows = NewRows { kind: "prompt", origin: "given", category, prompt, embedding, likeness: None };
-    Ok(create(name, &settings, rows)?)
+    Ok(create(name, &Settings::START, rows)?)
 }
 
 /// Changes a classifier's settings; NULL leaves a setting as it is.
@@ -113,6 +111,7 @@ fn alter_classifier(
     probability_temperature: default!(Option<f64>, "NULL"),
     reject: default!(Option<f64>, "NULL"),
     likeness_model: default!(Option<&str>, "NULL"),
+    tag_threshold: default!(Option<f64>, "NULL"),
 ) -> Result<(), ErrorReport> {
     let classifier = Error::required(classifier, "classifier")?;
     classifier.open_for_reading()?;
@@ -127,6 +126,7 @@ fn alter_classifier(
         ridge: ridge.map(single),
         probability_temperature: probability_temperature.map(single),
         reject: reject.map(single),
+        tag_threshold: tag_threshold.map(single),
     };
     settings.params = given.apply_to(settings.params);
     settings.params.check().map_err(Error::from)?;
@@ -136,7 +136,7 @@ fn alter_classifier(
         Some(name) => settings.method = Some(name.parse().map_err(Error::from)?),
     }
     if let Some(model) = model {
-        let model = client::describe(Some(model))?;
+        let model = describe_whole(Some(model))?;
         let found = model.dimensions.map_or(0, |dimensions| dimensions as usize);
         if let Some(expected) = catalog::dimensions(classifier)?.filter(|&expected| expected != found) {
             let classifier = classifier.name()?;
@@ -163,6 +163,16 @@ const AUTOMATIC: &str = "auto";
 
 /// The name that removes the model of the likeness vectors.
 const NO_LIKENESS: &str = "none";
+
+/// Describes a classifier's model; an error if one of its encoders is broken. Repairing it changes the model's files,
+/// so they are no longer those that the classifier was made with.
+fn describe_whole(model: Option<&str>) -> Result<Model> {
+    let mut model = client::describe(model)?;
+    match model.broken.take() {
+        Some(failure) => Err(failure.into()),
+        None => Ok(model),
+    }
+}
 
 /// Describes a model that is to make likeness vectors; an error if it embeds no images.
 fn describe_likeness(model: &str) -> Result<Model> {
@@ -192,17 +202,28 @@ fn single(value: f64) -> f32 {
     value as f32
 }
 
-/// Trigger on every classifier's table: invalidates what sessions have fitted to it.
+/// Trigger on every classifier's table: invalidates what sessions have fitted to it, and carries settings that stand in
+/// the table to `susx.classifier`.
 #[pg_extern(sql = r#"
 CREATE FUNCTION susx.classifier_changed() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';
 "#)]
 fn classifier_changed(call: TriggerCall) -> Result<NewRow, ErrorReport> {
-    let relation = call.trigger()?.relid().map_err(Error::internal)?;
-    relcache::invalidate(RegClass(relation));
+    let trigger = call.trigger()?;
+    let classifier = RegClass(trigger.relid().map_err(Error::internal)?);
+    relcache::invalidate(classifier);
+    let may_be_settings = match (trigger.new(), trigger.old()) {
+        // For each statement: the row of settings is looked up by its key.
+        (None, None) => true,
+        (Some(row), _) => sync::is_settings(&row)?,
+        (None, Some(_)) => false,
+    };
+    if may_be_settings {
+        sync::of_table(classifier)?;
+    }
     Ok(NewRow::NONE)
 }
 
-/// Trigger on `susx.classifier`: the same for a classifier whose settings change.
+/// Trigger on `susx.classifier`: the same for a classifier whose settings change there.
 #[pg_extern(sql = r#"
 CREATE FUNCTION susx.settings_changed() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';
 "#)]
@@ -216,13 +237,17 @@ fn settings_changed(call: TriggerCall) -> Result<NewRow, ErrorReport> {
             relcache::invalidate(classifier);
         }
     }
+    if let Some(row) = trigger.new() {
+        sync::to_table(&row)?;
+    }
     Ok(NewRow::NONE)
 }
 
 fn create(name: &str, settings: &Settings, prompts: NewRows) -> Result<RegClass> {
     let classifier = catalog::create_table(name, prompts.embedding[0].0.len())?;
-    catalog::insert_settings(classifier, settings)?;
     catalog::insert_rows(classifier, prompts)?;
+    // Last, so that the first rows of the table are prompts to who looks at a few.
+    catalog::insert_settings(classifier, settings)?;
     Ok(classifier)
 }
 
@@ -284,11 +309,29 @@ pub(crate) fn check_vectors(vectors: &[Vector], dimensions: usize) -> Result<()>
     Ok(())
 }
 
-fn embeddings(answers: Vec<client::Embedding>) -> Result<Vec<Vector>> {
+/// Fails if two categories have the same prompts as far as the model reads them. The prompts of a category are consecutive.
+fn check_distinct(categories: &[String], cuts: &[Option<Cut>]) -> Result<()> {
+    let mut seen: HashMap<Vec<Cut>, &str> = HashMap::new();
+    let mut first = 0;
+    for prompts in categories.chunk_by(|a, b| a == b) {
+        let cuts = &cuts[first..first + prompts.len()];
+        first += prompts.len();
+        let Some(read) = cuts.iter().copied().collect::<Option<Vec<Cut>>>() else { continue };
+        let (category, tokens) = (&prompts[0], read[0].tokens);
+        if let Some(other) = seen.insert(read, category) {
+            let (a, b) = (cut_texts::quoted("categories", other), cut_texts::quoted("and", category));
+            let message = format!("{a} {b} differ only after the {tokens} tokens that the model reads");
+            return Err(Error::argument(message).with_hint("Write shorter names or templates."));
+        }
+    }
+    Ok(())
+}
+
+fn embeddings(answers: Vec<client::OfText>) -> Result<(Vec<Vector>, Vec<Option<Cut>>)> {
     (1..)
         .zip(answers)
         .map(|(ord, answer)| match answer {
-            Ok(embedding) => Vector::new(embedding),
+            Ok(TextEmbedding { vector, cut }) => Ok((Vector::new(vector)?, cut)),
             Err(failure) => Err(Error::from(failure).within(format_args!("element {ord}"))),
         })
         .collect()

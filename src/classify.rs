@@ -13,11 +13,11 @@ use crate::pg::regclass::RegClass;
 use crate::pg::vector::Vector;
 use crate::pg::version::SameVersion;
 
-/// Rank, category, score, probability and how likely the image is to be of any category.
+/// Rank, category, score, probability and the probability that it shows any category.
 type RankedRow = (i32, String, f32, f32, f32);
 
-/// The function `susx.classify` for one type of argument: the `k` best categories, also of an image that gets no label;
-/// no row for NULL.
+/// The function `susx.classify` for one type of argument: the `k` best categories, even for an image that gets no
+/// label; no row for NULL.
 macro_rules! classify {
     ($function:ident, $argument:ident: $type:ident $(, $likeness:ident)?; cost: $cost:tt) => {
         #[pg_extern(name = "classify", stable, parallel_safe, cost = $cost)]
@@ -72,7 +72,7 @@ label!(label_vector, embedding: Vector; cost: 1000);
 label!(label_vectors, embedding: Vector, likeness; cost: 1000);
 label!(label_image, image: Image; cost: 100000);
 
-/// The function `susx.known` for one type of argument: how likely it is to be of any category; NULL for NULL.
+/// The function `susx.known` for one type of argument: the probability that it shows any category; NULL for NULL.
 macro_rules! known {
     ($function:ident, $argument:ident: $type:ident $(, $likeness:ident)?; cost: $cost:tt) => {
         #[pg_extern(name = "known", stable, parallel_safe, cost = $cost)]

@@ -1,6 +1,6 @@
-//! Labels of the rows of a query, however many there are.
+//! Labels of the rows of a query, for any number of rows.
 //!
-//! A cursor reads the query in batches, and each call of the set-returning function returns one row: so memory is
+//! A cursor reads the query in batches, and each call of the set-returning function returns one row, so memory is
 //! bounded, and reading ends as soon as the caller wants no more rows. While the rows of one batch are returned, the
 //! images of the following batches are embedded.
 

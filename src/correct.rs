@@ -8,6 +8,7 @@ use crate::few_shot::check_category;
 use crate::labeller::Labeller;
 use crate::limits;
 use crate::pg::catalog::classifier as catalog;
+use crate::pg::catalog::column::Column;
 use crate::pg::catalog::label_table::{
     LabelColumns, LabelRow, LabelTable, Labelling, NewLabel, NewRecord, Record, column_of,
 };
@@ -31,8 +32,24 @@ impl SqlError for NoRow {
     }
 
     fn hint(&self) -> Option<String> {
-        Some("A key is written as in susx.errors: of several columns, as text of a record.".to_owned())
+        Some(
+            "Write the key as in susx.errors: if it has several columns, as the text of a record.".to_owned(),
+        )
     }
+}
+
+/// A row with several tags has no single right label, and an image of several things is not an example of one of them.
+fn tags_are_updated(relation: RegClass, label_column: &str) -> Result<Error> {
+    let (name, quoted) = (relation.name()?, relation.quoted()?);
+    let column = pgrx::spi::quote_identifier(label_column);
+    Ok(Error::argument(format!(
+        "column \"{label_column}\" of relation \"{name}\" holds several tags per row, so there is no single category \
+         to correct"
+    ))
+    .with_hint(format!(
+        "UPDATE {quoted} SET {column} = '{{...}}' WHERE ...: susx leaves tags alone that somebody else wrote. \
+         susx.add_support gives the classifier examples."
+    )))
 }
 
 /// Gives a row its right label, and the classifier the row's image as an example of it. NULL: it shows none of the
@@ -58,7 +75,7 @@ fn correct(
         return Err(Error::argument("with undo => true, category must be NULL").into());
     }
     classifier.open_for_replacing()?;
-    catalog::settings(classifier)?;
+    catalog::settings(classifier).map_err(|error| catalog::swapped(error, relation))?;
     prevent_in_read_only();
     if let Some(category) = category {
         check_category(classifier, category)?;
@@ -80,7 +97,10 @@ impl Correction {
     /// Finds the row and locks it.
     fn begin(classifier: RegClass, relation: RegClass, key: &str, label_column: &str) -> Result<Self> {
         relation.open_for_reading()?;
-        let labeller = Labeller::get(classifier, None)?;
+        if Column::of_labels(relation, label_column)?.holds_tags() {
+            return Err(tags_are_updated(relation, label_column)?);
+        }
+        let labeller = Labeller::get(classifier, None, false)?;
         let known = column_of(relation, label_column)?.map(|(_, labelling)| labelling.columns);
         let columns = match known {
             Some(columns) => columns,
@@ -93,7 +113,7 @@ impl Correction {
             },
         };
         provenance::check_pool(relation, &columns.embedding, classifier, labeller.settings())?;
-        // How likely the row is to be of any category stays what it is.
+        // The probability that the row is of any category stays as it is.
         let columns = LabelColumns { known: None, ..columns };
         let table = LabelTable::open(relation, &columns)?;
         let labelling = Labelling { classifier, method: None, state: labeller.state, columns }
@@ -109,11 +129,11 @@ impl Correction {
         let key = &self.row.id.name;
         let replaced = catalog::delete_images_of(self.classifier, key, false)? > 0;
         let support = match category {
-            None if replaced => "its image is no support image any more",
-            None => "the classifier stays as it is",
+            None if replaced => "its image is no longer a support image",
+            None => "the classifier is unchanged",
             Some(category) => match self.teach(category)? {
-                None if replaced => "its image is a labelled support image now, instead of what it was",
-                None => "its image is a labelled support image now",
+                None if replaced => "its support image is now labelled",
+                None => "its image is now a labelled support image",
                 Some(reason) => reason,
             },
         };
@@ -125,14 +145,14 @@ impl Correction {
         let was = self.write(None, false)?;
         let key = &self.row.id.name;
         let support = match catalog::delete_images_of(self.classifier, key, true)? {
-            0 => "the classifier stays as it is",
-            _ => "its image is no labelled support image any more",
+            0 => "the classifier is unchanged",
+            _ => "its image is no longer a labelled support image",
         };
         let table = &self.table.name;
-        Ok(format!("row {key} of \"{table}\" is to be labelled again, {was}; {support}"))
+        Ok(format!("row {key} of \"{table}\" will be labelled again, {was}; {support}"))
     }
 
-    /// Writes the label, and that somebody has corrected it. Returns what it was.
+    /// Writes the label and records that it was corrected. Returns what it was.
     fn write(&self, category: Option<&str>, is_corrected: bool) -> Result<String> {
         let LabelRow { id, label, probability, .. } = &self.row;
         let new = NewLabel {
@@ -140,7 +160,7 @@ impl Correction {
             is_changed: label.as_deref() != category || probability.is_some(),
             ..NewLabel::default()
         };
-        if self.table.write(&[id], &[new])?.is_empty() {
+        if self.table.write(&[id], &[new])?.written.is_empty() {
             return Err(self.table.permission_denied());
         }
         // Without a version, the row is labelled again when it may be.
@@ -157,15 +177,15 @@ impl Correction {
     /// Adds the row's image to the support set; the reason if it cannot be.
     fn teach(&self, category: &str) -> Result<Option<&'static str>> {
         let Some(embedding) = self.row.embedding.clone() else {
-            return Ok(Some("it has no embedding, so the classifier stays as it is"));
+            return Ok(Some("it has no embedding, so the classifier is unchanged"));
         };
         if !self.labeller.is_classifiable(&self.row) || unit(&embedding.0).is_err() {
-            return Ok(Some("its vectors cannot be compared, so the classifier stays as it is"));
+            return Ok(Some("its vectors cannot be compared, so the classifier is unchanged"));
         }
         let likeness = self.row.likeness.clone().filter(|_| self.labeller.uses_likeness());
         if likeness.is_none() && self.labeller.uses_likeness() {
             return Ok(Some(
-                "it has no likeness vector, as support images need, so the classifier stays as it is",
+                "it has no likeness vector, which support images need, so the classifier is unchanged",
             ));
         }
         catalog::insert_image_of(self.classifier, &self.row.id.name, category, embedding, likeness)?;

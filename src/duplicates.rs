@@ -17,7 +17,7 @@ use crate::pg::regclass::RegClass;
 use crate::pg::version::SameVersion;
 use find::{Found, Method};
 
-/// Group, key, cosine to the image that is kept, and whether this is it.
+/// Group, key, cosine to the image to keep, and whether this is that image.
 type DuplicateRow = (i32, String, f32, bool);
 
 /// The images of a table that have near-duplicates, group by group, the largest first; no row for NULL. Each group begins

@@ -7,7 +7,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use crate::batches::{EMBEDDED_BYTES, EMBEDDED_ROWS};
-use crate::embedding_stream::{Counts, EmbeddingStream, Target, clear};
+use crate::embedding_stream::{Counts, EmbeddingStream, Found, Target, clear};
 use crate::inference::client;
 use crate::on_error::OnError;
 use crate::pg::catalog::image_table::ImageTable;
@@ -75,7 +75,10 @@ fn embed_rows(
             let (mut batch, mut cleared) = (Vec::new(), Vec::new());
             for row in read {
                 match row.image {
-                    Some(image) => batch.push((Target { id: row.id, is_stale: row.is_stale }, image)),
+                    Some(image) => {
+                        let found = if row.is_stale { Found::Stale } else { Found::None };
+                        batch.push((Target { id: row.id, found }, image));
+                    }
                     None => cleared.push(row.id),
                 }
             }
@@ -89,7 +92,7 @@ fn embed_rows(
             }
         }
         match stream.as_mut().map_or(Ok(None), EmbeddingStream::next)? {
-            Some(batch) => counts.add(batch.write(images, on_error)?),
+            Some(batch) => counts.add(batch.write(images, on_error)?.counts),
             None => return Ok(counts),
         }
     }

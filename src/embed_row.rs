@@ -1,19 +1,23 @@
 //! `susx.embed_row()`: the trigger of a classifier's table that embeds rows written without an embedding.
 //!
-//! An image gets its likeness vector with its embedding, if it has none yet and the classifier has a model for these.
+//! It also checks the row of settings, which has none. An image gets its likeness vector with its embedding, if it has none
+//! yet and the classifier has a model for these.
 
 use pgrx::datum::{TryFromDatumError, UnboxDatum};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::{FromDatum, IntoDatum};
 
+use crate::cut_texts;
 use crate::embedder::Embedder;
 use crate::image_vectors::ImageVectors;
 use crate::limits;
-use crate::pg::catalog::classifier as catalog;
+use crate::pg::catalog::classifier::{self as catalog, sync};
 use crate::pg::column_error::ColumnError;
+use crate::pg::encoding::UncheckedText;
 use crate::pg::error::{Error, Result, SqlError};
 use crate::pg::image::Image;
+use crate::pg::jsonb::Jsonb;
 use crate::pg::regclass::RegClass;
 use crate::pg::trigger::{NewRow, TriggerCall};
 use crate::pg::types::type_name;
@@ -64,8 +68,11 @@ fn with_embedding<'a>(trigger: &'a PgTrigger<'a>) -> Result<PgHeapTuple<'a, Allo
     let row = trigger.new().filter(|_| trigger.event().fired_before());
     let mut row = row.ok_or(EmbedRowError::NotThisTrigger)?.into_owned();
     let classifier = RegClass(trigger.relid().map_err(Error::internal)?);
-    // Checked first, because a table that is no classifier need not have these columns.
+    // Checked first, because a table that is not a classifier may lack these columns.
     classifier.open_for_reading()?;
+    if check_settings(&row, classifier)? {
+        return Ok(row);
+    }
     let embedder = Embedder::of(classifier)?;
     if column::<Vector>(&row, classifier, "embedding")?.is_none() {
         let embedder =
@@ -77,6 +84,21 @@ fn with_embedding<'a>(trigger: &'a PgTrigger<'a>) -> Result<PgHeapTuple<'a, Allo
         }
     }
     Ok(row)
+}
+
+/// Checks the row of settings, which has no embedding. Returns false for any other row.
+///
+/// Settings apply to all rows, so a caller whom row-level security restricts cannot write them.
+fn check_settings(row: &PgHeapTuple<'_, AllocatedByRust>, classifier: RegClass) -> Result<bool> {
+    if !sync::is_settings(row)? {
+        return Ok(false);
+    }
+    classifier.check_row_security()?;
+    // The constraint of the table refuses NULL.
+    if let Some(settings) = column::<Jsonb>(row, classifier, "settings")? {
+        catalog::check_settings(classifier, &settings.text()?)?;
+    }
+    Ok(true)
 }
 
 /// Whether an image is to get a likeness vector. Tables that never had any may lack the column.
@@ -108,7 +130,7 @@ fn column<'a, T: FromDatum + IntoDatum + UnboxDatum<As<'a> = T> + 'a>(
     row.get_by_name(name).map_err(|error| bad_column(classifier, name, error))
 }
 
-/// The error if somebody has dropped or changed such a column.
+/// The error if such a column was dropped or changed.
 fn bad_column(classifier: RegClass, name: &str, error: TryFromDatumError) -> Error {
     let column = name.to_owned();
     match error {
@@ -128,22 +150,41 @@ fn embed(
     classifier: RegClass,
     embedder: &Embedder,
 ) -> Result<ImageVectors> {
-    let bad = |_, failure| Error::from(failure);
-    let kind: Option<&str> = column(row, classifier, "kind")?;
+    let kind: Option<UncheckedText> = column(row, classifier, "kind")?;
+    let kind = kind.as_ref().map(UncheckedText::read).transpose()?;
     let has_prompt = kind.is_some_and(|kind| WITH_PROMPT.contains(&kind));
     let vectors = if has_prompt {
-        let prompt: Option<&str> = column(row, classifier, "prompt")?;
+        let prompt: Option<UncheckedText> = column(row, classifier, "prompt")?;
+        let prompt = prompt.as_ref().map(UncheckedText::read).transpose()?;
         limits::check_bytes("a prompt", limits::TEXT_BYTES, prompt.map_or(0, str::len))?;
         let prompt = prompt.filter(|prompt| !prompt.trim().is_empty());
-        let vectors = prompt.map(|prompt| embedder.texts(&[prompt], bad)).transpose()?;
+        let vectors = prompt.map(|prompt| text(row, classifier, embedder, prompt)).transpose()?;
         vectors.map(|vectors| vectors.into_iter().map(ImageVectors::from).collect::<Vec<_>>())
     } else {
         let image: Option<Image> = column(row, classifier, "image")?;
-        image.map(|image| embedder.images(&[image.file()?], bad)).transpose()?
+        image.map(|image| embedder.images(&[image.file()?], |_, failure| failure.into())).transpose()?
     };
     let missing = || {
         let needed = if has_prompt { "a prompt" } else { "an image" };
         EmbedRowError::NothingToEmbed { kind: kind.unwrap_or("NULL").to_owned(), needed }.into()
     };
     vectors.and_then(|vectors| vectors.into_iter().next()).ok_or_else(missing)
+}
+
+/// The vector of a row's prompt. A WARNING if the model reads only its beginning.
+fn text(
+    row: &PgHeapTuple<'_, AllocatedByRust>,
+    classifier: RegClass,
+    embedder: &Embedder,
+    prompt: &str,
+) -> Result<Vec<Vector>> {
+    let (vectors, cuts) = embedder.texts(&[prompt], |_, failure| failure.into())?;
+    if let Some(&[cut @ Some(_)]) = cuts.first_chunk() {
+        let category: Option<UncheckedText> = column(row, classifier, "category")?;
+        let category = category.as_ref().map(UncheckedText::read).transpose()?.unwrap_or("NULL");
+        cut_texts::warn_once(cut, || {
+            cut_texts::quoted(format_args!("category \"{category}\": the prompt"), prompt)
+        });
+    }
+    Ok(vectors)
 }

@@ -1,10 +1,11 @@
 //! Embeds the texts and images of a classifier's table with the classifier's models.
 
-use susx_server::protocol::Failure;
+use susx_server::protocol::{Cut, Failure, TextEmbedding};
 
+use crate::cut_texts;
 use crate::image_stream::{self, ImageStream};
 use crate::image_vectors::ImageVectors;
-use crate::inference::client::{self, Embedding, Stream};
+use crate::inference::client::{self, OfText, Stream};
 use crate::pg::catalog::classifier::{self as catalog, Settings};
 use crate::pg::embedding_model::EmbeddingModel;
 use crate::pg::error::{Error, Result};
@@ -62,15 +63,29 @@ impl Embedder {
         settings.model.as_ref() == Some(&self.model.name) && settings.likeness_model.as_ref() == likeness
     }
 
-    /// One vector per text. `error` makes the error of a text, counted from 0, that cannot be embedded.
-    pub fn texts(&self, texts: &[&str], error: impl Fn(usize, Failure) -> Error) -> Result<Vec<Vector>> {
+    /// One vector per text, and what the model has read of a text that is longer than its context. `error` makes the
+    /// error of a text, counted from 0, that cannot be embedded.
+    pub fn texts(
+        &self,
+        texts: &[&str],
+        error: impl Fn(usize, Failure) -> Error,
+    ) -> Result<(Vec<Vector>, Vec<Option<Cut>>)> {
         let answers = client::embed_texts(Stream::of(&self.model), texts)?;
-        let checked = |(index, answer): (usize, Embedding)| {
-            let vectors = ImageVectors::from(Vector::new(answer.map_err(|failure| error(index, failure))?)?);
+        let checked = |(index, answer): (usize, OfText)| {
+            let TextEmbedding { vector, cut } = answer.map_err(|failure| error(index, failure))?;
+            let vectors = ImageVectors::from(Vector::new(vector)?);
             self.check(&vectors)?;
-            Ok(vectors.embedding)
+            Ok((vectors.embedding, cut))
         };
         answers.into_iter().enumerate().map(checked).collect()
+    }
+
+    /// The same, with one WARNING about all texts that are longer than the model's context. `name` names one of them.
+    pub fn named_texts(&self, texts: &[&str], name: impl Fn(usize) -> String) -> Result<Vec<Vector>> {
+        let error = |index, failure| Error::from(failure).within(name(index));
+        let (vectors, cuts) = self.texts(texts, error)?;
+        cut_texts::warn(&cuts, name);
+        Ok(vectors)
     }
 
     /// The vectors of every image file. `error` makes the error of an image, counted from 0, that cannot be embedded.

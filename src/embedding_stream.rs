@@ -9,7 +9,7 @@ use crate::inference::client::{Answer, ImageVectors, Stream};
 use crate::on_error::OnError;
 use crate::pg::catalog::errors::RowFailure;
 use crate::pg::catalog::image_table::ImageTable;
-use crate::pg::catalog::keyed_table::RowId;
+use crate::pg::catalog::keyed_table::{RowId, Written};
 use crate::pg::embedding_model::EmbeddingModel;
 use crate::pg::error::{Error, Result};
 use crate::pg::image::Image;
@@ -19,25 +19,57 @@ use crate::pg::vector::Vector;
 #[derive(Debug)]
 pub struct Target {
     pub id: RowId,
-    /// Whether the row has the embedding of another image, which must be removed.
-    pub is_stale: bool,
+    pub found: Found,
+}
+
+/// The embedding that a row has before it gets one.
+#[derive(Debug)]
+pub enum Found {
+    None,
+    /// That of another image, which must be removed.
+    Stale,
+    /// Maybe that of another image. It stays if it is that of this one.
+    Unverified(Vector),
 }
 
 /// What became of rows.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counts {
+    /// Rows that got an embedding.
     pub embedded: u64,
+    /// Those among them that had one of another image.
+    pub replaced: u64,
+    /// Rows whose embedding is that of their image.
+    pub right: u64,
     pub failed: u64,
-    /// Rows that others changed meanwhile, or are changing.
+    /// Rows that others have changed in the meantime, or are changing.
     pub changed: u64,
+    /// Rows that a trigger or a policy of the table does not let the call write.
+    pub refused: u64,
 }
 
 impl Counts {
     pub fn add(&mut self, other: Counts) {
         self.embedded += other.embedded;
+        self.replaced += other.replaced;
+        self.right += other.right;
         self.failed += other.failed;
         self.changed += other.changed;
+        self.refused += other.refused;
     }
+}
+
+/// What became of a batch.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    pub counts: Counts,
+    /// The keys of the rows that were changed by others, as text.
+    pub changed: Vec<String>,
+    /// Likewise for the rows that were rejected.
+    pub refused: Vec<String>,
+    /// Likewise of the rows that failed and have lost the embedding of another image. They have a new version now, which
+    /// their record does not know.
+    pub cleared: Vec<String>,
 }
 
 /// Batches of images that have been submitted to the inference process, and the rows they belong to.
@@ -74,6 +106,16 @@ impl EmbeddingStream {
         self.stream.submit(images)
     }
 
+    /// Whether the oldest batch has its answers; true if there is none.
+    pub fn is_ready(&self) -> bool {
+        self.stream.is_ready()
+    }
+
+    /// Waits for some answers.
+    pub fn wait(&mut self) -> Result<()> {
+        self.stream.wait()
+    }
+
     /// Waits for the oldest batch; `None` if there is none.
     pub fn next(&mut self) -> Result<Option<EmbeddedBatch>> {
         let Some(answers) = self.stream.next()? else { return Ok(None) };
@@ -91,15 +133,21 @@ pub struct EmbeddedBatch {
 
 impl EmbeddedBatch {
     /// Writes the embeddings and, unless the first failure is an error, records the failures.
-    pub fn write(self, images: &ImageTable, on_error: OnError) -> Result<Counts> {
+    pub fn write(self, images: &ImageTable, on_error: OnError) -> Result<Outcome> {
         let (mut rows, mut embeddings) = (Vec::new(), Vec::new());
         let mut failed: Vec<(&Target, Failure)> = Vec::new();
+        let mut counts = Counts::default();
         for (row, answer) in self.rows.iter().zip(self.answers) {
             match answer {
                 Ok(ImageVectors { embedding, .. }) => {
                     images.check_dimensions(embedding.len())?;
-                    rows.push(&row.id);
-                    embeddings.push(Some(Vector::new(embedding)?));
+                    let embedding = Vector::new(embedding)?;
+                    if matches!(&row.found, Found::Unverified(found) if is_same(found, &embedding)) {
+                        counts.right += 1;
+                    } else {
+                        rows.push(row);
+                        embeddings.push(Some(embedding));
+                    }
                 }
                 Err(failure) if !failure.kind.is_of_input() => return Err(failure.into()),
                 Err(failure) if on_error == OnError::Stop => {
@@ -109,24 +157,72 @@ impl EmbeddedBatch {
                 Err(failure) => failed.push((row, failure)),
             }
         }
-        let mut counts = Counts::default();
+        let mut outcome = Outcome { counts, ..Outcome::default() };
         if !rows.is_empty() {
-            let written = images.write(&rows, embeddings)?;
-            counts.embedded = written.len() as u64;
-            let written: Vec<&RowId> = written.iter().filter_map(|&i| rows.get(i).copied()).collect();
-            images.forget_done(&written)?;
+            write_embeddings(images, &rows, embeddings, &mut outcome)?;
         }
         if !failed.is_empty() {
-            let records: Vec<_> =
-                failed.iter().map(|(row, failure)| (&row.id, RowFailure::from(failure))).collect();
-            counts.failed = images.record(&records)? as u64;
-            let stale: Vec<&RowId> =
-                failed.iter().filter(|(row, _)| row.is_stale).map(|(row, _)| &row.id).collect();
-            clear(images, &stale)?;
+            record_failures(images, &failed, &mut outcome)?;
         }
-        counts.changed = (self.rows.len() as u64).saturating_sub(counts.embedded + counts.failed);
-        Ok(counts)
+        Ok(outcome)
     }
+}
+
+fn write_embeddings(
+    images: &ImageTable,
+    rows: &[&Target],
+    embeddings: Vec<Option<Vector>>,
+    outcome: &mut Outcome,
+) -> Result<()> {
+    let ids: Vec<&RowId> = rows.iter().map(|row| &row.id).collect();
+    let Written { written, refused } = images.write(&ids, embeddings)?;
+    let mut is_done = vec![false; rows.len()];
+    let counts = &mut outcome.counts;
+    counts.embedded = written.len() as u64;
+    counts.refused = refused.len() as u64;
+    counts.changed = rows.len().saturating_sub(written.len() + refused.len()) as u64;
+    for &index in &written {
+        is_done[index] = true;
+        counts.replaced += u64::from(!matches!(rows[index].found, Found::None));
+    }
+    for index in refused {
+        is_done[index] = true;
+        outcome.refused.push(ids[index].name.clone());
+    }
+    outcome.changed.extend((0..rows.len()).filter(|&i| !is_done[i]).map(|i| ids[i].name.clone()));
+    let written: Vec<&RowId> = written.into_iter().map(|index| ids[index]).collect();
+    images.forget_done(&written)
+}
+
+fn record_failures(images: &ImageTable, failed: &[(&Target, Failure)], outcome: &mut Outcome) -> Result<()> {
+    let records: Vec<_> = failed.iter().map(|(row, failure)| (&row.id, RowFailure::from(failure))).collect();
+    let recorded = images.record(&records)?;
+    let stale: Vec<&RowId> =
+        failed.iter().filter(|(row, _)| !matches!(row.found, Found::None)).map(|(row, _)| &row.id).collect();
+    let unrecorded = failed.len().saturating_sub(recorded);
+    if unrecorded > 0 {
+        let ids: Vec<&RowId> = failed.iter().map(|(row, _)| &row.id).collect();
+        // Where policies apply, some of the rows may be such that the caller may not update.
+        let refused = images.refused(&ids)?.saturating_sub(recorded).min(unrecorded);
+        outcome.counts.refused += refused as u64;
+        outcome.counts.changed += (unrecorded - refused) as u64;
+        outcome.changed.extend(ids.iter().map(|id| id.name.clone()));
+    }
+    outcome.counts.failed = recorded as u64;
+    outcome.cleared.extend(stale.iter().map(|id| id.name.clone()));
+    clear(images, &stale)
+}
+
+/// Cosine distance up to which two embeddings are of the same image: more than a model's answers differ from batch to
+/// batch, and less than those of two images.
+const SAME: f64 = 1e-5;
+
+fn is_same(one: &Vector, other: &Vector) -> bool {
+    let dot = |a: &Vector, b: &Vector| -> f64 {
+        a.0.iter().zip(&b.0).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum()
+    };
+    let norms = (dot(one, one) * dot(other, other)).sqrt();
+    one.0.len() == other.0.len() && dot(one, other) >= (1.0 - SAME) * norms && norms > 0.0
 }
 
 /// Sets the embedding of rows to NULL that have not changed since they were read.

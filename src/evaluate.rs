@@ -38,10 +38,10 @@ type BinRow = (i32, f64, f64, i64, Option<f64>, Option<f64>);
 /// Accuracy, precision, recall, F1 and calibration error on a labelled query, for all its rows and for each category; no
 /// row for NULL. Parallel unsafe, because the query may do anything.
 ///
-/// The first row, whose category is NULL, is of all images. Images of none of the categories, whose category in the query
-/// is NULL, have no row of their own: the first row counts them in `n` and in `none`, and those of them that got no label
-/// as right. A label that one of them got is wrong, and makes the precision of that category worse. `rejected` counts all
-/// images that got no label, right or wrong.
+/// The first row, whose category is NULL, is of all images. Images of none of the categories, whose category in the
+/// query is NULL, have no separate row: the first row counts them in `n` and in `none`, and counts those that got no
+/// label as right. A label that one of them got is wrong, and makes the precision of that category worse. `rejected`
+/// counts all images that got no label, right or wrong.
 #[pg_extern(stable, parallel_unsafe, cost = 1000000)]
 #[allow(clippy::type_complexity)]
 fn evaluate(
@@ -108,9 +108,10 @@ fn confusion_matrix(
     Ok(TableIterator::new(rows))
 }
 
-/// Whether the probabilities of a labelled query come true: in equally wide bins of the best category's probability,
-/// how high it is on average and how many answers are right; no row for NULL. A label of an image of none of the categories
-/// is a wrong answer; an image that gets no label has no answer. Parallel unsafe, because the query may do anything.
+/// Whether the probabilities of a labelled query are correct: in equally wide bins of the best category's probability,
+/// how high it is on average and how many answers are right; no row for NULL. A label of an image of none of the
+/// categories is a wrong answer; an image that gets no label has no answer. Parallel unsafe, because the query may do
+/// anything.
 #[pg_extern(stable, parallel_unsafe, cost = 1000000)]
 #[allow(clippy::type_complexity)]
 fn calibration(

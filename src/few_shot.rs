@@ -32,7 +32,7 @@ fn add_support_vectors(
     if let Some(likeness) = likeness.as_ref().filter(|likeness| likeness.len() != embedding.len()) {
         let message = format!("there are {} embeddings but {} likenesses", embedding.len(), likeness.len());
         return Err(Error::argument(message)
-            .with_hint("Give each image one of both, in the same order.")
+            .with_hint("Pass one embedding and one likeness vector per image, in the same order.")
             .into());
     }
     classifier.open_for_inserting()?;

@@ -8,6 +8,7 @@
 //! 3. Which row versions the snapshot shows ([`crate::pg::row_versions`]).
 
 use std::cell::{OnceCell, RefCell};
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use ndarray::Array2;
@@ -21,6 +22,7 @@ use susx_core::sus::{SupportError, SupportSet, SupportSetBuilder, unit};
 
 use crate::image_stream::ImageStream;
 use crate::image_vectors::ImageVectors;
+use crate::pg::catalog::citus;
 use crate::pg::catalog::classifier::{self as catalog, ClassifierRow, Role, Settings};
 use crate::pg::embedding_model::EmbeddingModel;
 use crate::pg::error::{Error, Result};
@@ -34,6 +36,7 @@ use crate::pg::snapshot::SnapshotId;
 use crate::pg::spi::Access;
 use crate::pg::statement::{self, StatementId};
 use crate::pg::vector::Vector;
+use crate::recent_embeddings::recent_or;
 
 /// A classifier as a statement sees it.
 #[derive(Debug)]
@@ -54,8 +57,8 @@ impl Fitted {
         }
     }
 
-    /// A digest of everything that decides the labels by a method. Classifiers with the same digest give the same labels,
-    /// also in another database.
+    /// A digest of everything that decides the labels by a method. Classifiers with the same digest give the same
+    /// labels, even in another database.
     pub fn state(&self, method: Method) -> [u8; 32] {
         let digest = self.digest.get_or_init(|| self.classifier.digest());
         let Settings { model: model_name, model_sha256, likeness_model, likeness_sha256, .. } =
@@ -72,13 +75,29 @@ impl Fitted {
             .finish()
     }
 
+    /// A digest of everything that decides the tags.
+    pub fn state_of_tags(&self) -> [u8; 32] {
+        // Tags depend on no method, but on everything that decides the labels of the default one.
+        let state = self.state(self.classifier.default_method());
+        Digest::of("susx tags").bytes(state).numbers(&[self.classifier.tag_threshold()]).finish()
+    }
+
     /// Embeds an image file with the classifier's models.
     pub fn embed(&self, image: &[u8]) -> Result<ImageVectors> {
-        let stream = ImageStream::of(&self.model()?, self.likeness_model().as_ref());
-        match stream.run(vec![image])?.pop() {
+        let (model, likeness) = (self.model()?, self.likeness_model());
+        let key = || {
+            let digest = Digest::of("susx image").bytes(&model.name).option(model.sha256.as_deref());
+            let likeness = likeness.as_ref();
+            digest
+                .option(likeness.map(|likeness| &likeness.name))
+                .option(likeness.and_then(|likeness| likeness.sha256.as_deref()))
+                .bytes(image)
+                .finish()
+        };
+        recent_or(key, || match ImageStream::of(&model, likeness.as_ref()).run(vec![image])?.pop() {
             Some(vectors) => Ok(vectors?),
             None => Err(Error::internal("the inference process gave no answer")),
-        }
+        })
     }
 
     /// The model of the likeness vectors that queries need; `None` if the support images have none, or none of a model.
@@ -92,8 +111,8 @@ impl Fitted {
         self.settings.embedding_model(&self.name)
     }
 
-    /// The image as a query: one row of unit length for each of its vectors. An error if they have other dimensions than
-    /// the classifier. A likeness vector is left out if the classifier has no use for it.
+    /// The image as a query: one row of unit length for each of its vectors. An error if they have other dimensions
+    /// than the classifier. A likeness vector is left out if the classifier does not use it.
     pub fn query(&self, image: &ImageVectors) -> Result<OwnedQueries> {
         self.check(image)?;
         let row = |vector: &Vector, what: &str| {
@@ -113,7 +132,7 @@ impl Fitted {
         Ok(image.check(&self.name, Some(classifier.dimensions()), classifier.likeness_dimensions())?)
     }
 
-    /// The `k` best categories of an image, and how likely it is to be of any.
+    /// The `k` best categories of an image, and the probability that it is of any.
     pub fn answer(&self, image: &ImageVectors, method: Method, k: usize) -> Result<Answer> {
         let mut answers = self.classifier.answers(self.query(image)?.view(), method, k);
         answers.pop().ok_or_else(|| Error::internal("a query has no answer"))
@@ -139,12 +158,24 @@ type Cache = FitCache<RegClass, pg_sys::Oid, SnapshotId, StatementId, RowVersion
 
 thread_local! {
     static CACHE: RefCell<Cache> = RefCell::default();
+    /// Classifiers by the shards that hold their rows, for which Citus announces changes.
+    static BY_SHARD: RefCell<HashMap<RegClass, RegClass>> = RefCell::default();
 }
 
-/// Connects the cache to announced changes and to the ends of statements. Called once per process.
+/// Connects the cache to announced changes. Called once per process.
 pub fn register() {
-    relcache::on_change(|changed| CACHE.with_borrow_mut(|cache| cache.announce(changed)));
-    statement::on_end(|statement| CACHE.with_borrow_mut(|cache| cache.end_statement(statement)));
+    relcache::on_change(|changed| {
+        CACHE.with_borrow_mut(|cache| cache.announce(changed));
+        let by_shard = |shard| BY_SHARD.with_borrow(|by_shard| by_shard.get(&shard).copied());
+        if let Some(classifier) = changed.and_then(by_shard) {
+            CACHE.with_borrow_mut(|cache| cache.announce(Some(classifier)));
+        }
+    });
+}
+
+/// Forgets what was kept for a statement.
+pub fn end_statement(statement: StatementId) {
+    CACHE.with_borrow_mut(|cache| cache.end_statement(statement));
 }
 
 /// The classifier as the running statement sees it.
@@ -157,10 +188,20 @@ pub fn get(classifier: RegClass) -> Result<Rc<Fitted>> {
     }
     // Check the caller's privileges before anything locks the table.
     classifier.open_for_reading()?;
-    match row_versions::kind(classifier)? {
-        RelationKind::PlainTable { announces } => fit_of_table(key, reader, announces),
+    let rows = rows_of(classifier)?;
+    match row_versions::kind(rows)? {
+        RelationKind::PlainTable { announces } => fit_of_table(key, rows, reader, announces),
         RelationKind::Other => fit_for_one_statement(key, reader),
     }
+}
+
+/// The table that holds the rows of a classifier, locked for reading.
+fn rows_of(classifier: RegClass) -> Result<RegClass> {
+    let rows = citus::readable(classifier)?;
+    if rows != classifier {
+        BY_SHARD.with_borrow_mut(|by_shard| by_shard.insert(rows, classifier));
+    }
+    Ok(rows)
 }
 
 /// The running statement; `None` outside of one.
@@ -178,18 +219,18 @@ fn fit_for_one_statement(key: Key, reader: Reader) -> Result<Rc<Fitted>> {
     Ok(fitted)
 }
 
-/// A fit of a table whose rows are the same for all users. `announces`: whether the table has the trigger that
-/// announces changes.
-fn fit_of_table(key: Key, reader: Reader, announces: bool) -> Result<Rc<Fitted>> {
+/// A fit of a table whose rows are the same for all users. `rows` is that table, and `announces` tells whether it has the
+/// trigger that announces changes.
+fn fit_of_table(key: Key, rows: RegClass, reader: Reader, announces: bool) -> Result<Rc<Fitted>> {
     let classifier = key.0;
     // The order matters: a writer that has released its lock by the first call has announced its change by the second.
-    let is_being_changed = !announces || relcache::is_being_changed(classifier);
+    let is_being_changed = !announces || relcache::is_being_changed(rows);
     relcache::accept_announcements();
     let followed = || CACHE.with_borrow_mut(|cache| cache.followed(key, reader));
     if let Some(fitted) = (!is_being_changed).then(followed).flatten() {
         return Ok(fitted);
     }
-    let versions = RowVersions::active(classifier)?;
+    let versions = RowVersions::active(classifier, rows)?;
     let fitted = match CACHE.with_borrow_mut(|cache| cache.of_versions(key, versions, reader)) {
         Some(fitted) => fitted,
         None => {
@@ -198,15 +239,15 @@ fn fit_of_table(key: Key, reader: Reader, announces: bool) -> Result<Rc<Fitted>>
             fitted
         }
     };
-    follow(key, versions)?;
+    follow(key, rows, versions)?;
     Ok(fitted)
 }
 
 /// Follows the announced changes of a kept fit from now on, if the latest snapshot still shows its versions.
-fn follow(key: Key, versions: RowVersions) -> Result<()> {
+fn follow(key: Key, rows: RegClass, versions: RowVersions) -> Result<()> {
     // The order matters: a change that the latest snapshot does not show is announced only after this count.
     let Some(announcements) = CACHE.with_borrow(|cache| cache.announcements(key)) else { return Ok(()) };
-    if let Some(latest) = versions.latest_that_shows(key.0)? {
+    if let Some(latest) = versions.latest_that_shows(key.0, rows)? {
         CACHE.with_borrow_mut(|cache| cache.follow(key, latest, announcements));
     }
     Ok(())
@@ -240,7 +281,7 @@ pub fn support_set(classifier: RegClass) -> Result<SupportSet> {
     support_set_in(classifier, Access::Statement)
 }
 
-/// As [`support_set`], including the changes that this call has made.
+/// Like [`support_set`], including the changes that this call has made.
 pub fn changed_support_set(classifier: RegClass) -> Result<SupportSet> {
     support_set_in(classifier, Access::Current)
 }

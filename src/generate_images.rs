@@ -19,7 +19,7 @@ use crate::pg::version::SameVersion;
 /// Number, PNG file and error of one element of an array.
 type GeneratedRow = (i32, Option<Vec<u8>>, Option<String>);
 
-/// Images that a generator makes of texts, as PNG files. A prompt that fails costs its own row, not the call. The
+/// Images that a generator makes from texts, as PNG files. A prompt that fails costs its own row, not the call. The
 /// initial noise of element `ord` is that of the seed `seed` + `ord` - 1. Rows are returned as they are made.
 #[pg_extern(stable, parallel_restricted, cost = 100000000)]
 #[allow(clippy::too_many_arguments, clippy::type_complexity)]
@@ -135,7 +135,7 @@ impl GeneratedImages {
                 Ok(Some((self.ord, None, Some(failure.message))))
             }
             Some(Err(failure)) => Err(failure.into()),
-            None => Err(Error::internal("the inference process gave no answer")),
+            None => Err(Error::internal("the inference process did not answer")),
         }
     }
 }

@@ -29,6 +29,7 @@ use crate::limits;
 use crate::pg::catalog::generated::{self, GeneratedImage, GenerationKey, Kept};
 use crate::pg::catalog::{classifier as catalog, prevent_command_in_read_only};
 use crate::pg::error::{Error, Result, SqlError};
+use crate::pg::job::{Job, Work};
 use crate::pg::procedure::Procedure;
 use crate::pg::progress::{Command, Phase, Progress};
 use crate::pg::regclass::RegClass;
@@ -88,7 +89,7 @@ impl SqlError for ClassifierChanged {
     }
 
     fn hint(&self) -> Option<String> {
-        Some("What was committed stays: call susx.generate_support_set again for the rest.".to_owned())
+        Some("What was committed is kept: call susx.generate_support_set again for the rest.".to_owned())
     }
 }
 
@@ -116,6 +117,8 @@ struct UnwrittenImages {
 impl GenerateCall {
     fn generate(&self, generator: Option<&str>) -> Result<()> {
         let mut progress = Progress::start(Command::GenerateSupportSet, self.classifier);
+        // Its end is that of the call. A second call then finds the images of the first.
+        let _job = self.procedure.transaction(|| self.job())?.begin(&self.procedure)?;
         let embedder = self.procedure.transaction(|| {
             self.classifier.open_for_replacing()?;
             Embedder::of_new_images(self.classifier)
@@ -133,6 +136,11 @@ impl GenerateCall {
             report.send(&self.classifier.name()?, &plan);
             Ok(())
         })
+    }
+
+    fn job(&self) -> Result<Job> {
+        self.classifier.open_for_replacing()?;
+        Job::new(Work::Generating, self.classifier, "", &[])
     }
 
     /// Generates and writes all missing images, category by category.
@@ -172,7 +180,7 @@ impl GenerateCall {
         Ok(report)
     }
 
-    /// Waits for the next image, and shows the progress meanwhile. `Err` is a failure of this image alone.
+    /// Waits for the next image, and shows the progress while it waits. `Err` is a failure of this image alone.
     fn next_image(
         &self,
         stream: &mut Stream<ImageRequest<'static>>,
@@ -189,7 +197,7 @@ impl GenerateCall {
             Some(Ok(image)) => Ok(Ok(image.into_vec())),
             Some(Err(failure)) if failure.kind.is_of_input() => Ok(Err(failure)),
             Some(Err(failure)) => Err(failure.into()),
-            None => Err(Error::internal("the inference process gave no answer")),
+            None => Err(Error::internal("the inference process did not answer")),
         }
     }
 

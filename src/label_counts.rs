@@ -1,4 +1,4 @@
-//! `susx.label_counts(...)`: how far the labels of a table are up to date, for the view `susx.label_column`.
+//! `susx.label_counts(...)`: how many labels of a table are up to date, for the view `susx.label_column`.
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -57,12 +57,14 @@ fn count(relation: RegClass, label_column: &str) -> Result<Option<LabelCounts>> 
         return Ok(None);
     }
     let Some((labelling, found)) = column_of(relation, label_column)? else { return Ok(None) };
-    // The view shows all columns that the caller may read, also where a classifier or a column is gone.
+    // The view shows all columns that the caller may read, even if a classifier or a column no longer exists.
     let Ok(table) = LabelTable::open_for_reading(relation, &found.columns) else { return Ok(None) };
     if found.classifier.open_for_reading().is_err() {
         return Ok(None);
     }
-    let labeller = Labeller::get(found.classifier, found.method.as_deref())?;
+    // If the column has become a column of tags since then, the recorded method does not apply.
+    let method = found.method.as_deref().filter(|_| !table.holds_tags());
+    let labeller = Labeller::get(found.classifier, method, table.holds_tags())?;
     let mut counts = LabelCounts::default();
     table.read_all(|rows| {
         let records = Record::of_rows(labelling, rows.iter().map(|row| &*row.id.name), Access::Statement)?;
@@ -82,7 +84,7 @@ impl LabelCounts {
         let is_written = record.is_some_and(|record| record.label == row.label && record.version.is_some());
         match labeller.status(row, version, record, (false, false)) {
             Status::Corrected => &mut self.corrected,
-            Status::UpToDate if row.label.is_some() => &mut self.labelled,
+            Status::UpToDate if !labeller.is_none(row.label.as_deref()) => &mut self.labelled,
             Status::UpToDate if labeller.is_classifiable(row) => &mut self.rejected,
             Status::ToLabel if is_written => &mut self.outdated,
             Status::Unembedded { .. } if row.label.is_some() => &mut self.outdated,

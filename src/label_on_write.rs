@@ -10,7 +10,9 @@ use crate::batches::{RELABELLED_BYTES, RELABELLED_ROWS};
 use crate::label_rows::{self, Counts};
 use crate::labeller::Labeller;
 use crate::pg::catalog::classifier as catalog;
-use crate::pg::catalog::label_table::{LabelColumns, LabelTable, LabelTransitionRows, Labelling};
+use crate::pg::catalog::label_table::{
+    LabelColumns, LabelTable, LabelTransitionRows, Labelling, may_have_outdated,
+};
 use crate::pg::catalog::provenance;
 use crate::pg::error::Result;
 use crate::pg::message::warn;
@@ -53,10 +55,14 @@ fn label(trigger: &PgTrigger) -> Result<()> {
         known: named(5),
     };
     let table = LabelTable::open(relation, &columns)?;
+    // The classifier is looked up, and fitted, only for rows that may need a label.
+    if !may_have_outdated(&table, trigger, write.tables, named_likeness.is_some())? {
+        return Ok(());
+    }
     let classifier = catalog::named(classifier)?;
     let mut labelled = None;
     // Which column has the likeness vectors is found out before any row is read.
-    let labeller = Labeller::get(classifier, None)?;
+    let labeller = Labeller::get(classifier, None, table.holds_tags())?;
     let table = match labeller.uses_likeness() || named_likeness.is_some() {
         true => {
             columns.likeness = provenance::table_likeness(

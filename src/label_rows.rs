@@ -2,7 +2,7 @@
 
 use crate::labeller::{Label, Labeller, Status};
 use crate::pg::catalog::errors::RowFailure;
-use crate::pg::catalog::label_table::{LabelRow, LabelTable, NewLabel, NewRecord, Record, RowId};
+use crate::pg::catalog::label_table::{LabelRow, LabelTable, NewLabel, NewRecord, Record, RowId, Written};
 use crate::pg::error::Result;
 use crate::pg::spi::Access;
 
@@ -16,12 +16,14 @@ pub struct Counts {
     /// Those among them that were rejected.
     pub rejected: u64,
     pub failed: u64,
-    /// Rows whose label somebody else wrote.
+    /// Rows whose label susx did not write.
     pub corrected: u64,
     /// Rows without an embedding.
     pub unembedded: u64,
-    /// Rows that others changed meanwhile, or are changing.
+    /// Rows that others have changed in the meantime, or are changing.
     pub contended: u64,
+    /// Rows that a trigger or a policy of the table does not let the call write.
+    pub refused: u64,
     /// Rows that have a record now.
     pub recorded: u64,
 }
@@ -35,6 +37,7 @@ impl Counts {
         self.corrected += other.corrected;
         self.unembedded += other.unembedded;
         self.contended += other.contended;
+        self.refused += other.refused;
         self.recorded += other.recorded;
     }
 }
@@ -92,10 +95,11 @@ pub fn label(
     let chosen: Vec<&LabelRow> = to_label.iter().map(|(row, _)| *row).collect();
     for ((row, version), answer) in to_label.into_iter().zip(labeller.labels(&chosen, has_numbers.1)?) {
         let (new, kind) = match answer {
-            Ok(Label { category, probability, known }) => {
-                let kind = if category.is_some() { Kind::Labelled } else { Kind::Rejected };
+            Ok(Label { text, probability, known }) => {
+                let is_none = labeller.is_none(text.as_deref());
+                let kind = if is_none { Kind::Rejected } else { Kind::Labelled };
                 let probability = probability.filter(|_| has_numbers.0);
-                (NewLabel { label: category, probability, known, is_changed: false }, kind)
+                (NewLabel { label: text, probability, known, is_changed: false }, kind)
             }
             Err(failure) => (NewLabel::default(), Kind::Failed(failure)),
         };
@@ -129,8 +133,9 @@ fn write(
     }
     let ids: Vec<&RowId> = writes.iter().map(|write| &write.row.id).collect();
     let labels: Vec<NewLabel> = writes.iter().map(|write| write.new.clone()).collect();
-    let written = table.write(&ids, &labels)?;
-    counts.contended += (writes.len() - written.len()) as u64;
+    let Written { written, refused } = table.write(&ids, &labels)?;
+    counts.refused += refused.len() as u64;
+    counts.contended += writes.len().saturating_sub(written.len() + refused.len()) as u64;
     let (mut new_records, mut done) = (Vec::with_capacity(written.len()), Vec::new());
     for write in written.iter().filter_map(|&index| writes.get(index)) {
         let id = &write.row.id;
@@ -138,7 +143,7 @@ fn write(
             Kind::Labelled | Kind::Rejected => {
                 counts.labelled += 1;
                 counts.changed += u64::from(write.new.label != write.row.label);
-                counts.rejected += u64::from(write.new.label.is_none());
+                counts.rejected += u64::from(matches!(write.kind, Kind::Rejected));
             }
             Kind::Failed(_) => counts.failed += 1,
             Kind::Cleared => {}

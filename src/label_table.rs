@@ -1,8 +1,10 @@
 //! `CALL susx.label_table(...)`: labels a table of images, and brings its labels up to date.
 //!
-//! Rows are read in the order of their keys, a batch in a transaction of its own, and only those are labelled whose label
-//! was made by another state of the classifier, or from other vectors. What is committed stays: after an interruption,
-//! the same call continues.
+//! Rows are read in the order of their keys, each batch in its own transaction. A row is labelled only if its label was
+//! made by another state of the classifier, or from other vectors. What is committed stays: after an interruption, the
+//! same call continues.
+
+use std::time::Instant;
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -14,6 +16,7 @@ use crate::limits;
 use crate::pg::catalog::label_table::{KeyRange, LabelColumns, LabelTable, Labelling, Selection};
 use crate::pg::catalog::{prevent_command_in_read_only, provenance};
 use crate::pg::error::{Error, Result, SqlError};
+use crate::pg::job::{self, Job};
 use crate::pg::message::{note, warn};
 use crate::pg::name::Name;
 use crate::pg::procedure::Procedure;
@@ -103,7 +106,7 @@ impl SqlError for TableChanged {
     }
 
     fn hint(&self) -> Option<String> {
-        Some("What was committed stays: call susx.label_table again for the rest.".to_owned())
+        Some("What was committed is kept: call susx.label_table again for the rest.".to_owned())
     }
 }
 
@@ -155,7 +158,10 @@ struct Pass {
 
 impl LabelCall {
     fn label(&self) -> Result<()> {
+        let since = Instant::now();
         let mut progress = Progress::start(Command::LabelTable, self.relation);
+        // Its end is that of the call.
+        let _job = self.procedure.transaction(|| self.job())?.begin(&self.procedure)?;
         let (start, mut work, total) = self.procedure.transaction(|| self.start())?;
         progress.phase(Phase::Classifying, Some(total));
         let mut counts = Counts::default();
@@ -164,12 +170,11 @@ impl LabelCall {
             let is_whole = after.is_none();
             let pass = self.pass(after.take(), &start, &mut work, &mut progress)?;
             // What is not done is counted once, in the last pass that has seen all of it.
-            let (corrected, unembedded, recorded) = match is_whole {
-                true => (pass.counts.corrected, pass.counts.unembedded, pass.counts.recorded),
-                false => (counts.corrected, counts.unembedded, counts.recorded),
-            };
+            let Counts { corrected, unembedded, recorded, refused, .. } =
+                if is_whole { pass.counts } else { counts };
+            let contended = pass.counts.contended;
             counts.add(pass.counts);
-            counts = Counts { corrected, unembedded, recorded, contended: pass.counts.contended, ..counts };
+            counts = Counts { corrected, unembedded, recorded, refused, contended, ..counts };
             is_inconsistent = pass.has_other_state;
             match pass.retry_after {
                 _ if pass.has_other_state => {
@@ -189,15 +194,22 @@ impl LabelCall {
                 }
             })?;
         }
-        report(&start.name, counts, is_inconsistent);
+        report(&start.name, counts, is_inconsistent, since);
         Ok(())
+    }
+
+    /// Checks the table. Calls for all rows take turns; those for ranges of keys run at the same time.
+    fn job(&self) -> Result<Job> {
+        let table = LabelTable::open(self.relation, &self.columns)?;
+        let job = Job::new(job::Work::Labelling, self.relation, &self.columns.label, &table.parents()?)?;
+        Ok(if self.selection.range.is_all() { job } else { job.of_a_part() })
     }
 
     /// Checks the arguments. Returns the table, what to work with, and the number of rows.
     fn start(&self) -> Result<(LabelTable, Work, u64)> {
         let table = LabelTable::open(self.relation, &self.columns)?;
         table.check_range(&self.selection.range)?;
-        let labeller = Labeller::get(self.classifier, self.method.as_deref())?;
+        let labeller = Labeller::get(self.classifier, self.method.as_deref(), table.holds_tags())?;
         let (table, work) = self.work(&labeller)?;
         let total = table.count(&self.selection)?;
         Ok((table, work, total))
@@ -266,7 +278,7 @@ impl LabelCall {
     /// Labels the next rows by the classifier as it is now.
     fn batch(&self, after: Option<&[String]>, start: &LabelTable, mut work: Work) -> Result<Batch> {
         let mut table = self.table(start, &work.columns)?;
-        let labeller = Labeller::get(self.classifier, self.method.as_deref())?;
+        let labeller = Labeller::get(self.classifier, self.method.as_deref(), table.holds_tags())?;
         if labeller.state != work.state {
             (_, work) = self.work(&labeller)?;
             table = self.table(start, &work.columns)?;
@@ -281,19 +293,30 @@ impl LabelCall {
 }
 
 /// Reports what was done, and what was not.
-fn report(name: &str, counts: Counts, is_inconsistent: bool) {
-    let Counts { labelled, changed, rejected, failed, corrected, unembedded, contended, recorded: _ } =
-        counts;
+fn report(name: &str, counts: Counts, is_inconsistent: bool, since: Instant) {
+    let Counts {
+        labelled,
+        changed,
+        rejected,
+        failed,
+        corrected,
+        unembedded,
+        contended,
+        refused,
+        recorded: _,
+    } = counts;
+    let seconds = since.elapsed().as_secs_f64();
     let mut parts = Vec::new();
     if labelled > 0 {
-        parts.push(format!("labelled {labelled} rows, {changed} of them changed"));
+        parts.push(format!("labelled {labelled} rows in {seconds:.1} s, {changed} of them changed"));
     }
     let others = [
         (rejected, "rejected: they show none of the categories"),
-        (corrected, "left as they are: somebody else wrote their label"),
+        (corrected, "left unchanged: their label was not written by susx"),
         (unembedded, "without an embedding: see susx.embed_table"),
         (failed, "failed: see susx.errors"),
-        (contended, "changed by others in the meantime: call again"),
+        (contended, "changed by other sessions: call again"),
+        (refused, "skipped: a trigger or a policy of the table does not allow the update"),
     ];
     parts.extend(others.into_iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")));
     if is_inconsistent {

@@ -29,7 +29,7 @@ pub struct Space<'a> {
     pub dimensions: usize,
     /// Of likeness vectors; `None` if the classifier has no use for them.
     pub likeness_dimensions: Option<usize>,
-    /// What becomes of images without a likeness vector where the classifier has a use for it.
+    /// What happens to images without a likeness vector if the classifier uses them.
     pub without_likeness: WithoutLikeness,
 }
 
@@ -117,7 +117,7 @@ pub fn read(
     if let Some(first) = &unreadable.first {
         let total = unreadable.total();
         let rows = if total == 1 { "1 row" } else { &format!("{total} rows") };
-        warn(format!("susx: {rows} of the query could not be used, the first for this: {first}"));
+        warn(format!("susx: {rows} of the query could not be used; the first error: {first}"));
     }
     Ok(unreadable)
 }
@@ -203,7 +203,7 @@ impl<'a, F: FnMut(Queries, &[Option<usize>], u64) -> Result<()>> FeatureBatch<'a
             Some(category) => self.unreadable.per_category[category] += 1,
             None => self.unreadable.of_none += 1,
         }
-        // Rows are not refused in their order: images are embedded later than embeddings are checked.
+        // Rows are not rejected in their order: embeddings are checked before images are embedded.
         if self.first.as_ref().is_none_or(|(first, _)| row < *first) {
             self.first = Some((row, reason));
         }

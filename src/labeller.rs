@@ -17,18 +17,28 @@ use crate::pg::catalog::errors::RowFailure;
 use crate::pg::catalog::label_table::{LabelRow, Record};
 use crate::pg::error::{Error, Result, SqlError};
 use crate::pg::regclass::RegClass;
+use crate::pg::types::{EMPTY_ARRAY, array_text};
 use crate::unit_vectors::{MixedVectors, Place};
 
-/// A classifier as a transaction sees it, and the method that labels.
+/// A classifier as a transaction sees it, and how it labels.
 #[derive(Debug)]
 pub struct Labeller {
     fitted: Rc<Fitted>,
-    method: Method,
+    kind: Kind,
     /// A digest of everything that decides the labels.
     pub state: [u8; 32],
 }
 
-/// What is to be done about a row.
+/// What a row gets.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    /// Its best category, by a method.
+    Label(Method),
+    /// All categories that it shows, as the text of an array.
+    Tags,
+}
+
+/// What to do with a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
     /// Somebody else wrote its label.
@@ -44,22 +54,40 @@ pub enum Status {
 /// The answer to a row: what the classifier says of it, or why it cannot be classified.
 pub type RowAnswer = Result<Label, RowFailure>;
 
-/// A category, unless the row is rejected, and how likely it is.
+/// A category, unless the row is rejected, and how likely it is; or tags.
 #[derive(Clone, Debug)]
 pub struct Label {
-    pub category: Option<String>,
+    /// What is written to the column of labels.
+    pub text: Option<String>,
     pub probability: Option<f64>,
     /// `None` unless it was asked for.
     pub known: Option<f64>,
 }
 
 impl Labeller {
-    /// The classifier as the running transaction sees it.
-    pub fn get(classifier: RegClass, method: Option<&str>) -> Result<Self> {
+    /// The classifier as the running transaction sees it. `gives_tags`: whether the column takes several labels per row.
+    pub fn get(classifier: RegClass, method: Option<&str>, gives_tags: bool) -> Result<Self> {
         let fitted = fitted::get(classifier)?;
-        let method = fitted.method(method)?;
-        let state = fitted.state(method);
-        Ok(Labeller { fitted, method, state })
+        let (kind, state) = match (gives_tags, method) {
+            (true, None) => (Kind::Tags, fitted.state_of_tags()),
+            (true, Some(_)) => {
+                return Err(Error::argument("tags have no method")
+                    .with_hint("Omit method, or use a column of type text, which holds one label per row."));
+            }
+            (false, method) => {
+                let method = fitted.method(method)?;
+                (Kind::Label(method), fitted.state(method))
+            }
+        };
+        Ok(Labeller { fitted, kind, state })
+    }
+
+    /// Whether what was written says that a row shows none of the categories.
+    pub fn is_none(&self, label: Option<&str>) -> bool {
+        match self.kind {
+            Kind::Label(_) => label.is_none(),
+            Kind::Tags => label.is_none_or(|tags| tags == EMPTY_ARRAY),
+        }
     }
 
     pub fn settings(&self) -> &Settings {
@@ -79,8 +107,8 @@ impl Labeller {
         Some(likeness.map_or(digest.clone(), |likeness| digest.numbers(&likeness.0)).finish_short())
     }
 
-    /// What is to be done about a row that has this version and this record. `has_numbers`: whether the caller wants to
-    /// know how likely labels are, and how likely rows are to be of any category.
+    /// What to do with a row that has this version and this record. `has_numbers`: whether the caller wants the
+    /// probabilities of labels, and the probabilities that rows are of any category.
     pub fn status(
         &self,
         row: &LabelRow,
@@ -116,8 +144,8 @@ impl Labeller {
             && likeness.is_none_or(|likeness| unit(&likeness.0).is_ok())
     }
 
-    /// The labels of rows with embeddings, by one matrix product for many. Without `wants_known`, how likely rows are to be of
-    /// any category is only computed where a row may be rejected.
+    /// The labels of rows with embeddings, by one matrix product for many. Without `wants_known`, the probability that
+    /// a row is of any category is only computed if the row may be rejected.
     pub fn labels(&self, rows: &[&LabelRow], wants_known: bool) -> Result<Vec<RowAnswer>> {
         let mut answers = Vec::with_capacity(rows.len());
         let classifier = &self.fitted.classifier;
@@ -161,23 +189,39 @@ impl Labeller {
 
     fn answers(&self, queries: Queries, wants_known: bool) -> Vec<Label> {
         let classifier = &self.fitted.classifier;
+        let method = match self.kind {
+            Kind::Label(method) => method,
+            Kind::Tags => return self.tags(queries, wants_known),
+        };
         let label = |best: Option<&Ranked>, known: Option<f32>| Label {
-            category: best.map(|best| classifier.categories()[best.category].clone()),
+            text: best.map(|best| classifier.categories()[best.category].clone()),
             probability: best.map(|best| f64::from(best.probability)),
             known: known.map(f64::from),
         };
         if !wants_known {
-            let found = classifier.accepted(queries, self.method, 1).into_iter();
+            let found = classifier.accepted(queries, method, 1).into_iter();
             return found
                 .map(|ranked| label(ranked.as_ref().and_then(|ranked| ranked.first()), None))
                 .collect();
         }
-        let found = classifier.answers(queries, self.method, 1).into_iter();
+        let found = classifier.answers(queries, method, 1).into_iter();
         found
             .map(|Answer { ranked, known }| {
                 label(ranked.first().filter(|_| !classifier.rejects(known)), Some(known))
             })
             .collect()
+    }
+
+    fn tags(&self, queries: Queries, wants_known: bool) -> Vec<Label> {
+        let classifier = &self.fitted.classifier;
+        let known = if wants_known { classifier.known(queries) } else { Vec::new() };
+        let tags = classifier.tags(queries, classifier.tag_threshold()).into_iter().enumerate();
+        tags.map(|(row, tags)| {
+            let names = tags.iter().map(|tag| classifier.categories()[tag.category].clone()).collect();
+            let known = known.get(row).copied().map(f64::from);
+            Label { text: Some(array_text(names)), probability: None, known }
+        })
+        .collect()
     }
 }
 

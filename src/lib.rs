@@ -2,8 +2,10 @@
 //!
 //! The SQL surface, one file per area:
 //!
+//! * [`check`] - what an installation lacks;
 //! * [`model`] - the models in the model directory;
 //! * [`embed`] - vectors of images and texts;
+//! * [`add_embedding_column`] - a column for the vectors of a table of images;
 //! * [`embed_table`] - vectors of a whole table of images;
 //! * [`forget_errors`] - retry images that failed;
 //! * [`embed_on_write`] - tables that embed new rows by a trigger;
@@ -11,7 +13,7 @@
 //! * [`prompts`] - sentences that describe the categories;
 //! * [`few_shot`] - labelled images;
 //! * [`negatives`] - names of things that are none of the categories;
-//! * [`suggest_reject`] - from which chance of that on an image should get no label;
+//! * [`suggest_reject`] - the threshold for images that should get no label;
 //! * [`build_support_set`] - support images retrieved from a pool;
 //! * [`generate_support_set`] - support images generated from the prompts;
 //! * [`generate_images`] - images generated from any text;
@@ -19,14 +21,16 @@
 //! * [`duplicates`] - groups of near-duplicates in a table of images;
 //! * [`classify`] - labels;
 //! * [`classify_rows`] - labels of all rows of a query;
-//! * [`review_queue`] - which rows to look at first;
+//! * [`review_queue`] - the rows that are most worth checking;
+//! * [`tags`] - several labels per image;
 //! * [`label_table`] - labels of a whole table, kept up to date;
 //! * [`label_on_write`] - tables that label new rows by a trigger;
-//! * [`correct`] - labels that somebody corrects;
-//! * [`label_counts`] - how far the labels of a table are up to date;
+//! * [`correct`] - corrections of labels;
+//! * [`label_counts`] - how many labels of a table are up to date;
 //! * [`explain`] - the support images behind a label;
 //! * [`evaluate`] - accuracy and confusion matrix;
 //! * [`tune`] - search for the most accurate settings;
+//! * [`image_info`] - what the headers of image files say;
 //! * [`thumbnail`] - small copies of images;
 //! * [`contact_sheet`] - one picture of many images;
 //! * [`report`] - a page to look at the labels;
@@ -40,10 +44,13 @@
 // This documentation is for developers, built with --document-private-items: nothing in this crate is public.
 #![allow(rustdoc::private_intra_doc_links)]
 
+mod add_embedding_column;
+mod adopt_classifier;
 mod arrays;
 mod batches;
 mod build_support_set;
 mod category_index;
+mod check;
 mod classifiable;
 mod classifier;
 mod classify;
@@ -51,6 +58,8 @@ mod classify_rows;
 mod contact_sheet;
 mod core_errors;
 mod correct;
+mod cut_texts;
+mod distribute_classifier;
 mod duplicates;
 mod embed;
 mod embed_on_write;
@@ -66,6 +75,7 @@ mod forget_errors;
 mod generate_images;
 mod generate_support_set;
 mod generation;
+mod image_info;
 mod image_stream;
 mod image_vectors;
 mod inference;
@@ -84,11 +94,13 @@ mod pg;
 mod prompting;
 mod prompts;
 mod query_vectors;
+mod recent_embeddings;
 mod report;
 mod review_queue;
 mod stat_progress;
 mod stat_server;
 mod suggest_reject;
+mod tags;
 mod thumbnail;
 mod thumbnail_batch;
 mod tune;
@@ -110,6 +122,7 @@ pub extern "C-unwind" fn _PG_init() {
     placeholders.restore_refused();
     susx_core::interrupt::register(pg::wait::check);
     fitted::register();
+    pg::statement::on_end(&[fitted::end_statement, recent_embeddings::end_statement]);
     pg::relcache::register();
     pg::statement::register();
     pg::at_commit::register();

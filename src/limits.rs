@@ -1,7 +1,7 @@
 //! Limits on arguments and on the content of rows.
 //!
 //! Without limits, a single call with a large argument could run for years, or use up all memory, and PostgreSQL would
-//! restart all sessions. Each limit is far above any practical use and far below what does harm. README.md lists them.
+//! restart all sessions. Each limit is far above any practical use and far below what does harm. docs/reference.md lists them.
 
 use pgrx::PgSqlErrorCode;
 use susx_server::limits;
@@ -45,7 +45,7 @@ pub const REVIEWED: usize = 1000;
 pub const EXPLAINED: usize = 1_000_000;
 /// Thumbnails on a page, and on the sheet of a category.
 pub const THUMBNAILS: usize = 1_000;
-/// Bytes of the thumbnails that a report keeps while it does not know yet which of them it will show.
+/// Bytes of the thumbnails that a report keeps until it knows which of them it will show.
 pub const REPORT_BYTES: usize = 512 << 20;
 /// Images of a contact sheet: the limit of the inference process, as the next two.
 pub const SHEET_IMAGES: usize = limits::MAX_SHEET_IMAGES;
@@ -74,7 +74,7 @@ impl SqlError for LimitExceeded {
     }
 
     fn hint(&self) -> Option<String> {
-        Some("What is limited, and why, is in the table \"Limits\" of susx's manual.".to_owned())
+        Some("See \"Limits\" in the reference of susx's manual.".to_owned())
     }
 }
 
@@ -89,15 +89,23 @@ pub fn count(argument: i32, name: &str, most: usize) -> Result<usize> {
     }
 }
 
-/// A cosine above 0, from which on images are near-duplicates.
+/// A cosine above 0, at or above which images are near-duplicates.
 pub fn similarity(argument: f64, name: &str) -> Result<f32> {
     // Not so for NaN.
     if argument > 0.0 && argument <= 1.0 {
         return Ok(argument as f32);
     }
     let message = format!("{name} must be greater than 0 and at most 1, not {argument}");
-    Err(Error::argument(message)
-        .with_hint("It is the cosine of two images, which is 1 for the same picture."))
+    Err(Error::argument(message).with_hint("It is the cosine of two images, which is 1 for identical ones."))
+}
+
+/// A probability from 0 to 1.
+pub fn probability(argument: f64) -> Result<f32> {
+    // Not so for NaN.
+    if (0.0..=1.0).contains(&argument) {
+        return Ok(argument as f32);
+    }
+    Err(Error::argument(format!("min_probability must be a number from 0 to 1, not {argument}")))
 }
 
 /// An error if `found` exceeds `most`. `what` is a phrase such as `the number of categories`.
@@ -105,12 +113,12 @@ pub fn check(what: impl Into<String>, most: usize, found: usize) -> Result<()> {
     check_unit(what, most, found, "")
 }
 
-/// As [`check`], for a number of bytes.
+/// Like [`check`], for a number of bytes.
 pub fn check_bytes(what: impl Into<String>, most: usize, found: usize) -> Result<()> {
     check_unit(what, most, found, " bytes")
 }
 
-/// As [`check`], for a number of pixels.
+/// Like [`check`], for a number of pixels.
 pub fn check_pixels(what: impl Into<String>, most: usize, found: usize) -> Result<()> {
     check_unit(what, most, found, " pixels")
 }

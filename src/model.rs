@@ -2,7 +2,7 @@
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use susx_server::protocol::Model;
+use susx_server::protocol::{EncoderFile, Model};
 
 use crate::inference::client;
 use crate::pg::catalog::provenance::ModelUse;
@@ -25,6 +25,15 @@ fn models(
             name!(loaded, bool),
             name!(bytes, Option<i64>),
             name!(error, Option<String>),
+            name!(vision_file, Option<String>),
+            name!(vision_precision, Option<String>),
+            name!(vision_opset, Option<i32>),
+            name!(text_file, Option<String>),
+            name!(text_precision, Option<String>),
+            name!(text_opset, Option<i32>),
+            name!(note, Option<String>),
+            name!(logit_scale, Option<f32>),
+            name!(logit_bias, Option<f32>),
         ),
     >,
     ErrorReport,
@@ -32,6 +41,8 @@ fn models(
     let (classifiers, columns) = (ModelUse::classifiers()?, ModelUse::columns()?);
     let row = |model: Model| {
         let error = remarks(&model, &classifiers, &columns);
+        let (vision_file, vision_precision, vision_opset) = graph(model.vision);
+        let (text_file, text_precision, text_opset) = graph(model.text);
         (
             model.name,
             model.kind,
@@ -41,9 +52,24 @@ fn models(
             model.loaded,
             model.bytes.and_then(|bytes| i64::try_from(bytes).ok()),
             error,
+            vision_file,
+            vision_precision,
+            vision_opset,
+            text_file,
+            text_precision,
+            text_opset,
+            model.note,
+            model.defaults.logit_scale,
+            model.logit_bias,
         )
     };
     Ok(TableIterator::new(client::models()?.into_iter().map(row).collect::<Vec<_>>()))
+}
+
+/// File, precision and operator set of an encoder's graph.
+fn graph(graph: Option<EncoderFile>) -> (Option<String>, Option<String>, Option<i32>) {
+    let Some(EncoderFile { file, precision, opset }) = graph else { return (None, None, None) };
+    (Some(file), precision, opset.and_then(|opset| i32::try_from(opset).ok()))
 }
 
 /// The model's error, and the classifiers and columns whose embeddings were made with other files of it.

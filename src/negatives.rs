@@ -89,7 +89,7 @@ fn embedder(classifier: RegClass) -> Result<Embedder> {
     if catalog::settings(classifier)?.model.is_none() {
         let name = classifier.name()?;
         let hint = format!(
-            "Give the vectors of the names: susx.add_negatives('{name}', names, text_embeddings). Or set a model with \
+            "Pass the vectors of the names: susx.add_negatives('{name}', names, text_embeddings). Or set a model with \
              susx.alter_classifier(classifier, model => 'name')."
         );
         return Err(Error::from(ClassifierError::NoModel(name)).with_hint(hint));
@@ -123,9 +123,7 @@ fn embed<'a>(
         }
     }
     let texts: Vec<&str> = prompts.iter().map(String::as_str).collect();
-    let embeddings = embedder.texts(&texts, |index, failure| {
-        Error::from(failure).within(format_args!("name \"{}\"", of[index]))
-    })?;
+    let embeddings = embedder.named_texts(&texts, |index| format!("name \"{}\"", of[index]))?;
     Ok((prompts.into_iter().map(Some).collect(), embeddings))
 }
 

@@ -57,9 +57,9 @@ fn add_prompts(
     let mut added = 0;
     for batch in sentences.chunks(PROMPT_ROWS) {
         let texts: Vec<&str> = batch.iter().map(|sentence| sentence.text).collect();
-        let embedding = embedder.texts(&texts, |index, failure| {
+        let embedding = embedder.named_texts(&texts, |index| {
             let Sentence { category, ord, .. } = batch[index];
-            Error::from(failure).within(format_args!("category \"{category}\", element {ord}"))
+            format!("category \"{category}\", element {ord}")
         })?;
         let rows = NewRows {
             kind: "prompt",

@@ -69,7 +69,7 @@ fn most_thumbnails(size: u32) -> usize {
     ((PAGE_BYTES as f64 / bytes) as usize).clamp(1, limits::THUMBNAILS)
 }
 
-/// Labels the rows of the query, and lays out those that are to be shown.
+/// Labels the rows of the query, and lays out those to show.
 fn sheets(
     fitted: &Fitted,
     query: &str,
@@ -97,7 +97,7 @@ fn sheets(
     Ok(collector.finish())
 }
 
-/// Puts support images beside the images of their categories, where the classifier's table keeps their files.
+/// Puts support images next to the images of their categories, if the classifier's table keeps their files.
 fn add_support(classifier: RegClass, fitted: &Fitted, sheets: &mut Sheets<StoredImage>) -> Result<()> {
     let categories = fitted.classifier.categories();
     let shown: Vec<usize> = sheets.shown_categories().collect();

@@ -1,4 +1,4 @@
-//! Which rows of a query a person should look at first, and why.
+//! The rows of a query that are most worth checking, and why.
 //!
 //! One pass keeps the most telling rows for each reason, so memory does not grow with the query. The reasons then take
 //! turns, and of near-duplicates one row is shown.
@@ -11,7 +11,7 @@ mod unlisted;
 use pgrx::datum::AnyElement;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use susx_core::duplicates::{THRESHOLD, cosine, is_duplicate};
+use susx_core::duplicates::duplicate_cosine;
 
 use crate::fitted;
 use crate::limits;
@@ -159,5 +159,5 @@ fn take_turns<const REASONS: usize>(
 
 /// Whether two rows show nearly the same picture.
 fn is_same(a: &Candidate, b: &Candidate) -> bool {
-    a.vector.len() == b.vector.len() && is_duplicate(cosine(&a.vector, &b.vector), THRESHOLD)
+    duplicate_cosine(&a.vector, &b.vector).is_some()
 }

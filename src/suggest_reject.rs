@@ -7,6 +7,7 @@ use susx_core::classifier::Otsu;
 use crate::batches::POOL_ROWS;
 use crate::fitted::{self, Fitted};
 use crate::image_vectors::ImageVectors;
+use crate::pg::catalog::classifier::swapped;
 use crate::pg::catalog::pool::read_vectors;
 use crate::pg::catalog::provenance;
 use crate::pg::error::Result;
@@ -21,8 +22,8 @@ const CLEAR: f64 = 0.82;
 const UNCLEAR: f32 = 0.5;
 
 /// The threshold that divides the images of a pool into those that are of some category and those that are not, or 0.5
-/// where they do not fall into two groups; NULL for NULL, and if the pool has no embedding. Changes nothing. Memory does not
-/// grow with the pool.
+/// if they do not fall into two groups; NULL for NULL, and if the pool has no embedding. Changes nothing. Memory does
+/// not grow with the pool.
 #[pg_extern(stable, parallel_unsafe, cost = 1000000)]
 fn suggest_reject(
     _version: SameVersion,
@@ -34,7 +35,7 @@ fn suggest_reject(
     let (Some(classifier), Some(pool), Some(column)) = (classifier, pool, embedding_column) else {
         return Ok(None);
     };
-    let fitted = fitted::get(classifier)?;
+    let fitted = fitted::get(classifier).map_err(|error| swapped(error, pool))?;
     let mut batch = Batch::new(&fitted);
     pool.open_for_reading()?;
     provenance::check_pool(pool, column, classifier, &fitted.settings)?;

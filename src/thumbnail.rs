@@ -26,7 +26,7 @@ fn thumbnail(
     let original = Original { image, size: checked_size(size)?, format: parsed_format(format)? };
     match Stream::new(None).run(vec![original])?.pop() {
         Some(file) => Ok(Some(file.map_err(Error::from)?.into_vec())),
-        None => Err(Error::internal("the inference process gave no answer").into()),
+        None => Err(Error::internal("the inference process did not answer").into()),
     }
 }
 

@@ -53,11 +53,11 @@ type Row = (
     Option<f64>,
 );
 
-/// Finds alpha, beta and gamma by the published grid search, and lambda and ridge by a small one (where images are compared by
-/// likeness vectors, lambda by another), and stores them: on a
-/// query of labelled images or, without one, on every support image as the classifier without it would label it. On a
-/// query, it also finds the temperature of the probabilities, and if that has images of none of the categories, the
-/// threshold `reject`, for which alone these images count. They are no part of `n` and the accuracies.
+/// Finds alpha, beta and gamma by the published grid search, and lambda and ridge by a small one (where images are
+/// compared by likeness vectors, lambda by another), and stores them: on a query of labelled images or, without one, on
+/// every support image as the classifier without it would label it. On a query, it also finds the temperature of the
+/// probabilities, and if that has images of none of the categories, the threshold `reject`. These images count only for
+/// `reject`, not in `n` and the accuracies.
 #[pg_extern(volatile, parallel_unsafe)]
 #[allow(clippy::type_complexity)]
 fn tune(
@@ -213,8 +213,8 @@ fn search_support_set<'a>(
     Ok(searches)
 }
 
-/// Puts the parameters into the settings; returns the method that the classifier has now. If `may_switch` and no method
-/// was set by hand, that is the most accurate one.
+/// Puts the parameters into the settings; returns the method that the classifier has now. If `may_switch` is set and no
+/// method was set by hand, this is the most accurate one.
 ///
 /// Both kinds of TIP-X have the same alpha, beta and gamma, which are those of the more accurate one.
 fn apply(settings: &mut Settings, tuned: Tuned, may_switch: bool) -> Method {
@@ -237,7 +237,7 @@ fn apply(settings: &mut Settings, tuned: Tuned, may_switch: bool) -> Method {
     let uses_gda = [settings.method, Some(best)].contains(&Some(Method::Gda));
     let GdaTuned { lambda, ridge, .. } = tuned.gda;
     settings.params = match tuned.likeness {
-        // The ridge is no part of that search.
+        // That search does not include the ridge.
         Some(likeness) if !uses_gda => {
             ClassifierParams { alpha, beta, gamma, lambda: likeness.lambda, ..settings.params }
         }
@@ -248,8 +248,8 @@ fn apply(settings: &mut Settings, tuned: Tuned, may_switch: bool) -> Method {
         match settings.method {
             None => settings.method = Some(best),
             Some(set) => note(format!(
-                "{best} is right about more images than {set}, the method that was set: \
-                 alter_classifier(method => '{best}') changes it"
+                "{best} labels more images correctly than {set}, the method that is set; to change it: \
+                 alter_classifier(method => '{best}')"
             )),
         }
     }

@@ -73,7 +73,7 @@ pub enum Place {
 }
 
 impl MixedVectors {
-    /// As [`UnitVectors::new`]. Without dimensions of likeness vectors, these are left out.
+    /// Like [`UnitVectors::new`]. Without dimensions of likeness vectors, these are left out.
     pub fn new(dimensions: usize, likeness_dimensions: Option<usize>) -> Self {
         let with_likeness = likeness_dimensions.map(|found| UnitVectors::new(dimensions, Some(found)));
         MixedVectors { with_likeness, without: UnitVectors::new(dimensions, None) }

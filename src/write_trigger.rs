@@ -48,7 +48,7 @@ impl SqlError for WriteTriggerError {
 }
 
 impl<'t> WriteTrigger<'t> {
-    /// Checks how the trigger is declared, but for its arguments.
+    /// Checks how the trigger is declared, except for its arguments.
     pub fn open(trigger: &'t PgTrigger, usage: &'static Usage) -> Result<Self> {
         let relation = RegClass(trigger.relid().map_err(Error::internal)?);
         let arguments = trigger.extra_args().map_err(Error::internal)?;

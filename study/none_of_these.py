@@ -16,11 +16,11 @@ from .sets import DISTRACTOR, Set
 
 INTRODUCTION = """## None of these
 
-One half of the labelled images and of the distractors is judged, and the support set is retrieved from the other half
-of the labelled images, without or with the other half of the distractors. AUROC and FPR95 are those of `known`, and
-beside them those of `probability`. Then images whose `known` is below the threshold that `suggest_reject` gives for the
-pool are rejected: the accuracy on the labelled images before and after, the share of them that is kept, and the share
-of the distractors that is rejected. But for the threshold, all is in per cent."""
+Half of the labelled images and half of the distractors are classified. The support set is retrieved from the other half of
+the labelled images, without or with the other half of the distractors. The first columns are AUROC and FPR95 of `known`,
+followed by those of `probability`. Then images are rejected whose `known` is below the threshold that `suggest_reject` returns
+for the pool. The last columns are the accuracy on the labelled images before and after, the share of labelled images that is
+kept, and the share of distractors that is rejected. All figures except the threshold are in per cent."""
 COLUMNS = ("set", "pool", "labelled, distractors", "AUROC", "FPR95", "of `probability`", "threshold", "accuracy",
            "of those kept", "labelled kept", "distractors rejected")  # fmt: skip
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import tempfile
 import uuid
 from pathlib import Path
 from typing import Callable, ContextManager, Iterator
 
 import pytest
 
+from helpers.models import new_model_dir
 from helpers.reference import ReferenceModel
 from helpers.session import Session
 from helpers.shared import folder
@@ -27,7 +27,7 @@ TINY_VARIANTS = ("split", "fused", "no_mask", "siglip", "fp16", "external")
 MODEL_NAMES = ("demo", *(f"tiny_{variant}" for variant in TINY_VARIANTS))
 # Embeds images alone.
 LIKENESS_MODEL = "efficientnet-lite2"
-# The generator's name, as in README.md: see models/tiny_diffusion.py.
+# The generator's name, as in docs/generated.md: see models/tiny_diffusion.py.
 GENERATOR = "stable-diffusion"
 
 
@@ -47,9 +47,7 @@ def copy_model(source: Path, target: Path) -> None:
 def model_dir() -> Iterator[Path]:
     """A susx.model_dir with the demo's models, a tiny CLIP in every layout, and a tiny Stable Diffusion."""
     test_models.ensure()
-    folder = Path(tempfile.mkdtemp(prefix="susx-models-", dir="/tmp"))
-    # PostgreSQL may run as another account.
-    folder.chmod(0o755)
+    folder = new_model_dir()
     for model in ("demo", LIKENESS_MODEL):
         assert (MODELS / model).is_dir(), f"the model {model} is not built: run `make model`"
         shutil.copytree(MODELS / model, folder / model)

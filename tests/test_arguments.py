@@ -67,7 +67,8 @@ FUNCTIONS = {
     "embed_images": [(arrays("bytea", FILES), "bytea[]", "ARRAY[{image}]"), (MODELS, "text", "'tiny_split'")],
     "embed_texts": [(arrays("text", TEXTS), "text[]", "ARRAY['x']"), (MODELS, "text", "'tiny_split'")],
     "embed_table": [(REGCLASS, "regclass", "'photos'"), (NAMES, "name", "'image'"), (NAMES, "name", "'embedding'"),
-                    (NUMBERS, "int", "3"), (MODELS, "text", "'tiny_split'"), (TEXTS, "text", "'record'")],
+                    (NUMBERS, "int", "3"), (MODELS, "text", "'tiny_split'"), (TEXTS, "text", "'record'"), (BOOLEANS, "boolean", "false")],
+    "add_embedding_column": [(REGCLASS, "regclass", "'photos'"), (NAMES, "name", "'embedding'"), (MODELS, "text", "'tiny_split'")],
     "forget_errors": [(REGCLASS, "regclass", "'photos'"), (NAMES, "name", "'embedding'"), (TEXTS, "text", "'1'")],
     "label_table": [(REGCLASS, "regclass", "'pool'"), (REGCLASS, "regclass", "'compass'"), (NAMES, "name", "'label'"),
                     (NAMES, "name", "NULL"), (NAMES, "name", "NULL"), (NAMES, "name", "'embedding'"), (NAMES, "name", "NULL"),
@@ -82,7 +83,10 @@ FUNCTIONS = {
     "create_classifier of vectors": [(TEXTS, "text", "'new'"), (arrays("text", TEXTS), "text[]", "ARRAY['a']"),
                                      (arrays("vector", VECTORS), "vector[]", "ARRAY['[1,0]'::vector]")],
     "alter_classifier": [(REGCLASS, "regclass", "'pets'"), *[(FLOATS, "float8", "1")] * 5, (METHODS, "text", "'tip-x'"),
-                         (MODELS, "text", "'tiny_split'"), *[(FLOATS, "float8", "1")] * 4, ([*MODELS, "'none'"], "text", "'tiny_split'")],
+                         (MODELS, "text", "'tiny_split'"), *[(FLOATS, "float8", "1")] * 4, ([*MODELS, "'none'"], "text", "'tiny_split'"),
+                         (FLOATS, "float8", "1")],
+    "adopt_classifier": [(REGCLASS, "regclass", "'pets'")],
+    "distribute_classifier": [(REGCLASS, "regclass", "'pets'")],
     "add_prompts": [(REGCLASS, "regclass", "'pets'"), (JSON, "jsonb", "'{{\"cat\": [\"x\"]}}'")],
     "add_support": [(REGCLASS, "regclass", "'compass'"), (TEXTS, "text", "'east'"),
                     (arrays("vector", VECTORS), "vector[]", "ARRAY['[1,0]'::vector]"),
@@ -96,7 +100,7 @@ FUNCTIONS = {
     "build_support_set": [(REGCLASS, "regclass", "'compass'"), (REGCLASS, "regclass", "'pool'"), (NUMBERS, "int", "2"),
                           (TEXTS, "text", "'photo'"), (NAMES, "text", "'embedding'"), (NAMES, "text", "NULL"),
                           (NAMES, "text", "'id'"), (BOOLEANS, "boolean", "true"), (NAMES, "text", "'embedding'"),
-                          (FLOATS, "float8", "1")],
+                          (FLOATS, "float8", "1"), (BOOLEANS, "boolean", "NULL")],
     "duplicates": [(REGCLASS, "regclass", "'pool'"), (FLOATS, "float8", "0.9"), (NAMES, "name", "'embedding'"), (NAMES, "name", "'id'"),
                    (BOOLEANS, "boolean", "true")],
     "review_queue": [(REGCLASS, "regclass", "'compass'"), (QUERIES, "text", "'SELECT 1::bigint, ''[1,0]''::vector'"),
@@ -113,6 +117,10 @@ FUNCTIONS = {
     "classify of an image": [(REGCLASS, "regclass", "'pets'"), (FILES, "bytea", I), (NUMBERS, "int", "2"), (METHODS, "text", "NULL")],
     "known": [(REGCLASS, "regclass", "'compass'"), (VECTORS, "vector", V)],
     "known of an image": [(REGCLASS, "regclass", "'pets'"), (FILES, "bytea", I)],
+    "tags": [(REGCLASS, "regclass", "'compass'"), (VECTORS, "vector", V), (FLOATS, "float8", "1"), (VECTORS, "vector", "NULL")],
+    "tags of an image": [(REGCLASS, "regclass", "'pets'"), (FILES, "bytea", I), (FLOATS, "float8", "1")],
+    "tag_probabilities": [(REGCLASS, "regclass", "'compass'"), (VECTORS, "vector", V), (VECTORS, "vector", "NULL")],
+    "tag_probabilities of an image": [(REGCLASS, "regclass", "'pets'"), (FILES, "bytea", I)],
     "label": [(REGCLASS, "regclass", "'compass'"), (VECTORS, "vector", V), (METHODS, "text", "NULL")],
     "label of an image": [(REGCLASS, "regclass", "'pets'"), (FILES, "bytea", I), (METHODS, "text", "NULL")],
     "explain": [(REGCLASS, "regclass", "'compass'"), (VECTORS, "vector", V), (NUMBERS, "int", "2"), (METHODS, "text", "NULL"),
@@ -133,8 +141,10 @@ FUNCTIONS = {
                (TEXTS, "text", "'x'"), (NUMBERS, "int", "5"), (NUMBERS, "int", "64"), (METHODS, "text", "NULL")],
     "contact_sheet": [(QUERIES, "text", "'SELECT ''x''::bytea, 1'"),
                       (NUMBERS, "int", "2"), (NUMBERS, "int", "64")],
+    "image_info": [(FILES, "bytea", I)],
     "thumbnail": [(FILES, "bytea", I), (NUMBERS, "int", "64"), (TEXTS, "text", "'png'")],
     "tune": [(REGCLASS, "regclass", "'compass'"), (QUERIES, "text", "NULL")],
+    "check": [],
     "models": [],
     "library_version": [],
     "stat_get_server": [],
@@ -146,7 +156,7 @@ PROCEDURES = ("embed_table", "generate_support_set", "label_table")
 def test_no_function_is_left_out(sql):
     found = sql.column(
         """SELECT DISTINCT proname::text FROM pg_proc WHERE pronamespace = 'susx'::regnamespace
-           AND prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype)"""
+           AND prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype, 'internal'::regtype)"""
     )
     assert {name.split()[0] for name in FUNCTIONS} == set(found)
 
@@ -202,6 +212,8 @@ def test_odd_values(tables, function):
                 told += 1
         if not is_procedure:
             sql.run("ROLLBACK")
-    assert worked >= 1, f"nothing of {function} works"
-    assert told >= 1 or len(arguments) == 0, f"{function} refuses nothing"
+    # Here there is no Citus.
+    assert worked >= 1 or function == "distribute_classifier", f"nothing of {function} works"
+    # image_info answers for every file.
+    assert told >= 1 or len(arguments) == 0 or function == "image_info", f"{function} refuses nothing"
     assert sql.one("SELECT susx.label('compass', '[1,0]'::vector)") == "east"

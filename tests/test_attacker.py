@@ -75,8 +75,12 @@ ATTEMPTS: dict[str, tuple[str, str]] = {
     ),
     "tune": ("SELECT * FROM susx.tune('alices.compass')", DENIED),
     "alter_classifier": ("SELECT susx.alter_classifier('alices.compass', alpha => 9)", DENIED),
+    "adopt_classifier": ("SELECT susx.adopt_classifier('alices.compass')", DENIED),
+    "distribute_classifier": ("SELECT susx.distribute_classifier('alices.compass')", DENIED),
     "alter the likeness model": ("SELECT susx.alter_classifier('alices.compass', likeness_model => 'none')", DENIED),
     "known": ("SELECT susx.known('alices.compass', '[1,0]'::vector)", DENIED),
+    "tags": ("SELECT susx.tags('alices.compass', '[1,0]'::vector)", DENIED),
+    "tag_probabilities": ("SELECT * FROM susx.tag_probabilities('alices.compass', '[1,0]'::vector)", DENIED),
     "add_negatives": ("SELECT susx.add_negatives('alices.compass', '{x}', ARRAY['[-1,0]']::vector[])", DENIED),
     "suggest_reject": ("SELECT susx.suggest_reject('alices.compass', 'mallorys.pool')", DENIED),
     "somebody else's images": ("SELECT susx.suggest_reject('mallorys.own', 'alices.photos')", DENIED),
@@ -196,6 +200,16 @@ ATTEMPTS: dict[str, tuple[str, str]] = {
     "LOCK models": ("LOCK TABLE susx.embedding_column", DENIED),
     # Her images.
     "embed_table": ("CALL susx.embed_table('alices.photos')", DENIED),
+    "embed_table with refresh": ("CALL susx.embed_table('alices.photos', refresh => true)", DENIED),
+    "a column for her images": ("SELECT susx.add_embedding_column('alices.photos', 'new')", DENIED),
+    "reading up to where images were compared": (
+        "SELECT 1 / count(*) FROM susx.refreshed_column WHERE relation = 'alices.photos'::regclass",
+        "22012",
+    ),
+    "writing up to where images were compared": (
+        "INSERT INTO susx.refreshed_column VALUES ('alices.photos', 2, 3, '999999999')",
+        DENIED,
+    ),
     # The labels of her table, and the records about them.
     "label_table": ("CALL susx.label_table('alices.photos', 'mallorys.own')", DENIED),
     "counting her labels": ("SELECT * FROM susx.label_counts('alices.photos')", DENIED),

@@ -13,12 +13,12 @@ from helpers.pictures import encode, picture
 from helpers.processes import PROMPTLY, servers
 from helpers.session import in_background
 
-# Slow statements: thousands of images through the larger model, in one call or row by row.
+# Slow statements: thousands of images or texts through the larger model, in one call or row by row.
 SLOW = {
     "embed_images": "SELECT count(*) FROM susx.embed_images(array_fill(%s::bytea, '{6000}'))",
-    "embed_image": "SELECT count(susx.embed_image(%s::bytea)) FROM generate_series(1, 6000)",
-    "embed_texts": "SELECT count(*) FROM susx.embed_texts(array_fill(left(encode(%s::bytea, 'hex'), 400), '{6000}'))",
-    "label": "SELECT count(susx.label('kinds', %s::bytea)) FROM generate_series(1, 6000)",
+    "embed_image": "SELECT count(susx.embed_image(%s::bytea || int4send(i))) FROM generate_series(1, 6000) i",
+    "embed_texts": "SELECT count(*) FROM susx.embed_texts(array_fill(left(encode(%s::bytea, 'hex'), 400), '{90000}'))",
+    "label": "SELECT count(susx.label('kinds', %s::bytea || int4send(i))) FROM generate_series(1, 6000) i",
 }
 
 

@@ -50,7 +50,7 @@ def test_prompts(sql):
     templates = ["a photo of a {}.", "{}, drawn by a {}"]
     table = sql.one("SELECT susx.create_classifier('kinds', '{cat,polar bear}', templates => %s)::text", templates)
     assert table == "kinds"
-    rows = sql.rows("SELECT category, kind, origin, prompt, source_key, image, similarity FROM kinds ORDER BY id")
+    rows = sql.rows("SELECT category, kind, origin, prompt, source_key, image, similarity FROM kinds WHERE kind <> 'settings' ORDER BY id")
     assert [row[:4] for row in rows] == [
         ("cat", "prompt", "template", "a photo of a cat."),
         ("cat", "prompt", "template", "cat, drawn by a cat"),
@@ -58,10 +58,10 @@ def test_prompts(sql):
         ("polar bear", "prompt", "template", "polar bear, drawn by a polar bear"),
     ]
     assert all(row[4:7] == (None, None, None) for row in rows)
-    for prompt, embedding in sql.rows("SELECT prompt, embedding::text FROM kinds"):
+    for prompt, embedding in sql.rows("SELECT prompt, embedding::text FROM kinds WHERE kind = 'prompt'"):
         assert cosine(array(embedding), array(sql.one("SELECT susx.embed_text(%s)::text", prompt))) > 0.99999
     sql.run("SELECT susx.create_classifier('default', '{cat}')")
-    assert sql.column('SELECT prompt FROM "default"') == ["a photo of a cat."]
+    assert sql.column("SELECT prompt FROM \"default\" WHERE kind = 'prompt'") == ["a photo of a cat."]
 
 
 def test_prompts_are_ensembled(sql):
@@ -79,7 +79,7 @@ def test_text_embeddings(sql):
     sql.run(
         "SELECT susx.create_classifier('compass', ARRAY['näw \"x\"', 'b'], text_embeddings => %s::vector[])", vectors
     )
-    rows = sql.rows("SELECT category, kind, origin, prompt, embedding::text FROM compass ORDER BY id")
+    rows = sql.rows("SELECT category, kind, origin, prompt, embedding::text FROM compass WHERE kind <> 'settings' ORDER BY id")
     assert rows == [('näw "x"', "prompt", "given", None, "[3,4]"), ("b", "prompt", "given", None, "[0,0.5]")]
     assert sql.rows("SELECT model, model_sha256 FROM susx.classifier WHERE classifier = 'compass'::regclass") == [
         (None, None)
@@ -90,8 +90,8 @@ def test_many_categories(sql):
     """More names than go into a request, in the order in which they were given."""
     names = [f"thing number {i}" for i in range(300)]
     sql.run("SELECT susx.create_classifier('kinds', %s, model => 'tiny_split')", names)
-    assert sql.column("SELECT category FROM kinds ORDER BY id") == names
-    found = sql.rows("SELECT k.category, susx.label('kinds', k.embedding) FROM kinds k WHERE id % 30 = 0")
+    assert sql.column("SELECT category FROM kinds WHERE kind = 'prompt' ORDER BY id") == names
+    found = sql.rows("SELECT k.category, susx.label('kinds', k.embedding) FROM kinds k WHERE kind = 'prompt' AND id % 30 = 0")
     assert len(found) == 10
     assert all(own == label for own, label in found)
 

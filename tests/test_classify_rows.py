@@ -334,7 +334,7 @@ def test_a_lazy_call_in_a_cursor(sql, compass):
     assert len(sql.rows("FETCH 10 FROM c")) == 10
     sql.run("ROLLBACK TO s")
     refusal = sql.fails("FETCH 1000 FROM c")
-    assert refusal.sqlstate == "24000" and "Start the call again" in refusal.hint
+    assert refusal.sqlstate == "24000" and "Call the function again" in refusal.hint
     sql.run("ROLLBACK")
     assert sql.one("SELECT susx.label('compass', '[0,1]'::vector)") == "north"
 

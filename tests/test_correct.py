@@ -29,12 +29,12 @@ def embedding(sql, row: int) -> str:
 def test_a_label_that_stays(photos):
     new, old = other_label(photos, 7), photos.one("SELECT label FROM photos WHERE id = 7")
     said = photos.one("SELECT susx.correct('kinds', 'photos', '7', %s)", new)
-    assert said == f'row 7 of "photos" is "{new}", not "{old}"; its image is a labelled support image now'
+    assert said == f'row 7 of "photos" is "{new}", not "{old}"; its image is now a labelled support image'
     assert photos.rows("SELECT label, probability FROM photos WHERE id = 7") == [(new, None)]
     assert photos.rows(SUPPORT) == [(new, "labelled", "7", embedding(photos, 7))]
     # The classifier has changed, so the others are labelled again.
     assert counts(photos) == (0, 59, 0, 1, 0)
-    assert "1 left as they are" in call(photos)
+    assert "1 left unchanged" in call(photos)
     assert photos.one("SELECT label FROM photos WHERE id = 7") == new
     assert wrong(photos, where="id <> 7") == 0
 
@@ -53,7 +53,7 @@ def test_corrected_again(photos):
 def test_none_of_these(photos):
     photos.run("SELECT susx.correct('kinds', 'photos', '7', 'c01')")
     said = photos.one("SELECT susx.correct('kinds', 'photos', '7', NULL)")
-    assert said.startswith('row 7 of "photos" is none of the categories') and "no support image any more" in said
+    assert said.startswith('row 7 of "photos" is none of the categories') and "no longer a support image" in said
     assert photos.rows(SUPPORT) == []
     call(photos)
     assert photos.column("SELECT id FROM photos WHERE label IS NULL") == [7]
@@ -63,7 +63,7 @@ def test_none_of_these(photos):
 @pytest.mark.parametrize("category", ["'c01'", "NULL"])
 def test_undo(photos, category):
     photos.run(f"SELECT susx.correct('kinds', 'photos', '7', {category})")
-    assert "to be labelled again" in photos.one("SELECT susx.correct('kinds', 'photos', '7', NULL, undo => true)")
+    assert "will be labelled again" in photos.one("SELECT susx.correct('kinds', 'photos', '7', NULL, undo => true)")
     assert photos.rows(SUPPORT) == [] and counts(photos) == (59, 0, 0, 0, 1)
     call(photos)
     assert wrong(photos) == 0 and counts(photos) == (60, 0, 0, 0, 0)
@@ -85,7 +85,7 @@ def test_beside_retrieval(photos):
     of_7 = "SELECT category, origin FROM kinds WHERE source_key = '7'"
     assert photos.rows(of_7) == [("c01", "retrieved")]
     said = photos.one("SELECT susx.correct('kinds', 'photos', '7', 'c04')")
-    assert "instead of what it was" in said
+    assert "its support image is now labelled" in said
     assert photos.rows(of_7) == [("c04", "labelled")]
     for index in ("", "CREATE INDEX ON photos USING hnsw ((embedding::vector(12)) vector_cosine_ops)"):
         photos.run(index)
@@ -109,7 +109,7 @@ def test_rows_that_teach_nothing(photos):
     photos.run("UPDATE photos SET embedding = NULL WHERE id = 1; UPDATE photos SET embedding = '[1,2]' WHERE id = 2")
     photos.run(f"UPDATE photos SET embedding = array_fill(0, '{{{DIMENSIONS}}}')::vector WHERE id = 3")
     for row in (1, 2, 3):
-        assert "the classifier stays as it is" in photos.one("SELECT susx.correct('kinds', 'photos', %s::text, 'c01')", row)
+        assert "the classifier is unchanged" in photos.one("SELECT susx.correct('kinds', 'photos', %s::text, 'c01')", row)
     assert photos.rows(SUPPORT) == []
     call(photos)
     assert photos.column("SELECT DISTINCT label FROM photos WHERE id IN (1, 2, 3)") == ["c01"]

@@ -73,7 +73,7 @@ def test_broken_images_cost_an_error_each(sql, images, alone):
     for place in range(70):
         kind = place % 5
         mixed.append(broken[kind] if kind < 4 else images[place % 40])
-        expected.append(("no bytes", "no known format", "PNG", "JPEG")[kind] if kind < 4 else alone[place % 40])
+        expected.append(("no bytes", "found text", "PNG", "JPEG")[kind] if kind < 4 else alone[place % 40])
     check(sql.rows(IMAGES, mixed), expected)
 
 

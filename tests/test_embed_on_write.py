@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
 
+from conftest import PG
 from helpers.pictures import encode, picture
+from helpers.work import images_embedded
 
 BAD = b"this is no image"
 
@@ -282,3 +286,28 @@ def test_rights(photos, connect, schema, images):
         guest.close()
     finally:
         photos.run("DROP OWNED BY guest; DROP ROLE guest")
+
+
+@pytest.mark.skipif(int(PG) < 18, reason="PostgreSQL 18 is the first with virtual generated columns")
+def test_images_that_are_computed_when_they_are_read(sql, images):
+    """Files that came as base64, say."""
+    sql.run(
+        "CREATE TABLE photos (id int PRIMARY KEY, file text, note text, embedding vector(32), "
+        "image bytea GENERATED ALWAYS AS (decode(file, 'base64')) VIRTUAL)"
+    )
+    declare(sql)
+    one, two = (base64.b64encode(image).decode() for image in images[:2])
+    sql.run("INSERT INTO photos (id, file) VALUES (1, %s), (2, NULL)", one)
+    assert sql.rows(RIGHT) == [(1, True), (2, None)]
+    before = sql.one("SELECT xmin::text FROM photos WHERE id = 1")
+    sql.run("UPDATE photos SET file = %s WHERE id = 2", two)
+    assert sql.rows(RIGHT) == [(1, True), (2, True)]
+    sql.run("UPDATE photos SET file = %s WHERE id = 1", two)
+    assert sql.rows(RIGHT) == [(1, True), (2, True)]
+    assert sql.one("SELECT xmin::text FROM photos WHERE id = 1") != before
+    # What is not the image embeds nothing.
+    embedded = images_embedded(sql)
+    sql.run("UPDATE photos SET note = 'x'")
+    assert images_embedded(sql) == embedded
+    sql.run("CALL susx.embed_table('photos', model => 'tiny_split', refresh => true)")
+    assert sql.rows(RIGHT) == [(1, True), (2, True)]

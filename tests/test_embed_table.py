@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 
 import pytest
 
@@ -161,7 +162,7 @@ REFUSED = {
     "dimensions": (
         "CREATE TABLE it (id int PRIMARY KEY, image bytea, embedding vector(33))",
         "22000",
-        "takes 33 dimensions, but the model makes 32",
+        "has 33 dimensions, but the model makes 32",
     ),
     "generated": (
         "CREATE TABLE it (id int PRIMARY KEY, image bytea, e vector, embedding vector GENERATED ALWAYS AS (e) STORED)",
@@ -205,7 +206,7 @@ def test_where_no_transaction_can_end(sql, images):
     sql.run("ROLLBACK")
     sql.run(f"CREATE FUNCTION f() RETURNS void LANGUAGE plpgsql AS $$ BEGIN {statement}; END $$")
     refusal = sql.fails("SELECT f()")
-    assert refusal.sqlstate == "2D000" and "Call it by itself" in refusal.hint
+    assert refusal.sqlstate == "2D000" and "Call it with autocommit" in refusal.hint
     assert sql.fails(f"SELECT 1; {statement}").sqlstate == "2D000"
     sql.run("SET default_transaction_read_only = on")
     assert sql.fails(statement).sqlstate == "25006"
@@ -247,14 +248,14 @@ def test_images_that_cannot_be_embedded(sql, images):
     call(sql, batch_size=10)
     assert state(sql) == (2, 0)
     assert [(key, code) for key, _, code in sql.rows(ERRORS)] == [("3", "22P03"), ("77", "22P03")]
-    assert any("2 of 100 images" in notice and "susx.errors" in notice for notice in sql.notices)
+    assert any("98 of 100 images" in notice and "2 could not be embedded: see susx.errors" in notice for notice in sql.notices)
 
     # Not tried again, unless asked.
     times = sql.column('SELECT "time" FROM susx.errors ORDER BY key')
     sql.notices.clear()
     call(sql)
     assert sql.column('SELECT "time" FROM susx.errors ORDER BY key') == times
-    assert len(sql.notices) == 1 and "2 images" in sql.notices[0] and "retry" in sql.notices[0]
+    assert len(sql.notices) == 1 and "2 failed in earlier calls" in sql.notices[0] and "retry" in sql.notices[0]
     call(sql, on_error="retry")
     assert all(new > old for new, old in zip(sql.column('SELECT "time" FROM susx.errors ORDER BY key'), times))
 
@@ -326,7 +327,7 @@ def test_triggers_and_generated_columns_of_the_table(sql, images):
     call(sql)
     assert state(sql) == (0, 0)
     assert sql.column("SELECT DISTINCT note FROM photos") == ["Asia/Tokyoon"]
-    # A trigger that refuses the row does not make the call run forever.
+    # A trigger that refuses the row does not make the call run forever, and is not taken for somebody else's change.
     sql.run(
         "UPDATE photos SET embedding = NULL; CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql "
         "AS 'BEGIN RETURN CASE WHEN NEW.id <> 5 THEN NEW END; END'; "
@@ -334,7 +335,30 @@ def test_triggers_and_generated_columns_of_the_table(sql, images):
     )
     call(sql)
     assert sql.column("SELECT id FROM photos WHERE embedding IS NULL") == [5]
-    assert "1 rows" in sql.notices[-1]
+    assert sql.notices[-1].startswith('"photos": 19 of 20 images embedded in ')
+    assert "1 were skipped: a trigger or a policy" in sql.notices[-1] and "call again" not in sql.notices[-1]
+    # Nor is one that takes the embedding away again.
+    sql.run(
+        "DROP TRIGGER no ON photos; CREATE FUNCTION undo() RETURNS trigger LANGUAGE plpgsql "
+        "AS 'BEGIN NEW.embedding = OLD.embedding; RETURN NEW; END'; "
+        "CREATE TRIGGER undo BEFORE UPDATE ON photos FOR EACH ROW EXECUTE FUNCTION undo()"
+    )
+    call(sql)
+    assert sql.notices[-1].startswith('"photos": 0 of 1 images embedded in ') and "1 were skipped" in sql.notices[-1]
+
+
+def test_what_it_says_at_the_end(sql, images):
+    create(sql, images, 20)
+    sql.run("SET client_min_messages = notice; UPDATE photos SET image = 'bad' WHERE id = 4")
+    said = re.compile(r'"photos": (\d+) of (\d+) images embedded in \d+\.\d s(; .*)$')
+    for expected in (("19", "20", "; 1 could not be embedded: see susx.errors"),
+                     ("0", "1", "; 1 failed in earlier calls and were not tried again: use on_error => 'retry'")):
+        call(sql)
+        assert said.match(sql.notices[-1]).groups() == expected
+    sql.run("UPDATE photos SET image = %s WHERE id = 4", images[0])
+    for embedded in ("1", "0"):
+        call(sql)
+        assert said.match(sql.notices[-1]).groups() == (embedded, embedded, "; none is left")
 
 
 def test_a_hostile_search_path(sql, schema, images):
@@ -372,6 +396,15 @@ def test_privileges(sql, connect, schema, images):
         guest.run(statement)
         assert state(sql) == (1, 0)
         assert [row[0] for row in guest.rows(ERRORS)] == ["4"]
+        # The columns that it reads are enough; those that tell whether a row was changed are among them.
+        sql.run("UPDATE photos SET embedding = NULL WHERE id = 1; REVOKE SELECT ON photos FROM guest")
+        sql.run("GRANT SELECT (id, image, embedding) ON photos TO guest")
+        refusal = guest.fails(statement)
+        assert refusal.sqlstate == "42501" and "GRANT SELECT (ctid, xmin, tableoid) ON" in refusal.hint
+        sql.run("GRANT SELECT (ctid, xmin, tableoid) ON photos TO guest")
+        guest.run(statement)
+        assert state(sql) == (1, 0)
+        sql.run("GRANT SELECT ON photos TO guest")
         # Readers of the table see the errors, and others see none.
         sql.run("REVOKE UPDATE (embedding) ON photos FROM guest")
         assert len(guest.rows(ERRORS)) == 1
@@ -391,6 +424,19 @@ def test_privileges(sql, connect, schema, images):
         )
         guest.run(statement)
         assert sql.column("SELECT id FROM photos WHERE embedding IS NOT NULL ORDER BY id") == [0, 1, 3, 4, 5]
+        # The row that a policy keeps from being written is no change by others.
+        guest.run("SET client_min_messages = notice")
+        guest.run(statement)
+        assert "0 of 1 images" in guest.notices[-1] and "1 were skipped: a trigger or a policy" in guest.notices[-1]
+        sql.run("BEGIN; SELECT FROM photos WHERE id = 3 FOR UPDATE; UPDATE photos SET embedding = NULL WHERE id = 3")
+        guest.run(statement)
+        assert "1 were skipped" in guest.notices[-1] and "changed by other sessions" not in guest.notices[-1]
+        sql.run("COMMIT; BEGIN; SELECT FROM photos WHERE id = 3 FOR UPDATE")
+        guest.run(statement)
+        assert "1 were skipped" in guest.notices[-1] and "1 were changed by other sessions" in guest.notices[-1]
+        sql.run("ROLLBACK")
+        guest.run(statement)
+        assert "1 of 2 images" in guest.notices[-1] and "changed by other sessions" not in guest.notices[-1]
         guest.close()
     finally:
         sql.run("DROP OWNED BY guest; DROP ROLE guest")
@@ -420,3 +466,37 @@ def test_a_large_table_is_not_read_again_for_each_batch(sql, images):
     assert sql.one("SELECT count(*) FROM photos WHERE embedding IS NULL") == 0
     # 100 batches. The whole table each time would be 2,000,000 rows, on more than 40,000 pages.
     assert read < 6 * 22000, read
+
+
+def test_an_index_for_few_new_images_in_a_large_table(sql, schema, images):
+    """The HINT is a statement that can be run as it is, and then it comes no more."""
+    hints = []
+    sql.connection.add_notice_handler(lambda notice: notice.message_hint and hints.append(notice.message_hint))
+    sql.run('CREATE TABLE "Large ones" (a int, "B" int, image bytea, "its vector" vector(32), PRIMARY KEY (a, "B"))')
+    embed = """CALL susx.embed_table('"Large ones"', embedding_column => 'its vector', model => 'tiny_split')"""
+    sql.run("SET client_min_messages = notice")
+    sql.run(
+        "INSERT INTO \"Large ones\" SELECT i, 1, ''::bytea, array_fill(1, '{32}')::vector FROM generate_series(1, 100000) i"
+    )
+    sql.copy("Large ones", ["a", "B", "image"], ((i, 2, images[i]) for i in range(3)))
+    # Nobody knows yet that it is large.
+    sql.run(embed)
+    assert hints == []
+    sql.run('ANALYZE "Large ones"; UPDATE "Large ones" SET "its vector" = NULL WHERE "B" = 2')
+    sql.run(embed)
+    assert len(hints) == 1 and "all of it was read" in sql.notices[-1]
+    create = hints[0].split(": ", 1)[1]
+    assert create == f"""CREATE INDEX ON {schema}."Large ones" (a, "B") WHERE "its vector" IS NULL;"""
+    # Not where many are missing.
+    sql.run('BEGIN; UPDATE "Large ones" SET "its vector" = NULL WHERE a > 98000')
+    sql.run("COMMIT")
+    sql.run(embed.replace(")", ", on_error => 'record')"))
+    assert len(hints) == 1
+    sql.run('DELETE FROM "Large ones" WHERE a > 98000; UPDATE "Large ones" SET "its vector" = NULL WHERE "B" = 2')
+    sql.run(f"{create} ANALYZE \"Large ones\"")
+    sql.run("SET enable_seqscan = off")
+    scans = "SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = 'Large ones_a_B_idx'"
+    sql.run(embed)
+    assert len(hints) == 1
+    sql.run("SELECT pg_stat_force_next_flush()")
+    assert sql.one(scans) > 0

@@ -15,6 +15,7 @@ from helpers.pictures import encode, picture
 from helpers.poison import poisonous
 from helpers.processes import eventually, is_alive, servers
 from helpers.session import Session, in_background, session_of
+from helpers.work import images_embedded
 
 ROWS = 1500
 
@@ -248,19 +249,84 @@ def test_a_row_that_is_locked_is_not_waited_for(cluster, photos):
         sql.run("SET client_min_messages = notice")
         sql.run(CALL)
         assert sql.column("SELECT id FROM photos WHERE embedding IS NULL ORDER BY id") == [5, 1400]
-        assert "2 rows" in sql.notices[-1]
+        assert "2 were changed by other sessions: call again" in sql.notices[-1]
         writer.run("COMMIT")
         sql.run(CALL)
         assert (sql.one(MISSING), sql.one(WRONG)) == (0, 0)
 
 
+LOCKS = "SELECT count(*) FROM pg_locks WHERE pid = %s AND locktype = 'object'"
+
+
 def test_two_calls_at_once(cluster, photos):
+    """The second waits for the first, holds nothing up meanwhile, and then finds nothing to do."""
     with contextlib.ExitStack() as stack:
-        sessions = [stack.enter_context(open_session(cluster, photos)) for _ in range(2)]
-        with in_background(*(lambda session=session: session.run(CALL) for session in sessions)) as results:
-            pass
-        assert results == [None, None]
-        assert (sessions[0].one(MISSING), sessions[0].one(WRONG)) == (0, 0)
+        one, two, other = (stack.enter_context(open_session(cluster, photos)) for _ in range(3))
+        for session in (one, two):
+            session.run("SET client_min_messages = notice; SET susx.progress_interval = 0")
+        other.run("SELECT susx.embed_image(image, 'tiny_split') FROM files LIMIT 1")
+        before = images_embedded(other)
+        with in_background(lambda: one.run(CALL), lambda: (eventually(lambda: embedded(other) > 0, 60), two.run(CALL))) as results:
+            assert eventually(lambda: any("waiting until it has ended" in notice for notice in two.notices), 60)
+            waits = "SELECT wait_event_type = 'Extension' AND backend_xmin IS NULL FROM pg_stat_activity WHERE pid = %s"
+            assert eventually(lambda: other.one(waits, two.pid), 20)
+        assert results[0] is None and not isinstance(results[1], Exception), results
+        # No image was embedded twice.
+        assert images_embedded(other) - before == ROWS
+        assert (other.one(MISSING), other.one(WRONG)) == (0, 0)
+        assert one.notices[-1].startswith(f'"photos": {ROWS} of {ROWS} images embedded in ')
+        assert "waiting until it has ended" in two.notices[0]
+        assert two.notices[-1].startswith('"photos": 0 of 0 images embedded in ') and "none is left" in two.notices[-1]
+        assert [other.one(LOCKS, session.pid) for session in (one, two)] == [0, 0]
+
+
+def test_a_call_that_waits_is_cancelled(cluster, photos):
+    with contextlib.ExitStack() as stack:
+        one, two, other = (stack.enter_context(open_session(cluster, photos)) for _ in range(3))
+        with in_background(lambda: one.run(CALL)) as first:
+            assert eventually(lambda: embedded(other) > 0, 60)
+            with in_background(lambda: two.run(CALL)) as second:
+                assert eventually(lambda: other.one("SELECT count(*) FROM susx.stat_progress") == 2, 20)
+                other.run("SELECT pg_cancel_backend(%s)", two.pid)
+            assert isinstance(second[0], psycopg.errors.QueryCanceled)
+        assert first == [None]
+        assert [other.one(LOCKS, session.pid) for session in (one, two)] == [0, 0]
+
+
+def test_the_next_call_begins_when_the_first_one_dies(cluster, photos):
+    """Cancelled, or its session ended: it leaves no lock behind."""
+    for how in ("pg_cancel_backend", "pg_terminate_backend"):
+        with contextlib.ExitStack() as stack:
+            one, two, other = (stack.enter_context(open_session(cluster, photos)) for _ in range(3))
+            other.run("UPDATE photos SET embedding = NULL")
+            with in_background(lambda: one.run(CALL), lambda: (eventually(lambda: embedded(other) > 0, 60), two.run(CALL))) as results:
+                assert eventually(lambda: other.one("SELECT count(*) FROM susx.stat_progress") == 2, 60)
+                other.run(f"SELECT {how}(%s)", one.pid)
+            assert isinstance(results[0], psycopg.Error) and not isinstance(results[1], Exception), results
+            assert (other.one(MISSING), other.one(WRONG)) == (0, 0)
+
+
+def test_partitions_take_turns_with_the_whole_table_only(cluster, photos):
+    call = "CALL susx.embed_table('{}', model => 'tiny_split', batch_size => 20)"
+    with contextlib.ExitStack() as stack:
+        one, two, three, other = (stack.enter_context(open_session(cluster, photos)) for _ in range(4))
+        other.run(
+            "CREATE TABLE parts (id int PRIMARY KEY, image bytea, embedding vector(32)) PARTITION BY RANGE (id); "
+            "CREATE TABLE low PARTITION OF parts FOR VALUES FROM (1) TO (750); "
+            "CREATE TABLE high PARTITION OF parts FOR VALUES FROM (750) TO (9999); INSERT INTO parts TABLE photos"
+        )
+        count = "SELECT count(embedding) FROM {}"
+        for session in (two, three):
+            session.run("SET client_min_messages = notice")
+        with in_background(lambda: one.run(call.format("low"))) as first:
+            assert eventually(lambda: other.one(count.format("low")) > 0, 60)
+            with in_background(lambda: two.run(call.format("high")), lambda: three.run(call.format("parts"))) as others:
+                pass
+        assert first == [None] and others == [None, None]
+        assert any("waiting until it has ended" in notice for notice in three.notices)
+        assert other.one(count.format("parts")) == ROWS
+        wrong = WRONG.replace("FROM photos p", "FROM parts p")
+        assert other.one(wrong) == 0
 
 
 

@@ -83,8 +83,8 @@ def test_an_image_that_cannot_be_read(pets, images, place):
     refusal = pets.fails(ADD, "dog", many)
     assert refusal.sqlstate == "22P03"
     assert refusal.message.startswith(f"element {place}: ")
-    assert "JPEG" in refusal.hint
-    assert pets.one("SELECT count(*) FROM pets") == 2
+    assert "JPEG" in refusal.message and "damaged" in refusal.hint
+    assert pets.one("SELECT count(category) FROM pets") == 2
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_no_images(pets, array_of, named):
 def test_null_among_images(pets, images):
     refusal = pets.fails(ADD, "dog", [images[0], None])
     assert "element 2 of images is NULL" in refusal.message
-    assert pets.one("SELECT count(*) FROM pets") == 2
+    assert pets.one("SELECT count(category) FROM pets") == 2
 
 
 @pytest.mark.parametrize("what", ["ARRAY['x']::bytea[]", "ARRAY['[1,0]']::vector[]"])
@@ -152,7 +152,7 @@ def test_only_what_is_needed_is_read(pets, images):
     pets.run("INSERT INTO pets (category, embedding) SELECT 'orphan', embedding FROM pets LIMIT 1")
     assert pets.fails("SELECT susx.label('pets', %s::bytea)", images[0]).sqlstate == "55000"
     assert pets.one(ADD, "dog", images[:1]) == 1
-    assert pets.one("SELECT susx.add_support('pets', 'dog', array_agg(embedding)) FROM pets") == 4
+    assert pets.one("SELECT susx.add_support('pets', 'dog', array_agg(embedding)) FROM pets WHERE kind <> 'settings'") == 4
 
 
 def test_categories_of_unequal_support(sql):

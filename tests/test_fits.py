@@ -79,8 +79,8 @@ def test_somebody_who_is_changing_it(reader, other):
         "CREATE INDEX ON toy (category)",
         "GRANT SELECT ON toy TO PUBLIC",
         "COMMENT ON TABLE toy IS 'a toy'",
-        "BEGIN; INSERT INTO toy (category, embedding) SELECT category, embedding FROM toy; ROLLBACK",
-        "ALTER TABLE toy ADD CHECK (id > 0)",
+        "BEGIN; INSERT INTO toy (category, embedding) SELECT category, embedding FROM toy WHERE id > 0; ROLLBACK",
+        "ALTER TABLE toy ADD CHECK (id >= 0)",
     ],
 )
 def test_upkeep(reader, other, upkeep):
@@ -180,7 +180,7 @@ def test_columns_that_change_places(sql, reader, other):
         "ALTER TABLE toy ADD other vector(16); "
         "UPDATE toy SET other = t.embedding FROM toy t, (SELECT max(id) AS last FROM toy) m WHERE t.id = m.last + 1 - toy.id"
     )
-    assert other.one("SELECT count(*) FROM toy WHERE other IS NULL") == 0
+    assert other.one("SELECT count(*) FROM toy WHERE other IS NULL AND kind <> 'settings'") == 0
     reader.one(LABELS)
     reader.fits()
     other.run("BEGIN; ALTER TABLE toy RENAME embedding TO e; ALTER TABLE toy RENAME other TO embedding; COMMIT")

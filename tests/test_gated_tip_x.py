@@ -175,7 +175,7 @@ def test_build_support_set_says_what_its_images_are_worth(sql, part):
     categories, expected = oracle(sql, "caltech")
     assert [row[0] for row in rows] == categories
     assert [row[2] for row in rows] == pytest.approx(expected.reliability, abs=1e-4)
-    (warning,) = [notice for notice in sql.notices if "seems to show nothing" in notice]
+    (warning,) = [notice for notice in sql.notices if "does not seem to show" in notice]
     named = {category for category, *_ in rows if f" {category} (" in warning}
     assert named == {c for c, images, reliability in rows if images == 0 or reliability < 0.2}
     # Labelled images count in full.

@@ -31,7 +31,7 @@ GENERATED = "SELECT {} FROM kinds WHERE kind = 'image' AND origin = 'generated' 
 IMAGES = "SELECT image, error FROM susx.generate_images(%s, steps => 2) ORDER BY ord"
 PROGRESS = "SELECT phase, done, total, relation::regclass::text FROM susx.stat_progress WHERE command = %s"
 
-# As README.md says it, in SQL: that of image `index` of a category.
+# As docs/generated.md has it, in SQL: that of image `index` of a category.
 SEED = """
     SELECT ('x' || encode(substr(sha256(int8send(%s::bigint) || convert_to(%s, 'UTF8') || int8send(%s::bigint)), 1, 8),
                           'hex'))::bit(64)::bigint & 9223372036854775807"""
@@ -165,6 +165,22 @@ class TestNames:
 
 
 class TestSupportSet:
+    def test_two_calls_at_once(self, sql, kinds, connect, schema):
+        """The second waits for the first, and keeps its images: hours of work are not done twice."""
+        other, observer = connect(), connect()
+        sql.run("SELECT susx.generate_images('{x}', steps => 1)")
+        for session in (sql, other):
+            session.run(f"SET search_path = {schema}, public; SET client_min_messages = notice")
+        before = observer.one("SELECT generated FROM susx.stat_server")
+        call = CALL.format(6).replace("steps => 2", "steps => 20")
+        with in_background(lambda: sql.run(call), lambda: other.run(call)) as results:
+            pass
+        assert results == [None, None]
+        assert observer.one("SELECT generated FROM susx.stat_server") - before == 12
+        assert len(recipes(sql)) == 12
+        waited = [any("waiting until it has ended" in notice for notice in session.notices) for session in (sql, other)]
+        assert sorted(waited) == [False, True]
+
     def test_generate_and_classify(self, sql, kinds):
         sql.run("SET client_min_messages = notice")
         sql.run(CALL.format(3))

@@ -77,6 +77,19 @@ def test_updates(photos):
     assert rewritten(photos, before) == set()
 
 
+def test_the_classifier_waits_for_a_row_to_label(photos):
+    """A statement that leaves no row to label does not look it up."""
+    photos.run("INSERT INTO photos (id, embedding) VALUES (1, %s)", points(1)[0])
+    photos.run("ALTER TABLE kinds RENAME TO elsewhere")
+    photos.run("UPDATE photos SET note = 'x'; INSERT INTO photos (id, label) VALUES (2, 'mine'); DELETE FROM photos WHERE id = 2")
+    photos.run("UPDATE photos SET embedding = embedding WHERE id = 9; INSERT INTO photos SELECT * FROM photos WHERE false")
+    assert photos.fails("INSERT INTO photos (id, embedding) VALUES (3, %s)", points(1)[0]).sqlstate == "42P01"
+    assert photos.fails("UPDATE photos SET embedding = %s", points(1, seed=2)[0]).sqlstate == "42P01"
+    # Any column of vectors may be that of the likeness vectors.
+    photos.run("ALTER TABLE photos ADD other vector")
+    assert photos.fails("UPDATE photos SET other = '[1]'").sqlstate == "42P01"
+
+
 def test_a_classifier_that_changed(photos):
     """Writing other columns labels nothing again: label_table does."""
     photos.copy("photos", ["id", "embedding"], enumerate(points(50)))

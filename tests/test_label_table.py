@@ -107,10 +107,10 @@ def test_rows_in_another_place(photos):
 def test_labels_by_hand(photos):
     """Also those from before the first call. One that is set to NULL is given again."""
     photos.run("UPDATE photos SET label = 'mine' WHERE id = 1")
-    assert "1 left as they are" in call(photos)
+    assert "1 left unchanged" in call(photos)
     photos.run("UPDATE photos SET label = 'mine, too' WHERE id = 2; UPDATE photos SET label = NULL WHERE id = 3")
     assert counts(photos) == (297, 0, 0, 2, 1)
-    assert "2 left as they are" in call(photos)
+    assert "2 left unchanged" in call(photos)
     photos.run("SELECT susx.alter_classifier('kinds', logit_scale => 3)")
     photos.run(f"UPDATE photos SET embedding = {ONES} WHERE id = 2")
     call(photos)

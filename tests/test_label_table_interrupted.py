@@ -106,7 +106,7 @@ def test_a_transaction_that_takes_long(cluster, photos):
         other.run("BEGIN; UPDATE photos SET known = 0 WHERE id % 10 = 3")
         worker.run("SET client_min_messages = notice")
         worker.run(CALL)
-        assert any("300 changed by others in the meantime: call again" in notice for notice in worker.notices)
+        assert any("300 changed by other sessions: call again" in notice for notice in worker.notices)
         assert labelled(worker) == ROWS - 300
         other.run("COMMIT")
         worker.run(CALL)
@@ -128,6 +128,35 @@ def test_two_sessions(cluster, photos):
         assert results == [None, None]
         one.run(CALL)
         assert wrong(one) == 0 and len(records(one)) == ROWS
+
+
+def test_two_calls_for_all_rows_take_turns(cluster, photos):
+    """The second one finds nothing to do, and does not ask to be called again."""
+    with open_session(cluster, photos) as one, open_session(cluster, photos) as two, open_session(cluster, photos) as other:
+        slow_down(other)
+        for session in (one, two):
+            session.run("SET client_min_messages = notice; SET susx.progress_interval = 0")
+        with in_background(lambda: one.run(CALL), lambda: (eventually(lambda: labelled(other) > 0, 60), two.run(CALL))) as results:
+            pass
+        assert not [result for result in results if isinstance(result, Exception)], results
+        assert f"labelled {ROWS} rows in " in one.notices[-1] and "call again" not in one.notices[-1]
+        assert "waiting until it has ended" in two.notices[0]
+        assert two.notices[-1] == '"photos": all labels are up to date'
+        assert wrong(other) == 0
+
+
+def test_rows_that_a_trigger_skips(cluster, photos):
+    """They are not said to have been changed by others."""
+    with open_session(cluster, photos) as sql:
+        sql.run(
+            "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN CASE WHEN NEW.id <> 5 THEN NEW END; END'; "
+            "CREATE TRIGGER no BEFORE UPDATE ON photos FOR EACH ROW EXECUTE FUNCTION no(); SET client_min_messages = notice"
+        )
+        for done in (ROWS - 1, 0):
+            sql.run(CALL)
+            assert "1 skipped: a trigger or a policy" in sql.notices[-1] and "call again" not in sql.notices[-1]
+            assert (f"labelled {done} rows in " in sql.notices[-1]) == (done > 0)
+        assert sql.column("SELECT id FROM photos WHERE label IS NULL") == [5]
 
 
 def test_the_table_is_dropped_meanwhile(cluster, photos):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from pathlib import Path
 
 import pytest
 
 from conftest import GENERATOR, copy_model
+from helpers.models import new_model_dir
 from helpers.pictures import encode, picture
 from helpers.session import session_of, vector
 from helpers.toy import create_compass
@@ -31,7 +31,8 @@ CLOSE = f"""
     SELECT embedding <=> susx.embed_image(image, '{MODEL}') < 1e-5, likeness <=> susx.embed_image(image, '{EYES}') < 1e-5
     FROM kinds WHERE kind = 'image' ORDER BY id"""
 BUILD = "SELECT sum(images) FROM susx.build_support_set('kinds', 'photos', image_column => 'image'{})"
-ALL = "SELECT array_agg(k ORDER BY id)::text FROM kinds k"
+VERSIONS = "SELECT id, xmin::text FROM kinds WHERE kind = 'image' ORDER BY id"
+ALL = "SELECT array_agg(k ORDER BY id)::text FROM kinds k WHERE kind <> 'settings'"
 # As it was before there were likeness vectors.
 OLD = "ALTER TABLE {} DROP COLUMN likeness"
 COLUMN = """
@@ -48,9 +49,7 @@ def images():
 @pytest.fixture
 def half_models():
     """A model_dir with a model, and one that is the half of it that embeds texts."""
-    # PostgreSQL's account must be able to read it.
-    folder = Path(tempfile.mkdtemp(prefix="susx-models-", dir="/tmp"))
-    folder.chmod(0o755)
+    folder = new_model_dir()
     copy_model(TEST_MODELS / "split", folder / "whole")
     copy_model(TEST_MODELS / "split", folder / "words")
     (folder / "words" / "onnx" / "vision_model.onnx").unlink()
@@ -420,9 +419,9 @@ class TestGenerated:
         kinds.run(self.CALL.format(2, "true"))
         assert kinds.rows(CLOSE) == [(True, True)] * 4
         # All are there already.
-        rows = kinds.rows("SELECT id, xmin::text FROM kinds ORDER BY id")
+        rows = kinds.rows(VERSIONS)
         kinds.run(self.CALL.format(2, "true"))
-        assert kinds.rows("SELECT id, xmin::text FROM kinds ORDER BY id") == rows
+        assert kinds.rows(VERSIONS) == rows
 
     @pytest.mark.parametrize("keep_images", ["true", "false"])
     def test_images_of_before_are_made_again(self, kinds, keep_images):
@@ -440,10 +439,10 @@ class TestGenerated:
         if keep_images == "true":
             assert kinds.rows(CLOSE) == [(True, True)] * 4
         # Without the model, what they have is no reason to make them again.
-        rows = kinds.rows("SELECT id, xmin::text FROM kinds ORDER BY id")
+        rows = kinds.rows(VERSIONS)
         kinds.run("SELECT susx.alter_classifier('kinds', likeness_model => 'none')")
         kinds.run(self.CALL.format(2, keep_images))
-        assert kinds.rows("SELECT id, xmin::text FROM kinds ORDER BY id") == rows
+        assert kinds.rows(VERSIONS) == rows
 
 
 class TestOldTables:

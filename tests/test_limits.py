@@ -23,7 +23,7 @@ pytestmark = pytest.mark.same_everywhere
 INVALID, LIMIT = "22023", "54000"
 LARGEST = 2**31 - 1
 
-README = (ROOT / "README.md").read_text()
+REFERENCE = (ROOT / "docs" / "reference.md").read_text()
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_a_number(sql, what):
     assert time.monotonic() - started < PROMPTLY
     if what in NUMBERS:
         sql.run(call.format(most))
-    assert f"| {most:,} |" in README
+    assert f"| {most:,} |" in REFERENCE
 
 
 def test_the_case_of_the_issue(sql):

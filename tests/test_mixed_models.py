@@ -110,8 +110,8 @@ def test_two_first_triggers(triggered, session):
     refusal = second.fails(INSERT.format("photos"), 2, IMAGE)
     assert refusal.sqlstate == NOT_NOW
     assert refusal.message == (
-        'column "embedding" of relation "photos" is getting embeddings of another model than "tiny_siglip" from another '
-        "transaction"
+        'column "embedding" of relation "photos" is being filled with embeddings of another model than "tiny_siglip" by '
+        "another transaction"
     )
     assert "ended" in refusal.hint
     first.run("ROLLBACK")

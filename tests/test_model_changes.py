@@ -6,17 +6,14 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
 
 import pytest
 
+from helpers.models import make_tiny_clip, new_model_dir
 from helpers.pictures import encode, picture
 from helpers.processes import eventually, servers
 from helpers.session import Session, in_background, session_of
-from tools.paths import ROOT
 
 pytestmark = pytest.mark.same_everywhere
 
@@ -29,17 +26,10 @@ NOT_NOW = "55000"
 
 @pytest.fixture
 def models():
-    # PostgreSQL's account must be able to read it.
-    folder = Path(tempfile.mkdtemp(prefix="susx-models-", dir="/tmp"))
-    folder.chmod(0o755)
-    make(folder / "mine", seed=0)
+    folder = new_model_dir()
+    make_tiny_clip(folder / "mine", seed=0)
     yield folder
     shutil.rmtree(folder)
-
-
-def make(folder: Path, seed: int) -> None:
-    program = ROOT / "tests" / "models" / "tiny_clip.py"
-    subprocess.run([sys.executable, program, folder, "--seed", str(seed)], check=True, stdout=subprocess.DEVNULL)
 
 
 def test_other_files_of_the_same_name(new_cluster, models):
@@ -54,7 +44,7 @@ def test_other_files_of_the_same_name(new_cluster, models):
             assert sql.one(REMARK) is None
             # The loaded model stays in use, and models() says that its files have changed.
             shutil.rmtree(models / "mine")
-            make(models / "mine", seed=1)
+            make_tiny_clip(models / "mine", seed=1)
             assert sql.one(LABEL, IMAGE) == before
             assert "changed since they were loaded" in sql.one(REMARK)
         cluster.restart()
@@ -73,7 +63,7 @@ def test_other_files_of_the_same_name(new_cluster, models):
             ):
                 refusal = sql.fails(query, *arguments)
                 assert refusal.sqlstate == NOT_NOW, query
-                assert 'the files of model "mine" are not those that classifier "pets" was made with' in refusal.message
+                assert 'classifier "pets" was made with other files of model "mine"' in refusal.message
                 assert "alter_classifier('pets', model => 'mine')" in refusal.hint
                 assert "UPDATE pets SET embedding = NULL" in refusal.hint
             # Vectors are whose they are, and other classifiers have no part in it.
@@ -98,11 +88,11 @@ def test_other_files_after_the_model_was_unloaded(new_cluster, models):
             sql.run("SELECT susx.create_classifier('pets', '{cat,dog}')")
             assert sql.one(LABEL, IMAGE) in ("cat", "dog")
             shutil.rmtree(models / "mine")
-            make(models / "mine", seed=1)
+            make_tiny_clip(models / "mine", seed=1)
             assert eventually(lambda: not sql.one("SELECT loaded FROM susx.models() WHERE name = 'mine'"), 30)
             refusal = sql.fails(LABEL, IMAGE)
             assert refusal.sqlstate == NOT_NOW
-            assert 'the files of model "mine" are not those that classifier "pets" was made with' in refusal.message
+            assert 'classifier "pets" was made with other files of model "mine"' in refusal.message
 
 
 def create_photos(sql: Session, count: int = 8) -> None:
@@ -130,7 +120,7 @@ def test_other_files_than_those_of_a_table(new_cluster, models):
             assert sql.rows(MADE_BY, "other") == [(name, old_files)]
             old = sql.rows("SELECT id, embedding::text FROM photos ORDER BY id")
         shutil.rmtree(models / "mine")
-        make(models / "mine", seed=1)
+        make_tiny_clip(models / "mine", seed=1)
         cluster.restart()
         with session_of(cluster) as sql:
             sql.run("INSERT INTO photos (id, image) SELECT id + 100, image FROM photos")
@@ -171,7 +161,7 @@ def test_other_files_than_those_of_a_table(new_cluster, models):
 
 
 def test_another_model(new_cluster, models):
-    make(models / "new", seed=1)
+    make_tiny_clip(models / "new", seed=1)
     shutil.copytree(models / "mine", models / "same")
     with new_cluster(**{"susx.model_dir": models, "susx.model": "mine"}) as cluster, session_of(cluster) as sql:
         create_photos(sql)
@@ -211,7 +201,7 @@ def test_another_model(new_cluster, models):
 
 
 def test_partitions_have_the_model_of_their_table(new_cluster, models):
-    make(models / "new", seed=1)
+    make_tiny_clip(models / "new", seed=1)
     with new_cluster(**{"susx.model_dir": models, "susx.model": "mine"}) as cluster, session_of(cluster) as sql:
         sql.run(
             "CREATE TABLE photos (id int PRIMARY KEY, image bytea, embedding vector) PARTITION BY RANGE (id); "
@@ -252,14 +242,13 @@ def test_other_files_in_the_middle_of_a_table(new_cluster, models):
             with in_background(lambda: sql.run(call)) as results:
                 assert eventually(lambda: other.one(done) > 100, 60)
                 shutil.rmtree(models / "mine")
-                make(models / "mine", seed=1)
+                make_tiny_clip(models / "mine", seed=1)
                 for pid in servers(cluster.data_dir):
                     os.kill(pid, signal.SIGKILL)
             (refusal,) = results
             assert refusal.sqlstate == NOT_NOW
             assert refusal.diag.message_primary == (
-                'the files of model "mine" are not those that the embeddings in column embedding of public.photos '
-                "were made with"
+                "the embeddings in column embedding of public.photos were made with other files of model \"mine\""
             )
             assert "UPDATE public.photos SET embedding = NULL" in refusal.diag.message_hint
             assert 100 < sql.one(done) < 30000

@@ -171,9 +171,9 @@ def test_models_lists_broken_ones_with_their_errors(sql, with_broken_models):
     found = dict(sql.rows("SELECT name, error FROM susx.models()"))
     assert "a_file" not in found
     assert found["good"] is None
-    # What models() can tell without loading gigabytes.
-    for name in ("empty", "config_is_no_json", "unknown_filter"):
-        assert BROKEN[name] in found[name]
+    # Also what was not used yet: models() looks at the files. The operator shows when the model is loaded.
+    for name in BROKEN.keys() - {"custom_operator"}:
+        assert BROKEN[name] in found[name], name
 
 
 def test_models_of_one_kind(sql, with_broken_models):

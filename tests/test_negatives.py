@@ -114,6 +114,7 @@ def test_the_list_of_nouns():
 
 # The constraints that susx.create_classifier of version 0.2.0 made.
 OLD = """
+    DELETE FROM compass WHERE kind = 'settings';
     ALTER TABLE compass DROP CONSTRAINT compass_kind_check, DROP CONSTRAINT compass_origin_check,
         ADD CONSTRAINT compass_kind_check CHECK (kind IN ('prompt', 'image')),
         ADD CONSTRAINT "Origin check" CHECK (origin IN ('template', 'cupl', 'given', 'retrieved', 'generated', 'labelled')),

@@ -295,7 +295,7 @@ def test_images_of_none_tune_nothing_else(labelled):
     assert without == with_none and without["n"] == 120
     # Of images of none alone, nothing can be learnt.
     refusal = sql.fails(TUNE.format("truth IS NULL"))
-    assert (refusal.sqlstate, refusal.message) == ("22023", "the query gave no image to tune on")
+    assert (refusal.sqlstate, refusal.message) == ("22023", "the query returned no image to tune on")
     assert sql.one(REJECT) == 0.125
     # Nor without a query.
     assert sql.one("SELECT reject FROM susx.tune('toy')") == sql.one(REJECT) == 0.125

@@ -35,7 +35,7 @@ def test_one_image_that_kills_the_server(sql, cluster, poison):
     assert servers(cluster.data_dir) != first, "the poison is none"
     (embedding, error) = rows.pop(25)
     assert embedding is None
-    assert error.startswith("the inference process ended each of the 3 times that it worked on this: ")
+    assert error.startswith("the inference process ended each of the 3 times that it processed this input: ")
     assert all(error is None for _, error in rows)
     assert all(cosine(array(found), wanted) > 0.9999 for (found, _), wanted in zip(rows, expected, strict=True))
 

@@ -17,6 +17,10 @@ def sql(sql):
     return sql
 
 
+# Without it, the index is only asked where the pool is very large.
+BY_INDEX = ", use_index => true"
+
+
 def build(sql, pool, more=""):
     """The images per category and the keys in the order of the classifier's table."""
     counts = [row[1] for row in sql.rows(f"SELECT * FROM susx.build_support_set('compass', %s{more})", pool)]
@@ -144,7 +148,7 @@ def test_a_partitioned_table(sql):
     assert build(sql, "pool") == ([2, 2], ["1", "2", "3", "4"])
     # An index on a partitioned table is one on every partition.
     sql.run("CREATE INDEX ON pool USING hnsw (embedding vector_cosine_ops); SET enable_seqscan = off")
-    assert build(sql, "pool") == ([2, 2], ["1", "2", "3", "4"])
+    assert build(sql, "pool", BY_INDEX) == ([2, 2], ["1", "2", "3", "4"])
 
 
 def test_inherited_tables_count(sql):
@@ -164,7 +168,7 @@ def test_dropped_and_added_columns(sql):
 
 
 @pytest.mark.parametrize(
-    "index", ["hnsw (embedding vector_l2_ops)", "ivfflat (embedding vector_cosine_ops) WITH (lists = 8)"]
+    "index", ["hnsw (embedding vector_cosine_ops)", "ivfflat (embedding vector_cosine_ops) WITH (lists = 8)"]
 )
 def test_few_of_many_are_nearest(sql, index):
     """The images of a rare name are far down in every list: the index is asked for more until they are found."""
@@ -176,21 +180,39 @@ def test_few_of_many_are_nearest(sql, index):
     )
     sql.run("UPDATE compass SET embedding = '[1,1.2]' WHERE category = 'north'")
     sql.run(f"CREATE INDEX ON pool USING {index}; SET enable_seqscan = off")
-    counts, keys = build(sql, "pool", ", per_class => 5")
+    counts, keys = build(sql, "pool", f", per_class => 5{BY_INDEX}")
     assert counts == [5, 5]
     assert {key for key in keys if int(key) > 4000} == {"4001", "4002", "4003", "4004", "4005"}
+
+
+@pytest.mark.parametrize("index", ["hnsw (embedding vector_l2_ops)", "ivfflat (embedding vector_ip_ops) WITH (lists = 1)"])
+def test_an_index_by_another_order_changes_nothing(sql, index):
+    """Vectors of unequal lengths: the nearest by angle are neither the nearest by distance nor by inner product."""
+    sql.run(
+        """
+        CREATE TABLE pool (key int PRIMARY KEY, embedding vector(2));
+        INSERT INTO pool SELECT i, ARRAY[l * cosd(i * 0.9), l * sind(i * 0.9)]::vector
+        FROM generate_series(1, 99) i, LATERAL (SELECT 0.01 + 100 * power(sind(i * 77), 4) AS l) lengths"""
+    )
+    # By angle alone: the first and the last keys.
+    expected = [4, 4], sorted(map(str, [1, 2, 3, 4, 96, 97, 98, 99]))
+    counts, keys = build(sql, "pool", ", per_class => 4")
+    assert (counts, sorted(keys)) == expected
+    sql.run(f"CREATE INDEX ON pool USING {index}; SET enable_seqscan = off; SET enable_sort = off")
+    counts, keys = build(sql, "pool", ", per_class => 4")
+    assert (counts, sorted(keys)) == expected
 
 
 def test_the_settings_of_index_scans_are_left_as_they_were(sql):
     sql.run(
         f"CREATE TABLE pool (key int PRIMARY KEY, embedding vector(2)); INSERT INTO pool {VALUES}; "
-        f"CREATE INDEX ON pool USING hnsw (embedding vector_l2_ops)"
+        f"CREATE INDEX ON pool USING hnsw (embedding vector_cosine_ops)"
     )
     sql.run("SET hnsw.iterative_scan = relaxed_order")
-    build(sql, "pool")
+    build(sql, "pool", BY_INDEX)
     assert sql.one("SHOW hnsw.iterative_scan") == "relaxed_order"
     sql.run("BEGIN")
-    build(sql, "pool")
+    build(sql, "pool", BY_INDEX)
     assert sql.one("SHOW hnsw.iterative_scan") == "relaxed_order"
     sql.run("COMMIT")
 
@@ -232,7 +254,7 @@ SHOWN_OTHERWISE = """
     SET TimeZone = 'Asia/Kathmandu'; SET bytea_output = 'escape'"""
 
 
-@pytest.mark.parametrize("index", ["", "CREATE INDEX ON pool USING hnsw (embedding vector_l2_ops); SET enable_seqscan = off"])
+@pytest.mark.parametrize("index", ["", "CREATE INDEX ON pool USING hnsw (embedding vector_cosine_ops); SET enable_seqscan = off"])
 @pytest.mark.parametrize(
     "type, make",
     [
@@ -256,10 +278,11 @@ def test_keys_do_not_depend_on_how_they_are_shown(sql, type, make, index):
     sql.run("CREATE DOMAIN domain_float8 AS float8; CREATE TYPE pair AS (a float8, b date)")
     sql.run(f"CREATE TABLE pool (key {type.removeprefix('near_')} PRIMARY KEY, embedding vector(2))")
     sql.run(f"INSERT INTO pool SELECT {make}, v FROM ({VALUES}) p (i, v); {index}")
-    counts, exact = build(sql, "pool")
+    by_index = BY_INDEX if index else ""
+    counts, exact = build(sql, "pool", by_index)
     assert counts == [2, 2] and len(set(exact)) == 4
     sql.run(SHOWN_OTHERWISE)
-    assert build(sql, "pool") == (counts, exact)
+    assert build(sql, "pool", by_index) == (counts, exact)
     # Exact text leads back to the row from any session.
     if type != "money":
         back = f"c.source_key::{type.removeprefix('near_')}"
@@ -295,7 +318,7 @@ def test_images_that_are_not_found_again(sql):
     before = sql.rows("SELECT * FROM compass ORDER BY id")
     refusal = sql.fails("SELECT * FROM susx.build_support_set('compass', 'pool', key_column => 'key')")
     assert refusal.sqlstate == "40001"
-    assert "4 images of" in refusal.message and "but 3 of them" in refusal.message and "call again" in refusal.hint
+    assert "4 images of" in refusal.message and "but only 3 of them" in refusal.message and "call again" in refusal.hint
     assert sql.rows("SELECT * FROM compass ORDER BY id") == before
 
 
@@ -308,21 +331,74 @@ def test_more_images_than_an_old_index_scan_finds(sql):
     )
     counts, _ = build(sql, "pool", ", per_class => 300")
     assert counts == [300, 300]
-    for index in ("hnsw (embedding vector_cosine_ops)", "ivfflat (embedding vector_l2_ops) WITH (lists = 40)"):
+    for index in ("hnsw (embedding vector_cosine_ops)", "ivfflat (embedding vector_cosine_ops) WITH (lists = 40)"):
         sql.run(f"CREATE INDEX pool_index ON pool USING {index}; SET enable_seqscan = off; SET enable_sort = off")
-        assert build(sql, "pool", ", per_class => 300")[0] == [300, 300]
-        assert build(sql, "pool", ", per_class => 1700")[0] == [1700, 1700]
+        assert build(sql, "pool", f", per_class => 300{BY_INDEX}")[0] == [300, 300]
+        assert build(sql, "pool", f", per_class => 1700{BY_INDEX}")[0] == [1700, 1700]
         sql.run("DROP INDEX pool_index")
+
+
+@pytest.fixture
+def circle(sql):
+    """A pool with an index."""
+    sql.run(
+        """
+        CREATE TABLE pool (key int PRIMARY KEY, embedding vector(2));
+        INSERT INTO pool SELECT i, ARRAY[cosd(i / 100.0), sind(i / 100.0)]::vector FROM generate_series(0, 9000) i;
+        CREATE INDEX pool_index ON pool USING hnsw (embedding vector_cosine_ops); ANALYZE pool;
+        SET enable_seqscan = off; SET client_min_messages = debug1"""
+    )
+    return sql
+
+
+def scans(sql):
+    """How many scans of the index there have been."""
+    sql.run("SELECT pg_stat_force_next_flush()")
+    return sql.one("SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = 'pool_index'")
+
+
+def decision(sql):
+    """What a call at debug1 has said of the index."""
+    return [notice for notice in sql.notices if notice.startswith("build_support_set ")][-1]
+
+
+def test_the_index_is_asked_where_that_costs_far_less(circle):
+    """Two images are few of nine thousand; for six hundred, the index would return most of the pool."""
+    before = scans(circle)
+    assert build(circle, "pool", ", per_class => 300, skip_duplicates => 0")[0] == [300, 300]
+    assert decision(circle).startswith("build_support_set reads every image: ") and "9001 images" in decision(circle)
+    assert scans(circle) == before
+    assert build(circle, "pool", ", per_class => 1, skip_duplicates => 0")[0] == [1, 1]
+    assert decision(circle).startswith("build_support_set asks the index: ") and "2 prompts" in decision(circle)
+    assert scans(circle) > before
+
+
+def test_the_caller_decides_about_the_index(circle):
+    before = scans(circle)
+    assert build(circle, "pool", ", per_class => 1, use_index => false")[0] == [1, 1]
+    assert decision(circle).startswith("build_support_set reads every image: ") and scans(circle) == before
+    assert build(circle, "pool", f", per_class => 300{BY_INDEX}")[0] == [300, 300]
+    assert decision(circle).startswith("build_support_set asks the index: ") and scans(circle) > before
+
+
+def test_an_index_that_does_not_exist(circle):
+    circle.run("DROP INDEX pool_index")
+    kept = build(circle, "pool", ", per_class => 2")
+    refusal = circle.fails(f"SELECT susx.build_support_set('compass', 'pool', 2{BY_INDEX})")
+    assert refusal.sqlstate == "42704" and 'column "embedding"' in refusal.message
+    create = refusal.hint.split(": ", 1)[1]
+    circle.run(create)
+    assert build(circle, "pool", f", per_class => 2{BY_INDEX}") == kept
 
 
 def test_an_index_in_a_new_session(sql, connect, schema):
     """Which settings pgvector has is known only when its library is loaded."""
     sql.run(
         f"CREATE TABLE pool (key int PRIMARY KEY, embedding vector(2)); INSERT INTO pool {VALUES}; "
-        f"CREATE INDEX ON pool USING hnsw (embedding vector_l2_ops)"
+        f"CREATE INDEX ON pool USING hnsw (embedding vector_cosine_ops)"
     )
     session = connect()
     session.run(f"SET search_path = {schema}, public")
     session.notices.clear()
-    assert [row[1] for row in session.rows("SELECT * FROM susx.build_support_set('compass', 'pool')")] == [2, 2]
+    assert [row[1] for row in session.rows(f"SELECT * FROM susx.build_support_set('compass', 'pool'{BY_INDEX})")] == [2, 2]
     assert [notice for notice in session.notices if "parameter" in notice] == []

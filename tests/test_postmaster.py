@@ -142,3 +142,34 @@ def test_shared_preload_libraries(new_cluster):
         assert eventually(lambda: len(servers(cluster.data_dir)) == 1)
         cluster.stop()
         assert servers(cluster.data_dir) == []
+
+
+LOADED = "SELECT m.name FROM susx.models() m WHERE m.loaded"
+
+
+def test_the_model_is_loaded_at_the_start(new_cluster):
+    """Before anybody asks, but only once: should it crash the process, the next one does not load it again."""
+    with new_cluster(shared_preload_libraries="susx") as cluster:
+        with session_of(cluster) as session:
+            assert eventually(lambda: session.column(LOADED) == ["demo"], 60)
+            assert session.one("SELECT images + texts FROM susx.stat_server") == 0
+            (first,) = servers(cluster.data_dir)
+            os.kill(first, signal.SIGKILL)
+            assert eventually(lambda: len(set(servers(cluster.data_dir)) - {first}) == 1)
+            assert session.column(LOADED) == []
+            assert session.one(EMBED, IMAGE, 3) == 3
+            assert session.column(LOADED) == ["demo"]
+        cluster.restart()
+        with session_of(cluster) as session:
+            assert eventually(lambda: session.column(LOADED) == ["demo"], 60)
+
+
+@pytest.mark.parametrize("model", ["nobody", None])
+def test_a_model_that_cannot_be_loaded_at_the_start(new_cluster, model):
+    """The process runs without it, and the first call says why. Without a name there would have to be only one."""
+    with new_cluster(**{"shared_preload_libraries": "susx", "susx.model": model}) as cluster:
+        with session_of(cluster) as session:
+            session.run("SET susx.model = 'demo'")
+            assert session.one(EMBED, IMAGE, 3) == 3
+            assert session.column(LOADED) == ["demo"]
+            assert session.one("SELECT restarts FROM susx.stat_server") == 0

@@ -375,7 +375,7 @@ def test_build_support_set(sql, connect, index):
 
     is_done = []
     with in_background(look):
-        rows = sql.rows("SELECT * FROM susx.build_support_set('many', 'pool', per_class => 40)")
+        rows = sql.rows("SELECT * FROM susx.build_support_set('many', 'pool', per_class => 40, use_index => %s)", index)
         is_done.append(True)
     assert len(rows) == 300
     reading = [(done, total) for command, phase, done, total in seen if phase == "reading"]

@@ -25,6 +25,7 @@ SETTINGS = {
     "server_program": None,
     "execution_provider": ("cpu", "cuda"),
     "require_gpu": ("off", "on"),
+    "scaled_decoding": ("on", "off"),
     "gpu_device": ("3", "4"),
     "threads": ("2", "7"),
     "batch_size": ("16", "1"),

@@ -46,45 +46,114 @@ def cluster(new_cluster):
         yield cluster
 
 
-def test_logical_replication(cluster, connect):
+@pytest.fixture
+def ends(cluster, connect, fresh_database):
+    """Sessions of the publisher and of the subscriber."""
     (version,) = connect().column("SELECT extversion FROM pg_extension WHERE extname = 'vector'")
     if tuple(map(int, version.split("."))) < (0, 6):
         pytest.skip(f"pgvector {version} cannot read a vector twice, as logical replication does: fixed in 0.6.0")
-    cluster.create_database("subscriber")
-    writer, reader = connect(), connect("subscriber")
+    writer, reader = connect(), connect(fresh_database)
     reader.run("SET client_min_messages = warning; CREATE EXTENSION susx CASCADE")
     create_compass(writer)
-    writer.run("SELECT susx.alter_classifier('compass', alpha => 3)")
-    create_compass(writer, "not_this_one")
-    # The table itself, as administrators bring it there.
+    yield writer, reader
+    reader.run("DROP SUBSCRIPTION IF EXISTS everything")
+    writer.run("DROP PUBLICATION IF EXISTS everything; DROP TABLE compass; DROP TABLE IF EXISTS not_this_one")
+
+
+def subscribe(cluster, writer, reader, tables: str) -> None:
+    """Brings the table over as administrators do, and subscribes to these tables."""
+    database = reader.one("SELECT current_database()")
     dump = cluster.program("pg_dump", "--schema-only", "--table=compass", "--dbname", cluster.url(DATABASE))
     file = cluster.directory / "compass.sql"
     file.write_text(dump)
-    cluster.program("psql", "-Xq", "-v", "ON_ERROR_STOP=1", "--dbname", cluster.url("subscriber"), "--file", file)
-    writer.run(
-        "CREATE PUBLICATION everything FOR TABLE compass, susx.classifier WHERE (classifier = 'compass'::regclass)"
-    )
+    cluster.program("psql", "-Xq", "-v", "ON_ERROR_STOP=1", "--dbname", cluster.url(database), "--file", file)
+    writer.run(f"CREATE PUBLICATION everything FOR TABLE {tables}")
     writer.run("SELECT pg_create_logical_replication_slot('everything', 'pgoutput')")
     # In one cluster the slot cannot be made by the subscription, which would wait for itself.
     reader.run(
         f"CREATE SUBSCRIPTION everything CONNECTION '{cluster.url(DATABASE)}' PUBLICATION everything "
         "WITH (create_slot = false)"
     )
+
+
+def test_the_table_is_enough(cluster, ends):
+    """Its row of settings comes with it, and every change of them."""
+    writer, reader = ends
+    writer.run("SELECT susx.add_support('compass', 'north', ARRAY['[1,1]', '[1,2]']::vector[])")
+    writer.run("SELECT susx.alter_classifier('compass', alpha => 3)")
+    subscribe(cluster, writer, reader, "compass")
+    assert eventually(lambda: reader.one("SELECT count(*) FROM compass") == 5, 30)
+    assert reader.rows(SCORE) == writer.rows(SCORE)
+    listed = "SELECT alpha FROM susx.classifier"
+    assert reader.rows(listed) == []
+    for alpha in (5, 7):
+        before = writer.rows(SCORE)
+        writer.run(f"SELECT susx.alter_classifier('compass', alpha => {alpha})")
+        after = writer.rows(SCORE)
+        assert after != before
+        assert eventually(lambda: reader.rows(SCORE) == after, 20)
+        # From the second change on, the subscriber lists it.
+        assert alpha == 5 or eventually(lambda: reader.rows(listed) == [(alpha,)], 20)
+        reader.run("SELECT susx.adopt_classifier('compass')")
+        assert reader.rows(listed) == [(alpha,)]
+
+
+def test_logical_replication(cluster, ends):
+    writer, reader = ends
+    writer.run("SELECT susx.alter_classifier('compass', alpha => 3)")
+    create_compass(writer, "not_this_one")
+    subscribe(cluster, writer, reader, "compass, susx.classifier WHERE (classifier = 'compass'::regclass)")
+    count = "SELECT (SELECT count(category) FROM compass), (SELECT count(*) FROM susx.classifier)"
+    assert eventually(lambda: reader.rows(count) == [(2, 1)], 30)
+    assert reader.rows("SELECT classifier::text, alpha FROM susx.classifier") == [("compass", 3)]
+    # The session has the classifier in its memory, and every change takes it out.
+    for change in CHANGES:
+        before = reader.rows(SCORE)
+        assert reader.rows(SCORE) == before
+        writer.run(change)
+        after = writer.rows(SCORE)
+        assert after != before, change
+        assert eventually(lambda: scores(reader) == after, 20), change
+
+
+TABLE = "CREATE TABLE photos (id int PRIMARY KEY, image bytea)"
+TRIGGERS = """
+    CREATE TRIGGER embed_insert AFTER INSERT ON photos REFERENCING NEW TABLE AS new FOR EACH STATEMENT
+    EXECUTE FUNCTION susx.embed_on_write('image', 'embedding', 'tiny_split');
+    CREATE TRIGGER embed_update AFTER UPDATE ON photos REFERENCING OLD TABLE AS old NEW TABLE AS new FOR EACH STATEMENT
+    EXECUTE FUNCTION susx.embed_on_write('image', 'embedding', 'tiny_split')"""
+RIGHT = "SELECT id, (embedding <=> susx.embed_image(image, 'tiny_split')) < 1e-5 FROM photos ORDER BY id"
+
+
+def test_images_that_arrive_on_a_subscriber(cluster, connect):
+    """No statement trigger fires for them. A nightly embed_table with refresh embeds those that are new or replaced."""
+    cluster.create_database("gallery")
+    writer, reader = connect(), connect("gallery")
+    reader.run("SET client_min_messages = warning; CREATE EXTENSION susx CASCADE")
+    for session in (writer, reader):
+        session.run(TABLE)
+    reader.run(f"SELECT susx.add_embedding_column('photos', model => 'tiny_split'); {TRIGGERS}")
+    writer.run("CREATE PUBLICATION photos FOR TABLE photos")
+    writer.run("SELECT pg_create_logical_replication_slot('photos', 'pgoutput')")
+    reader.run(
+        f"CREATE SUBSCRIPTION photos CONNECTION '{cluster.url(DATABASE)}' PUBLICATION photos WITH (create_slot = false)"
+    )
+    night = "CALL susx.embed_table('photos', model => 'tiny_split', refresh => true)"
     try:
-        count = "SELECT (SELECT count(*) FROM compass), (SELECT count(*) FROM susx.classifier)"
-        assert eventually(lambda: reader.rows(count) == [(2, 1)], 30)
-        assert reader.rows("SELECT classifier::text, alpha FROM susx.classifier") == [("compass", 3)]
-        # The session has the classifier in its memory, and every change takes it out.
-        for change in CHANGES:
-            before = reader.rows(SCORE)
-            assert reader.rows(SCORE) == before
-            writer.run(change)
-            after = writer.rows(SCORE)
-            assert after != before, change
-            assert eventually(lambda: scores(reader) == after, 20), change
+        for i in range(4):
+            writer.run("INSERT INTO photos VALUES (%s, %s)", i, encode(picture(i, (40, 30))))
+        assert eventually(lambda: reader.one("SELECT count(*) FROM photos") == 4, 30)
+        assert reader.one("SELECT count(embedding) FROM photos") == 0
+        reader.run(night)
+        assert reader.rows(RIGHT) == [(i, True) for i in range(4)]
+        writer.run("UPDATE photos SET image = %s WHERE id = 2", encode(picture(9, (40, 30))))
+        wrong = [(0, True), (1, True), (2, False), (3, True)]
+        assert eventually(lambda: reader.rows(RIGHT) == wrong, 30)
+        reader.run(night)
+        assert reader.rows(RIGHT) == [(i, True) for i in range(4)]
     finally:
-        reader.run("DROP SUBSCRIPTION everything")
-        writer.run("DROP PUBLICATION everything; DROP TABLE compass, not_this_one")
+        reader.run("DROP SUBSCRIPTION photos")
+        writer.run("DROP PUBLICATION photos; DROP TABLE photos")
 
 
 def test_changes_without_ordinary_triggers(cluster, connect):

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import re
+from html import unescape
 
 import numpy as np
 import pytest
@@ -151,8 +152,8 @@ def test_the_surest_and_the_least_sure_are_shown(points):
     name, ranked = category
     sheet = next(it for it in page.root.classed("category") if it.first("h3").text == name)
     found = parts(sheet)
-    assert set(found["Surest"]) == set(ranked[:3])
-    assert set(found["Least sure"]) == set(ranked[-3:])
+    assert set(found["Most certain"]) == set(ranked[:3])
+    assert set(found["Least certain"]) == set(ranked[-3:])
     assert set(found["A sample"]) <= set(ranked[3:-3]) and len(found["A sample"]) == 3
 
 
@@ -207,7 +208,7 @@ def test_truth_is_compared_as_by_evaluate(points):
                 assert set(labels) == {f"{truth} {predicted}"} and len(labels) == len(behind)
 
     tables = section(page, "truth").all("table")
-    bins = [table for table in tables if "came true" in table.first("caption").text]
+    bins = [table for table in tables if "shares of correct labels" in table.first("caption").text]
     calibration = points.rows("SELECT n, probability, accuracy FROM susx.calibration('random', %s)", labelled)
     for (_, n, probability, right), (expected_n, *shares) in zip(bins[0].rows(), calibration, strict=True):
         assert int(n) == expected_n
@@ -239,7 +240,7 @@ def test_a_null_truth_is_none_of_the_categories(points):
     assert float(figures(section(page, "truth"))["Right"].rstrip(" %")) == pytest.approx(100 * top1, abs=0.051)
     known = dict(points.rows("SELECT id::text, susx.known('random', embedding) FROM points"))
     shown = parts(section(page, "rejected"))
-    assert min(map(known.get, known)) == known[shown["Most surely none"][0]]
+    assert min(map(known.get, known)) == known[shown["Clearly none"][0]]
     assert all(known[key] < 0.5 for keys in shown.values() for key in keys)
 
 
@@ -275,7 +276,8 @@ def test_hostile_texts(sql):
         page = report(sql, "SELECT key, embedding, image, truth FROM rows", "hostile", title=title)
         if title != "javascript:alert(1)":
             check(Page(page.source.replace("javascript:", "")))
-        assert not [c for c in page.source if c in "\u202a\u202b\u202d\u202e\u2066\u2067\u2068\x07"]
+        shown = unescape(page.source)
+        assert not [c for c in shown if c in "\u202a\u202b\u202d\u202e\u2066\u2067\u2068\x07"]
         assert page.root.first("h1").text == page.root.first("head").first("title").text
     names = [row[0] for row in section(page, "summary").first("table").rows()]
     for name in HOSTILE[:6]:
@@ -304,7 +306,7 @@ def test_an_image_that_cannot_be_shown_says_why(points):
     page = report(points, POINTS)
     check(page)
     assert {text.text for text in page.root.classed("broken")} and list(page.root.all("img"))
-    assert all(text.text.startswith("Cannot be shown: not an image") for text in page.root.classed("broken"))
+    assert all(text.text.startswith("Cannot be shown: expected an image") for text in page.root.classed("broken"))
 
 
 def test_a_row_without_an_embedding_is_embedded(sql):

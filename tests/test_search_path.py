@@ -106,6 +106,7 @@ def work(sql, table):
     rows("SELECT * FROM susx.confusion_matrix('@c', %s)", points)
     rows("SELECT susx.suggest_reject('@c', '@pool')")
     rows("SELECT susx.known('@c', embedding) FROM @pool ORDER BY id")
+    rows("SELECT susx.tags('@c', embedding) FROM @pool ORDER BY id")
     rows("SELECT * FROM susx.tune('@c')")
     rows("SELECT susx.add_negatives('@pets', '{spoon}')")
     rows("SELECT susx.add_negatives('@c', '{left}', %s::public.vector[])", [vector([0, -1])])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 import time
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 
 from conftest import GENERATOR
 from helpers.logs import log_of
+from helpers.models import new_model_dir
 from helpers.processes import PROMPTLY, eventually, servers
 from helpers.session import array, cosine, in_background
 from helpers.settings import restarted
@@ -27,9 +27,7 @@ EVIL = "evil"
 @pytest.fixture(scope="module")
 def own_cluster(new_cluster, model_dir):
     """With a model directory that the tests may add to."""
-    # PostgreSQL's account must be able to read it.
-    folder = Path(tempfile.mkdtemp(prefix="susx-models-", dir="/tmp"))
-    folder.chmod(0o755)
+    folder = new_model_dir()
     for name in ("demo", "tiny_split", "tiny_siglip", GENERATOR):
         shutil.copytree(model_dir / name, folder / name)
     with new_cluster(**{"susx.model_dir": folder, "susx.model": "tiny_split"}) as cluster:

@@ -1,6 +1,6 @@
 """The memory of the inference process is bounded, whatever is sent to it and by however many clients.
 
-README.md has the formula. A flood of each kind goes on until nothing more is taken, over many connections that are not
+docs/operations.md has the formula. A flood of each kind goes on until nothing more is taken, over many connections that are not
 backends: they send more than those would, and may refuse to read.
 """
 
@@ -32,7 +32,7 @@ PIXELS = 4_000_000
 THREADS = 2
 TEXT = 64 << 10
 
-# README.md, "Memory": what waits twice, for it is copied while it is read and written; what is decoded; what is
+# docs/operations.md, "Memory": what waits twice, for it is copied while it is read and written; what is decoded; what is
 # tokenized; one message of each connection; and what the allocator keeps.
 BOUND = (
     2 * QUEUE
@@ -179,7 +179,7 @@ def test_a_request_for_nothing_is_answered(cluster, sql):
     assert sql.one("SELECT vector_dims(susx.embed_text('a'))") == 32
     for message, kind in (
         (wire.embed("images", MODEL, [], 9), wire.EMBEDDED),
-        (wire.embed("texts", "no such model", [], 9), wire.EMBEDDED),
+        (wire.embed("texts", "no such model", [], 9), wire.EMBEDDED_TEXTS),
         (wire.embed_pairs("no such model", "no such model", [], 9), wire.EMBEDDED_PAIRS),
         (wire.generate(GENERATOR, [], number=9), wire.GENERATED),
     ):
@@ -215,4 +215,4 @@ def test_what_is_out_of_the_limits_is_refused(cluster, sql, message):
         assert wire.read(connection)[:2] == bytes([wire.FAILED, 1])
         # It goes on.
         connection.sendall(wire.frame(wire.embed("texts", MODEL, [b"a"], 2)))
-        assert wire.read(connection)[:2] == bytes([wire.EMBEDDED, 2])
+        assert wire.read(connection)[:2] == bytes([wire.EMBEDDED_TEXTS, 2])

@@ -61,10 +61,10 @@ def test_labels_on_a_standby(pair):
             assert after != before
             assert eventually(lambda: reader.rows(SCORE) == after), change
 
-        rows = "SELECT * FROM susx.classify_rows('compass', 'SELECT 1::bigint, embedding FROM compass', k => 2)"
+        rows = "SELECT * FROM susx.classify_rows('compass', 'SELECT 1::bigint, embedding FROM compass WHERE kind = ''prompt''', k => 2)"
         assert reader.rows(rows) == writer.rows(rows) and len(reader.rows(rows)) == 4
         assert reader.rows("SELECT * FROM susx.stat_progress") == []
-        report = "SELECT susx.report('compass', 'SELECT id, embedding FROM compass')"
+        report = "SELECT susx.report('compass', 'SELECT id, embedding FROM compass WHERE kind = ''prompt''')"
         assert reader.one(report) == writer.one(report)
 
         embed = "SELECT susx.embed_image(%s)::text"

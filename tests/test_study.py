@@ -9,13 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image, ImageColor
 
 from conftest import PG
 from helpers.pictures import encode, picture
-from study import folders, pairs, scenarios, sets
+from study import copies, folders, pairs, queue, scenarios, sets, several
 from study.measure import DEFAULT, METHODS, TUNED, Labels, Measured
 from study.none_of_these import Answers, Run, auroc, fpr95, section
 from study.report import Study, expected_calibration_error, mean_of_worst_tenth
+from study.run import with_section
 from tools.paths import ROOT
 
 pytestmark = pytest.mark.same_everywhere
@@ -64,6 +66,57 @@ def test_a_quick_run_writes_the_page(tmp_path):
     assert [row[1] for row in calibration[-2:]] == ["**mean**", "**worst**"]
     for row in calibration:
         assert all(0 <= float(error) <= 1 for error in row[2:])
+
+
+def test_sections_of_their_own(tmp_path):
+    """They are measured alone, too, and then replaced in the page."""
+    there = "caltech" if "caltech" in sets.names() else "stamps"
+    if there not in sets.names():
+        pytest.skip("needs clip-vectors in the folder `shared` beside the checkout, or `make pictures`")
+    page = tmp_path / "page.md"
+    page.write_text("# Page\n\n## Near-duplicates\n\nwhat stood here\n\n## Calibration\n\nstays\n")
+    done = run("--sets", there, "--only", "several,copies,queue", "--output", page)
+    assert done.returncode == 0, done.stderr
+    text = page.read_text()
+    assert "what stood here" not in text and "\n## Calibration\n\nstays\n" in text
+    tags = rows_below(text, several.TITLE)
+    assert [row[2] for row in tags] == ["names alone", "retrieved"]
+    for row in tags:
+        assert all(0 <= float(share.strip("*")) <= 100 for share in row[3:]), row
+    assert [row[1] for row in rows_below(text, copies.TITLE)] == ["8", "32"]
+    ((_, before, held_out, *gains),) = rows_below(text, queue.TITLE)
+    assert 0 < float(before) <= 100 and 0 < float(held_out) <= 100 and all("±" in gain for gain in gains)
+
+
+def test_a_section_is_replaced_or_added():
+    page = "# Page\n\n## A\n\none\n\n## B\n\ntwo\n"
+    assert with_section(page, "A", "## A\n\nthree") == "# Page\n\n## A\n\nthree\n\n## B\n\ntwo\n"
+    assert with_section(page, "B", "## B\n\nthree") == "# Page\n\n## A\n\none\n\n## B\n\nthree\n"
+    assert with_section(page, "C", "## C\n\nthree") == page + "\n## C\n\nthree\n"
+    likeness = page + "\n## Likeness: a second vector\n\nfour\n"
+    expected = page + "\n## C\n\nthree\n\n## Likeness: a second vector\n\nfour\n"
+    assert with_section(likeness, "C", "## C\n\nthree") == expected
+
+
+def test_average_precision_and_f1():
+    """By their definitions, with ties."""
+    random = np.random.default_rng(5)
+    shows, scores = random.random((60, 4)) < 0.3, random.integers(0, 12, (60, 4)) / 12
+    for c in range(4):
+        own, of = shows[:, c], scores[:, c]
+        shares = [own[of >= of[i]].mean() for i in range(60) if own[i]]
+        assert several.average_precision(own, of) == pytest.approx(np.mean(shares))
+    best = max(several.f1(shows, scores >= threshold) for threshold in np.unique(scores))
+    assert several.best_f1(shows, scores) == pytest.approx(best)
+
+
+def test_pictures_side_by_side():
+    colours = ["red", "green", "blue", "white"]
+    for count in range(1, 5):
+        square = several.side_by_side([Image.new("RGB", (300, 100 + 50 * i), c) for i, c in enumerate(colours[:count])])
+        assert square.size == (448, 448)
+        shown = {square.getpixel((x, y)) for x in (5, 442) for y in (5, 442)}
+        assert shown == {ImageColor.getrgb(colour) for colour in colours[:count]}
 
 
 def test_a_quick_run_of_pairs(tmp_path):

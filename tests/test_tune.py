@@ -122,7 +122,7 @@ def test_a_method_that_somebody_has_set_stays(sql, caltech):
     ((*_, gda, tip_x, zero_shot, _, method),) = sql.rows(TUNE_GDA.format("'caltech', %s"), QUERY)
     assert max(gda, tip_x) > zero_shot and method == "zero-shot"
     assert sql.rows(SETTINGS_GDA, "caltech")[0][2] == "zero-shot"
-    assert any("than zero-shot, the method that was set" in notice for notice in sql.notices)
+    assert any("than zero-shot, the method that is set" in notice for notice in sql.notices)
 
 
 def test_the_discriminant_without_labels(sql):
@@ -211,9 +211,9 @@ def test_it_is_undone_with_its_transaction(sql, retrieved):
         ("NULL", "22004", "classifier must not be NULL"),
         ("'names'", "55000", 'classifier "names" has no support images'),
         ("'pool'", "42704", '"pool" is not a classifier'),
-        ("'compass', 'SELECT NULL::vector, NULL::text WHERE false'", "22023", "the query gave no image to tune on"),
-        ("'compass', 'SELECT NULL::vector, ''east'''", "22023", "the query gave no image to tune on"),
-        ("'compass', 'SELECT ''[1,0]''::vector, NULL::text'", "22023", "the query gave no image to tune on"),
+        ("'compass', 'SELECT NULL::vector, NULL::text WHERE false'", "22023", "the query returned no image to tune on"),
+        ("'compass', 'SELECT NULL::vector, ''east'''", "22023", "the query returned no image to tune on"),
+        ("'compass', 'SELECT ''[1,0]''::vector, NULL::text'", "22023", "the query returned no image to tune on"),
         ("'compass', 'SELECT ''[1,0]''::vector, ''west'''", "42704", "west"),
         ("'compass', 'SELECT ''[1,0,0]''::vector, ''east'''", "22000", "expects 2 dimensions, not 3"),
         ("'compass', 'DELETE FROM pool RETURNING embedding, ''east'''", "0A000", "DELETE"),

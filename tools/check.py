@@ -6,7 +6,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Callable
 
-from . import fixtures, install, model, onnxruntime, pictures, python_env, test_models, toolchain
+from . import fixtures, install, libheif, model, onnxruntime, pictures, python_env, test_models, toolchain
 from .console import main, run, say
 from .paths import ONNXRUNTIME, PG_VERSIONS, PYTHON, ROOT, SUPPORTED_PG, pg_bin
 from .pins import CARGO_DENY
@@ -43,6 +43,7 @@ def build_fixtures() -> None:
     """Fetches and builds what all tests need besides susx; waits if this happens at the same time."""
     python_env.with_requirements()
     onnxruntime.ensure()
+    libheif.ensure()
     model.ensure()
     test_models.ensure()
     pictures.ensure()
@@ -66,6 +67,7 @@ def _libraries(env: dict[str, str]) -> list[str]:
     """Lints, licences and Rust tests of the library, the server and the fuzz targets."""
     say("linting the library, the server and the fuzz targets")
     run(["cargo", "clippy", *CRATES, *_DENY_WARNINGS], env)
+    run(["cargo", "clippy", "--profile", "tool", "-p", "susx-schema", *_DENY_WARNINGS], env)
     say("linting the server without image generation")
     without = ["-p", "susx-server", "--no-default-features", "--features", "server"]
     run(["cargo", "clippy", *without, *_DENY_WARNINGS], env)
@@ -73,10 +75,13 @@ def _libraries(env: dict[str, str]) -> list[str]:
     deny = toolchain.cargo_program("cargo-deny", CARGO_DENY)
     run([deny, "--workspace", "--all-features", "check", "licenses", "bans", "sources"], env)
     build_fixtures()
+    say("checking the spelling")
+    run([PYTHON, "-m", "codespell_lib"])
     say("running the Rust tests")
     lines = run(["cargo", "test", *CRATES], env, echo=True)
     return [
         "cargo deny: licenses, bans and sources ok",
+        "codespell: no misspelling",
         *(f"cargo test: {line}" for line in lines if line.startswith("test result:")),
     ]
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Callable
 
-from . import install, model, onnxruntime, postgres
+from . import install, model, onnxruntime, postgres, toolchain
 from .cluster import Cluster
 from .console import Failure, main, say
 from .paths import MODELS, ONNXRUNTIME, PG_VERSIONS, cluster_home, pg_bin, pg_home
@@ -26,12 +27,37 @@ def cluster(pg: str) -> Cluster:
     return Cluster(pg, cluster_home(pg), settings)
 
 
+Step = tuple[str, Callable[[], None]]
+
+
+def steps(pg: str) -> list[Step]:
+    """What makes a cluster that runs, in order."""
+    cluster(pg)
+    return [
+        (f"PostgreSQL {pg} with pgvector", lambda: postgres.ensure(pg)),
+        ("ONNX Runtime", onnxruntime.ensure),
+        ("the default models", model.ensure),
+        ("susx", lambda: install.install(pg_bin(pg, "pg_config"))),
+        ("the cluster", lambda: _start(pg)),
+    ]
+
+
+def in_steps(all_steps: list[Step]) -> None:
+    """Runs the steps, and says which one of how many it is."""
+    for number, (what, make) in enumerate(all_steps, 1):
+        say(f"step {number} of {len(all_steps)}: {what}")
+        make()
+
+
 def up(pg: str) -> None:
+    all_steps = steps(pg)
+    # Before anything is fetched.
+    toolchain.prerequisites()
+    in_steps(all_steps)
+
+
+def _start(pg: str) -> None:
     server = cluster(pg)
-    postgres.ensure(pg)
-    onnxruntime.ensure()
-    model.ensure()
-    install.install(pg_bin(pg, "pg_config"))
     server.init()
     if server.is_running() and (server.configure() or _has_older_build(server)):
         say(f"restarting PostgreSQL {pg} with the new build")

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .paths import ONNXRUNTIME, ROOT, TEST_GENERATORS, TEST_MODELS
+from .paths import LIBHEIF, ONNXRUNTIME, ROOT, TEST_GENERATORS, TEST_MODELS
 
 # Built or fetched by `make`.
 _OWN = {
     "SUSX_TEST_ONNXRUNTIME": ONNXRUNTIME,
+    "SUSX_TEST_LIBHEIF": LIBHEIF,
     "SUSX_TEST_MODELS": TEST_MODELS,
     "SUSX_TEST_GENERATORS": TEST_GENERATORS,
 }
@@ -22,8 +23,10 @@ _OUTSIDE = {"SUSX_TEST_SHARED": ROOT.parent / "shared"}
 
 def environment(*, required: bool) -> dict[str, str]:
     """The variables of existing files; if `required`, also of those that `make` builds, so that no test is left out."""
-    found = {name: path for name, path in {**_OWN, **_OUTSIDE}.items() if path.exists()}
-    return _texts({**found, **_OWN} if required else found)
+    # libheif is not named to the code under test: the dynamic linker finds it.
+    own = {**_OWN, "LD_LIBRARY_PATH": LIBHEIF}
+    found = {name: path for name, path in {**own, **_OUTSIDE}.items() if path.exists()}
+    return _texts({**found, **own} if required else found)
 
 
 def _texts(paths: dict[str, Path]) -> dict[str, str]:

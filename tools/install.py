@@ -14,21 +14,35 @@ from pathlib import Path
 from . import toolchain
 from .console import Failure, main, run, say
 from .paths import BUILD, PACKAGES, ROOT, SUPPORTED_PG
-from .steps import digest, lock, replace, scratch, step
+from .steps import digest, lock, replace, scratch, step, write
 
 
 def install(pg_config: Path) -> None:
-    major = _major(pg_config)
-    destination = Path(os.environ.get("DESTDIR") or "/")
-    _copy(_package(pg_config, major), destination)
+    _copy(package(pg_config, major_version(pg_config)), _destination())
 
 
-def _major(pg_config: Path) -> str:
-    version = _ask(pg_config, "--version")
+def uninstall(pg_config: Path) -> None:
+    """Removes what `install` has copied, of any version, and nothing else."""
+    root = _destination()
+    library = below(root, Path(ask(pg_config, "--pkglibdir"))) / "susx.so"
+    server = below(root, Path(ask(pg_config, "--bindir"))) / "susx-server"
+    scripts = below(root, Path(ask(pg_config, "--sharedir"))) / "extension"
+    for path in [library, server, scripts / "susx.control", *sorted(scripts.glob("susx--*.sql"))]:
+        if path.exists():
+            path.unlink()
+            say(f"    removed {path}")
+
+
+def _destination() -> Path:
+    return Path(os.environ.get("DESTDIR") or "/")
+
+
+def major_version(pg_config: Path) -> str:
+    version = ask(pg_config, "--version")
     found = re.match(r"PostgreSQL (\d+)", version)
     if not found or found[1] not in SUPPORTED_PG:
         raise Failure(f"{pg_config} belongs to {version}; susx supports PostgreSQL {', '.join(SUPPORTED_PG)}")
-    if not Path(_ask(pg_config, "--includedir-server"), "postgres.h").exists():
+    if not Path(ask(pg_config, "--includedir-server"), "postgres.h").exists():
         raise Failure(
             f"{pg_config} belongs to {version}, whose server headers are not installed (on Debian and Ubuntu: "
             f"postgresql-server-dev-{found[1]}). For another PostgreSQL: PG_CONFIG=/path/to/pg_config"
@@ -36,14 +50,14 @@ def _major(pg_config: Path) -> str:
     return found[1]
 
 
-def _ask(pg_config: Path, question: str) -> str:
+def ask(pg_config: Path, question: str) -> str:
     try:
         return subprocess.run([pg_config, question], check=True, capture_output=True, text=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError) as error:
         raise Failure(f"cannot run {pg_config}: {error}. Set PG_CONFIG=/path/to/pg_config")
 
 
-def _package(pg_config: Path, major: str) -> Path:
+def package(pg_config: Path, major: str) -> Path:
     """The files to install, in a directory that stands for /."""
     embedded = (BUILD / "pg") in pg_config.resolve().parents
     env = {**os.environ, **toolchain.environment(None if embedded else pg_config)}
@@ -51,7 +65,7 @@ def _package(pg_config: Path, major: str) -> Path:
     # One package at a time. For the whole workspace, Cargo would unite the features of the server's dependencies with
     # the extension's, and PostgreSQL would load ONNX Runtime's binding.
     build = ["cargo", "build", "--release", "--package"]
-    package = PACKAGES / f"pg{major}"
+    product = PACKAGES / f"pg{major}"
 
     with lock("package"):
         say(f"building susx for PostgreSQL {major}")
@@ -62,17 +76,41 @@ def _package(pg_config: Path, major: str) -> Path:
         sources = [release / "libsusx.so", server, ROOT / "susx.control", ROOT / "Cargo.toml", *ROOT.glob("sql/*.sql")]
 
         def assemble() -> None:
-            program = toolchain.cargo_pgrx()
             with scratch() as directory:
-                command = [program, "pgrx", "package", "--package", "susx", "--pg-config", pg_config, *features]
-                run([*command, "--out-dir", directory / "root"], env)
-                target = _below(directory / "root", Path(_ask(pg_config, "--bindir"))) / "susx-server"
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(server, target)
-                replace(directory / "root", package)
+                root = directory / "root"
+                _place(release / "libsusx.so", below(root, Path(ask(pg_config, "--pkglibdir"))) / "susx.so")
+                _place(server, below(root, Path(ask(pg_config, "--bindir"))) / "susx-server")
+                scripts = below(root, Path(ask(pg_config, "--sharedir"))) / "extension"
+                for script in ROOT.glob("sql/susx--*--*.sql"):
+                    _place(script, scripts / script.name)
+                control = (ROOT / "susx.control").read_text().replace("@CARGO_VERSION@", version())
+                write(scripts / "susx.control", control)
+                write(scripts / f"susx--{version()}.sql", _schema(release / "libsusx.so", env))
+                replace(root, product)
 
-        step(f"package-pg{major}", f"{pg_config} {digest(sources)}", package, assemble)
-    return package
+        step(f"package-pg{major}", f"{pg_config} {digest(sources)}", product, assemble)
+    return product
+
+
+def version() -> str:
+    workspace = (ROOT / "Cargo.toml").read_text().split("[workspace.package]")[1]
+    return re.search(r'^version = "(.*)"', workspace, re.MULTILINE)[1]
+
+
+def _schema(library: Path, env: dict[str, str]) -> str:
+    """The script that CREATE EXTENSION runs."""
+    run(["cargo", "build", "--profile", "tool", "--package", "susx-schema"], env)
+    program = _target_directory(env) / "tool" / "susx-schema"
+    command = [program, library, ROOT / "susx.control", version()]
+    result = subprocess.run(command, capture_output=True, text=True)
+    if result.returncode != 0:
+        raise Failure(f"cannot generate the extension's SQL: {result.stderr}")
+    return result.stdout
+
+
+def _place(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(source, target)
 
 
 def _target_directory(env: dict[str, str]) -> Path:
@@ -81,7 +119,7 @@ def _target_directory(env: dict[str, str]) -> Path:
     return Path(json.loads(metadata)["target_directory"])
 
 
-def _below(root: Path, path: Path) -> Path:
+def below(root: Path, path: Path) -> Path:
     return root / path.relative_to("/")
 
 
@@ -106,13 +144,20 @@ def _copy(package: Path, destination: Path) -> None:
             say(f"    installed {target}")
 
 
-def run_install() -> None:
-    if len(sys.argv) != 2:
-        raise Failure("usage: python3 -m tools.install /path/to/pg_config")
-    found = shutil.which(sys.argv[1])
+def program(name: str) -> Path:
+    """The program `pg_config` that the user means."""
+    found = shutil.which(name)
     if not found:
-        raise Failure(f"there is no {sys.argv[1]}: set PG_CONFIG=/path/to/pg_config")
-    install(Path(found).absolute())
+        raise Failure(f"there is no {name}: set PG_CONFIG=/path/to/pg_config")
+    return Path(found).absolute()
+
+
+def run_install() -> None:
+    commands = {"install": install, "uninstall": uninstall}
+    command, *arguments = sys.argv[1:] if sys.argv[1:2] == ["uninstall"] else ["install", *sys.argv[1:]]
+    if len(arguments) != 1:
+        raise Failure("usage: python3 -m tools.install [uninstall] /path/to/pg_config")
+    commands[command](program(arguments[0]))
 
 
 if __name__ == "__main__":

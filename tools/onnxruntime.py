@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+
 from . import wheels
 from .console import main, say
 from .paths import ONNXRUNTIME
@@ -19,6 +21,12 @@ def ensure() -> None:
             replace(directory / f"libonnxruntime.so.{wheel.version}", ONNXRUNTIME)
 
     step("onnxruntime", wheel.sha256, ONNXRUNTIME, unpack)
+
+
+def licence() -> str:
+    """ONNX Runtime's licence, and those of what it contains."""
+    with zipfile.ZipFile(wheels.fetch(native_wheel("onnxruntime"))) as wheel:
+        return "\n".join(wheel.read(f"onnxruntime/{name}").decode() for name in ("LICENSE", "ThirdPartyNotices.txt"))
 
 
 if __name__ == "__main__":

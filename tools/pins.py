@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from .console import Failure
 
-CARGO_PGRX = "0.18.0"
 CARGO_DENY = "0.20.2"
 CARGO_FUZZ = "0.13.2"
+MDBOOK = "0.5.4"
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,19 @@ _NATIVE = {
             "libclang-18.1.1-py2.py3-none-manylinux2014_aarch64.whl",
             23784972,
             "54dda940a4a0491a9d1532bf071ea3ef26e6dbaf03b5000ed94dd7174e8f9592",
+        ),
+    },
+    # libheif with its decoder of HEVC, for systems without it.
+    ("pillow-heif", "1.8.1"): {
+        "x86_64": (
+            "pillow_heif-1.8.1-cp311-cp311-manylinux_2_27_x86_64.manylinux_2_28_x86_64.whl",
+            5709404,
+            "a94f02ccb61042820e9fc60b2a427d85377c6017d27b7594d33f26b1c78918e5",
+        ),
+        "aarch64": (
+            "pillow_heif-1.8.1-cp311-cp311-manylinux_2_26_aarch64.manylinux_2_28_aarch64.whl",
+            6420056,
+            "446b58aae154e4a084124d383317fed1cc869ae402d1acea91c377ad18da0a6b",
         ),
     },
 }

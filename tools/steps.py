@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Callable, Iterable, Iterator
 
+from .console import say
 from .paths import STAMPS, TEMPORARY
 
 # PostgreSQL may run under another account than the build, and must be able to read its results.
@@ -30,10 +31,22 @@ def step(name: str, key: str, product: Path, make: Callable[[], None]) -> None:
 
 @contextlib.contextmanager
 def lock(name: str) -> Iterator[None]:
-    """Keeps another `make` from running the same step at the same time."""
+    """Keeps another `make` from running the same step at the same time, and says so where it has to wait for one."""
     STAMPS.mkdir(parents=True, exist_ok=True)
-    with open(STAMPS / f"{name}.lock", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    # Opened to append, because the holder has written its process id into the file.
+    with open(STAMPS / f"{name}.lock", "a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip()
+            # Threads of one process wait for each other, too.
+            if holder != str(os.getpid()):
+                say(f"waiting for another make{f' (process {holder})' if holder else ''}, which is at this step: {name}")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
         yield
 
 

@@ -13,9 +13,9 @@ from .console import main, run, say
 from .paths import PYTHON, ROOT, TEST_GENERATORS, TEST_MODELS
 from .steps import digest, replace, scratch, step
 
-VARIANTS = ("split", "fused", "no_mask", "siglip", "fp16", "external", "fixed", "sees_padding", "own_pad")
+VARIANTS = ("split", "fused", "no_mask", "siglip", "fp16", "external", "fixed", "sees_padding", "own_pad", "immich")
 VISION_VARIANTS = ("dinov2", "dinov3", "vit", "convnext", "efficientnet", "classifier", "tokens")
-GENERATORS = ("pndm", "velocity", "half", "fixed", "checked")
+GENERATORS = ("pndm", "velocity", "half", "fixed", "checked", "ancestral", "lcm")
 
 _BUILDER = ROOT / "tests" / "models" / "tiny_clip.py"
 # It imports the layers of a transformer from the other script.

@@ -1,4 +1,4 @@
-"""cargo-pgrx, its configuration, and the environment in which Cargo builds the extension."""
+"""pgrx's configuration, and the environment in which Cargo builds the extension."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import os
 import shlex
 import shutil
 from pathlib import Path
+from typing import Sequence
 
-from . import fixtures, libclang, onnxruntime, postgres
+from . import fixtures, libclang, nasm, onnxruntime, postgres
 from .console import Failure, main, run, say
 from .paths import ONNXRUNTIME, PG_VERSIONS, PGRX_HOME, TOOLS, pg_bin
-from .pins import CARGO_PGRX
 from .steps import step, write
 
 
 def environment(pg_config: Path | None = None) -> dict[str, str]:
     """Variables for Cargo, to build for the PostgreSQL of `pg_config` or for those of build/pg."""
-    _prerequisites()
-    settings = {"PGRX_HOME": str(PGRX_HOME), **libclang.environment()}
+    prerequisites()
+    settings = {"PGRX_HOME": str(PGRX_HOME), **libclang.environment(), **nasm.environment()}
     if pg_config is None:
         postgres.ensure_all()
         configs = "".join(f'pg{pg} = "{pg_bin(pg, "pg_config")}"\n' for pg in PG_VERSIONS)
@@ -28,10 +28,19 @@ def environment(pg_config: Path | None = None) -> dict[str, str]:
     return settings
 
 
-def _prerequisites() -> None:
-    for program, what in (("cargo", "the Rust toolchain"), ("rustc", "the Rust toolchain"), ("cc", "a C compiler")):
+_RUST = "install the Rust toolchain with rustup, https://rustup.rs, and open a new shell (or: . ~/.cargo/env)"
+_PREREQUISITES = {
+    "cargo": _RUST,
+    "rustc": _RUST,
+    "cc": "install a C compiler (on Debian and Ubuntu: apt-get install build-essential)",
+}
+
+
+def prerequisites() -> None:
+    """An error unless the programs are there that nothing fetches."""
+    for program, what_to_do in _PREREQUISITES.items():
         if not shutil.which(program):
-            raise Failure(f"`{program}` is not in PATH: install {what}")
+            raise Failure(f"`{program}` is not in PATH: {what_to_do}")
 
 
 def _write_if_changed(path: Path, text: str) -> None:
@@ -40,22 +49,19 @@ def _write_if_changed(path: Path, text: str) -> None:
         write(path, text)
 
 
-def cargo_pgrx() -> Path:
-    return cargo_program("cargo-pgrx", CARGO_PGRX)
-
-
-def cargo_program(crate: str, version: str) -> Path:
-    """A program of crates.io in exactly this version, installed below build/tools."""
+def cargo_program(crate: str, version: str, options: Sequence[str] = ()) -> Path:
+    """A program of crates.io in exactly this version, installed below build/tools. `options` choose its features."""
 
     def install() -> None:
         say(f"building {crate} {version} (a few minutes, once)")
         target = TOOLS / "target" / crate
         # It runs for seconds, and compiles in half the time without optimisation.
         env = {**os.environ, "CARGO_TARGET_DIR": str(target), "CARGO_PROFILE_DEV_DEBUG": "0"}
-        run(["cargo", "install", "--debug", "--root", TOOLS, crate, "--version", f"={version}", "--locked"], env)
+        command = ["cargo", "install", "--debug", "--root", TOOLS, crate, "--version", f"={version}", "--locked"]
+        run([*command, *options], env)
         shutil.rmtree(target)
 
-    _prerequisites()
+    prerequisites()
     program = TOOLS / "bin" / crate
     step(crate, version, program, install)
     return program
@@ -63,13 +69,11 @@ def cargo_program(crate: str, version: str) -> Path:
 
 def print_environment() -> None:
     settings = environment()
-    program = cargo_pgrx()
     onnxruntime.ensure()
     settings["ORT_DYLIB_PATH"] = str(ONNXRUNTIME)
     settings.update(fixtures.environment(required=False))
     for name, value in settings.items():
         print(f"export {name}={shlex.quote(value)}")
-    print(f'export PATH={shlex.quote(str(program.parent))}:"$PATH"')
 
 
 if __name__ == "__main__":

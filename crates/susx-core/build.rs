@@ -2,10 +2,11 @@
 //! the repository. A test whose fixture has no variable set counts as ignored.
 
 /// The `cfg` condition of a fixture, and the variables that must all be set for it.
-const FIXTURES: [(&str, &[&str]); 4] = [
+const FIXTURES: [(&str, &[&str]); 5] = [
     ("test_onnxruntime", &["SUSX_TEST_ONNXRUNTIME"]),
     ("test_models", &["SUSX_TEST_ONNXRUNTIME", "SUSX_TEST_MODELS"]),
     ("test_generators", &["SUSX_TEST_ONNXRUNTIME", "SUSX_TEST_GENERATORS"]),
+    ("test_libheif", &["SUSX_TEST_LIBHEIF"]),
     ("test_shared", &["SUSX_TEST_SHARED"]),
 ];
 

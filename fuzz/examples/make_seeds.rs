@@ -1,4 +1,4 @@
-//! Writes the seeds whose bytes nobody would type: `cargo run -p susx-fuzz --example make_seeds`.
+//! Writes the seeds whose bytes cannot be typed: `cargo run -p susx-fuzz --example make_seeds`.
 
 use std::borrow::Cow;
 use std::fs;
@@ -7,8 +7,9 @@ use std::path::Path;
 use serde_bytes::{ByteBuf, Bytes};
 use susx_core::classifier::PartialParams;
 use susx_server::protocol::{
-    self, Failure, FailureKind, ImageRequest, Inputs, LENGTH_BYTES, LastError, Model, PROTOCOL_VERSION,
-    Reply, Request, SheetCell, SheetPicture, SheetRequest, Stats, ThumbnailFormat, ThumbnailRequest,
+    self, Cut, EncoderFile, Failure, FailureKind, ImageInfo, ImageRequest, Inputs, LENGTH_BYTES, LastError,
+    Model, PROTOCOL_VERSION, Reply, Request, SheetCell, SheetPicture, SheetRequest, Stats, TextEmbedding,
+    ThumbnailFormat, ThumbnailRequest,
 };
 
 fn main() {
@@ -84,6 +85,10 @@ fn requests() {
             }],
         ),
         (
+            "image_infos",
+            vec![Request::ImageInfos { id: 10, images: vec![Bytes::new(b"GIF89a"), Bytes::new(b"")] }],
+        ),
+        (
             "sheet",
             vec![Request::Sheet {
                 id: 9,
@@ -139,8 +144,25 @@ fn replies() {
         loaded: true,
         bytes: Some(1 << 30),
         sha256: Some([7; 32]),
+        logit_bias: Some(-12.9),
         defaults: PartialParams { alpha: Some(1.0), ..PartialParams::default() },
         error: None,
+        vision: Some(EncoderFile {
+            file: "onnx/vision_model_fp16.onnx".to_owned(),
+            precision: Some("fp16".to_owned()),
+            opset: Some(17),
+        }),
+        text: Some(EncoderFile { file: "onnx/text_model.onnx".to_owned(), precision: None, opset: None }),
+        note: Some("different precisions".to_owned()),
+        broken: Some(failure()),
+    };
+    let info = ImageInfo {
+        format: "JPEG".to_owned(),
+        width: 640,
+        height: 480,
+        orientation: 6,
+        frames: 1,
+        mode: "RGB".to_owned(),
     };
     let stats = Stats {
         version: "0.2.0".to_owned(),
@@ -155,6 +177,20 @@ fn replies() {
     let replies = [
         ("hello", vec![Reply::Hello { protocol: PROTOCOL_VERSION, version: "0.2.0".to_owned() }]),
         ("embedded", vec![Reply::Embedded { id: 1, embeddings: vec![Ok(vec![0.6, 0.8]), Err(failure())] }]),
+        (
+            "embedded_texts",
+            vec![Reply::EmbeddedTexts {
+                id: 1,
+                embeddings: vec![
+                    Ok(TextEmbedding {
+                        vector: vec![0.6, 0.8],
+                        cut: Some(Cut { tokens: 77, digest: 1 << 63 }),
+                    }),
+                    Ok(TextEmbedding { vector: vec![1.0], cut: None }),
+                    Err(failure()),
+                ],
+            }],
+        ),
         (
             "embedded_pairs",
             vec![Reply::EmbeddedPairs {
@@ -176,6 +212,7 @@ fn replies() {
                 files: vec![Ok(ByteBuf::from(b"JPEG".to_vec())), Err(failure())],
             }],
         ),
+        ("image_infos", vec![Reply::ImageInfos { id: 10, infos: vec![Ok(info), Err(failure())] }]),
         ("sheet", vec![Reply::Sheet { id: 8, file: ByteBuf::from(b"PNG".to_vec()) }]),
         ("model", vec![Reply::Model { id: 3, model: Box::new(model()) }]),
         ("models", vec![Reply::Models { id: 4, models: vec![model(), Model::default()] }]),
@@ -218,6 +255,13 @@ fn model_files() {
         write("model_files", name, &pieces(files));
     }
     write("model_files", "clip_alone", &pieces(clip_files.into_iter().chain([&inside[..]])));
+    let immich: [&[u8]; 4] = [
+        br#"{"embed_dim": 32, "vision_cfg": {"image_size": 32}, "text_cfg": {"context_length": 77}}"#,
+        br#"{"size": [32, 32], "mode": "RGB", "interpolation": "bicubic", "resize_mode": "longest", "fill_color": 0}"#,
+        &inside,
+        tokenizer,
+    ];
+    write("model_files", "immich", &pieces([&b""[..]; 9].into_iter().chain(immich)));
     let empty: &[u8] = b"{}";
     write("model_files", "defaults", &pieces([empty; 9]));
 }

@@ -4,7 +4,7 @@ use susx_core::classifier::{Classifier, ClassifierParams};
 use susx_core::method::Method;
 use susx_core::sus::{SupportSet, SupportSetBuilder, unit};
 
-/// Parameters of a classifier, a support set and a query: either the parameters or the support set are refused, or the
+/// Parameters of a classifier, a support set and a query: either the parameters or the support set are rejected, or the
 /// probabilities of the answer add up to 1.
 pub fn classifier_settings(data: &[u8]) {
     // An input with too few bytes is ignored.
@@ -34,7 +34,7 @@ fn run(u: &mut Unstructured) -> Result<()> {
     Ok(())
 }
 
-/// Up to 4 categories and 8 images; `None` if they are refused.
+/// Up to 4 categories and 8 images; `None` if they are rejected.
 fn support_set(u: &mut Unstructured, dimensions: usize) -> Result<Option<SupportSet>> {
     const NAMES: [&str; 4] = ["a", "b", "c", "d"];
     let mut builder = SupportSetBuilder::new(dimensions);

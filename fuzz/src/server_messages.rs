@@ -26,6 +26,7 @@ static SERVER: LazyLock<Shared> = LazyLock::new(|| {
         gpu_memory_limit: 0,
         max_image_bytes: 1 << 20,
         max_image_pixels: 1 << 20,
+        full_decoding: false,
         max_text_bytes: 1 << 16,
         load_timeout: 60_000,
         batch_size: 8,
@@ -34,6 +35,8 @@ static SERVER: LazyLock<Shared> = LazyLock::new(|| {
         threads: 1,
         generator_batch_size: 1,
         model_idle_timeout: 0,
+        model_memory: 0,
+        warm_up: None,
         restarts: 0,
     })
 });
@@ -85,6 +88,7 @@ fn id(request: &Request) -> Option<u64> {
         | Request::Generate { id, .. }
         | Request::Thumbnails { id, .. }
         | Request::Sheet { id, .. }
+        | Request::ImageInfos { id, .. }
         | Request::Describe { id, .. }
         | Request::DescribeGenerator { id, .. }
         | Request::Models { id }

@@ -10,7 +10,7 @@ use crate::pg::error::{Error, Result};
 use crate::pg::regclass::RegClass;
 use crate::prompting::Prompting;
 
-/// The prompts of all categories, one element or row per prompt.
+/// The prompts of all categories, sorted by category, one element or row per prompt.
 #[derive(Debug)]
 pub struct RetrievalPrompts {
     /// `None` for a prompt that was given as a vector.
@@ -26,17 +26,22 @@ impl RetrievalPrompts {
     pub fn read(classifier: RegClass, support_set: &SupportSet, prompting: Prompting) -> Result<Self> {
         let index: HashMap<&str, usize> =
             support_set.categories().iter().enumerate().map(|(i, name)| (name.as_str(), i)).collect();
-        let (mut text, mut category, mut elements) = (Vec::new(), Vec::new(), Vec::new());
+        let mut prompts = Vec::new();
         catalog::read_prompts(classifier, prompting.origins(), |name, prompt, embedding| {
             let Some(&index) = index.get(name) else { return Ok(()) };
             let within = |error| Error::from(error).within(format_args!("a prompt of category \"{name}\""));
-            elements.extend(unit(&embedding.0).map_err(within)?);
-            text.push(prompt);
-            category.push(index);
+            prompts.push((index, prompt, unit(&embedding.0).map_err(within)?));
             Ok(())
         })?;
-        if text.is_empty() {
+        if prompts.is_empty() {
             return Err(prompting.no_prompts());
+        }
+        prompts.sort_by_key(|&(index, ..)| index);
+        let (mut text, mut category, mut elements) = (Vec::new(), Vec::new(), Vec::new());
+        for (index, prompt, embedding) in prompts {
+            category.push(index);
+            text.push(prompt);
+            elements.extend(embedding);
         }
         let shape = (text.len(), support_set.dimensions());
         let embeddings = Array2::from_shape_vec(shape, elements).map_err(Error::internal)?;

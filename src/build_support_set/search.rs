@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use ndarray::ArrayView2;
 use susx_core::sus::{ImageVector, MOST_NUMBERS, Retrieval, SupportError, unit};
 
+use super::plan::{INDEX_LIMIT, SearchSize, first_limit, next_limit};
 use crate::batches::POOL_ROWS;
 use crate::limits;
 use crate::pg::catalog::keyed_vectors::{KeyedVector, KeyedVectors};
@@ -13,24 +14,22 @@ use crate::pg::error::{Error, Result};
 use crate::pg::message::warn;
 use crate::pg::progress::{Phase, Progress};
 
-/// How many images an index scan reads for one prompt at most: pgvector's own default of hnsw.max_scan_tuples.
-const INDEX_LIMIT: usize = 20_000;
-
-/// Offers the images of the pool to a retrieval: by the pool's index if it has one that goes far enough, else all.
+/// Offers the images of the pool to a retrieval: those that the pool's index returns, if it goes far enough, else all.
 pub fn search(
     pool: &KeyedVectors,
     retrieval: impl Fn() -> Retrieval,
     rules: Rules,
-    per_class: usize,
+    size: SearchSize,
+    by_index: bool,
     progress: &mut Progress,
 ) -> Result<Retrieval> {
-    if pool.operator().is_some() {
-        let search = |scan| search_index(pool, retrieval(), rules, per_class, scan, progress);
+    if by_index {
+        let search = |scan| search_index(pool, retrieval(), rules, size.per_class, scan, progress);
         if let Some(found) = with_long_scans(pool.operator(), search)? {
             return Ok(found);
         }
     }
-    scan(pool, retrieval(), rules, progress)
+    scan(pool, retrieval(), rules, size.images, progress)
 }
 
 /// By what images are compared with each other, to pass over near-duplicates.
@@ -121,10 +120,10 @@ fn scan(
     pool: &KeyedVectors,
     mut retrieval: Retrieval,
     rules: Rules,
+    images: u64,
     progress: &mut Progress,
 ) -> Result<Retrieval> {
-    // Counting is cheap: it does not read the embeddings, which are stored out of line.
-    progress.phase(Phase::Reading, Some(pool.count()?));
+    progress.phase(Phase::Reading, Some(images));
     let mut batch = PoolBatch::new(retrieval.prompts().ncols(), rules);
     pool.read(|image| {
         batch.push(image)?;
@@ -139,7 +138,7 @@ fn scan(
     retrieval.offer(&batch.keys, batch.features()?, &batch.vectors);
     if batch.zeros > 0 {
         warn(format!(
-            "susx: {} images of the pool have an embedding of zeros and were left out",
+            "susx: {} images of the pool have an all-zero embedding and were left out",
             batch.zeros
         ));
     }
@@ -160,7 +159,7 @@ fn search_index(
     progress.phase(Phase::Reading, Some(prompts.nrows() as u64));
     for (prompt, query) in prompts.rows().into_iter().enumerate() {
         let query = query.to_vec();
-        let mut limit = per_class.saturating_mul(4).min(INDEX_LIMIT);
+        let mut limit = first_limit(per_class);
         loop {
             let mut batch = PoolBatch::new(query.len(), rules);
             pool.nearest(&query, limit, |image| batch.push(image))?;
@@ -174,7 +173,7 @@ fn search_index(
             if has_enough || found < limit || limit == INDEX_LIMIT {
                 break;
             }
-            limit = limit.saturating_mul(4).min(INDEX_LIMIT);
+            limit = next_limit(limit);
         }
         progress.advance(1, 0);
     }

@@ -15,7 +15,7 @@ use crate::pg::progress::Progress;
 use crate::query_vectors::{QueryVectors, VectorRow};
 use crate::unit_vectors::{MixedVectors, Place};
 
-/// Key, rank, category, score, probability, how likely the row is to be of any category, and error.
+/// Key, rank, category, score, probability, the probability that it shows any category, and error.
 pub type ClassifiedRow =
     (Option<AnyValue>, Option<i32>, Option<String>, Option<f32>, Option<f32>, Option<f32>, Option<String>);
 

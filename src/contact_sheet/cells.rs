@@ -9,7 +9,7 @@ use crate::pg::catalog::sheet_query::SheetRow;
 use crate::pg::error::Result;
 use crate::thumbnail_batch::ThumbnailBatch;
 
-/// Letters of a label or an error that are kept: more than anybody reads in a cell.
+/// Letters of a label or an error that are kept: more than fit into a cell.
 const LETTERS: usize = 1_000;
 
 /// A cell of the sheet.
@@ -51,7 +51,7 @@ pub struct Cells {
 }
 
 impl Cells {
-    /// For a sheet of so many columns and of cells of `size` × `size` pixels.
+    /// For a sheet of this many columns, with cells of `size` × `size` pixels.
     pub fn new(columns: u32, size: u32) -> Self {
         Cells { columns, size, has_labels: false, cells: Vec::new(), waiting: ThumbnailBatch::new(size) }
     }

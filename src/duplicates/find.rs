@@ -13,7 +13,7 @@ use crate::pg::error::{Error, Result};
 use crate::pg::message::warn;
 use crate::pg::progress::{Phase, Progress};
 
-/// Images from which on an index is asked, if there is one: fewer are sooner compared with each other.
+/// With at least this many images, an index is used if there is one. Fewer are compared with each other sooner.
 const LARGE: usize = 50_000;
 /// Images that the index is first asked for; four times as many each time that all of them are near-duplicates.
 const NEIGHBOURS: usize = 16;
@@ -114,7 +114,7 @@ fn read(images: &KeyedVectors, progress: &mut Progress) -> Result<(Vec<String>, 
         Ok(())
     })?;
     if zeros > 0 {
-        warn(format!("susx: {zeros} images of the pool have an embedding of zeros and were left out"));
+        warn(format!("susx: {zeros} images of the pool have an all-zero embedding and were left out"));
     }
     Ok((keys, vectors))
 }

@@ -24,7 +24,7 @@ impl Report {
     pub fn fail(&mut self, category: &str, failure: Failure) {
         let message = failure.message;
         let index = self.failures.iter().position(|(known, _)| *known == message);
-        // If every image fails for a reason of its own, the first ones tell enough.
+        // If every image fails for a different reason, the first ones are enough.
         let index = index.or((self.failures.len() >= REASONS).then_some(REASONS - 1));
         let index = index.unwrap_or_else(|| {
             self.failures.push((message, Vec::new()));

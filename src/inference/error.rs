@@ -19,7 +19,7 @@ pub enum InferenceError {
     #[error("susx-server is version {server}, but the library of the extension is version {library}")]
     Version { server: String, library: &'static str },
     /// The inference process has other files of the model than those that the embeddings were made with.
-    #[error("the files of model \"{model}\" are not those that {owner} made with")]
+    #[error("{owner} made with other files of model \"{model}\"")]
     ModelChanged { owner: EmbeddingOwner, model: String },
 }
 
@@ -45,19 +45,19 @@ impl SqlError for InferenceError {
             }
             InferenceError::ModelChanged { owner: EmbeddingOwner::Column { relation, column }, .. } => {
                 format!(
-                    "Put the old files back and restart PostgreSQL. Or embed anew: UPDATE {relation} SET {column} = NULL, \
-                 and call again."
+                    "Restore the old files and restart PostgreSQL. Or embed again: UPDATE {relation} SET {column} = \
+                     NULL, and call again."
                 )
             }
             InferenceError::ModelChanged { owner: EmbeddingOwner::Likeness(classifier), model } => format!(
-                "Put the old files back and restart PostgreSQL. Or make them anew: \
+                "Restore the old files and restart PostgreSQL. Or create the vectors again: \
                  susx.alter_classifier('{classifier}', likeness_model => '{model}'), embed the images' tables, and \
                  call susx.build_support_set."
             ),
             InferenceError::ModelChanged { owner: EmbeddingOwner::Classifier(classifier), model } => format!(
-                "Put the old files back and restart PostgreSQL. Or embed anew: the classifier's rows, with \
-                 susx.alter_classifier('{classifier}', model => '{model}') and UPDATE {classifier} SET embedding = NULL; \
-                 its images' tables; and what susx.build_support_set retrieved from them."
+                "Restore the old files and restart PostgreSQL. Or embed again: the classifier's rows, with \
+                 susx.alter_classifier('{classifier}', model => '{model}') and UPDATE {classifier} SET embedding = \
+                 NULL; its images' tables; and what susx.build_support_set retrieved from them."
             ),
         })
     }

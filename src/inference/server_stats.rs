@@ -1,7 +1,6 @@
 //! Reads the statistics of the inference process, without starting it and without waiting long.
 //!
-//! This uses a connection of its own, so that it neither disturbs the session's connection nor waits behind its
-//! requests.
+//! This uses its own connection, so that it neither disturbs the session's connection nor waits behind its requests.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;

@@ -12,10 +12,10 @@ pub enum ColumnError {
     /// The column does not have the expected type.
     #[error("column \"{column}\" has type {found}, not {expected}")]
     Type { column: String, found: String, expected: String },
-    /// A column that is to be written does not have the expected type.
+    /// A column to be written does not have the expected type.
     #[error("column \"{column}\" of relation \"{relation}\" has type {found}, not {expected}")]
     TargetType { relation: String, column: String, found: String, expected: String },
-    #[error("column \"{0}\" is NULL, where it must have a value")]
+    #[error("column \"{0}\" must not be NULL")]
     Null(String),
 }
 
@@ -32,7 +32,7 @@ impl SqlError for ColumnError {
         match self {
             ColumnError::NoColumn { .. } | ColumnError::TargetType { .. } => None,
             ColumnError::Type { .. } | ColumnError::Null(_) => Some(
-                "The columns of a classifier are those that susx.create_classifier makes, of the same types."
+                "A classifier must have the columns and types that susx.create_classifier creates."
                     .to_owned(),
             ),
         }

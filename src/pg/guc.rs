@@ -100,6 +100,7 @@ const NO_UNIT: GucFlags = GucFlags::empty();
 static EXECUTION_PROVIDER: GucSetting<ExecutionProvider> =
     GucSetting::<ExecutionProvider>::new(ExecutionProvider::Auto);
 static REQUIRE_GPU: GucSetting<bool> = GucSetting::<bool>::new(false);
+static SCALED_DECODING: GucSetting<bool> = GucSetting::<bool>::new(true);
 
 /// Defines the settings. Afterwards PostgreSQL refuses other names that begin with `susx.`.
 pub fn define() {
@@ -122,9 +123,17 @@ pub fn define() {
     );
     GucRegistry::define_bool_guc(
         c"susx.require_gpu",
-        c"Whether it is an error if no GPU can be used, instead of falling back to the CPU.",
+        c"Whether to raise an error, instead of falling back to the CPU, if no GPU can be used.",
         c"",
         &REQUIRE_GPU,
+        GucContext::Sighup,
+        NO_UNIT,
+    );
+    GucRegistry::define_bool_guc(
+        c"susx.scaled_decoding",
+        c"Whether a large JPEG is decoded at 1/2, 1/4 or 1/8 of its size, if that is at least twice what is needed.",
+        c"",
+        &SCALED_DECODING,
         GucContext::Sighup,
         NO_UNIT,
     );
@@ -141,6 +150,7 @@ pub fn server_options() -> Vec<String> {
     let mut options: Vec<String> = integers.flatten().collect();
     options.extend(["--provider", execution_provider()].map(str::to_owned));
     options.extend(REQUIRE_GPU.get().then(|| "--require-gpu".to_owned()));
+    options.extend((!SCALED_DECODING.get()).then(|| "--full-decoding".to_owned()));
     options
 }
 
@@ -164,8 +174,13 @@ pub fn server_program() -> Option<PathBuf> {
     SERVER_PROGRAM.get().map(PathBuf::from)
 }
 
+/// `susx.require_gpu`.
+pub fn requires_gpu() -> bool {
+    REQUIRE_GPU.get()
+}
+
 /// `susx.execution_provider`, as `susx-server` names it.
-fn execution_provider() -> &'static str {
+pub fn execution_provider() -> &'static str {
     match EXECUTION_PROVIDER.get() {
         ExecutionProvider::Auto => "auto",
         ExecutionProvider::Cpu => "cpu",
@@ -180,9 +195,9 @@ pub fn generator_batch_size() -> usize {
     GENERATOR_BATCH_SIZE.get() as usize
 }
 
-/// `susx.model_idle_timeout`; zero for never.
-pub fn model_idle_timeout() -> Duration {
-    Duration::from_secs(MODEL_IDLE_TIMEOUT.get().into())
+/// Whether the inference process unloads models: `susx.model_idle_timeout` or `susx.model_memory` is set.
+pub fn unloads_models() -> bool {
+    MODEL_IDLE_TIMEOUT.get() > 0 || MODEL_MEMORY.get() > 0
 }
 
 /// `susx.max_image_bytes`.

@@ -3,10 +3,11 @@
 //! pgrx's own type parses the value with serde_json and panics on failure, but PostgreSQL allows larger numbers and
 //! deeper nesting than serde_json.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 
 use pgrx::callconv::{Arg, ArgAbi};
-use pgrx::{FromDatum, impl_sql_translatable, pg_sys};
+use pgrx::datum::UnboxDatum;
+use pgrx::{FromDatum, IntoDatum, impl_sql_translatable, pg_sys};
 
 use super::error::Result;
 use super::varlena::{size, with_detoasted};
@@ -43,15 +44,56 @@ impl FromDatum for Jsonb {
             if size > limits::JSON_BYTES {
                 return Some(Jsonb::TooLarge(size));
             }
-            Some(Jsonb::Text(with_detoasted(datum, |varlena| {
-                let length = pgrx::varsize_any_exhdr(varlena) as std::ffi::c_int;
-                let root = &raw mut (*varlena.cast::<pg_sys::Jsonb>()).root;
-                let text = pg_sys::JsonbToCString(std::ptr::null_mut(), root, length);
-                let owned = CStr::from_ptr(text).to_string_lossy().into_owned();
-                pg_sys::pfree(text.cast());
-                owned
-            })))
+            Some(Jsonb::Text(with_text(datum, |text| text.to_string_lossy().into_owned())))
         }
+    }
+}
+
+impl IntoDatum for Jsonb {
+    fn into_datum(self) -> Option<pg_sys::Datum> {
+        let text = CString::new(self.text().ok()?).ok()?;
+        // SAFETY: the function takes a C string and returns a jsonb, or raises an ERROR.
+        unsafe { pgrx::direct_function_call(pg_sys::jsonb_in, &[Some(pg_sys::Datum::from(text.as_ptr()))]) }
+    }
+
+    fn type_oid() -> pg_sys::Oid {
+        pg_sys::JSONBOID
+    }
+}
+
+// SAFETY: copies the text, so nothing borrows from the datum.
+unsafe impl UnboxDatum for Jsonb {
+    type As<'src> = Jsonb;
+
+    unsafe fn unbox<'src>(datum: pgrx::datum::Datum<'src>) -> Jsonb
+    where
+        Self: 'src,
+    {
+        // SAFETY: the caller promises that this is a jsonb and not NULL.
+        let found = unsafe {
+            let datum = std::mem::transmute::<pgrx::datum::Datum<'src>, pg_sys::Datum>(datum);
+            Jsonb::from_datum(datum, false)
+        };
+        found.unwrap_or(Jsonb::Text(String::new()))
+    }
+}
+
+/// Calls `read` with the text of a jsonb.
+///
+/// # Safety
+///
+/// The datum must be a jsonb and not NULL.
+pub(super) unsafe fn with_text<T>(datum: pg_sys::Datum, read: impl FnOnce(&CStr) -> T) -> T {
+    // SAFETY: as above.
+    unsafe {
+        with_detoasted(datum, |varlena| {
+            let length = pgrx::varsize_any_exhdr(varlena) as std::ffi::c_int;
+            let root = &raw mut (*varlena.cast::<pg_sys::Jsonb>()).root;
+            let text = pg_sys::JsonbToCString(std::ptr::null_mut(), root, length);
+            let result = read(CStr::from_ptr(text));
+            pg_sys::pfree(text.cast());
+            result
+        })
     }
 }
 

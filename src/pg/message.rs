@@ -37,9 +37,23 @@ pub fn note(text: impl AsRef<str>) {
     notice!("{}", shown(text.as_ref()));
 }
 
+/// Sends a NOTICE with a HINT.
+pub fn note_with_hint(text: impl AsRef<str>, hint: impl AsRef<str>) {
+    let sqlstate = PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION;
+    let report = ErrorReport::new(sqlstate, shown(text.as_ref()), function_name!());
+    report.set_hint(shown(hint.as_ref())).report(PgLogLevel::NOTICE);
+}
+
 /// Sends a WARNING with a HINT.
 pub fn warn_with_hint(text: impl AsRef<str>, hint: impl AsRef<str>) {
     let report = ErrorReport::new(PgSqlErrorCode::ERRCODE_WARNING, shown(text.as_ref()), function_name!());
+    report.set_hint(shown(hint.as_ref())).report(PgLogLevel::WARNING);
+}
+
+/// Sends a WARNING with a HINT about a text of which only the beginning was used.
+pub fn warn_of_truncation(text: impl AsRef<str>, hint: impl AsRef<str>) {
+    let sqlstate = PgSqlErrorCode::ERRCODE_WARNING_STRING_DATA_RIGHT_TRUNCATION;
+    let report = ErrorReport::new(sqlstate, shown(text.as_ref()), function_name!());
     report.set_hint(shown(hint.as_ref())).report(PgLogLevel::WARNING);
 }
 

@@ -32,7 +32,8 @@ impl OpenRelation {
     fn with(oid: pg_sys::Oid, lock: u32) -> Option<Self> {
         // SAFETY: returns NULL if there is no such relation.
         let relation = unsafe { pg_sys::try_relation_open(oid, lock as pg_sys::LOCKMODE) };
-        (!relation.is_null()).then_some(OpenRelation(relation))
+        // Lazily: one that is dropped is closed.
+        (!relation.is_null()).then(|| OpenRelation(relation))
     }
 
     /// The role that owns the relation.

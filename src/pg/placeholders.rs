@@ -1,9 +1,10 @@
 //! Restores settings of the administrator that a session overrode before this library was loaded.
 //!
 //! Until a setting `susx.*` is defined, PostgreSQL keeps a placeholder for it. A connection option or ALTER ROLE can
-//! replace its value from the configuration files, whoever may change the setting later. When the setting is defined,
-//! PostgreSQL refuses a value that the session was not allowed to set, with a WARNING. But by then the administrator's
-//! value is lost, and the session would use the built-in default. So the value is read from the files again.
+//! replace its value from the configuration files, regardless of who may change the setting later. When the setting is
+//! defined, PostgreSQL refuses a value that the session was not allowed to set, with a WARNING. But by then the
+//! administrator's value is lost, and the session would use the built-in default. So the value is read from the files
+//! again.
 
 use std::collections::HashSet;
 use std::ffi::{CStr, CString};
@@ -29,7 +30,7 @@ impl Placeholders {
         Placeholders(susx_settings().map(|setting| name_of(setting).to_owned()).collect())
     }
 
-    /// Called after the settings are defined: sets those whose value was refused to the value in the configuration
+    /// Called after the settings are defined: sets those whose value was rejected to the value in the configuration
     /// files.
     pub fn restore_refused(self) {
         let refused: HashSet<&CStr> = susx_settings()

@@ -15,7 +15,7 @@ impl SqlError for InTransaction {
     }
 
     fn hint(&self) -> Option<String> {
-        Some("Call it by itself: with autocommit, and not after BEGIN.".to_owned())
+        Some("Call it with autocommit, and not after BEGIN.".to_owned())
     }
 }
 
@@ -43,8 +43,8 @@ impl Procedure {
         }
     }
 
-    /// Runs `work` in a transaction of its own and commits it. Between two transactions the session holds no lock and
-    /// no snapshot, so it may wait without blocking others.
+    /// Runs `work` in its own transaction and commits it. Between two transactions the session holds no lock and no
+    /// snapshot, so it may wait without blocking others.
     ///
     /// Memory that PostgreSQL allocates for the work is freed afterwards. After an error the transaction stays open,
     /// and is rolled back when the call fails.

@@ -2,7 +2,7 @@
 //!
 //! Each backend's entry in PostgreSQL's status array has fields for the progress of commands such as VACUUM and CREATE
 //! INDEX. PostgreSQL clears them when a transaction fails. susx uses these fields with a command number that no view of
-//! PostgreSQL shows, so it needs no shared memory of its own.
+//! PostgreSQL shows, so it does not need its own shared memory.
 //!
 //! A backend has only one entry. But calls may be nested, when the query of one calls another, and they may take turns,
 //! with cursors. Then only the outermost call at work reports its progress.

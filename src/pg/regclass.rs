@@ -4,6 +4,7 @@ use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
 use pgrx::datum::Datum;
 use pgrx::{FromDatum, IntoDatum, impl_sql_translatable, pg_sys};
 
+use super::encoding;
 use super::error::Result;
 use super::relation_error::RelationError;
 
@@ -52,7 +53,7 @@ unsafe impl BoxRet for RegClass {
 
 impl RegClass {
     /// Schema and name.
-    fn names(self) -> Result<(String, String)> {
+    pub(super) fn names(self) -> Result<(String, String)> {
         // SAFETY: for any OID, both return NULL or a palloc'd C string.
         let (schema, name) = unsafe {
             let name = pg_sys::get_rel_name(self.0);
@@ -62,7 +63,7 @@ impl RegClass {
             }
             (std::ffi::CStr::from_ptr(schema), std::ffi::CStr::from_ptr(name))
         };
-        Ok((schema.to_string_lossy().into_owned(), name.to_string_lossy().into_owned()))
+        Ok((encoding::text(schema.to_bytes())?.to_owned(), encoding::text(name.to_bytes())?.to_owned()))
     }
 
     /// Whether there is a relation with this OID.
@@ -82,11 +83,26 @@ impl RegClass {
         Ok(pgrx::spi::quote_qualified_identifier(schema, name))
     }
 
-    /// As [`open_for_reading`](Self::open_for_reading); also an error if the caller may not update all rows of the
+    /// Like [`open_for_reading`](Self::open_for_reading); also an error if the caller may not update all rows of the
     /// relation, which is what changing a classifier's settings requires.
     pub fn open_for_updating(self) -> Result<()> {
         self.open_for_reading()?;
         self.permission(self.has_privilege(pg_sys::ACL_UPDATE))?;
+        self.check_row_security()
+    }
+
+    /// Whether this is an ordinary table of a user that outlives the session. It must be locked.
+    pub fn is_permanent_table(self) -> bool {
+        // SAFETY: the relation is locked, so it exists.
+        unsafe {
+            pg_sys::get_rel_relkind(self.0) as u8 == pg_sys::RELKIND_RELATION
+                && pg_sys::get_rel_persistence(self.0) as u8 != pg_sys::RELPERSISTENCE_TEMP
+                && !pg_sys::IsCatalogRelationOid(self.0)
+        }
+    }
+
+    /// An error if row-level security restricts which rows the caller sees.
+    pub fn check_row_security(self) -> Result<()> {
         if self.has_row_security() { Err(RelationError::RowSecurity(self.name()?).into()) } else { Ok(()) }
     }
 
@@ -101,6 +117,42 @@ impl RegClass {
     /// Locks the relation for reading until the end of the transaction, and processes changes that other sessions have
     /// committed. An error if it does not exist or the caller may not read it.
     pub fn open_for_reading(self) -> Result<()> {
+        self.open()?;
+        self.permission(self.has_privilege(pg_sys::ACL_SELECT))
+    }
+
+    /// Like [`open_for_reading`](Self::open_for_reading), for a caller who may read some of the columns.
+    pub fn open_for_reading_columns(self) -> Result<()> {
+        self.open()?;
+        let (select, any) = (pg_sys::ACL_SELECT as pg_sys::AclMode, pg_sys::AclMaskHow::ACLMASK_ANY);
+        // SAFETY: the relation is locked, so it exists.
+        let columns = unsafe { pg_sys::pg_attribute_aclcheck_all(self.0, pg_sys::GetUserId(), select, any) };
+        self.permission(self.has_privilege(pg_sys::ACL_SELECT) || columns == pg_sys::AclResult::ACLCHECK_OK)
+    }
+
+    /// An error that names those of the columns that the caller may not read. They are given by name and number; the
+    /// relation is locked.
+    pub fn check_columns(self, columns: &[(String, i32)]) -> Result<()> {
+        if self.has_privilege(pg_sys::ACL_SELECT) {
+            return Ok(());
+        }
+        let select = pg_sys::ACL_SELECT as pg_sys::AclMode;
+        let is_denied = |number: i32| {
+            // SAFETY: a look-up for any number of a column.
+            let found =
+                unsafe { pg_sys::pg_attribute_aclcheck(self.0, number as i16, pg_sys::GetUserId(), select) };
+            found != pg_sys::AclResult::ACLCHECK_OK
+        };
+        let denied: Vec<&str> =
+            columns.iter().filter(|(_, number)| is_denied(*number)).map(|(name, _)| &**name).collect();
+        if denied.is_empty() {
+            return Ok(());
+        }
+        Err(RelationError::Columns { name: self.name()?, table: self.quoted()?, columns: denied.join(", ") }
+            .into())
+    }
+
+    fn open(self) -> Result<()> {
         // SAFETY: any OID may be locked. The transaction owns the lock.
         unsafe {
             pg_sys::LockRelationOid(self.0, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
@@ -112,7 +164,13 @@ impl RegClass {
         if unsafe { pg_sys::isOtherTempNamespace(pg_sys::get_rel_namespace(self.0)) } {
             return Err(RelationError::OtherTemporary.into());
         }
-        self.permission(self.has_privilege(pg_sys::ACL_SELECT))
+        Ok(())
+    }
+
+    /// Locks the relation for reading until the end of the transaction. It may have been dropped in the meantime.
+    pub fn lock_for_reading(self) {
+        // SAFETY: any OID may be locked. The transaction owns the lock.
+        unsafe { pg_sys::LockRelationOid(self.0, pg_sys::AccessShareLock as pg_sys::LOCKMODE) };
     }
 
     /// Locks the relation for writing until the end of the transaction.
@@ -121,7 +179,7 @@ impl RegClass {
         unsafe { pg_sys::LockRelationOid(self.0, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE) };
     }
 
-    /// As [`open_for_reading`](Self::open_for_reading); also an error if the caller may insert into none of the
+    /// Like [`open_for_reading`](Self::open_for_reading); also an error if the caller may insert into none of the
     /// columns. The INSERT would find that out only after a long computation.
     pub fn open_for_inserting(self) -> Result<()> {
         self.open_for_reading()?;
@@ -131,7 +189,7 @@ impl RegClass {
         self.permission(self.has_privilege(pg_sys::ACL_INSERT) || columns == pg_sys::AclResult::ACLCHECK_OK)
     }
 
-    /// As [`open_for_inserting`](Self::open_for_inserting); also an error if the caller may not delete rows.
+    /// Like [`open_for_inserting`](Self::open_for_inserting); also an error if the caller may not delete rows.
     pub fn open_for_replacing(self) -> Result<()> {
         self.open_for_inserting()?;
         self.permission(self.has_privilege(pg_sys::ACL_DELETE))

@@ -13,6 +13,9 @@ pub enum RelationError {
     OtherTemporary,
     #[error("permission denied for table {0}")]
     Permission(String),
+    /// The caller may read some columns, but not these.
+    #[error("permission denied for table {name}")]
+    Columns { name: String, table: String, columns: String },
     #[error(
         "permission denied for the settings of classifier \"{0}\": its row-level security applies to you"
     )]
@@ -24,17 +27,22 @@ impl SqlError for RelationError {
         match self {
             RelationError::NoRelation(_) => ERRCODE_UNDEFINED_TABLE,
             RelationError::OtherTemporary => ERRCODE_FEATURE_NOT_SUPPORTED,
-            RelationError::Permission(_) | RelationError::RowSecurity(_) => ERRCODE_INSUFFICIENT_PRIVILEGE,
+            RelationError::Permission(_) | RelationError::Columns { .. } | RelationError::RowSecurity(_) => {
+                ERRCODE_INSUFFICIENT_PRIVILEGE
+            }
         }
     }
 
     fn hint(&self) -> Option<String> {
         match self {
             RelationError::RowSecurity(_) => Some(
-                "Settings count for all of its rows, so who may not see them all may not change them. The table's owner \
-                 may, unless it has FORCE ROW LEVEL SECURITY, and so may roles with BYPASSRLS."
+                "Settings apply to all rows, so only a role that sees all rows can change them: the table's owner, \
+                 unless it has FORCE ROW LEVEL SECURITY, or a role with BYPASSRLS."
                     .to_owned(),
             ),
+            RelationError::Columns { table, columns, .. } => {
+                Some(format!("GRANT SELECT ({columns}) ON {table} TO the role, or SELECT on the whole table."))
+            }
             _ => None,
         }
     }

@@ -18,12 +18,24 @@ pub fn may_read_all_stats() -> bool {
 /// Runs `call` as another role. Only for fixed statements of this extension, and only after a check that the caller is
 /// entitled to their effect.
 pub fn as_role<T>(role: pg_sys::Oid, call: impl FnOnce() -> T) -> T {
+    // It keeps SET ROLE from undoing the change.
+    as_role_with(role, pg_sys::SECURITY_LOCAL_USERID_CHANGE, call)
+}
+
+/// Like [`as_role`], for statements that run that role's code, such as triggers of its table. The code can leave
+/// nothing behind that runs later as the caller, such as a deferred trigger or a temporary table.
+pub fn as_restricted_role<T>(role: pg_sys::Oid, call: impl FnOnce() -> T) -> T {
+    let restricted = pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION;
+    as_role_with(role, restricted, call)
+}
+
+fn as_role_with<T>(role: pg_sys::Oid, flags: u32, call: impl FnOnce() -> T) -> T {
     let (mut caller, mut context) = (pg_sys::Oid::INVALID, 0);
-    // SAFETY: writes to the two variables. SECURITY_LOCAL_USERID_CHANGE keeps SET ROLE from undoing the change. An
-    // ERROR in between aborts the transaction or subtransaction, which restores both values.
+    // SAFETY: writes to the two variables. An ERROR in between aborts the transaction or subtransaction, which restores
+    // both values.
     unsafe {
         pg_sys::GetUserIdAndSecContext(&mut caller, &mut context);
-        pg_sys::SetUserIdAndSecContext(role, context | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32);
+        pg_sys::SetUserIdAndSecContext(role, context | flags as i32);
     }
     let result = call();
     // SAFETY: restores the values from above.

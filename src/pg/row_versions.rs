@@ -30,8 +30,8 @@ pub enum RelationKind {
     Other,
 }
 
-/// The trigger that announces changes.
-const ANNOUNCING_TRIGGER: &std::ffi::CStr = c"susx_classifier_changed";
+/// The trigger that announces changes. On a shard, Citus adds the number of the shard to the name.
+const ANNOUNCING_TRIGGER: &[u8] = b"susx_classifier_changed";
 
 /// The kind of a locked relation, for the current user.
 pub fn kind(relation: RegClass) -> Result<RelationKind> {
@@ -62,16 +62,18 @@ unsafe fn announces(relation: pg_sys::Relation) -> bool {
     unsafe {
         let Some(triggers) = (*relation).trigdesc.as_ref() else { return false };
         (0..triggers.numtriggers as usize).map(|i| &*triggers.triggers.add(i)).any(|trigger| {
-            trigger.tgenabled == ALWAYS && std::ffi::CStr::from_ptr(trigger.tgname) == ANNOUNCING_TRIGGER
+            trigger.tgenabled == ALWAYS
+                && std::ffi::CStr::from_ptr(trigger.tgname).to_bytes().starts_with(ANNOUNCING_TRIGGER)
         })
     }
 }
 
 impl RowVersions {
-    /// The versions that the active snapshot shows. The table must be locked, and a [`RelationKind::PlainTable`].
-    pub fn active(classifier: RegClass) -> Result<Self> {
+    /// The versions that the active snapshot shows. `rows` is the table with the classifier's rows, which must be locked,
+    /// and a [`RelationKind::PlainTable`].
+    pub fn active(classifier: RegClass, rows: RegClass) -> Result<Self> {
         let mut digest = DefaultHasher::new();
-        let table = OpenRelation::locked(classifier)?;
+        let table = OpenRelation::locked(rows)?;
         let settings = OpenRelation::own(c"classifier")
             .ok_or_else(|| Error::internal("susx.classifier does not exist"))?;
         // SAFETY: both relations are open, and the snapshot stays on the stack during the call.
@@ -86,7 +88,7 @@ impl RowVersions {
 
     /// The latest snapshot, if it shows these versions, which are those of the active snapshot. `None` in a parallel
     /// query, where the latest snapshot is not available.
-    pub fn latest_that_shows(self, classifier: RegClass) -> Result<Option<SnapshotId>> {
+    pub fn latest_that_shows(self, classifier: RegClass, rows: RegClass) -> Result<Option<SnapshotId>> {
         // SAFETY: reads a variable of this process.
         if unsafe { pg_sys::IsInParallelMode() } {
             return Ok(None);
@@ -95,7 +97,7 @@ impl RowVersions {
         snapshot::with_latest(|| {
             let latest = SnapshotId::active();
             // Equal snapshots show the same versions, so the rows need not be read again.
-            let is_same = latest == active || RowVersions::active(classifier)? == self;
+            let is_same = latest == active || RowVersions::active(classifier, rows)? == self;
             Ok(latest.filter(|_| is_same))
         })
     }

@@ -25,14 +25,14 @@ thread_local! {
 }
 
 /// Called when a statement ends.
-static ON_END: OnceLock<fn(StatementId)> = OnceLock::new();
+static ON_END: OnceLock<&[fn(StatementId)]> = OnceLock::new();
 
 /// The hook that was installed before.
 static PREVIOUS: OnceLock<pg_sys::ExecutorRun_hook_type> = OnceLock::new();
 
-/// Has `call` called with every statement that ends, including those that fail. Called once per process.
-pub fn on_end(call: fn(StatementId)) {
-    let _ = ON_END.set(call);
+/// Has all of these called with every statement that ends, including those that fail. Called once per process.
+pub fn on_end(calls: &'static [fn(StatementId)]) {
+    let _ = ON_END.set(calls);
 }
 
 /// Installs the hook. Called once per process.
@@ -67,6 +67,12 @@ pub fn innermost() -> Option<StatementId> {
     RUNS.with_borrow(|runs| runs.last().map(|run| run.id))
 }
 
+/// When the client's statement began, which identifies it: also while it is planned, and in all statements that it runs.
+pub fn started() -> i64 {
+    // SAFETY: reads a variable of this process.
+    unsafe { pg_sys::GetCurrentStatementStartTimestamp() }
+}
+
 /// Whether the statement is still running.
 pub fn is_running(statement: StatementId) -> bool {
     RUNS.with_borrow(|runs| runs.iter().any(|run| run.id == statement))
@@ -88,7 +94,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         RUNS.with_borrow_mut(|runs| runs.retain(|run| run.id != self.0));
-        if let Some(on_end) = ON_END.get() {
+        for on_end in ON_END.get().into_iter().copied().flatten() {
             on_end(self.0);
         }
     }

@@ -3,6 +3,7 @@
 //! Its layout (pgvector's `src/vector.h`): a varlena header, `int16 dim`, `int16 unused`, and `dim`
 //! float4s, all in the machine's byte order.
 
+use half::f16;
 use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
 use pgrx::datum::{Datum, UnboxDatum};
 use pgrx::{FromDatum, IntoDatum, impl_sql_translatable, pg_sys};
@@ -35,6 +36,24 @@ impl Vector {
             )));
         }
         Ok(Vector(elements))
+    }
+
+    /// The elements of a `halfvec`, whose layout is the same except for elements of two bytes (pgvector's
+    /// `src/halfvec.h`).
+    ///
+    /// # Safety
+    ///
+    /// The datum must be a halfvec and not NULL.
+    pub(super) unsafe fn of_halfvec(datum: pg_sys::Datum) -> Self {
+        // SAFETY: as above. The elements are copied before the memory is freed.
+        unsafe {
+            with_detoasted(datum, |varlena| {
+                let start = varlena.cast::<u8>();
+                let dimensions = usize::from(start.add(HEADER).cast::<u16>().read());
+                let elements = std::slice::from_raw_parts(start.add(ELEMENTS).cast::<u16>(), dimensions);
+                Vector(elements.iter().map(|&bits| f16::from_bits(bits).to_f32()).collect())
+            })
+        }
     }
 }
 

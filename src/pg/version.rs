@@ -1,7 +1,7 @@
 //! Checks that the extension in the database and this library have the same version.
 //!
 //! The library may be replaced before `ALTER EXTENSION susx UPDATE` is run. And when another session runs that command,
-//! a session goes on with the library that it has loaded. Functions would then be called with arguments that do not
+//! a session continues with the library that it has loaded. Functions would then be called with arguments that do not
 //! match, and find tables with unexpected columns. So the first argument of every SQL function is a [`SameVersion`].
 
 use std::cell::Cell;
@@ -13,6 +13,7 @@ use pgrx::pgrx_sql_entity_graph::metadata::{
     ArgumentError, ReturnsError, ReturnsRef, SqlMappingRef, SqlTranslatable, TypeOrigin,
 };
 
+use super::encoding;
 use super::error::{Result, SqlError};
 use super::extensions::installed_version;
 
@@ -79,15 +80,17 @@ fn is_before(one: &str, other: &str) -> bool {
     numbers(one) < numbers(other)
 }
 
-/// An argument that does not exist in SQL. It raises an error if the versions differ. It must be the first argument, so
-/// that the check comes before reading the SQL arguments, which may not match then.
+/// An argument that does not exist in SQL. It raises an error if the versions differ, and if the texts of the call are not
+/// UTF-8. It must be the first argument, so that the checks come before reading the SQL arguments.
 #[derive(Clone, Copy, Debug)]
 pub struct SameVersion;
 
-// SAFETY: uses no argument of the call.
+// SAFETY: reads the arguments as the types that the function declares.
 unsafe impl<'fcx> ArgAbi<'fcx> for SameVersion {
-    unsafe fn unbox_arg_unchecked(_: Arg<'_, 'fcx>) -> Self {
-        check().map_err(ErrorReport::from).unwrap_or_report();
+    unsafe fn unbox_arg_unchecked(call: Arg<'_, 'fcx>) -> Self {
+        check().and_then(|()| encoding::check_database()).map_err(ErrorReport::from).unwrap_or_report();
+        // SAFETY: passes on the caller's promise.
+        unsafe { encoding::check_arguments(call) }.map_err(ErrorReport::from).unwrap_or_report();
         SameVersion
     }
 

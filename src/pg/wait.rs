@@ -17,7 +17,7 @@ pub fn check() {
     check_for_interrupts!();
 }
 
-/// Waits until the socket is ready. Handles a cancel or statement_timeout meanwhile.
+/// Waits until the socket is ready. Handles a cancel or statement_timeout while it waits.
 pub fn for_socket(socket: RawFd, interest: Interest) {
     let mut events = pg_sys::WL_LATCH_SET | pg_sys::WL_EXIT_ON_PM_DEATH;
     if interest.read {
@@ -29,13 +29,13 @@ pub fn for_socket(socket: RawFd, interest: Interest) {
     wait(events, socket, -1);
 }
 
-/// Waits for a time. Handles a cancel or statement_timeout meanwhile. The latch may end the wait early.
+/// Waits for a time. Handles a cancel or statement_timeout while it waits. The latch may end the wait early.
 pub fn for_time(time: Duration) {
     let events = pg_sys::WL_LATCH_SET | pg_sys::WL_EXIT_ON_PM_DEATH | pg_sys::WL_TIMEOUT;
     wait(events, pg_sys::PGINVALID_SOCKET, milliseconds(time));
 }
 
-/// Waits until the socket is ready or the time is over. Handles a cancel or statement_timeout meanwhile.
+/// Waits until the socket is ready or the time has passed. Handles a cancel or statement_timeout while it waits.
 pub fn for_socket_or_time(socket: RawFd, interest: Interest, time: Duration) {
     let mut events = pg_sys::WL_LATCH_SET | pg_sys::WL_EXIT_ON_PM_DEATH | pg_sys::WL_TIMEOUT;
     if interest.read {
@@ -47,8 +47,8 @@ pub fn for_socket_or_time(socket: RawFd, interest: Interest, time: Duration) {
     wait(events, socket, milliseconds(time));
 }
 
-/// Waits in a background worker until the descriptor is readable, a signal arrives or the time is over. Returns false
-/// if the postmaster has exited, so that the worker can clean up.
+/// Waits in a background worker until the descriptor is readable, a signal arrives or the time has passed. Returns
+/// false if the postmaster has exited, so that the worker can clean up.
 pub fn as_worker(descriptor: Option<RawFd>, time: Duration) -> bool {
     let mut events = pg_sys::WL_LATCH_SET | pg_sys::WL_POSTMASTER_DEATH | pg_sys::WL_TIMEOUT;
     if descriptor.is_some() {

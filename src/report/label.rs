@@ -184,8 +184,8 @@ impl<'a> Labelling<'a> {
         Ok(())
     }
 
-    /// Makes thumbnails of the images that are kept if these take much memory, as do images that the query has computed:
-    /// nobody knows yet which of them will be shown.
+    /// Makes thumbnails of the images that are kept if these take much memory, as do images that the query has
+    /// computed: it is not yet known which of them will be shown.
     fn limit_memory(&mut self) -> Result<()> {
         if self.unchecked_bytes < KEPT_BYTES / 2 {
             return Ok(());

@@ -16,7 +16,7 @@ pub struct Candidate {
     pub key: Option<AnyValue>,
     /// The row's label or, without one, the classifier's answer; `None` if it gives none.
     pub category: Option<Rc<str>>,
-    /// How likely that is; how likely the row is to be of any category where there is none.
+    /// The probability of that category; if there is none, the probability that the row is of any category.
     pub probability: f32,
     pub suggestion: Option<Rc<str>>,
     /// How telling the row is, 0 to 1.
@@ -27,7 +27,7 @@ pub struct Candidate {
     pub vector: ImageVector,
 }
 
-/// At most so many candidates, those of the highest priority. Of equal ones, those that came first.
+/// At most this many candidates, those with the highest priority. Of equal ones, those that came first.
 #[derive(Debug)]
 pub struct Best {
     most: usize,

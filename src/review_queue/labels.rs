@@ -1,8 +1,8 @@
-//! Labels that the rows have now, and what speaks against them.
+//! Labels that the rows have now, and evidence against them.
 
 use std::rc::Rc;
 
-use susx_core::duplicates::{THRESHOLD, cosine, is_duplicate};
+use susx_core::duplicates::duplicate_cosine;
 
 use super::best::Candidate;
 use crate::pg::any::AnyValue;
@@ -63,9 +63,8 @@ impl Labels {
             row.number != candidate.row && Some(&row.label) != candidate.category.as_ref()
         };
         self.rows.iter().filter(differs).find_map(|row| {
-            let cosine = cosine(&row.vector, &candidate.vector);
-            let is_same = row.vector.len() == candidate.vector.len() && is_duplicate(cosine, THRESHOLD);
-            is_same.then_some((row, cosine.min(1.0)))
+            let cosine = duplicate_cosine(&row.vector, &candidate.vector)?;
+            Some((row, cosine.min(1.0)))
         })
     }
 }

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use susx_core::classifier::{Answer, Ranked};
-use susx_core::duplicates::THRESHOLD;
 use susx_core::method::Method;
 use susx_core::queries::Queries;
 use susx_core::sus::Distinct;
@@ -37,7 +36,7 @@ pub struct Scan {
     pub least_sure: Best,
     pub disagree: Best,
     pub unlisted: Best,
-    /// Rows whose label is another one than the classifier's answer.
+    /// Rows whose label differs from the classifier's answer.
     pub label_differs: Best,
     pub labels: Labels,
 }
@@ -60,8 +59,8 @@ impl Scan {
         let mut scan = Scan {
             method,
             place,
-            by_embedding: Distinct::new(classifier.support_set(), THRESHOLD, false),
-            by_likeness: Distinct::new(classifier.support_set(), THRESHOLD, true),
+            by_embedding: Distinct::automatic(classifier.support_set(), false),
+            by_likeness: Distinct::automatic(classifier.support_set(), true),
             labels: Labels::new(names.len()),
             names,
             least_sure: best(),
@@ -82,7 +81,7 @@ impl Scan {
         if unreadable > 0 {
             warn(format!(
                 "susx: {unreadable} rows of the query were left out, because they could not be classified; \
-                 susx.classify_rows tells why"
+                 susx.classify_rows shows why"
             ));
         }
         Ok(scan)
@@ -177,7 +176,7 @@ impl Scan {
         if labelled.is_some_and(|label| label != best.category) && self.label_differs.has_room(margin) {
             self.label_differs.push(candidate(Some(best.category), margin));
         }
-        // What somebody has labelled, or nearly so, needs no other look.
+        // Images that a user has labelled, and their near-duplicates, need no second look.
         let distinct = if has_likeness { &self.by_likeness } else { &self.by_embedding };
         let is_known = std::cell::OnceCell::new();
         let is_new = || !*is_known.get_or_init(|| distinct.is_labelled(vector));

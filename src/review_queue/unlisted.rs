@@ -6,14 +6,14 @@ use susx_core::duplicates::cosine;
 use super::best::Candidate;
 use crate::pg::wait;
 
-/// Rows from which on a group may be a category.
+/// A group with at least this many rows may be a category.
 const FEWEST: usize = 3;
 /// Rows that are grouped, the least known ones: every pair of them is compared.
 const MOST: usize = 1000;
 
 /// The rows in the middle of groups of alike rows, each with the key of the row that is most like it: the largest group
-/// first. Two rows are alike if their cosine is nearer to that of a row and the one most like it, at the median, than to
-/// that of any two.
+/// first. Two rows are alike if their cosine is nearer to the median cosine of a row and its nearest neighbour than to
+/// the median cosine of any two rows.
 pub fn groups(mut candidates: Vec<Candidate>) -> Vec<Candidate> {
     candidates.truncate(MOST);
     let count = candidates.len();

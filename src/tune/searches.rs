@@ -120,7 +120,7 @@ impl<'a> Searches<'a> {
         let likeness = self.likeness.as_ref().and_then(LikenessGridSearch::best);
         match (self.tip_x.best(), self.gated.best(), self.gda.best()) {
             (Some(tip_x), Some(gated), Some(gda)) => Ok(Tuned { tip_x, gated, gda, likeness }),
-            _ => Err(Error::argument("the query gave no image to tune on")),
+            _ => Err(Error::argument("the query returned no image to tune on")),
         }
     }
 

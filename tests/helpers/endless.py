@@ -9,14 +9,18 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 
-def make_endless(folder: Path, probe_ends: bool = False) -> None:
-    """Adds an endless loop before the text encoder's output. With `probe_ends`, a single text does not enter it."""
-    path = folder / "onnx" / "text_model.onnx"
+def make_endless(folder: Path, probe_ends: bool = False, encoder: str = "text") -> None:
+    """Adds an endless loop before an encoder's output. With `probe_ends`, a single input does not enter it.
+
+    The encoder is "text" or "vision".
+    """
+    path = folder / "onnx" / f"{encoder}_model.onnx"
+    embeds = {"text": "text_embeds", "vision": "image_embeds"}[encoder]
     model = onnx.load(path)
     graph = model.graph
     for node in graph.node:
         for place, name in enumerate(node.output):
-            if name == "text_embeds":
+            if name == embeds:
                 node.output[place] = "finite"
     body = helper.make_graph(
         [
@@ -52,7 +56,7 @@ def make_endless(folder: Path, probe_ends: bool = False) -> None:
             *condition,
             helper.make_node("Loop", ["", "go_at_first", "largest"], ["number_at_the_end"], body=body),
             helper.make_node("Mul", ["number_at_the_end", "zero"], ["nothing"]),
-            helper.make_node("Add", ["finite", "nothing"], ["text_embeds"]),
+            helper.make_node("Add", ["finite", "nothing"], [embeds]),
         ]
     )
     onnx.save(model, path)

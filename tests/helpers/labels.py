@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 from helpers.session import Session, vector
@@ -24,14 +26,14 @@ def create_photos(sql: Session, rows: int = 300, name: str = "photos", seed: int
 
 
 def call(sql: Session, table: str = "photos", classifier: str = "kinds", **options: object) -> str:
-    """CALL susx.label_table; returns what it reports."""
+    """CALL susx.label_table; returns what it reports, but for how long it took."""
     named = "".join(f", {name} => {value!r}" for name, value in options.items())
     sql.run("SET client_min_messages = notice")
     sql.notices.clear()
     sql.run(f"CALL susx.label_table('{table}', '{classifier}'{named})")
     sql.run("SET client_min_messages = warning")
     (notice,) = [notice for notice in sql.notices if notice.startswith('"')]
-    return notice
+    return re.sub(r" in \d+\.\d s", "", notice)
 
 
 def wrong(sql: Session, table: str = "photos", classifier: str = "kinds", where: str = "true") -> int:

@@ -29,6 +29,6 @@ def poisonous(cluster: Cluster) -> Iterator[bytes]:
         server = pg_bin(cluster.pg, "susx-server")
         program.write_text(f'#!/bin/sh\nulimit -v {ADDRESS_SPACE_KB}\nexec {server} "$@"\n')
         program.chmod(0o755)
-        with reloaded(cluster, server_program=program, max_image_pixels=2_000_000_000):
+        with reloaded(cluster, server_program=program, max_image_pixels=2_000_000_000, scaled_decoding="off"):
             # All of one grey, so that the file is small.
             yield encode(Image.new("L", (30_000, 30_000), 90), "JPEG")

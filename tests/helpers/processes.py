@@ -26,6 +26,12 @@ def one_of_each(data_dir: Path) -> bool:
     return len(children) == len(parents) == 1 and _parent(children[0]) == parents[0]
 
 
+def has_started(program: str, data_dir: Path) -> bool:
+    """Whether the supervisor of a cluster has started a program, which is not susx-server, as its server."""
+    parents = supervisors(data_dir)
+    return any(_parent(pid) in parents and _program(pid) == program for pid in _processes())
+
+
 def sockets(data_dir: Path) -> list[str]:
     """The sockets of a cluster's servers, both in use and left behind."""
     return sorted(path.name for path in (data_dir / "susx").glob("*") if path.is_socket())

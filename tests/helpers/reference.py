@@ -16,6 +16,12 @@ import tokenizers
 from PIL import Image
 
 
+def resized(image: Image.Image, size: tuple[int, int], resample: int) -> Image.Image:
+    """Pillow's resize of the rows, and then of the columns. Pillow 13 begins with the columns of some tall images."""
+    resample = Image.Resampling(resample)
+    return image.resize((size[0], image.height), resample).resize(size, resample)
+
+
 class ReferenceModel:
     def __init__(self, folder: Path):
         read = lambda name: json.loads((folder / name).read_text())  # noqa: E731
@@ -41,13 +47,13 @@ class ReferenceModel:
         settings = self.preprocessor
         size = settings["size"]
         if isinstance(size, dict) and "height" in size:
-            image = image.resize((size["width"], size["height"]), Image.Resampling(settings["resample"]))
+            image = resized(image, (size["width"], size["height"]), settings["resample"])
         else:
             side = size["shortest_edge"] if isinstance(size, dict) else size
             short, long = sorted(image.size)
             long = int(side * long / short)
             target = (side, long) if image.width <= image.height else (long, side)
-            image = image.resize(target, Image.Resampling(settings["resample"]))
+            image = resized(image, target, settings["resample"])
             left, top = round((image.width - side) / 2), round((image.height - side) / 2)
             image = image.crop((left, top, left + side, top + side))
         levels = np.asarray(image, np.float32) * settings.get("rescale_factor", 1 / 255)

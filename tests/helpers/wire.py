@@ -11,7 +11,7 @@ from typing import Sequence
 from helpers.processes import as_owner_of, servers
 from tools.cluster import Cluster
 
-PROTOCOL = 6
+PROTOCOL = 8
 HELLO = bytes([0, PROTOCOL, 5]) + b"0.2.0"
 
 
@@ -110,7 +110,7 @@ def stats(number: int = 1) -> bytes:
     return b"\x07" + varint(number)
 
 
-EMBEDDED, EMBEDDED_PAIRS, GENERATED, FAILED = 1, 2, 3, 8
+EMBEDDED, EMBEDDED_PAIRS, GENERATED, FAILED, EMBEDDED_TEXTS = 1, 2, 3, 8, 12
 
 
 class Reader:

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes a small CLIP with random weights, in the files and names of a Hugging Face ONNX export.
 
-    python tests/models/tiny_clip.py OUT_DIR --variant split|fused|no_mask|siglip|fp16|external|fixed|sees_padding|own_pad
+    python tests/models/tiny_clip.py OUT_DIR --variant split|fused|no_mask|siglip|fp16|external|fixed|sees_padding|own_pad|immich
 
 It needs numpy, onnx and tokenizers. The models mean nothing, but they are whole: OpenAI's architecture
 (class token, pre-layer-norm, quick-GELU, causal text encoder, pooling at the end-of-text token), a
@@ -10,6 +10,8 @@ byte-level BPE tokenizer, and the configuration files. The same seed gives the s
 In two variants every token of a text sees the padding, which is as long as the context in training. `sees_padding` was
 trained with token 0 but has OpenAI's files, as MobileCLIP's exports do. `own_pad` has a token `<pad>`, which no file but
 the vocabulary mentions, and ignores its mask.
+
+`immich` has the layout of Immich's models: a folder for each encoder, batches of one, and open_clip's configuration.
 
 `expected.json` holds what the encoders must give for some inputs. It is computed by numpy, from the same
 description of the network that the ONNX graphs are built from.
@@ -32,11 +34,11 @@ IMAGE, PATCH, WIDTH, HEADS, LAYERS, PROJECTION = 96, 32, 64, 4, 2, 32
 SENTENCES = """a photo of a cat. a photo of a dog. a drawing of the house and the garden. an accordion and a piano
 on the table. people walking along the street in the rain. a close-up photo of the small red flower. what is this?
 it's a black and white picture of an old car, don't you see? 10 apples, 25 oranges and 7 lemons in the kitchen"""
-VARIANTS = ["split", "fused", "no_mask", "siglip", "fp16", "external", "fixed", "sees_padding", "own_pad"]
+VARIANTS = ["split", "fused", "no_mask", "siglip", "fp16", "external", "fixed", "sees_padding", "own_pad", "immich"]
 # Those without a causal mask.
 SEES_PADDING = ["siglip", "sees_padding", "own_pad"]
 # Those of which no mask hides the padding.
-UNMASKED = ["no_mask", *SEES_PADDING]
+UNMASKED = ["no_mask", "immich", *SEES_PADDING]
 # The token that the encoders were trained with.
 PADS = {"sees_padding": 0, "own_pad": "<pad>"}
 TEXTS = ["a photo of a cat.", "A  Photo of the  HOUSE", "zebra crossing; naïve café 東京", "", "a very long text " * 40]
@@ -393,6 +395,33 @@ def write_graphs(out, clip, variant):
         save(out / f"onnx/{tower}_model{suffix}.onnx", graph, inputs, outputs, variant == "external")
 
 
+def write_immich_graphs(out, clip):
+    """In a folder for each encoder, for batches of one, with unit vectors as the only output."""
+    for folder, name, value, run in (
+        ("visual", "image", (TensorProto.FLOAT, [1, 3, IMAGE, IMAGE]), clip.image),
+        ("textual", "text", (TensorProto.INT32, [1, 77]), lambda graph, ids: clip.text(graph, ids, None)),
+    ):
+        graph = Graph()
+        given = graph.op("Cast", name, to=TensorProto.INT64) if name == "text" else name
+        rename(graph, graph.normalise(run(graph, given)[1]), "embedding")
+        outputs = [("embedding", TensorProto.FLOAT, [1, PROJECTION])]
+        save(out / folder / "model.onnx", graph, [(name, *value)], outputs)
+
+
+def write_immich_configuration(out, vocabulary, context_length):
+    write_json(out / "config.json", {
+        "embed_dim": PROJECTION,
+        "vision_cfg": {"image_size": IMAGE, "layers": LAYERS, "width": WIDTH, "patch_size": PATCH},
+        "text_cfg": {"context_length": context_length, "vocab_size": vocabulary, "width": WIDTH, "layers": LAYERS}})
+    write_json(out / "visual/preprocess_cfg.json", {
+        "size": [IMAGE, IMAGE], "mode": "RGB", "mean": [0.48145466, 0.4578275, 0.40821073],
+        "std": [0.26862954, 0.26130258, 0.27577711], "interpolation": "bicubic", "resize_mode": "shortest", "fill_color": 0})
+    special = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>"}
+    write_json(out / "textual/special_tokens_map.json", special)
+    write_json(out / "textual/tokenizer_config.json", special | {
+        "model_max_length": context_length, "tokenizer_class": "CLIPTokenizer"})
+
+
 def write_json(path, value):
     path.write_text(json.dumps(value, indent=2) + "\n")
 
@@ -463,11 +492,18 @@ def main():
     out.mkdir(parents=True, exist_ok=True)
     variant, own_pad = arguments.variant, arguments.variant == "own_pad"
     tokenizer = make_tokenizer(siglip, "<pad>" if own_pad else None)
-    tokenizer.save(str(out / "tokenizer.json"))
+    is_immich = variant == "immich"
+    for folder in ("visual", "textual") if is_immich else ():
+        (out / folder).mkdir(exist_ok=True)
+    tokenizer.save(str(out / ("textual/tokenizer.json" if is_immich else "tokenizer.json")))
     vocabulary = tokenizer.get_vocab_size()
     clip = Clip(arguments.seed, vocabulary, context_length, siglip, causal=variant not in SEES_PADDING)
-    write_configuration(out, vocabulary, context_length, siglip, names_pad=not own_pad)
-    write_graphs(out, clip, variant)
+    if is_immich:
+        write_immich_configuration(out, vocabulary, context_length)
+        write_immich_graphs(out, clip)
+    else:
+        write_configuration(out, vocabulary, context_length, siglip, names_pad=not own_pad)
+        write_graphs(out, clip, variant)
     write_expected(out, clip, tokenizer, context_length, variant)
     print(f"{out}: {variant}, {vocabulary} tokens, {PROJECTION} dimensions")
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes a small Stable Diffusion with random weights, in the files and names of a `diffusers` ONNX export.
 
-    python tests/models/tiny_diffusion.py OUT_DIR --variant pndm|velocity|half|fixed|checked|bench
+    python tests/models/tiny_diffusion.py OUT_DIR --variant pndm|velocity|half|fixed|checked|ancestral|lcm|bench
 
 It needs numpy, onnx and tokenizers. The pictures mean nothing, but the pipeline is whole: CLIP's text encoder and
 tokenizer, a U-Net with timestep embedding, residual blocks, self- and cross-attention and a skip connection, a VAE
@@ -9,7 +9,8 @@ decoder that makes 8 x 8 pixels of a latent, and the configuration files. The sa
 
 `pndm` is laid out like Stable Diffusion 1.4. `velocity` is like 2.1: v prediction, weights beside the U-Net's graph, a
 vocabulary in two files, another pad token. `half` is in half precision, `fixed` was exported for one shape, `checked`
-has a safety checker, and `bench` is large enough for its runs to take most of the time.
+has a safety checker. `ancestral` and `lcm` have schedulers that add noise after every step, and the U-Net of `lcm` takes the
+guidance scale, as latent consistency models do. `bench` is large enough for its runs to take most of the time.
 """
 
 import argparse
@@ -21,10 +22,12 @@ import numpy as np
 from onnx import TensorProto, numpy_helper
 from tiny_clip import WIDTH, Clip, Graph, make_tokenizer, rename, save, write_json
 
-VARIANTS = ["pndm", "velocity", "half", "fixed", "checked", "bench"]
+VARIANTS = ["pndm", "velocity", "half", "fixed", "checked", "ancestral", "lcm", "bench"]
 CONTEXT, LATENT, TIMES, GROUPS, HEADS = 77, 4, 32, 4, 2
 # Side of the latents that the U-Net is "trained" on: pictures of 64 x 64 pixels, for the benchmark 256 x 256.
 SIDE, BENCH_SIDE = 8, 32
+# Length of the embedded guidance scale.
+GUIDANCE = 10
 # Side of what the safety checker looks at.
 CHECKED = 32
 
@@ -36,7 +39,9 @@ SCHEDULERS = {
     "pndm": PNDM, "checked": PNDM, "bench": PNDM,
     "velocity": {"_class_name": "DDIMScheduler", "prediction_type": "v_prediction", "set_alpha_to_one": False},
     "half": {"_class_name": "EulerDiscreteScheduler", "timestep_spacing": "trailing"},
-    "fixed": {"_class_name": "DPMSolverMultistepScheduler", "timestep_spacing": "leading"}}
+    "fixed": {"_class_name": "DPMSolverMultistepScheduler", "timestep_spacing": "leading"},
+    "ancestral": {"_class_name": "EulerAncestralDiscreteScheduler"},
+    "lcm": {"_class_name": "LCMScheduler", "original_inference_steps": 50, "timestep_scaling": 10.0}}
 
 
 class Layers(Graph):
@@ -121,18 +126,20 @@ class Layers(Graph):
         x = self.op("Resize", x, "", scales, mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor")
         return self.conv(x, channels, channels)
 
-    def times(self, timestep):
-        """The sinusoidal embedding, which is computed in single precision, and its two layers."""
+    def times(self, timestep, guidance=None):
+        """The sinusoidal embedding, which is computed in single precision, and its two layers. `guidance` is added between."""
         time = self.op("Reshape", self.op("Cast", timestep, to=TensorProto.FLOAT), self.ints(-1, 1))
         rates = self.single(np.exp(-math.log(10000) * np.arange(TIMES // 2) / (TIMES // 2))[None])
         angles = self.op("Mul", time, rates)
         time = self.cast(self.op("Concat", self.op("Cos", angles), self.op("Sin", angles), axis=1))
+        if guidance is not None:
+            time = self.op("Add", time, self.linear(guidance, GUIDANCE, TIMES, bias=False))
         return self.linear(self.silu(self.linear(time, TIMES, TIMES)), TIMES, TIMES)
 
 
-def unet(graph, channels):
+def unet(graph, channels, guidance):
     """Two levels; `out_sample` holds part of `sample`, so that a picture gets rid of its noise."""
-    time = graph.times("timestep")
+    time = graph.times("timestep", guidance)
     x = graph.conv("sample", LATENT, channels)
     skip = x = graph.transformer(graph.residual(x, channels, channels, time), "encoder_hidden_states", channels, WIDTH)
     x = graph.conv(x, channels, channels, stride=2)
@@ -180,12 +187,15 @@ def write_graphs(out, variant, seed, vocabulary):
     save(out / "text_encoder/model.onnx", graph, [("input_ids", integer, [batch, CONTEXT if fixed else "length"])], outputs)
 
     graph = Layers(seed + 1, float_type)
-    unet(graph, 96 if bench else 16)
+    lcm = variant == "lcm"
+    unet(graph, 96 if bench else 16, "timestep_cond" if lcm else None)
     # Exporters write the level as a whole number or not, for every row or once.
     timestep = {"velocity": (TensorProto.FLOAT, [1]), "half": (TensorProto.FLOAT16, ["steps"]), "fixed": (TensorProto.INT64, [])}
     sample = [batch, LATENT, side, side]
     inputs = [("sample", element, sample), ("timestep", *timestep.get(variant, (TensorProto.INT64, ["steps"]))),
               ("encoder_hidden_states", element, [batch, CONTEXT if fixed else "length", WIDTH])]
+    if lcm:
+        inputs.append(("timestep_cond", element, [batch, GUIDANCE]))
     save(out / "unet/model.onnx", graph, inputs, [("out_sample", element, sample)], external=variant == "velocity")
 
     graph = Layers(seed + 2, float_type)
@@ -207,7 +217,7 @@ def write_configuration(out, variant, tokenizer):
     scheduler = SCHEDULER | SCHEDULERS[variant]
     onnx = lambda name: ["diffusers", "OnnxRuntimeModel"] if name else [None, None]
     write_json(out / "model_index.json", {
-        "_class_name": "OnnxStableDiffusionPipeline", "_diffusers_version": "0.31.0",
+        "_class_name": "LatentConsistencyModelPipeline" if variant == "lcm" else "OnnxStableDiffusionPipeline", "_diffusers_version": "0.31.0",
         "feature_extractor": ["transformers", "CLIPImageProcessor"] if variant == "checked" else [None, None],
         "requires_safety_checker": variant == "checked", "safety_checker": onnx(variant == "checked"),
         "scheduler": ["diffusers", scheduler["_class_name"]], "text_encoder": onnx(True),
@@ -218,7 +228,7 @@ def write_configuration(out, variant, tokenizer):
     channels = 96 if variant == "bench" else 16
     write_json(out / "unet/config.json", {
         "_class_name": "UNet2DConditionModel", "in_channels": LATENT, "out_channels": LATENT, "cross_attention_dim": WIDTH,
-        "sample_size": BENCH_SIDE if variant == "bench" else SIDE, "block_out_channels": [channels, 2 * channels]})
+        "sample_size": BENCH_SIDE if variant == "bench" else SIDE, "time_cond_proj_dim": GUIDANCE if variant == "lcm" else None, "block_out_channels": [channels, 2 * channels]})
     write_json(out / "vae_decoder/config.json", {
         "_class_name": "AutoencoderKL", "latent_channels": LATENT, "scaling_factor": 0.18215,
         "block_out_channels": [32 if variant == "bench" else 8] * 4})

@@ -156,10 +156,15 @@ class VisionGraph(Graph):
 # ---------------------------------------------------------------------------------------------------------
 # The preprocessing, as the classes of `transformers` do it.
 
+def resized(image, size, resample):
+    """The rows first. Pillow 13 begins with the columns of some tall images, older ones never do."""
+    return image.resize((size[0], image.height), resample).resize(size, resample)
+
+
 def shortest_edge(image, side, resample):
     short, long = sorted(image.size)
     long = int(side * long / short)
-    return image.resize((side, long) if image.width <= image.height else (long, side), resample)
+    return resized(image, (side, long) if image.width <= image.height else (long, side), resample)
 
 
 def center_crop(image, side):
@@ -190,7 +195,7 @@ def preprocess(variant, image):
         levels = np.asarray(image.resize(size, Image.Resampling.NEAREST)) * settings["rescale_factor"] - 1
         once = normalised(levels, settings["image_mean"], settings["image_std"])
         return once / np.array(settings["image_std"])[:, None, None]
-    levels = np.asarray(image.resize(size, Image.Resampling.BILINEAR))
+    levels = np.asarray(resized(image, size, Image.Resampling.BILINEAR))
     return normalised(levels / 255, [0.5] * 3, [0.5] * 3)
 
 

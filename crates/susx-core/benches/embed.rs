@@ -13,7 +13,7 @@ use std::time::Instant;
 use clap::{CommandFactory, Parser};
 use ndarray::{Array4, Axis, s};
 use rayon::prelude::*;
-use susx_core::clip::{ClipModel, ImageLimits, ModelConfig, PreprocessScratch, decode_rgb};
+use susx_core::clip::{ClipModel, ImageLimits, ModelConfig, PreprocessScratch, decode_picture};
 use susx_core::onnx::{ExecutionProvider, OnnxRuntime, SessionOptions};
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
@@ -101,8 +101,9 @@ fn images(model: &ClipModel, files: &[Vec<u8>], batch_size: usize) -> Result<usi
         out.par_chunks_exact_mut(preprocessor.len()).zip(files).try_for_each_init(
             PreprocessScratch::default,
             |scratch, (out, file)| {
-                let image = decode_rgb(file, &ImageLimits::default())?;
-                Ok(preprocessor.pixel_values_into(&image, scratch, out)?)
+                let reduction = |width, height| preprocessor.reduction(width, height);
+                let picture = decode_picture(file, &ImageLimits::default(), &reduction, &|_| ())?;
+                Ok(preprocessor.picture_values_into(&picture, scratch, out)?)
             },
         )
     };

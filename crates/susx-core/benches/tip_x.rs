@@ -33,8 +33,8 @@ enum Command {
     /// Fits the classifier `name` from prompts.npy (C x d), support.npy (M x d) and labels.npy (M), and a file of the
     /// support images' likeness vectors (M x e) if there is one.
     Fit { name: String, folder: PathBuf, params: ClassifierParams, likeness: Option<PathBuf> },
-    /// Fits the classifier `name` from `rows` random images of its own; see [`Random`]. With `folder`, they
-    /// and `queries` more are also written there, for `fit` and the references.
+    /// Fits the classifier `name` from `rows` random images that it generates; see [`Random`]. With `folder`, they and
+    /// `queries` more are also written there, for `fit` and the references.
     Generate {
         name: String,
         categories: usize,

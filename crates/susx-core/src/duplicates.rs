@@ -8,8 +8,10 @@ use ndarray::{ArrayView2, Axis, s};
 use crate::interrupt;
 use crate::linalg::product;
 
-/// The cosine from which on two images are near-duplicates, unless the caller sets another: docs/defaults.md.
+/// The cosine at or above which two images are near-duplicates, unless the caller sets another: docs/defaults.md.
 pub const THRESHOLD: f32 = 0.96;
+/// In spaces with fewer dimensions than models have, cosines near 1 do not indicate the same picture.
+pub const LEAST_DIMENSIONS: usize = 64;
 /// How far rounding may move the cosine of two unit vectors. Copies have one of 1 to within this.
 pub const ROUNDING: f32 = 1e-5;
 /// Rows and columns of the part of the matrix of cosines that is in memory.
@@ -19,6 +21,15 @@ const COLUMNS: usize = 2048;
 /// Whether images of that cosine are near-duplicates.
 pub fn is_duplicate(cosine: f32, threshold: f32) -> bool {
     cosine + ROUNDING >= threshold
+}
+
+/// The cosine of two unit vectors, if it is that of near-duplicates and tells them from other images.
+pub fn duplicate_cosine(a: &[f32], b: &[f32]) -> Option<f32> {
+    if a.len() != b.len() || a.len() < LEAST_DIMENSIONS {
+        return None;
+    }
+    let cosine = cosine(a, b);
+    is_duplicate(cosine, THRESHOLD).then_some(cosine)
 }
 
 /// The cosine of two unit vectors.
@@ -74,14 +85,14 @@ impl Links {
         ROWS
     }
 
-    /// Notes that two images are near-duplicates. Each pair is to be noted once.
+    /// Notes that two images are near-duplicates. Each pair must be noted only once.
     fn link(&mut self, a: usize, b: usize) {
         self.degree[a] += 1;
         self.degree[b] += 1;
         self.join(a, b);
     }
 
-    /// Notes the near-duplicates that were found of an image. Those of the others are to be noted, too.
+    /// Notes the near-duplicates that were found of an image. Those of the others must be noted, too.
     pub fn note(&mut self, image: usize, duplicates: &[usize]) {
         self.degree[image] = duplicates.len() as u32;
         for &other in duplicates {
@@ -188,6 +199,19 @@ mod tests {
             let expected: f32 = a.iter().zip(&b).map(|(x, y)| x * y).sum();
             assert_eq!(cosine(&a, &b), expected);
         }
+    }
+
+    #[test]
+    fn in_few_dimensions_cosines_tell_nothing() {
+        let vector = |length: usize| vec![1.0 / (length as f32).sqrt(); length];
+        assert_eq!(duplicate_cosine(&vector(63), &vector(63)), None);
+        assert_eq!(duplicate_cosine(&vector(65), &vector(64)), None);
+        assert!(
+            duplicate_cosine(&vector(64), &vector(64)).is_some_and(|cosine| (cosine - 1.0).abs() < ROUNDING)
+        );
+        let mut other = vec![0.0; 64];
+        other[0] = 1.0;
+        assert_eq!(duplicate_cosine(&vector(64), &other), None);
     }
 
     #[test]

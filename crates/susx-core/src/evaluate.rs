@@ -321,7 +321,7 @@ mod tests {
         let all = evaluation.overall();
         assert_eq!((all.n, all.failed, all.rejected, all.none), (6, 4, 3, 3));
         assert_eq!((all.top1, all.top5), (Some(4.0 / 6.0), Some(4.0 / 6.0)));
-        // Of the three labels, that of the image of none is wrong.
+        // Of the three labels, the one of the image that shows no category is wrong.
         assert!(all.calibration_error.is_some_and(|error| (error - 1.0 / 3.0).abs() < 1e-9));
         // The means are over the two categories.
         assert_eq!((all.precision, all.recall), (Some(0.75), Some(0.75)));

@@ -130,8 +130,8 @@ where
         Some(Rc::clone(&entry.fit))
     }
 
-    /// The followed fit, if the reader's snapshot is not older than the first one that it was followed from. The
-    /// caller must know that nobody is changing the relation, and have delivered all announcements.
+    /// The followed fit, if the reader's snapshot is not older than the first one that it was followed from. The caller
+    /// must know that no session is changing the relation, and have delivered all announcements.
     pub fn followed(&mut self, key: (R, U), reader: Reader<S, I>) -> Option<Rc<F>> {
         match self.entries.get(&key)?.validity {
             Validity::Followed { since, .. } if !reader.snapshot.is_older_than(since) => {
@@ -159,8 +159,8 @@ where
         Some(Rc::clone(&entry.fit))
     }
 
-    /// Keeps a fit in place of an older one of the same key. While the cache is larger than `limit` bytes, evicts the
-    /// least recently used entries, but none that a running statement has used.
+    /// Stores a fit, and replaces an older one with the same key. While the cache is larger than `limit` bytes, evicts
+    /// the least recently used entries, but none that a running statement has used.
     pub fn insert(
         &mut self,
         key: (R, U),

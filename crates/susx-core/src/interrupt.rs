@@ -1,8 +1,9 @@
 //! Interrupting long computations.
 //!
-//! A PostgreSQL backend must react to a cancellation, a timeout or its own termination within moments, whatever it
-//! computes. So the loops of this crate whose length depends on data call [`check`] about every millisecond, and the
-//! caller registers once per process what that does. The hook may panic: no state is left that anyone could still see.
+//! A PostgreSQL backend must react to a cancellation, a timeout or its own termination within moments, during any
+//! computation. So the loops of this crate whose length depends on data call [`check`] about every millisecond, and the
+//! caller registers once per process what that does. The hook may panic: no state is left that other code could still
+//! see.
 
 use std::sync::OnceLock;
 

@@ -1,6 +1,6 @@
 //! SuS-X (arXiv 2211.16198) without PostgreSQL.
 //!
-//! * [`calibration`]: whether probabilities come true, and at which temperature they do.
+//! * [`calibration`]: whether probabilities are correct, and at which temperature they are.
 //! * [`classifier`]: a fitted classifier, its parameters and its answers.
 //! * [`clip`]: from image bytes and text to CLIP embeddings (feature `inference`).
 //! * [`digest`]: digests of what decides an answer.

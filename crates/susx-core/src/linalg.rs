@@ -1,9 +1,13 @@
 //! The inner loops of the methods: matrix products and exponentials, with vector instructions and without threads. This
 //! file has the crate's only `unsafe`.
 
+mod rowwise;
+
 use ndarray::{Array2, ArrayView1, ArrayView2, ArrayViewMut2, Axis, LinalgScalar};
 use rten_simd::SimdUnaryOp;
 use rten_vecmath::Exp;
+
+pub(crate) use rowwise::{aligned, aligned_rows, row_product, row_product_into, row_sums};
 
 use crate::interrupt;
 
@@ -20,21 +24,14 @@ pub(crate) fn block_rows(columns: usize, limit: usize) -> usize {
 
 /// `a b^T`, n × m, of `a` (n × d) and `b` (m × d).
 ///
-/// ndarray's own product is as fast for large matrices, but seven times slower for a single row, which is what SQL
-/// queries need.
+/// For fits. A row of the result may be rounded in another way when `a` has other rows: for queries there is [`row_product`].
 pub(crate) fn product<T: LinalgScalar>(a: ArrayView2<T>, b: ArrayView2<T>) -> Array2<T> {
-    let mut out = Array2::zeros((a.nrows(), b.nrows()));
-    product_into(a, b, out.view_mut());
-    out
-}
-
-/// As [`product`], into `out` (n × m). Panics if the shapes do not match.
-pub(crate) fn product_into<T: LinalgScalar>(a: ArrayView2<T>, b: ArrayView2<T>, mut out: ArrayViewMut2<T>) {
     let ((rows, dimensions), columns) = (a.dim(), b.nrows());
     assert_eq!(b.ncols(), dimensions, "rows of different lengths");
-    assert_eq!(out.dim(), (rows, columns), "an output of another shape");
+    let mut out = Array2::zeros((rows, columns));
     if rows.saturating_mul(columns).saturating_mul(dimensions) <= PIECE {
-        return piece_into(a, b, out);
+        piece_into(a, b, out.view_mut());
+        return out;
     }
     // Pieces are as square as the matrices allow, because square pieces read the least memory.
     let elements = (PIECE / dimensions).max(1);
@@ -46,9 +43,10 @@ pub(crate) fn product_into<T: LinalgScalar>(a: ArrayView2<T>, b: ArrayView2<T>, 
             piece_into(a, b, out);
         }
     }
+    out
 }
 
-/// As [`product_into`], in one piece.
+/// Like [`product`], in one piece, into `out` (n × m).
 fn piece_into<T: LinalgScalar>(a: ArrayView2<T>, b: ArrayView2<T>, mut out: ArrayViewMut2<T>) {
     interrupt::check();
     let ((rows, dimensions), columns) = (a.dim(), b.nrows());
@@ -159,7 +157,8 @@ mod tests {
 
     #[test]
     fn a_product_is_that_of_ndarray() {
-        for (n, m, d) in [(1, 1, 1), (1, 37, 19), (5, 3, 64), (33, 70, 7), (0, 4, 3), (4, 0, 3)] {
+        for (n, m, d) in [(1, 1, 1), (1, 37, 19), (5, 3, 64), (33, 70, 7), (23, 65, 9), (0, 4, 3), (4, 0, 3)]
+        {
             let (a, b) = (matrix(n, d), matrix(m, d));
             let expected = a.dot(&b.t());
             assert!((product(a.view(), b.view()) - &expected).iter().all(|x| x.abs() < 1e-4));
@@ -181,7 +180,7 @@ mod tests {
     #[test]
     fn a_bisection_ends_where_the_condition_does() {
         assert!((bisect((1e-2, 1e5), 60, |x| x * x < 2.0) - 2.0f64.sqrt()).abs() < 1e-12);
-        // Without an end in the interval, at one of its own.
+        // If the condition does not end inside the interval, the result is an end of the interval.
         assert!((bisect((1.0, 4.0), 30, |_| true) - 4.0).abs() < 1e-6);
     }
 

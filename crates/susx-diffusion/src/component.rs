@@ -68,7 +68,7 @@ impl Component {
         match self.graph.inputs.iter().find(|port| !known.contains(&port.name.as_str())) {
             Some(port) => {
                 Err(self
-                    .error(format!("the graph wants an input {:?}, which {owner} does not have", port.name)))
+                    .error(format!("the graph has an input {:?}, which {owner} does not have", port.name)))
             }
             None => Ok(()),
         }

@@ -13,11 +13,13 @@ use super::error::Result;
 use super::scheduler::{SchedulerConfig, SchedulerKind};
 
 /// Pipelines of `diffusers` and `optimum` that this crate implements.
-const PIPELINES: [&str; 4] = [
+const PIPELINES: [&str; 6] = [
     "StableDiffusionPipeline",
     "OnnxStableDiffusionPipeline",
     "StableDiffusionOnnxPipeline",
     "ORTStableDiffusionPipeline",
+    "LatentConsistencyModelPipeline",
+    "ORTLatentConsistencyModelPipeline",
 ];
 
 /// A generator's directory, read and checked; nothing is loaded.
@@ -35,6 +37,8 @@ pub struct GeneratorConfig {
     /// Height and width of the latents that the U-Net was trained on.
     pub(super) sample_size: (u32, u32),
     pub(super) latent_channels: usize,
+    /// Length of the embedded guidance scale (`time_cond_proj_dim`), if the U-Net's configuration states one.
+    pub(super) guidance_width: Option<usize>,
     vae_scale_factor: u32,
     /// Factor of the VAE's latents, which gives the U-Net a variance of about 1.
     pub(super) scaling_factor: f32,
@@ -105,7 +109,7 @@ impl GeneratorConfig {
         let vae = Vae::read(&dir)?;
         if unet.channels.is_some_and(|channels| channels != vae.latent_channels) {
             let reason = format!(
-                "\"in_channels\" is {}, but the VAE's latents have {} channels: expected a U-Net that takes nothing but text",
+                "\"in_channels\" is {}, but the VAE's latents have {} channels: expected a text-to-image U-Net",
                 unet.channels.unwrap_or_default(),
                 vae.latent_channels
             );
@@ -119,6 +123,7 @@ impl GeneratorConfig {
             scheduler,
             sample_size: unet.sample_size,
             latent_channels: vae.latent_channels,
+            guidance_width: unet.guidance_width,
             vae_scale_factor: vae.scale_factor,
             scaling_factor: vae.scaling_factor,
             dir,
@@ -203,6 +208,7 @@ impl TokenizerFiles {
 struct Unet {
     sample_size: (u32, u32),
     channels: Option<usize>,
+    guidance_width: Option<usize>,
 }
 
 impl Unet {
@@ -228,7 +234,9 @@ impl Unet {
             )
         })?;
         let channels = config["in_channels"].as_u64().map(|channels| channels as usize);
-        Ok(Unet { sample_size, channels })
+        let guidance_width =
+            config["time_cond_proj_dim"].as_u64().and_then(|width| usize::try_from(width).ok());
+        Ok(Unet { sample_size, channels, guidance_width })
     }
 }
 

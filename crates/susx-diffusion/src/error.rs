@@ -33,7 +33,7 @@ pub enum GenerateError {
     Blocked,
 
     /// The generated image is unusable.
-    #[error("the generator gave no usable image: it has values that are not finite")]
+    #[error("the generator returned no usable image: it has values that are not finite")]
     NotFinite,
 }
 

@@ -141,9 +141,10 @@ impl Generator {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(()) => Err(GenerateError::Cancelled),
         };
-        let mut latents = self.noise(inputs, size)?;
+        let mut latents = self.noise(inputs, size, 0)?;
         latents *= scheduler.init_noise_sigma();
-        let is_guided = settings.is_guided();
+        // A U-Net that takes the guidance scale has learned what the negative prompt is for.
+        let is_guided = settings.is_guided() && !self.graphs.unet.takes_guidance();
         let hidden_states = self.graphs.hidden_states(inputs, is_guided)?;
         for run in 0..total {
             report(run)?;
@@ -157,11 +158,20 @@ impl Generator {
                 false => &latents * scale,
             };
             let timestep = scheduler.timesteps()[run];
-            let mut prediction = self.graphs.unet.run(input.view(), timestep, hidden_states.view())?;
+            let mut prediction = self.graphs.unet.run(
+                input.view(),
+                timestep,
+                hidden_states.view(),
+                settings.guidance_scale,
+            )?;
             if is_guided {
                 prediction = guided(prediction, settings.guidance_scale);
             }
             scheduler.step(run, prediction, &mut latents);
+            let deviation = scheduler.noise_after(run);
+            if deviation > 0.0 {
+                latents.scaled_add(deviation, &self.noise(inputs, size, run as u64 + 1)?);
+            }
         }
         let mut images = Vec::with_capacity(inputs.len());
         for latents in latents.axis_iter(Axis(0)) {
@@ -174,8 +184,8 @@ impl Generator {
         Ok(images)
     }
 
-    /// The noise of each input: inputs × channels × height × width of the latents.
-    fn noise(&self, inputs: &[ImageInput], (height, width): (u32, u32)) -> Result<Array4<f32>> {
+    /// The [`noise`] of each input for a step: inputs × channels × height × width of the latents.
+    fn noise(&self, inputs: &[ImageInput], (height, width): (u32, u32), step: u64) -> Result<Array4<f32>> {
         let scale = self.config.vae_scale_factor();
         let (rows, columns) = ((height / scale) as usize, (width / scale) as usize);
         let fixed = self.graphs.size(rows, columns);
@@ -192,7 +202,7 @@ impl Generator {
         }
         let shape = (inputs.len(), self.config.latent_channels, rows, columns);
         let count = shape.1 * rows * columns;
-        let values = inputs.iter().flat_map(|input| noise::normal(input.seed, count)).collect();
+        let values = inputs.iter().flat_map(|input| noise::normal(input.seed, step, count)).collect();
         Ok(Array4::from_shape_vec(shape, values).map_err(OnnxError::inference)?)
     }
 }
@@ -241,7 +251,7 @@ impl Graphs {
         let latents = Array4::zeros((1, config.latent_channels, rows, columns));
         let prediction = self
             .unet
-            .run(latents.view(), 0.0, hidden_states.view())
+            .run(latents.view(), 0.0, hidden_states.view(), 1.0)
             .map_err(|error| self.unet.component.error(error))?;
         match self.image(prediction.index_axis(Axis(0), 0)) {
             // The image of a probe is meaningless. It is enough that every graph ran.

@@ -10,10 +10,10 @@
 //!
 //! ```text
 //! model_index.json                          "_class_name": "StableDiffusionPipeline" or its ONNX names
-//! scheduler/scheduler_config.json           PNDM, DDIM, Euler or DPM-Solver++
+//! scheduler/scheduler_config.json           PNDM, DDIM, Euler, Euler ancestral, DPM-Solver++ or LCM
 //! tokenizer/tokenizer.json                  or vocab.json and merges.txt
 //! text_encoder/model.onnx                   input_ids → last_hidden_state
-//! unet/model.onnx, unet/config.json         sample, timestep, encoder_hidden_states → out_sample
+//! unet/model.onnx, unet/config.json         sample, timestep, encoder_hidden_states (timestep_cond) → out_sample
 //! vae_decoder/model.onnx, …/config.json     latent_sample → sample
 //! safety_checker/model.onnx                 (optional) clip_input, images → has_nsfw_concepts
 //! feature_extractor/preprocessor_config.json (with a safety checker)

@@ -13,7 +13,7 @@ use super::error::{GenerateError, Result};
 pub(super) fn rgb(decoded: ArrayView3<f32>) -> Result<RgbImage> {
     let (channels, height, width) = decoded.dim();
     if channels != 3 {
-        let reason = format!("the VAE's decoder gave {channels} channels, expected 3");
+        let reason = format!("the VAE's decoder returned {channels} channels, expected 3");
         return Err(OnnxError::inference(reason).into());
     }
     if decoded.iter().any(|value| !value.is_finite()) {

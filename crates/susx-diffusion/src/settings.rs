@@ -22,7 +22,8 @@ pub struct Settings {
     /// Steps of the scheduler. The U-Net runs once for each (PNDM: once more).
     pub steps: usize,
     /// Weight w of the prompt against the negative prompt: the prediction is
-    /// `negative + w · (prompt − negative)`. At 1 or less the negative prompt is not computed.
+    /// `negative + w · (prompt − negative)`. At 1 or less the negative prompt is not computed. A latent consistency
+    /// model whose U-Net takes the scale as an input gets it there, and no negative prompt.
     pub guidance_scale: f32,
     /// Rows of pixels, a multiple of 8; `None` for the size that the model was trained on.
     pub height: Option<u32>,

@@ -64,7 +64,7 @@ impl TextEncoder {
             let states = self.run(tokens.select(Axis(0), &piece.batch_rows()))?;
             if states.len_of(Axis(0)) != piece.padded {
                 let reason =
-                    format!("the text encoder gave {} rows for {}", states.len_of(Axis(0)), piece.padded);
+                    format!("the text encoder returned {} rows for {}", states.len_of(Axis(0)), piece.padded);
                 return Err(OnnxError::inference(reason).into());
             }
             parts.push(states.slice_move(s![..piece.rows.len(), .., ..]));

@@ -81,7 +81,9 @@ impl VaeDecoder {
             true => Ok(decoded),
             false => {
                 let (found, expected) = (decoded.dim(), latents.dim());
-                Err(OnnxError::inference(format!("the VAE's decoder gave {found:?} values for {expected:?}")))
+                Err(OnnxError::inference(format!(
+                    "the VAE's decoder returned {found:?} values for {expected:?}"
+                )))
             }
         }
     }

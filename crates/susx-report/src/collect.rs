@@ -28,7 +28,7 @@ pub struct Options {
     pub total: usize,
 }
 
-/// Images counted by what became of them.
+/// Numbers of images, by what happened to them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// All rows.
@@ -57,7 +57,7 @@ pub struct Tally {
 pub struct Answer<'a> {
     /// The best categories with their probabilities, best first.
     pub ranked: &'a [(usize, f32)],
-    /// How likely the image is to be of any category.
+    /// The probability that the image shows any category.
     pub known: f32,
     /// Whether it gets no label.
     pub is_rejected: bool,
@@ -124,7 +124,7 @@ impl<I> Kept<I> {
     }
 }
 
-/// How many images are kept as the surest, as the least sure, and as a sample, if so many are to be shown. The sample
+/// How many images are kept as the surest, as the least sure, and as a sample, if this many are to be shown. The sample
 /// fills the sheet: some of it may be among the others, or alike.
 fn parts(quota: usize) -> [usize; 3] {
     let surest = quota.div_ceil(3);
@@ -133,7 +133,7 @@ fn parts(quota: usize) -> [usize; 3] {
 }
 
 impl<I> Collector<I> {
-    /// Without images yet, for so many categories. `has_truth`: whether it is known what the images show.
+    /// Without images yet, for this many categories. `has_truth`: whether it is known what the images show.
     pub fn new(categories: usize, has_truth: bool, options: Options) -> Self {
         let truth = has_truth.then(|| Truth {
             evaluation: Evaluation::new(categories),
@@ -224,7 +224,7 @@ impl<I> Collector<I> {
         self.kept.values().flat_map(Kept::iter).chain(self.rejected.iter()).chain(compared)
     }
 
-    /// Lays out the images that are to be shown.
+    /// Lays out the images to show.
     pub fn finish(self) -> Sheets<I> {
         let kept = self.kept.into_iter().map(|(category, kept)| (category, kept.into_sorted()));
         let mut sheets = Sheets {

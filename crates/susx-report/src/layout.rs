@@ -34,11 +34,11 @@ impl<I> Sheets<I> {
     pub(crate) fn lay_out(&mut self, mut kept: Vec<(usize, Kept<I>)>, rejected: Kept<I>) {
         kept.sort_by_key(|(category, _)| (std::cmp::Reverse(self.tallies[*category].n), *category));
         kept.truncate((self.options.total / LEAST_PER_SHEET).max(1));
-        let names = ["Surest", "Least sure", "A sample"];
+        let names = ["Most certain", "Least certain", "A sample"];
         let most = self.options.per_category;
         self.categories =
             kept.into_iter().map(|(category, kept)| (category, sheet(names, kept, most))).collect();
-        self.rejected = sheet(["Nearly accepted", "Most surely none", "A sample"], rejected, most);
+        self.rejected = sheet(["Nearly accepted", "Clearly none", "A sample"], rejected, most);
     }
 
     /// Makes the sheets that compare labels with the truth.
@@ -70,8 +70,8 @@ impl<I> Sheets<I> {
     }
 }
 
-/// A sheet of several parts, which take turns until it has so many cards. A subject is in one of them only, and of subjects that are alike only the
-/// first is there.
+/// A sheet of several parts, which take turns until it has this many cards. Each subject is in only one of them, and
+/// only the first of several similar subjects is included.
 fn sheet<I, const N: usize>(
     names: [&'static str; N],
     lists: [Vec<Rc<Subject<I>>>; N],

@@ -8,7 +8,7 @@
 //! 3. The caller makes the thumbnails, and [`Page::html`] writes the document.
 //!
 //! The same images give the same document. All texts in it may be hostile: they are escaped by [`maud`], and a content
-//! security policy forbids scripts and everything from elsewhere.
+//! security policy forbids scripts and external resources.
 //!
 //! The crate knows nothing of PostgreSQL. What an image is before it becomes a thumbnail is its parameter `I`.
 

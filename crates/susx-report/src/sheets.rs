@@ -23,7 +23,7 @@ pub struct Card<I> {
 /// Images of a sheet that belong together.
 #[derive(Debug)]
 pub struct Part<I> {
-    /// Such as `Surest`.
+    /// Such as `Most certain`.
     pub name: &'static str,
     /// Its images.
     pub cards: Vec<Card<I>>,
@@ -36,12 +36,12 @@ pub struct Sheet<I> {
     pub parts: Vec<Part<I>>,
 }
 
-/// Images of one category that were taken for another one.
+/// Images of one category that were labelled as another one.
 #[derive(Debug)]
 pub struct Cell<I> {
     /// What they show; `None` for none of the categories.
     pub truth: Option<usize>,
-    /// What they were taken for; `None` if they got no label.
+    /// What they were labelled as; `None` if they got no label.
     pub predicted: Option<usize>,
     /// The images, those with the highest probability first.
     pub cards: Vec<Card<I>>,
@@ -52,7 +52,7 @@ pub struct Cell<I> {
 pub struct Compared<I> {
     /// Its figures.
     pub evaluation: Evaluation,
-    /// Whether the probabilities come true.
+    /// Whether the probabilities are correct.
     pub calibration: Calibration,
     /// The mistakes with the highest probabilities.
     pub mistakes: Sheet<I>,
@@ -138,7 +138,7 @@ impl<I> Sheets<I> {
         self.all().filter(|card| card.is_shown).map(Card::bytes).sum()
     }
 
-    /// Takes places away, the last first, until the thumbnails on the page have at most so many bytes.
+    /// Removes places, the last ones first, until the thumbnails on the page have at most this many bytes.
     pub fn fit(&mut self, bytes: usize) {
         let mut left = bytes;
         let mut is_full = false;

@@ -35,7 +35,7 @@ pub struct Subject<I> {
     pub embedding: Vec<f32>,
     /// The best categories with their probabilities, best first; empty if there are none.
     pub ranked: Vec<(usize, f32)>,
-    /// How likely the image is to be of any category.
+    /// The probability that the image shows any category.
     pub known: f32,
     /// The true category: `None` if that is not known, `Some(None)` for an image of none of the categories.
     pub truth: Option<Option<usize>>,

@@ -6,8 +6,8 @@ use std::rc::Rc;
 
 use crate::subject::Subject;
 
-/// Up to so many subjects with the highest scores. Of equal scores the smaller hashes are kept, then the earlier rows, so
-/// that the order in which subjects come makes no difference as long as their keys differ.
+/// Up to this many subjects with the highest scores. Of equal scores the smaller hashes are kept, then the earlier
+/// rows, so that the order in which subjects come makes no difference as long as their keys differ.
 #[derive(Debug)]
 pub(crate) struct Top<I> {
     most: usize,
@@ -32,7 +32,7 @@ impl<I> Top<I> {
         self.shrink(self.most);
     }
 
-    /// Keeps at most so many from now on.
+    /// Keeps at most this many from now on.
     pub fn shrink(&mut self, most: usize) {
         self.most = most;
         while self.heap.len() > most {

@@ -19,9 +19,19 @@ impl Failure {
 impl From<ClipError> for Failure {
     fn from(error: ClipError) -> Self {
         let (kind, hint) = match &error {
-            ClipError::Image { .. } => {
-                (FailureKind::Input, Some("Images are JPEG, PNG, GIF, WebP, BMP or TIFF files."))
-            }
+            ClipError::Image { .. } => (
+                FailureKind::Input,
+                Some("The file is damaged, or its format is not supported: see docs/formats.md."),
+            ),
+            ClipError::NotAnImage { advice, .. } => (FailureKind::Input, Some(*advice)),
+            ClipError::NoDecoder { .. } => (
+                FailureKind::Input,
+                Some(
+                    "Install libheif with an HEVC decoder on the database server. Debian and Ubuntu: libheif1 and, if \
+                     the release has it, libheif-plugin-libde265. Fedora: libheif-freeworld. Or convert the image to \
+                     JPEG.",
+                ),
+            ),
             ClipError::ImageTooLarge { unit, .. } => (
                 FailureKind::TooLarge,
                 Some(match *unit {
@@ -48,9 +58,16 @@ impl From<OnnxError> for Failure {
     fn from(error: OnnxError) -> Self {
         let (kind, hint) = match &error {
             OnnxError::ModelName { .. } => (FailureKind::UnknownModel, None),
+            OnnxError::ModelFile { reason, .. } if reason.contains("Permission denied") => (
+                FailureKind::Configuration,
+                Some(
+                    "PostgreSQL's operating system user must be able to read the file and to enter every parent \
+                     directory: chmod a+rX.",
+                ),
+            ),
             OnnxError::ModelFile { .. } => (
                 FailureKind::Configuration,
-                Some("A model is a directory below susx.model_dir in the Hugging Face ONNX layout."),
+                Some("A model is a directory in susx.model_dir with the Hugging Face ONNX layout."),
             ),
             OnnxError::Runtime { .. } => (
                 FailureKind::Configuration,
@@ -85,9 +102,8 @@ impl From<GenerateError> for Failure {
     fn from(error: GenerateError) -> Self {
         let kind = match error {
             GenerateError::Onnx(error @ OnnxError::ModelFile { .. }) => {
-                return Failure::from(error).hint(
-                    "A generator is a directory below susx.model_dir in the ONNX layout of diffusers.",
-                );
+                return Failure::from(error)
+                    .hint("A generator is a directory in susx.model_dir with the ONNX layout of diffusers.");
             }
             GenerateError::Onnx(error) => return Failure::from(error),
             GenerateError::Clip(error) => return Failure::from(error),

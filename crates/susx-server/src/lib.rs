@@ -15,6 +15,9 @@
 //!
 //! A prompt for image generation takes the same path. The `watchdog` ends the process when a model never finishes.
 //!
+//! The same program has tools for administrators ([`command_line`]): `fetch` downloads a model, and `check` loads one
+//! and tests it. The process that serves PostgreSQL runs neither, and opens no network connection.
+//!
 //! The extension depends on this crate without its `server` feature, and then gets only [`protocol`], [`limits`] and
 //! [`log_lines`].
 
@@ -31,7 +34,13 @@ mod diffusion;
 #[cfg(feature = "server")]
 mod batching;
 #[cfg(feature = "server")]
+mod check;
+#[cfg(feature = "server")]
+pub mod command_line;
+#[cfg(feature = "server")]
 mod failure;
+#[cfg(feature = "fetch")]
+mod fetch;
 #[cfg(feature = "server")]
 mod memory;
 #[cfg(feature = "server")]

@@ -7,10 +7,14 @@ use std::process::ExitCode;
 use std::thread;
 
 use clap::Parser;
+use susx_server::command_line::Tool;
 use susx_server::log_lines::{self, Level};
 use susx_server::settings::Settings;
 
 fn main() -> ExitCode {
+    if let Some(tool) = Tool::from_command_line() {
+        return tool.run();
+    }
     log_to_stderr();
     prefer_as_oom_victim();
     lower_cpu_priority();

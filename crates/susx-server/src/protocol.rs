@@ -16,7 +16,7 @@ use crate::limits;
 pub use sheet::{SheetCell, SheetPicture, SheetRequest};
 
 /// Increased with every change of a message, so that a library never misreads a server of another version.
-pub const PROTOCOL_VERSION: u32 = 6;
+pub const PROTOCOL_VERSION: u32 = 8;
 
 /// Size of a frame's length prefix, in bytes.
 pub const LENGTH_BYTES: usize = size_of::<u32>();
@@ -71,6 +71,12 @@ pub enum Request<'a> {
         #[serde(borrow)]
         sheet: SheetRequest<'a>,
     },
+    /// Asks what the headers of image files say. No model is needed.
+    ImageInfos {
+        id: u64,
+        #[serde(borrow)]
+        images: Vec<&'a Bytes>,
+    },
 }
 
 /// The inputs to embed.
@@ -113,6 +119,24 @@ pub struct ImageRequest<'a> {
     pub height: Option<u32>,
 }
 
+/// The embedding of a text.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TextEmbedding {
+    /// Of length 1.
+    pub vector: Vec<f32>,
+    /// What the model has read of a text that is longer than its context; `None` if it has read all.
+    pub cut: Option<Cut>,
+}
+
+/// The beginning of a text that a model reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Cut {
+    /// The number of tokens, special ones included.
+    pub tokens: u32,
+    /// Equal for texts that begin with the same tokens.
+    pub digest: u64,
+}
+
 /// A thumbnail to make.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ThumbnailRequest<'a> {
@@ -131,6 +155,22 @@ pub enum ThumbnailFormat {
     Png,
 }
 
+/// What the header of an image file says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageInfo {
+    /// Name of the format, such as `JPEG`.
+    pub format: String,
+    /// Width and height in pixels as stored: before the image is turned.
+    pub width: u32,
+    pub height: u32,
+    /// How the stored pixels are turned to show the image, as the number that EXIF has for it: 1 to 8.
+    pub orientation: u8,
+    /// Frames, pages or pictures; at least 1.
+    pub frames: u32,
+    /// The channels, by Pillow's names, such as `RGB`.
+    pub mode: String,
+}
+
 /// A message from the inference process.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Reply {
@@ -138,7 +178,7 @@ pub enum Reply {
         protocol: u32,
         version: String,
     },
-    /// One unit vector or one failure per input, in order.
+    /// One unit vector or one failure per image, in order.
     Embedded {
         id: u64,
         embeddings: Vec<Result<Vec<f32>, Failure>>,
@@ -187,6 +227,16 @@ pub enum Reply {
         id: u64,
         file: ByteBuf,
     },
+    /// What one header says, or one failure, per image, in order.
+    ImageInfos {
+        id: u64,
+        infos: Vec<Result<ImageInfo, Failure>>,
+    },
+    /// One unit vector or one failure per text, in order.
+    EmbeddedTexts {
+        id: u64,
+        embeddings: Vec<Result<TextEmbedding, Failure>>,
+    },
 }
 
 impl Reply {
@@ -195,10 +245,12 @@ impl Reply {
         match self {
             Reply::Hello { .. } => 0,
             Reply::Embedded { id, .. }
+            | Reply::EmbeddedTexts { id, .. }
             | Reply::EmbeddedPairs { id, .. }
             | Reply::Generated { id, .. }
             | Reply::Thumbnails { id, .. }
             | Reply::Sheet { id, .. }
+            | Reply::ImageInfos { id, .. }
             | Reply::Denoised { id, .. }
             | Reply::Model { id, .. }
             | Reply::Models { id, .. }
@@ -278,8 +330,29 @@ pub struct Model {
     pub sha256: Option<[u8; 32]>,
     /// Starting values of a new classifier, where the model's files give them.
     pub defaults: PartialParams,
-    /// Why the model cannot be used, or why it does not run on the requested provider.
+    /// What a SigLIP adds to its scaled cosines, where the model's files give it.
+    pub logit_bias: Option<f32>,
+    /// Why the model or one of its encoders cannot be used, or why it does not run on the requested provider.
     pub error: Option<String>,
+    /// The graph of the image encoder.
+    pub vision: Option<EncoderFile>,
+    /// The graph of the text encoder.
+    pub text: Option<EncoderFile>,
+    /// What is worth knowing about a model that works.
+    pub note: Option<String>,
+    /// Why one of the encoders of a loaded model cannot be used.
+    pub broken: Option<Failure>,
+}
+
+/// The graph of an encoder.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct EncoderFile {
+    /// Its file, relative to the model's directory.
+    pub file: String,
+    /// Precision of its weights, such as `fp16`.
+    pub precision: Option<String>,
+    /// Version of ONNX's operator set.
+    pub opset: Option<u32>,
 }
 
 /// Statistics of the inference process. Counts are since its start.

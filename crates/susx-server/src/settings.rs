@@ -9,7 +9,11 @@ use susx_core::onnx::ExecutionProvider;
 /// The inference process of the susx extension. PostgreSQL starts and stops it. It exits when its standard input is
 /// closed.
 #[derive(Clone, Debug, Parser)]
-#[command(version)]
+#[command(
+    version,
+    after_help = "Tools for administrators: susx-server fetch downloads a model, and susx-server check tests one.\n\
+                  Each has --help."
+)]
 pub struct Settings {
     /// Path of the socket to listen on; an existing one is replaced.
     #[arg(long)]
@@ -38,6 +42,9 @@ pub struct Settings {
     /// Maximum number of pixels of an image (susx.max_image_pixels).
     #[arg(long)]
     pub max_image_pixels: u64,
+    /// Decode large JPEGs at their full size too (susx.scaled_decoding is off).
+    #[arg(long)]
+    pub full_decoding: bool,
     /// Longest text in bytes (susx.max_text_bytes).
     #[arg(long, default_value_t = crate::limits::DEFAULT_TEXT_BYTES)]
     pub max_text_bytes: usize,
@@ -59,9 +66,16 @@ pub struct Settings {
     /// Seconds after which an unused model is unloaded; 0 is never (susx.model_idle_timeout).
     #[arg(long, default_value_t = 0)]
     pub model_idle_timeout: u64,
+    /// Megabytes of the files of all loaded models, beyond which others are unloaded before one is loaded; 0 is no limit
+    /// (susx.model_memory).
+    #[arg(long, default_value_t = 0)]
+    pub model_memory: u64,
     /// Milliseconds that a model may take to load; 0 is no limit (susx.load_timeout).
     #[arg(long, default_value_t = 600_000)]
     pub load_timeout: u64,
+    /// Load this embedding model at the start (susx.model); an empty name stands for the only one.
+    #[arg(long)]
+    pub warm_up: Option<String>,
     /// How often the supervisor has restarted the process, for susx.stat_server.
     #[arg(long, default_value_t = 0)]
     pub restarts: u32,
@@ -76,6 +90,17 @@ impl Settings {
     /// Time limit for loading a model; zero is none.
     pub fn load_timeout(&self) -> Duration {
         Duration::from_millis(self.load_timeout)
+    }
+
+    /// The embedding model to load at the start, and whether there is one at all.
+    pub fn warm_up(&self) -> Option<Option<String>> {
+        let name = self.warm_up.clone()?;
+        Some(Some(name).filter(|name| !name.is_empty()))
+    }
+
+    /// Limit of the sizes of all loaded models together, in bytes; `None` if there is none.
+    pub fn model_memory(&self) -> Option<u64> {
+        Some(self.model_memory << 20).filter(|&limit| limit > 0)
     }
 
     /// Time after which an unused model is unloaded; zero is never.

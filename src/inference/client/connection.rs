@@ -81,8 +81,8 @@ impl Connection {
         }
     }
 
-    /// Connects and exchanges greetings. Starts the server if it is not running. If the server ends meanwhile, because
-    /// it is being killed for example, waits for the next one.
+    /// Connects and exchanges greetings. Starts the server if it is not running. If the server ends while this waits,
+    /// for example because it was killed, waits for the next one.
     fn open() -> Result<Self> {
         let deadline = Instant::now() + guc::startup_timeout();
         loop {
@@ -140,7 +140,9 @@ impl Connection {
         self.send(&Request::Describe { id, model: Some(model) })?;
         match self.receive()? {
             Reply::Model { model: found, .. } => {
-                if let Some(digest) = found.sha256.filter(|_| guc::model_idle_timeout().is_zero()) {
+                // A model is loaded again after it was unloaded, or when its broken encoder has been repaired.
+                let may_change = guc::unloads_models() || found.broken.is_some();
+                if let Some(digest) = found.sha256.filter(|_| !may_change) {
                     self.digests.insert(model.to_owned(), digest);
                 }
                 Ok(found.sha256)

@@ -5,36 +5,39 @@
 //! an error or a cancel the connection is closed, and the server drops the unfinished requests.
 
 mod connection;
+mod image_info;
 mod payload;
 mod sheet;
 mod stream;
 mod thumbnail;
 
-use susx_server::protocol::{Failure, Model, Reply, Request};
+use susx_server::protocol::{Failure, Model, Reply, Request, TextEmbedding};
 
 use crate::inference::error::InferenceError;
 use crate::limits;
 use crate::pg::error::{Error, Result};
 use crate::pg::guc;
-use crate::pg::vector::Vector;
 use connection::{CallError, Connection};
+pub use image_info::Described;
 pub use payload::{ImageVectors, Payload};
 pub use sheet::draw_sheet;
 pub use stream::{Answer, Stream, batch_length};
 pub use thumbnail::Original;
 
-/// The embedding of one image or text: a unit vector, or why there is none.
+/// The embedding of one image: a unit vector, or why there is none.
 pub type Embedding = Result<Vec<f32>, Failure>;
+/// The same of one text, with what the model has read of it.
+pub type OfText = Result<TextEmbedding, Failure>;
 
 /// Embeds texts; one answer per text, in their order.
 ///
 /// The server pads the texts of a batch to the longest of them and sees only part of a large call at a time, so they
 /// are sent in the order of their lengths.
-pub fn embed_texts<'a>(stream: Stream<&'a str>, texts: &[&'a str]) -> Result<Vec<Embedding>> {
+pub fn embed_texts<'a>(stream: Stream<&'a str>, texts: &[&'a str]) -> Result<Vec<OfText>> {
     let mut order: Vec<usize> = (0..texts.len()).collect();
     order.sort_by_key(|&index| texts[index].len());
     let sorted = order.iter().map(|&index| texts[index]).collect();
-    let mut answers: Vec<(usize, Embedding)> = order.into_iter().zip(stream.run(sorted)?).collect();
+    let mut answers: Vec<(usize, OfText)> = order.into_iter().zip(stream.run(sorted)?).collect();
     answers.sort_unstable_by_key(|&(index, _)| index);
     Ok(answers.into_iter().map(|(_, answer)| answer).collect())
 }
@@ -49,11 +52,11 @@ pub fn embed_images<T: Payload<Product = ImageVectors>>(
 }
 
 /// The answer to a single input.
-pub fn only(embeddings: Vec<Embedding>) -> Result<Vector> {
-    match embeddings.into_iter().next() {
-        Some(Ok(embedding)) => Vector::new(embedding),
+pub fn only<T>(answers: Vec<Result<T, Failure>>) -> Result<T> {
+    match answers.into_iter().next() {
+        Some(Ok(answer)) => Ok(answer),
         Some(Err(failure)) => Err(failure.into()),
-        None => Err(Error::internal("the inference process gave no answer")),
+        None => Err(Error::internal("the inference process did not answer")),
     }
 }
 
@@ -85,7 +88,7 @@ pub fn models() -> Result<Vec<Model>> {
 }
 
 /// The model that a call names, else the one of `susx.model`. With `None` the server uses its only model.
-fn model_or_default(model: Option<&str>) -> Option<String> {
+pub fn model_or_default(model: Option<&str>) -> Option<String> {
     model.map(str::to_owned).or_else(guc::model)
 }
 

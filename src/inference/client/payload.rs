@@ -1,9 +1,9 @@
-//! Inputs of the inference process, and what it makes of them.
+//! Inputs of the inference process, and its results for them.
 
 use std::fmt::Debug;
 
 use serde_bytes::{ByteBuf, Bytes};
-use susx_server::protocol::{Failure, ImageRequest, Inputs, Reply, Request};
+use susx_server::protocol::{Failure, ImageRequest, Inputs, Reply, Request, TextEmbedding};
 
 use super::model_or_default;
 use crate::pg::guc;
@@ -12,7 +12,7 @@ use crate::pg::limited_text::text_too_long;
 
 /// One input: an image file, a text, or an image to generate.
 pub trait Payload {
-    /// What the server makes of one input.
+    /// The server's result for one input.
     type Product: Debug;
     /// Maximum number of inputs in a frame. A call sends several frames, so the server works on one while the next
     /// arrives.
@@ -144,7 +144,7 @@ impl Payload for Image {
 }
 
 impl Payload for &str {
-    type Product = Vec<f32>;
+    type Product = TextEmbedding;
     // The server batches texts of similar length: more texts give better batches.
     const FRAME_INPUTS: usize = 256;
 
@@ -168,9 +168,9 @@ impl Payload for &str {
         Request::Embed { id, model, inputs: Inputs::Texts(inputs.copied().collect()) }
     }
 
-    fn answers(reply: Reply) -> Result<Vec<Result<Vec<f32>, Failure>>, Reply> {
+    fn answers(reply: Reply) -> Result<Vec<Result<TextEmbedding, Failure>>, Reply> {
         match reply {
-            Reply::Embedded { embeddings, .. } => Ok(embeddings),
+            Reply::EmbeddedTexts { embeddings, .. } => Ok(embeddings),
             other => Err(other),
         }
     }

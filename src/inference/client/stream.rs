@@ -363,7 +363,7 @@ fn server_died(error: &io::Error) -> Failure {
     Failure {
         kind: FailureKind::ServerDied,
         message: format!(
-            "the inference process ended each of the {CRASHES_PER_INPUT} times that it worked on this: {error}"
+            "the inference process ended each of the {CRASHES_PER_INPUT} times that it processed this input: {error}"
         ),
         hint: Some("PostgreSQL's log may say why it ended.".to_owned()),
     }

@@ -4,9 +4,9 @@ use serde_bytes::{ByteBuf, Bytes};
 use susx_server::protocol::{Failure, Reply, Request, ThumbnailFormat, ThumbnailRequest};
 
 use super::payload::Payload;
-use crate::pg::image::{Image, image_too_large};
+use crate::pg::image::Image;
 
-/// An image file of which a thumbnail is to be made.
+/// An image file to make a thumbnail of.
 #[derive(Debug)]
 pub struct Original {
     pub image: Image,
@@ -18,7 +18,7 @@ pub struct Original {
 /// Its product is a file of the format. It needs no model.
 impl Payload for Original {
     type Product = ByteBuf;
-    // Photographs from cameras take long to decode, so that there are enough frames to work on meanwhile.
+    // Photographs from cameras take long to decode, so that there are enough frames to work on in the meantime.
     const FRAME_INPUTS: usize = 16;
 
     fn size(&self) -> usize {
@@ -26,10 +26,7 @@ impl Payload for Original {
     }
 
     fn too_large(&self) -> Option<Failure> {
-        match &self.image {
-            Image::File(file) => image_too_large(file.len()),
-            Image::TooLarge(size) => image_too_large(*size),
-        }
+        self.image.too_large()
     }
 
     fn model(_: Option<&str>) -> Option<String> {

@@ -1,6 +1,6 @@
 //! The command line of the server, which follows from the settings, and changes of the program's file.
 
-use std::ffi::{CStr, OsStr, OsString};
+use std::ffi::{CStr, OsStr, OsString, c_void};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -24,26 +24,59 @@ pub fn command() -> Vec<OsString> {
     if let Some(dir) = guc::model_dir() {
         command.extend(["--model-dir".into(), dir.into()]);
     }
-    if let Some(library) = guc::onnxruntime_library().or_else(library_beside_extension) {
+    if let Some(library) = onnxruntime_library() {
         command.extend(["--onnxruntime".into(), library.into()]);
     }
     command.extend(guc::server_options().into_iter().map(OsString::from));
     command
 }
 
-/// Path of the program `susx-server`.
+/// Path of ONNX Runtime's library; `None` if the dynamic loader searches for it.
+pub fn onnxruntime_library() -> Option<PathBuf> {
+    guc::onnxruntime_library().or_else(library_beside_extension)
+}
+
+/// Path of the program `susx-server`: next to PostgreSQL's program. Where the extension is installed elsewhere, and found
+/// by `dynamic_library_path`, it is in `bin`, next to the directory of the extension's library.
 pub fn program() -> PathBuf {
     guc::server_program().unwrap_or_else(|| {
         // SAFETY: PostgreSQL sets this C string, the path of its program, once at its start.
         let postgres = unsafe { path(&raw const pg_sys::my_exec_path as *const std::ffi::c_char) };
-        postgres.with_file_name(PROGRAM)
+        let usual = postgres.with_file_name(PROGRAM);
+        let own = || Some(library_directory()?.parent()?.join("bin").join(PROGRAM));
+        if usual.exists() { usual } else { own().filter(|own| own.exists()).unwrap_or(usual) }
     })
 }
 
 fn library_beside_extension() -> Option<PathBuf> {
-    // SAFETY: PostgreSQL sets this C string, the path of its library directory, once at its start.
-    let directory = unsafe { path(&raw const pg_sys::pkglib_path as *const std::ffi::c_char) };
-    Some(directory.join(LIBRARY)).filter(|library| library.exists())
+    let directory = library_directory()?;
+    let library = directory.join(LIBRARY);
+    if library.exists() { Some(library) } else { newest_library(&directory) }
+}
+
+/// The directory of the extension's library, from which this code was loaded.
+fn library_directory() -> Option<PathBuf> {
+    // SAFETY: all fields may be zero. The address is one in this library.
+    let found = unsafe {
+        let mut found: libc::Dl_info = std::mem::zeroed();
+        (libc::dladdr(library_directory as *const c_void, &raw mut found) != 0).then_some(found)
+    }?;
+    if found.dli_fname.is_null() {
+        return None;
+    }
+    // SAFETY: the dynamic loader keeps this C string as long as the library is loaded.
+    unsafe { path(found.dli_fname) }.parent().map(Path::to_owned)
+}
+
+/// The library under its full name, such as `libonnxruntime.so.1.24.0`; of several, the one of the latest version.
+fn newest_library(directory: &Path) -> Option<PathBuf> {
+    let version = |name: OsString| -> Option<Vec<u32>> {
+        let version = name.to_str()?.strip_prefix(LIBRARY)?.strip_prefix('.')?;
+        version.split('.').map(|number| number.parse().ok()).collect()
+    };
+    let files = fs::read_dir(directory).ok()?.flatten();
+    let versions = files.filter_map(|file| Some((version(file.file_name())?, file.path())));
+    versions.max().map(|(_, library)| library)
 }
 
 /// # Safety

@@ -20,6 +20,7 @@ use pgrx::bgworkers::{BackgroundWorker, BackgroundWorkerBuilder, BgWorkerStartTi
 use pgrx::prelude::*;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
+pub use self::command::{onnxruntime_library, program};
 use self::process::Server;
 use self::socket_directory::SupervisorLock;
 use crate::inference::error::InferenceError;
@@ -44,11 +45,14 @@ pub const CONNECT_INTERVAL: Duration = Duration::from_millis(10);
 /// How often to ask the postmaster again for a supervisor.
 const REQUEST_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Argument of the supervisor that starts with PostgreSQL.
+const AT_START: bool = true;
+
 /// Has the postmaster start the supervisor, if the library is in shared_preload_libraries.
 pub fn register_at_start() {
     // SAFETY: reads a flag of PostgreSQL.
     if unsafe { pg_sys::process_shared_preload_libraries_in_progress } {
-        worker().set_restart_time(Some(Duration::from_secs(5))).load();
+        worker().set_restart_time(Some(Duration::from_secs(5))).set_argument(AT_START.into_datum()).load();
     }
 }
 
@@ -101,14 +105,14 @@ pub fn is_absent(error: &io::Error) -> bool {
 fn not_started() -> InferenceError {
     InferenceError::Unavailable(
         format!("the inference process did not start within {:?}", guc::startup_timeout()),
-        "PostgreSQL's log says why; susx.startup_timeout says how long to wait.",
+        "PostgreSQL's log may say why. susx.startup_timeout sets how long to wait.",
     )
 }
 
 fn no_free_worker() -> InferenceError {
     InferenceError::Unavailable(
         "there is no free background worker for the supervisor of the inference process".to_owned(),
-        "Raise max_worker_processes, or put susx into shared_preload_libraries, and restart.",
+        "Increase max_worker_processes, or add susx to shared_preload_libraries, and restart PostgreSQL.",
     )
 }
 
@@ -138,7 +142,7 @@ fn request_supervisor() -> Result<bool> {
 /// Main function of the supervisor.
 #[pg_guard]
 #[unsafe(no_mangle)]
-pub extern "C-unwind" fn susx_supervisor_main(_arg: pg_sys::Datum) {
+pub extern "C-unwind" fn susx_supervisor_main(argument: pg_sys::Datum) {
     BackgroundWorker::attach_signal_handlers(
         SignalWakeFlags::SIGHUP | SignalWakeFlags::SIGTERM | SignalWakeFlags::SIGCHLD,
     );
@@ -153,7 +157,8 @@ pub extern "C-unwind" fn susx_supervisor_main(_arg: pg_sys::Datum) {
     // A supervisor that was killed may have left the file behind.
     retry_timed_out_models();
     remove_socket_on_sigquit();
-    let mut server = Server::new();
+    // A supervisor that a session asks for has no argument: that session's call loads a model anyway.
+    let mut server = Server::new(argument.value() != 0);
     loop {
         let time = server.keep_running();
         if !wait::as_worker(server.descriptor(), time) || BackgroundWorker::sigterm_received() {

@@ -39,6 +39,8 @@ pub struct Server {
     /// What was started last, successfully or not.
     last_started: Option<Target>,
     starts: u32,
+    /// Whether the first server loads a model at once.
+    warms_up: bool,
     /// The earliest time of the next start.
     not_before: Option<Instant>,
     /// Delay before the start after the next.
@@ -63,8 +65,9 @@ struct Running {
 }
 
 impl Server {
-    pub fn new() -> Self {
+    pub fn new(warms_up: bool) -> Self {
         Server {
+            warms_up,
             running: None,
             program_file: ProgramFile::new(&command::program()),
             last_started: None,
@@ -132,7 +135,9 @@ impl Server {
         self.program_file = ProgramFile::new(path);
         let version = self.program_file.version(path);
         let target = Target { command, version };
-        match spawn(&target.command, self.starts) {
+        // Only once: a server that a model crashes must not load it again.
+        let warm_up = (self.warms_up && self.starts == 0).then(|| guc::model().unwrap_or_default());
+        match spawn(&target.command, self.starts, warm_up) {
             Ok((child, output)) => {
                 self.running = Some(Running {
                     child,
@@ -233,12 +238,15 @@ impl Running {
     }
 }
 
-/// Starts the server. The number of earlier starts is not part of the command, where a change would cause a restart.
-fn spawn(command: &[OsString], starts: u32) -> io::Result<(Child, ServerOutput)> {
+/// Starts the server. What these options say is not part of the command, where a change would cause a restart.
+fn spawn(command: &[OsString], starts: u32, warm_up: Option<String>) -> io::Result<(Child, ServerOutput)> {
     let supervisor = std::process::id();
     let (reader, writer) = log::pipe()?;
     let mut process = Command::new(&command[0]);
     process.args(&command[1..]).arg("--restarts").arg(starts.to_string());
+    if let Some(model) = warm_up {
+        process.arg("--warm-up").arg(model);
+    }
     process.stdin(Stdio::piped()).stdout(writer.try_clone()?).stderr(writer);
     // SAFETY: between fork and exec, this makes only async-signal-safe system calls.
     unsafe {
@@ -251,7 +259,7 @@ fn spawn(command: &[OsString], starts: u32) -> io::Result<(Child, ServerOutput)>
                 return Err(ErrorKind::BrokenPipe.into());
             }
             // The server must not inherit PostgreSQL's open files. They are marked, not closed, because the standard
-            // library reports a failure of exec through a descriptor of its own.
+            // library reports a failure of exec through its own descriptor.
             libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC);
             Ok(())
         });

@@ -96,7 +96,7 @@ fn restore_mode(path: &str, mode: u32) {
 fn move_aside(path: &str) -> io::Result<()> {
     if fs::symlink_metadata(path)?.is_symlink() {
         warning!(
-            "susx: removing the symbolic link \"{path}\" in the data directory: it does not lead to a directory of ours"
+            "susx: removing the symbolic link \"{path}\" in the data directory: it does not lead to a directory of susx"
         );
         return fs::remove_file(path);
     }
@@ -104,7 +104,8 @@ fn move_aside(path: &str) -> io::Result<()> {
     let name = (1..).map(|number| Path::new(path).with_extension(format!("aside-{number}"))).find(is_free);
     let Some(name) = name else { return Err(ErrorKind::AlreadyExists.into()) };
     warning!(
-        "susx: renaming \"{path}\" in the data directory to \"{}\", because it is in the way and not a directory of ours",
+        "susx: renaming \"{path}\" in the data directory to \"{}\", because susx needs this name and it is not a \
+         directory of susx",
         name.display()
     );
     fs::rename(path, name)

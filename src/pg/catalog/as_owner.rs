@@ -11,7 +11,7 @@ use crate::pg::open::OpenRelation;
 use crate::pg::roles;
 
 /// Runs statements on `table`, one of susx's own, as its owner, whom no policy restricts. The statements must name no
-/// other table, and the caller must be known to have the right to what they do.
+/// other table, and it must be certain that the caller has the right to do what they do.
 pub(super) fn as_owner<T>(table: &CStr, call: impl FnOnce() -> Result<T>) -> Result<T> {
     match OpenRelation::own(table).map(|table| table.owner()) {
         Some(owner) => roles::as_role(owner, call),

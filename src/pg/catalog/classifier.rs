@@ -1,5 +1,6 @@
 //! Classifiers' tables and their settings.
 
+mod adopt;
 mod allow_negatives;
 mod corrections;
 mod create;
@@ -7,8 +8,11 @@ mod error;
 mod likeness;
 mod old_table;
 mod rows;
+mod settings_row;
 mod support_images;
+pub mod sync;
 
+use pgrx::PgSqlErrorCode;
 use pgrx::datum::DatumWithOid;
 use susx_core::classifier::ClassifierParams;
 use susx_core::method::Method;
@@ -18,7 +22,8 @@ use crate::pg::embedding_model::{EmbeddingModel, EmbeddingOwner};
 use crate::pg::error::{Error, Result};
 use crate::pg::regclass::RegClass;
 use crate::pg::relation_error::RelationError;
-use crate::pg::spi::{self, arg, first};
+use crate::pg::spi::{self, Access, arg, first};
+pub use adopt::adopt;
 pub use allow_negatives::allow_negatives;
 pub use corrections::{delete_images_of, insert_image_of, labelled_keys};
 pub use create::create_table;
@@ -29,10 +34,11 @@ pub use rows::{
     ClassifierRow, LabelledImage, NewRows, Role, categories, delete_support, dimensions, has_category,
     has_chosen_support, insert_images, insert_rows, known, negatives, no_category, read_prompts, read_rows,
 };
+pub use settings_row::check_settings;
 pub use support_images::{SupportImage, support_images};
 
-/// The row of `susx.classifier`.
-#[derive(Clone, Debug)]
+/// The settings of a classifier.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     pub model: Option<String>,
     pub model_sha256: Option<Vec<u8>>,
@@ -51,14 +57,29 @@ pub fn named(name: &str) -> Result<RegClass> {
     found.map(RegClass).ok_or_else(|| Error::internal("regclass is NULL"))
 }
 
-/// The settings of a classifier, or an error that lists the classifiers there are.
+/// The settings of a classifier, or an error that lists the classifiers there are. The relation is locked.
 pub fn settings(classifier: RegClass) -> Result<Settings> {
+    let found = match settings_row::read(classifier)? {
+        Some(settings) => Some(settings),
+        None => registered(classifier, Access::Statement)?,
+    };
+    match found {
+        Some(settings) => Ok(settings),
+        None => {
+            let (name, known) = (classifier.name()?, known_classifiers()?);
+            Err(ClassifierError::NotAClassifier { name, known }.into())
+        }
+    }
+}
+
+/// The settings in `susx.classifier`.
+fn registered(classifier: RegClass, access: Access) -> Result<Option<Settings>> {
     let mut found = None;
     let sql = format!(
         "SELECT {} FROM susx.classifier WHERE classifier OPERATOR(pg_catalog.=) $1",
         settings_columns().join(", ")
     );
-    spi::read(&sql, &[arg(classifier)], |row| {
+    spi::read_in(access, &sql, &[arg(classifier)], |row| {
         let method: Option<String> = row.get(5)?;
         let mut params = ClassifierParams::START.values();
         for (column, value) in (6..).zip(&mut params) {
@@ -74,12 +95,16 @@ pub fn settings(classifier: RegClass) -> Result<Settings> {
         });
         Ok(false)
     })?;
-    match found {
-        Some(settings) => Ok(settings),
-        None => {
-            let (name, known) = (classifier.name()?, known_classifiers()?);
-            Err(ClassifierError::NotAClassifier { name, known }.into())
+    Ok(found)
+}
+
+/// The error that a relation is not a classifier; it says so if another argument of the call is one.
+pub fn swapped(error: Error, other: RegClass) -> Error {
+    match (error.sqlstate(), settings(other), other.name()) {
+        (PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT, Ok(_), Ok(name)) => {
+            error.with_hint(format!("The arguments are in the wrong order: the classifier is \"{name}\"."))
         }
+        _ => error,
     }
 }
 
@@ -97,8 +122,14 @@ fn known_classifiers() -> Result<String> {
     })
 }
 
-/// Stores the settings of a new classifier.
+/// Stores the settings of a new classifier, in its table and in `susx.classifier`.
 pub fn insert_settings(classifier: RegClass, settings: &Settings) -> Result<()> {
+    settings_row::insert(classifier, settings)?;
+    register(classifier, settings)
+}
+
+/// Adds a row to `susx.classifier`.
+fn register(classifier: RegClass, settings: &Settings) -> Result<()> {
     let columns = settings_columns();
     let values: Vec<String> = (2..).take(columns.len()).map(|number| format!("${number}")).collect();
     let sql = format!(
@@ -116,19 +147,38 @@ pub fn update_settings(classifier: RegClass, settings: &Settings) -> Result<()> 
     prevent_in_read_only();
     // The trigger of the settings takes this lock as well. Taking it first prevents deadlocks.
     classifier.lock_for_writing();
+    // A trigger carries them to the classifier's table.
+    match update_registered(classifier, settings)? {
+        // The table came from elsewhere, with its settings.
+        0 if settings_row::is_there(classifier)? => register(classifier, settings),
+        0 => Err(RelationError::Permission(classifier.name()?).into()),
+        _ => Ok(()),
+    }
+}
+
+/// Changes the row of `susx.classifier`. Returns how many rows were changed: none where there is no row, or where row-level
+/// security hides it.
+fn update_registered(classifier: RegClass, settings: &Settings) -> Result<usize> {
     let assignments: Vec<String> =
         (2..).zip(settings_columns()).map(|(number, column)| format!("{column} = ${number}")).collect();
     let sql = format!(
         "UPDATE susx.classifier SET {} WHERE classifier OPERATOR(pg_catalog.=) $1",
         assignments.join(", ")
     );
-    match write(&sql, &settings.args(classifier))? {
-        0 => Err(RelationError::Permission(classifier.name()?).into()),
-        _ => Ok(()),
-    }
+    write(&sql, &settings.args(classifier))
 }
 
 impl Settings {
+    /// Those of a classifier of which nothing is known.
+    pub const START: Settings = Settings {
+        model: None,
+        model_sha256: None,
+        likeness_model: None,
+        likeness_sha256: None,
+        method: None,
+        params: ClassifierParams::START,
+    };
+
     /// The model of the classifier of that name; an error if it has none.
     pub fn embedding_model(&self, classifier: &str) -> Result<EmbeddingModel> {
         let name = self.model.clone().ok_or_else(|| ClassifierError::NoModel(classifier.to_owned()))?;

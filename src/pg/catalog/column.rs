@@ -7,14 +7,23 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::SysCacheIdentifier::TYPEOID;
 use pgrx::spi::quote_identifier;
 
-use super::syscache;
+use super::{syscache, vector_hint};
 use crate::pg::column_error::ColumnError;
+use crate::pg::encoding;
 use crate::pg::error::{Error, Result};
-use crate::pg::extensions::vector_type;
+use crate::pg::extensions::{is_vector_type, vector_type};
 use crate::pg::open::OpenRelation;
 use crate::pg::regclass::RegClass;
 use crate::pg::relation_error::RelationError;
-use crate::pg::types::qualified_type_name;
+use crate::pg::types::{base_type, qualified_type_name};
+
+/// The types of columns that take one label per row.
+const LABELS: [pg_sys::Oid; 2] = [pg_sys::TEXTOID, pg_sys::VARCHAROID];
+/// Those of columns that take any number.
+const TAGS: [pg_sys::Oid; 2] = [pg_sys::TEXTARRAYOID, pg_sys::VARCHARARRAYOID];
+
+/// How pg_attribute marks a generated column that is not stored.
+const VIRTUAL: u8 = b'v';
 
 /// A column of a table, quoted for SQL text.
 ///
@@ -22,17 +31,20 @@ use crate::pg::types::qualified_type_name;
 /// transaction.
 #[derive(Debug)]
 pub struct Column {
+    pub number: i16,
     pub quoted: String,
     pub type_name: String,
     /// Whether the type is one of pg_catalog's.
     pub is_built_in: bool,
     /// The type under all domains, and its modifier.
-    base: pg_sys::Oid,
+    pub(super) base: pg_sys::Oid,
     modifier: i32,
     /// Whether the caller may update it.
     pub is_writable: bool,
     /// Whether PostgreSQL computes it.
     pub is_generated: bool,
+    /// Whether it does so when the column is read (from version 18 on).
+    pub is_virtual: bool,
 }
 
 impl Column {
@@ -69,10 +81,10 @@ impl Column {
         // SAFETY: the relation is open, so its descriptor is valid.
         let columns = unsafe { PgTupleDesc::from_pg_unchecked((*open.0).rd_att) };
         let found = columns.iter().find(|column| !column.attisdropped && is_wanted(column));
-        Ok(found.map(|column| Self::of(relation, column)))
+        found.map(|column| Self::of(relation, column)).transpose()
     }
 
-    fn of(relation: RegClass, column: &pg_sys::FormData_pg_attribute) -> Self {
+    fn of(relation: RegClass, column: &pg_sys::FormData_pg_attribute) -> Result<Self> {
         let mut modifier = column.atttypmod;
         // SAFETY: the OID is of a type that exists. The results are palloc'd C strings.
         let (base, type_name) = unsafe {
@@ -80,21 +92,67 @@ impl Column {
             let base = pg_sys::getBaseTypeAndTypmod(column.atttypid, &mut modifier);
             (base, CStr::from_ptr(name).to_string_lossy().into_owned())
         };
-        Column {
-            quoted: quote_identifier(attribute_name(column).to_string_lossy()),
+        Ok(Column {
+            number: column.attnum,
+            quoted: quote_identifier(encoding::text(attribute_name(column).to_bytes())?),
             type_name,
             is_built_in: is_built_in(column.atttypid),
             base,
             modifier,
             is_writable: is_writable(relation, column.attnum),
+            is_virtual: column.attgenerated as u8 == VIRTUAL,
             is_generated: column.attgenerated != 0
                 || column.attidentity as u8 == pg_sys::ATTRIBUTE_IDENTITY_ALWAYS,
-        }
+        })
     }
 
-    /// A column of embeddings; an error if it is of another type than vector.
+    /// A column of embeddings; an error if it is of another type than vector or halfvec.
     pub fn of_vectors(relation: RegClass, name: &str) -> Result<Self> {
-        Self::of_type(relation, name, vector_type(), "vector")
+        if !Self::exists(relation, name)? {
+            let error =
+                Error::from(ColumnError::NoColumn { relation: relation.name()?, column: name.to_owned() });
+            return Err(error.with_hint(vector_hint::of_missing(relation, name)?));
+        }
+        let column = Self::open(relation, name)?;
+        if is_vector_type(column.base) {
+            return Ok(column);
+        }
+        let error = column.mismatch(relation, name, "vector")?;
+        Err(match vector_hint::of_column(relation, &column)? {
+            Some(hint) => error.with_hint(hint),
+            None => error,
+        })
+    }
+
+    /// The names of a relation's columns of embeddings, in their order. The relation is locked.
+    pub(super) fn names_of_vectors(relation: RegClass) -> Result<Vec<String>> {
+        Self::each_of_vectors(relation, |column| {
+            Ok(encoding::text(attribute_name(column).to_bytes())?.to_owned())
+        })
+    }
+
+    /// The same, quoted.
+    pub fn all_vectors(relation: RegClass) -> Result<Vec<String>> {
+        Self::each_of_vectors(relation, |column| Ok(Self::of(relation, column)?.quoted))
+    }
+
+    /// What `tell` returns for each column whose type is vector or halfvec.
+    fn each_of_vectors<T>(
+        relation: RegClass,
+        tell: impl Fn(&pg_sys::FormData_pg_attribute) -> Result<T>,
+    ) -> Result<Vec<T>> {
+        let open = OpenRelation::locked(relation)?;
+        // SAFETY: the relation is open, so its descriptor is valid; the OIDs are of types that exist.
+        let columns = unsafe { PgTupleDesc::from_pg_unchecked((*open.0).rd_att) };
+        let holds_vectors = |column: &&pg_sys::FormData_pg_attribute| {
+            !column.attisdropped && is_vector_type(base_type(column.atttypid))
+        };
+        columns.iter().filter(holds_vectors).map(tell).collect()
+    }
+
+    /// The OID of the type under all domains.
+    pub(super) fn base_oid(&self) -> pg_sys::Oid {
+        self.base
     }
 
     /// A column of image files; an error if it is of another type than bytea.
@@ -105,13 +163,18 @@ impl Column {
     fn of_type(relation: RegClass, name: &str, expected: pg_sys::Oid, expected_name: &str) -> Result<Self> {
         let column = Self::open(relation, name)?;
         if column.base != expected {
-            return Err(Error::argument(format!(
-                "column \"{name}\" of relation \"{}\" has type {}, not {expected_name}",
-                relation.name()?,
-                column.type_name
-            )));
+            return Err(column.mismatch(relation, name, expected_name)?);
         }
         Ok(column)
+    }
+
+    /// The error that this column has another type.
+    fn mismatch(&self, relation: RegClass, name: &str, expected: &str) -> Result<Error> {
+        Ok(Error::argument(format!(
+            "column \"{name}\" of relation \"{}\" has type {}, not {expected}",
+            relation.name()?,
+            self.type_name
+        )))
     }
 
     /// An error if the column is a generated one, or if the caller may not update it.
@@ -128,9 +191,15 @@ impl Column {
         Ok(())
     }
 
-    /// A column that takes labels; an error if it is of another type than text or varchar.
+    /// A column that takes labels, or tags; an error if it is of another type than text or varchar, or an array of these.
     pub fn of_labels(relation: RegClass, name: &str) -> Result<Self> {
-        Self::of_any_type(relation, name, &[pg_sys::TEXTOID, pg_sys::VARCHAROID], "text or varchar")
+        let types = [&LABELS[..], &TAGS].concat();
+        Self::of_any_type(relation, name, &types, "text or varchar, or text[] for tags")
+    }
+
+    /// Whether the column takes tags, as an array.
+    pub fn holds_tags(&self) -> bool {
+        TAGS.contains(&self.base)
     }
 
     /// A column that takes probabilities; an error if it is of another type than real or double precision.

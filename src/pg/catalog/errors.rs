@@ -164,8 +164,8 @@ pub fn forget(relation: RegClass, column: Option<&str>, key: Option<String>) -> 
     delete(relation, columns, Some(updatable_rows(relation, keys)?))
 }
 
-/// The columns that the caller may update; `None` for all, also where the table was dropped. An error if there are
-/// none, or if the named one is not among them.
+/// The columns that the caller may update; `None` for all, even if the table was dropped. An error if there are none,
+/// or if the named one is not among them.
 fn updatable(relation: RegClass, column: Option<&str>) -> Result<Option<Vec<String>>> {
     let named = || column.map(|column| vec![column.to_owned()]);
     let sql = "SELECT pg_catalog.has_table_privilege($1, 'UPDATE') IS NOT FALSE";

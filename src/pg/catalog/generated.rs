@@ -1,7 +1,7 @@
 //! Support images that a generator has made.
 //!
 //! Each row keeps its image's recipe as JSON in `source_key`: so a later call finds what an earlier one has done. Rows
-//! of this origin without a recipe were written by somebody else, and stay as they are.
+//! of this origin without a recipe were written by others, and are not changed.
 
 use super::classifier::lock;
 use super::write;
@@ -18,7 +18,7 @@ pub struct GenerationKey {
     pub recipe: String,
 }
 
-/// A generated image that is to be added to the classifier.
+/// A generated image to be added to the classifier.
 #[derive(Debug)]
 pub struct GeneratedImage {
     pub key: GenerationKey,
@@ -56,7 +56,7 @@ fn is_generated() -> String {
     format!("kind {EQ} 'image' AND origin {EQ} 'generated' AND source_key {LIKE} '{{\"generator\":%'")
 }
 
-/// Passes the generated images of all categories to `each`: category, key, whether all is there that is to be kept.
+/// Passes the generated images of all categories to `each`: category, key, and whether everything to keep is there.
 pub fn read(
     classifier: RegClass,
     kept: Kept,
@@ -76,8 +76,8 @@ pub fn read(
     })
 }
 
-/// Adds images of one category, except those that another transaction has added meanwhile. Returns how many it added.
-/// Locks the classifier against other changes until the transaction ends.
+/// Adds images of one category, except those that another transaction has added in the meantime. Returns how many it
+/// added. Locks the classifier against other changes until the transaction ends.
 pub fn insert(
     classifier: RegClass,
     category: &str,

@@ -1,9 +1,12 @@
-//! Tables of images whose embeddings are to be written.
+//! Tables of images to embed.
 //!
-//! A row is found again by its primary key and its version, which tells where the row lies and which transaction
-//! wrote it: so no embedding goes to a row whose image was changed meanwhile.
+//! A row is found again by its primary key and its version, which tells where the row lies and which transaction wrote
+//! it. So no embedding goes to a row whose image has changed in the meantime.
 
+mod missing_index;
 mod read;
+mod verified;
+mod virtual_image;
 mod write;
 
 use std::ops::Deref;
@@ -14,13 +17,14 @@ use super::column::Column;
 use super::keyed_table::KeyedTable;
 use crate::pg::error::{Result, SqlError};
 use crate::pg::regclass::RegClass;
-pub use read::Retry;
+pub use read::{ReadRows, Retry, Wanted};
+pub use verified::{Mark, Verified, current_transaction};
 
 /// Why the images of a table cannot be embedded.
 #[derive(Debug, thiserror::Error)]
 enum ImageTableError {
     #[error(
-        "column \"{column}\" of relation \"{relation}\" takes {expected} dimensions, but the model makes {found}"
+        "column \"{column}\" of relation \"{relation}\" has {expected} dimensions, but the model makes {found}"
     )]
     Dimensions { relation: String, column: String, expected: usize, found: usize },
 }
@@ -34,9 +38,9 @@ impl SqlError for ImageTableError {
 
     fn hint(&self) -> Option<String> {
         Some(match self {
-            ImageTableError::Dimensions { found, .. } => format!(
-                "Name the model that the column is for, or change the column's type to vector({found})."
-            ),
+            ImageTableError::Dimensions { found, .. } => {
+                format!("Pass the model of this column, or change its type to vector({found}).")
+            }
         })
     }
 }
@@ -44,11 +48,17 @@ impl SqlError for ImageTableError {
 /// A table of images, its columns checked and quoted.
 #[derive(Debug)]
 pub struct ImageTable {
-    /// The column of embeddings is the one that is written.
+    /// The column to write is the column of embeddings.
     rows: KeyedTable,
     /// The two columns, quoted for SQL text.
     pub(super) image: String,
     pub(super) embedding: String,
+    /// The name of the column of images.
+    image_name: String,
+    /// Whether PostgreSQL computes the images from other columns.
+    is_image_computed: bool,
+    /// Whether it does so when they are read.
+    pub(super) is_image_virtual: bool,
     /// The dimensions that the column of embeddings takes; `None` if its type does not fix them.
     dimensions: Option<usize>,
 }
@@ -65,7 +75,7 @@ impl ImageTable {
     /// Checks the table, the two columns and the caller's rights, and locks the table against being changed until the
     /// transaction ends.
     ///
-    /// A procedure does so again in every transaction, since anything may have changed in between. It costs no query:
+    /// A procedure does this again in every transaction, since anything may have changed in between. It costs no query:
     /// all of it is in PostgreSQL's caches, which take in such changes as the table is locked.
     pub fn open(relation: RegClass, image_column: &str, embedding_column: &str) -> Result<Self> {
         KeyedTable::check(relation, "embedded")?;
@@ -73,8 +83,11 @@ impl ImageTable {
         let embedding = Column::of_vectors(relation, embedding_column)?;
         embedding.check_writable(relation, embedding_column)?;
         Ok(ImageTable {
-            rows: KeyedTable::of(relation, embedding_column)?,
+            rows: KeyedTable::of(relation, embedding_column, &[&image, &embedding])?,
             dimensions: embedding.dimensions(),
+            is_image_computed: image.is_generated,
+            is_image_virtual: image.is_virtual,
+            image_name: image_column.to_owned(),
             image: image.quoted,
             embedding: embedding.quoted,
         })

@@ -3,7 +3,7 @@
 use pgrx::pg_sys;
 
 use crate::pg::error::Result;
-use crate::pg::extensions::vector_type;
+use crate::pg::extensions::is_vector_type;
 use crate::pg::image::Image;
 use crate::pg::spi::Row;
 use crate::pg::types::{base_type, type_name};
@@ -40,7 +40,7 @@ impl InputKind {
     pub(super) fn of_type(type_oid: pg_sys::Oid) -> Option<Self> {
         match base_type(type_oid) {
             base if base == pg_sys::BYTEAOID => Some(InputKind::Image),
-            base if base == vector_type() => Some(InputKind::Embedding),
+            base if is_vector_type(base) => Some(InputKind::Embedding),
             _ => None,
         }
     }
@@ -50,7 +50,7 @@ impl InputValue {
     /// The value of a column, counted from 1; `None` for NULL.
     pub(super) fn read(row: &Row, column: i32, kind: InputKind) -> Result<Option<Self>> {
         Ok(match kind {
-            InputKind::Embedding => row.get(column)?.map(InputValue::Embedding),
+            InputKind::Embedding => row.vector(column)?.map(InputValue::Embedding),
             InputKind::Image => row.get(column)?.map(InputValue::Image),
         })
     }

@@ -25,7 +25,7 @@ impl SqlError for NoPrimaryKey {
     fn hint(&self) -> Option<String> {
         let NoPrimaryKey(relation) = self;
         Some(format!(
-            "Rows are found again by their primary key: ALTER TABLE {relation} ADD PRIMARY KEY (...)."
+            "susx identifies rows by their primary key: ALTER TABLE {relation} ADD PRIMARY KEY (...)."
         ))
     }
 }
@@ -33,6 +33,7 @@ impl SqlError for NoPrimaryKey {
 /// A column of the primary key.
 #[derive(Debug, PartialEq)]
 pub struct KeyColumn {
+    pub number: i16,
     pub quoted: String,
     pub base_type: String,
     /// The operators of the key's index, qualified.
@@ -60,7 +61,7 @@ pub fn of(relation: RegClass) -> Result<Vec<KeyColumn>> {
     };
     let key_column = |IndexColumn { number, equal, greater }| {
         let column = Column::numbered(relation, number)?;
-        Ok(KeyColumn { base_type: column.base_type(), quoted: column.quoted, equal, greater })
+        Ok(KeyColumn { number, base_type: column.base_type(), quoted: column.quoted, equal, greater })
     };
     columns.into_iter().map(key_column).collect()
 }
@@ -70,7 +71,7 @@ fn primary_index(relation: RegClass) -> Result<Option<OpenRelation>> {
     let table = OpenRelation::locked(relation)?;
     let is_primary = |index: &pg_sys::FormData_pg_index| index.indisprimary && index.indisvalid;
     // SAFETY: the table is open, and so its list is one of OIDs. The cache's key is the OID of an index, and its rows
-    // are those of pg_index. Where an index is found, it is opened under a lock of its own.
+    // are those of pg_index. An index that is found is opened under its own lock.
     unsafe {
         let list = pg_sys::RelationGetIndexList(table.0);
         let Some(indexes) = list.as_ref() else { return Ok(None) };

@@ -4,12 +4,16 @@
 use pgrx::{PgSqlErrorCode, pg_sys};
 
 use super::input::{InputKind, InputValue, check_likeness};
+use super::vector_hint;
 use crate::limits;
 use crate::pg::any::AnyValue;
 use crate::pg::error::{Result, SqlError};
 use crate::pg::spi::{Columns, Cursor, Row};
 use crate::pg::types::{base_type, type_name};
 use crate::pg::vector::Vector;
+
+/// A query of this kind.
+const EXAMPLE: &str = "SELECT id, embedding FROM images";
 
 /// The columns of a keyed query are wrong.
 #[derive(Debug, thiserror::Error)]
@@ -112,8 +116,9 @@ impl KeyedQuery {
     }
 
     fn open_as(query: &str, key_type: pg_sys::Oid, labels: Labels) -> Result<Self> {
-        let (cursor, ((key, columns), expected_rows)) =
-            Cursor::open(query, |columns| Ok((check(columns, key_type, labels)?, columns.expected_rows())))?;
+        let (cursor, ((key, columns), expected_rows)) = Cursor::open(query, EXAMPLE, |columns| {
+            Ok((check(columns, key_type, labels)?, columns.expected_rows()))
+        })?;
         Ok(KeyedQuery { cursor, key, columns, expected_rows })
     }
 
@@ -137,11 +142,11 @@ impl KeyedQuery {
         let KeyedInputs { kind, has_likeness, label, is_padded } = self.columns;
         self.cursor.fetch(most, |row| {
             let input = InputValue::read(row, 2, kind)?;
-            let likeness = if has_likeness { row.get(3)? } else { None };
+            let likeness = if has_likeness { row.vector(3)? } else { None };
             let mut label = match label {
                 Some(column) => {
                     limits::check_bytes("a label", limits::TEXT_BYTES, row.size(column))?;
-                    row.text(column)
+                    row.text(column)?
                 }
                 None => None,
             };
@@ -154,7 +159,7 @@ impl KeyedQuery {
 }
 
 fn check(columns: &Columns, key_type: pg_sys::Oid, labels: Labels) -> Result<(Key, KeyedInputs)> {
-    let example = || "A query is such as 'SELECT id, embedding FROM images'.".to_owned();
+    let example = || format!("Example: '{EXAMPLE}'.");
     let (most, more) = match labels {
         Labels::No => (3, ", or a third, a likeness vector"),
         Labels::Allowed => (4, ", perhaps a likeness vector, and perhaps a label"),
@@ -181,7 +186,8 @@ fn check(columns: &Columns, key_type: pg_sys::Oid, labels: Labels) -> Result<(Ke
     let bad = |message: String| KeyedColumns { message, hint: example() };
     let kind = InputKind::of_type(columns.type_oid(2)).ok_or_else(|| {
         let found = type_name(columns.type_oid(2));
-        bad(format!("the second column of the query must be of type bytea or vector, not {found}"))
+        let message = format!("the second column of the query must be of type bytea or vector, not {found}");
+        KeyedColumns { message, hint: vector_hint::of_query(columns.type_oid(2)).unwrap_or_else(example) }
     })?;
     let count = columns.count();
     let is_label = |column: i32| InputKind::of_type(columns.type_oid(column)).is_none();

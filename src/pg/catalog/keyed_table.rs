@@ -1,19 +1,29 @@
-//! Tables of which susx writes a column, row by row.
+//! Tables in which susx writes a column, row by row.
 //!
-//! A row is found again by its primary key and its version, which tells where the row lies and which transaction
-//! wrote it: so nothing goes to a row that was changed meanwhile.
+//! A row is found again by its primary key and its version, which tells where the row lies and which transaction wrote
+//! it. So nothing goes to a row that has changed in the meantime.
 
+mod family;
 mod row_id;
+mod written;
 
+use std::ffi::CStr;
+
+use pgrx::spi::quote_literal;
 use pgrx::{PgSqlErrorCode, pg_sys};
 
+use super::citus;
+use super::column::Column;
 use super::key::{self, KeyColumn};
 use crate::pg::error::{Result, SqlError};
+use crate::pg::open::OpenRelation;
 use crate::pg::regclass::RegClass;
 pub use row_id::RowId;
 pub(super) use row_id::{VERSION, WRITER};
+pub use written::Written;
+pub(super) use written::outcome;
 
-/// The relation is of a kind that has no rows of its own, or that other sessions cannot see.
+/// The relation is of a kind that stores no rows, or that other sessions cannot see.
 #[derive(Debug, thiserror::Error)]
 #[error("\"{relation}\" is {what}: expected a table of images")]
 struct NoTable {
@@ -29,7 +39,52 @@ impl SqlError for NoTable {
     }
 
     fn hint(&self) -> Option<String> {
-        Some(format!("Ordinary and partitioned tables, and partitions, can be {}.", self.done))
+        Some(match self.what {
+            "a view" => format!("Use the table that the view reads: its rows can be {}.", self.done),
+            "a foreign table" => {
+                format!("Call the function in the database that has the table, where its rows can be {}.", self.done)
+            }
+            // Nothing would delete the records about it, because no event trigger is fired at a session's end.
+            "a temporary table" if self.done == "embedded" => {
+                "Embed its rows with UPDATE … SET embedding = susx.embed_image(image), or use an UNLOGGED table."
+                    .to_owned()
+            }
+            _ => format!("Ordinary and partitioned tables, and partitions, can be {}.", self.done),
+        })
+    }
+}
+
+/// The table is one that an extension keeps in another way, in which rows cannot be locked and updated one by one.
+#[derive(Debug, thiserror::Error)]
+enum OtherStorage {
+    #[error("the rows of \"{relation}\" are in several shards of Citus, and are {done} shard by shard")]
+    Shards { relation: String, quoted: String, done: &'static str },
+    #[error("\"{relation}\" is a columnar table, whose rows cannot be updated")]
+    Columnar { relation: String, done: &'static str },
+}
+
+impl SqlError for OtherStorage {
+    fn sqlstate(&self) -> PgSqlErrorCode {
+        PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            OtherStorage::Shards { quoted, done, .. } => {
+                let call = if *done == "embedded" {
+                    "susx.embed_table('%s')"
+                } else {
+                    "susx.label_table('%s', 'classifier')"
+                };
+                let table = quote_literal(quoted);
+                format!(
+                    "SELECT * FROM run_command_on_shards({table}, $$CALL {call}$$); add the other arguments of this call."
+                )
+            }
+            OtherStorage::Columnar { done, .. } => {
+                format!("Use a table with the access method heap while its rows are being {done}.")
+            }
+        })
     }
 }
 
@@ -47,10 +102,10 @@ pub struct KeyedTable {
 }
 
 impl KeyedTable {
-    /// Checks the caller's right to read the relation, and that it is a table; `done` is what is done with it, for the
-    /// error. Locks the table against being changed until the transaction ends.
+    /// Checks that the caller may read columns of the relation, and that it is a table; `done` is what is done with it, for
+    /// the error. Locks the table against being changed until the transaction ends.
     pub(super) fn check(relation: RegClass, done: &'static str) -> Result<()> {
-        relation.open_for_reading()?;
+        relation.open_for_reading_columns()?;
         // SAFETY: the relation is locked, so it exists.
         let (kind, persistence, is_catalog) = unsafe {
             (
@@ -62,7 +117,9 @@ impl KeyedTable {
         let what = match kind {
             _ if is_catalog => "a system catalog",
             _ if persistence == pg_sys::RELPERSISTENCE_TEMP => "a temporary table",
-            pg_sys::RELKIND_RELATION | pg_sys::RELKIND_PARTITIONED_TABLE => return Ok(()),
+            pg_sys::RELKIND_RELATION | pg_sys::RELKIND_PARTITIONED_TABLE => {
+                return Self::check_storage(relation, done);
+            }
             pg_sys::RELKIND_VIEW => "a view",
             pg_sys::RELKIND_MATVIEW => "a materialized view",
             pg_sys::RELKIND_FOREIGN_TABLE => "a foreign table",
@@ -71,15 +128,48 @@ impl KeyedTable {
         Err(NoTable { relation: relation.name()?, what, done }.into())
     }
 
-    /// A table that was [checked](Self::check); an error if it has no key.
-    pub(super) fn of(relation: RegClass, column: &str) -> Result<Self> {
-        Ok(KeyedTable {
+    /// An error if the rows are kept in a way that no row can be locked and updated by itself.
+    fn check_storage(relation: RegClass, done: &'static str) -> Result<()> {
+        if is_columnar(relation)? {
+            return Err(OtherStorage::Columnar { relation: relation.name()?, done }.into());
+        }
+        if citus::is_distributed(relation)? {
+            let quoted = relation.quoted()?;
+            return Err(OtherStorage::Shards { relation: relation.name()?, quoted, done }.into());
+        }
+        Ok(())
+    }
+
+    /// A table that was [checked](Self::check); an error if it has no key, or if the caller may not read the key and the
+    /// `columns`.
+    pub(super) fn of(relation: RegClass, column: &str, columns: &[&Column]) -> Result<Self> {
+        let table = KeyedTable {
             relation,
             column: column.to_owned(),
             name: relation.name()?,
             table: relation.quoted()?,
             key: key::of(relation)?,
-        })
+        };
+        let mut read: Vec<(String, i32)> =
+            table.key.iter().map(|key| (key.quoted.clone(), i32::from(key.number))).collect();
+        for column in columns {
+            let column = (column.quoted.clone(), i32::from(column.number));
+            if !read.contains(&column) {
+                read.push(column);
+            }
+        }
+        // By these, susx tells whether a row has changed.
+        let system = [
+            ("ctid", pg_sys::SelfItemPointerAttributeNumber),
+            ("xmin", pg_sys::MinTransactionIdAttributeNumber),
+            ("tableoid", pg_sys::TableOidAttributeNumber),
+        ];
+        read.extend(system.map(|(name, number)| (name.to_owned(), number)));
+        if relation.has_row_security() {
+            read.push(("xmax".to_owned(), pg_sys::MaxTransactionIdAttributeNumber));
+        }
+        relation.check_columns(&read)?;
+        Ok(table)
     }
 
     /// Whether this table's rows can be found by keys that were read from `other`.
@@ -120,4 +210,18 @@ impl KeyedTable {
             }
         }
     }
+}
+
+/// Whether a table has the access method of Citus that stores columns.
+fn is_columnar(relation: RegClass) -> Result<bool> {
+    let open = OpenRelation::locked(relation)?;
+    // SAFETY: the relation is open.
+    let method = unsafe { (*(*open.0).rd_rel).relam };
+    if method == pg_sys::HEAP_TABLE_AM_OID || method == pg_sys::Oid::INVALID {
+        return Ok(false);
+    }
+    // SAFETY: for any OID, returns NULL or a palloc'd C string.
+    let name = unsafe { pg_sys::get_am_name(method) };
+    // SAFETY: as above.
+    Ok(!name.is_null() && unsafe { CStr::from_ptr(name) } == c"columnar")
 }

@@ -6,8 +6,9 @@ use pgrx::spi::quote_literal;
 use super::column::Column;
 use super::key;
 use super::session_settings::{EXACT_TEXT, with_settings};
-use super::vector_index;
+use super::vector_index::{self, IndexOrder};
 use crate::pg::error::{Error, Result, SqlError};
+use crate::pg::extensions::halfvec_type;
 use crate::pg::regclass::RegClass;
 use crate::pg::spi::operators::EQ;
 use crate::pg::spi::{self, Row, arg, first};
@@ -48,9 +49,11 @@ pub struct KeyedVectors {
     column: String,
     /// The same, quoted.
     embedding: String,
+    /// Whether the embeddings are of type halfvec.
+    is_half: bool,
     likeness: Option<String>,
-    /// pgvector's operator by which an index on the column of embeddings orders, qualified; `None` without an index.
-    operator: Option<String>,
+    /// How an index on the column of embeddings orders; `None` without an index.
+    order: Option<IndexOrder>,
 }
 
 /// What is read of an image.
@@ -66,7 +69,8 @@ impl KeyedVectors {
     /// Checks the columns. The key is the column of that name or, without a name, the primary key, of any number of columns,
     /// as `susx.errors` writes it. The table has been opened for reading.
     pub fn open(relation: RegClass, embedding_column: &str, key_column: Option<&str>) -> Result<Self> {
-        let embedding = Column::of_vectors(relation, embedding_column)?.quoted;
+        let vectors = Column::of_vectors(relation, embedding_column)?;
+        let (is_half, embedding) = (vectors.base == halfvec_type(), vectors.quoted);
         let name = match key_column {
             Some(name) => Some(name.to_owned()),
             None => primary_key(relation)?,
@@ -82,10 +86,11 @@ impl KeyedVectors {
             table: relation.quoted()?,
             is_image: format!("p.{embedding} IS NOT NULL{has_key}"),
             key,
-            operator: vector_index::operator(relation, embedding_column)?,
+            order: vector_index::order(relation, embedding_column)?,
             needs_key: key_column.is_some() && primary_key(relation)?.as_deref() != key_column,
             column: embedding_column.to_owned(),
             embedding,
+            is_half,
             likeness: None,
         })
     }
@@ -97,7 +102,15 @@ impl KeyedVectors {
 
     /// pgvector's operator by which an index orders; `None` without an index.
     pub fn operator(&self) -> Option<&str> {
-        self.operator.as_deref()
+        self.order.as_ref().map(|order| &*order.operator)
+    }
+
+    /// For the error that there is no index: the table, the column of embeddings, and the statement that creates one.
+    pub fn index_to_create(&self) -> (String, String, String) {
+        let KeyedVectors { table, column, embedding, .. } = self;
+        let order = if self.is_half { "halfvec_cosine_ops" } else { "vector_cosine_ops" };
+        let create = format!("CREATE INDEX ON {table} USING hnsw ({embedding} {order});");
+        (table.clone(), column.clone(), create)
     }
 
     /// An error if there is no image.
@@ -137,10 +150,11 @@ impl KeyedVectors {
         limit: usize,
         mut each: impl FnMut(KeyedVector) -> Result<()>,
     ) -> Result<()> {
-        let Some(operator) = &self.operator else {
+        let Some(IndexOrder { operator, operand }) = &self.order else {
             return Err(Error::internal("the table has no index"));
         };
-        let sql = format!("{} ORDER BY p.{} {operator} $1 LIMIT $2", self.select(), self.embedding);
+        let sql =
+            format!("{} ORDER BY p.{} {operator} $1::{operand} LIMIT $2", self.select(), self.embedding);
         let args = [arg(Vector(query.to_vec())), arg(i64::try_from(limit).unwrap_or(i64::MAX))];
         with_settings(&EXACT_TEXT, || spi::read(&sql, &args, |row| self.pass(row, &mut each)))
     }
@@ -153,8 +167,8 @@ impl KeyedVectors {
 
     fn pass(&self, row: &Row, each: &mut impl FnMut(KeyedVector) -> Result<()>) -> Result<bool> {
         let key = row.required_text(1, "the key of an image of the pool")?;
-        let likeness = if self.likeness.is_some() { row.get(3)? } else { None };
-        each(KeyedVector { key, embedding: row.required(2)?, likeness })?;
+        let likeness = if self.likeness.is_some() { row.vector(3)? } else { None };
+        each(KeyedVector { key, embedding: row.required_vector(2)?, likeness })?;
         Ok(true)
     }
 }

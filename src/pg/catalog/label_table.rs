@@ -1,4 +1,4 @@
-//! Tables of images whose labels are to be written.
+//! Tables of images to label.
 
 mod find;
 mod gone;
@@ -12,7 +12,7 @@ use std::ops::Deref;
 
 use super::column::Column;
 use super::keyed_table::KeyedTable;
-pub use super::keyed_table::RowId;
+pub use super::keyed_table::{RowId, Written};
 use crate::pg::error::{Error, Result};
 use crate::pg::regclass::RegClass;
 use crate::pg::relation_error::RelationError;
@@ -21,7 +21,7 @@ use crate::pg::vector::Vector;
 pub use labelling::{Labelling, column_of};
 pub use read::{KeyRange, Selection};
 pub use records::{NewRecord, Record};
-pub use transition::LabelTransitionRows;
+pub use transition::{LabelTransitionRows, may_have_outdated};
 pub use write::NewLabel;
 
 /// The names of the columns that a call reads and writes.
@@ -37,7 +37,7 @@ pub struct LabelColumns {
 /// A table of images with a column of labels, its columns checked and quoted.
 #[derive(Debug)]
 pub struct LabelTable {
-    /// The column of labels is the one that is written.
+    /// The column to write is the column of labels.
     rows: KeyedTable,
     /// The columns, quoted for SQL text.
     label: String,
@@ -45,6 +45,7 @@ pub struct LabelTable {
     known: Option<String>,
     embedding: String,
     likeness: Option<String>,
+    holds_tags: bool,
 }
 
 impl Deref for LabelTable {
@@ -69,7 +70,7 @@ pub struct LabelRow {
 
 impl LabelTable {
     /// Checks the table, the columns and the caller's rights, and locks the table against being changed until the
-    /// transaction ends. A procedure does so again in every transaction.
+    /// transaction ends. A procedure does this again in every transaction.
     pub fn open(relation: RegClass, columns: &LabelColumns) -> Result<Self> {
         let table = Self::open_for_reading(relation, columns)?;
         Column::open(relation, &columns.label)?.check_writable(relation, &columns.label)?;
@@ -79,25 +80,42 @@ impl LabelTable {
         Ok(table)
     }
 
-    /// As [`open`](Self::open), for a caller who only reads the table.
+    /// Like [`open`](Self::open), for a caller who only reads the table.
     pub fn open_for_reading(relation: RegClass, columns: &LabelColumns) -> Result<Self> {
         KeyedTable::check(relation, "labelled")?;
-        let label = Column::of_labels(relation, &columns.label)?.quoted;
-        let number = |name: &Option<String>| -> Result<Option<String>> {
-            name.as_ref().map(|name| Ok(Column::of_numbers(relation, name)?.quoted)).transpose()
+        let label = Column::of_labels(relation, &columns.label)?;
+        let number = |name: &Option<String>| -> Result<Option<Column>> {
+            name.as_ref().map(|name| Column::of_numbers(relation, name)).transpose()
         };
-        let vectors = |name: &String| Column::of_vectors(relation, name).map(|column| column.quoted);
+        let vectors = |name: &String| Column::of_vectors(relation, name);
         let (probability, known) = (number(&columns.probability)?, number(&columns.known)?);
-        if probability.is_some() && probability == known {
+        let quoted = |column: &Option<Column>| column.as_ref().map(|column| column.quoted.clone());
+        if probability.is_some() && quoted(&probability) == quoted(&known) {
             return Err(Error::argument("probability_column and known_column must be different columns"));
         }
+        if let Some(name) = columns.probability.as_ref().filter(|_| label.holds_tags()) {
+            return Err(Error::argument(format!(
+                "column \"{}\" holds several tags per row, so there is no probability for column \"{name}\"",
+                columns.label
+            ))
+            .with_hint(
+                "Omit probability_column; susx.tag_probabilities returns the probability of each category.",
+            ));
+        }
+        let embedding = vectors(&columns.embedding)?;
+        let likeness = columns.likeness.as_ref().map(vectors).transpose()?;
+        let read: Vec<&Column> = [&label, &embedding]
+            .into_iter()
+            .chain([&probability, &known, &likeness].into_iter().flatten())
+            .collect();
         Ok(LabelTable {
-            rows: KeyedTable::of(relation, &columns.label)?,
-            label,
-            probability,
-            known,
-            embedding: vectors(&columns.embedding)?,
-            likeness: columns.likeness.as_ref().map(vectors).transpose()?,
+            rows: KeyedTable::of(relation, &columns.label, &read)?,
+            probability: quoted(&probability),
+            known: quoted(&known),
+            likeness: quoted(&likeness),
+            holds_tags: label.holds_tags(),
+            label: label.quoted,
+            embedding: embedding.quoted,
         })
     }
 
@@ -106,12 +124,17 @@ impl LabelTable {
         RelationError::Permission(self.name.clone()).into()
     }
 
+    /// Whether the column takes any number of tags per row, as an array, rather than one label.
+    pub fn holds_tags(&self) -> bool {
+        self.holds_tags
+    }
+
     /// Whether row-level security hides rows of the table from the caller.
     pub fn has_row_security(&self) -> bool {
         self.relation.has_row_security()
     }
 
-    /// Whether the call writes how likely labels are, or how likely rows are to be of any category.
+    /// Whether the call writes the probabilities of labels, or the probabilities that rows are of any category.
     pub fn has_numbers(&self) -> (bool, bool) {
         (self.probability.is_some(), self.known.is_some())
     }
@@ -137,20 +160,30 @@ impl LabelTable {
         columns.join(", ")
     }
 
+    /// The number of the column of labels among those of [`selected`](Self::selected).
+    fn label_column(&self) -> i32 {
+        self.key.len() as i32 + 3
+    }
+
+    /// The columns of vectors, quoted.
+    fn vectors(&self) -> Vec<String> {
+        [Some(&self.embedding), self.likeness.as_ref()].into_iter().flatten().cloned().collect()
+    }
+
     /// The number of the column after those of [`selected`](Self::selected).
     fn next_column(&self) -> i32 {
         self.key.len() as i32 + 7 + i32::from(self.likeness.is_some())
     }
 
     fn row(&self, row: &Row) -> Result<LabelRow> {
-        let first = self.key.len() as i32 + 3;
+        let first = self.label_column();
         Ok(LabelRow {
             id: self.row_id(row)?,
             label: row.get(first)?,
             probability: row.get(first + 1)?,
             known: row.get(first + 2)?,
-            embedding: row.get(first + 3)?,
-            likeness: if self.likeness.is_some() { row.get(first + 4)? } else { None },
+            embedding: row.vector(first + 3)?,
+            likeness: if self.likeness.is_some() { row.vector(first + 4)? } else { None },
         })
     }
 }

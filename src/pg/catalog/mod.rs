@@ -5,8 +5,9 @@
 //! ([`operators`](super::spi::operators)), so that nothing depends on the caller's search_path.
 
 mod as_owner;
+pub mod citus;
 pub mod classifier;
-mod column;
+pub mod column;
 pub mod errors;
 pub mod generated;
 pub mod image_table;
@@ -17,6 +18,7 @@ pub mod keyed_table;
 pub mod keyed_vectors;
 pub mod label_table;
 pub mod labelled_query;
+pub mod own_functions;
 pub mod pool;
 pub mod provenance;
 pub mod report_query;
@@ -24,6 +26,8 @@ mod session_settings;
 pub mod sheet_query;
 mod syscache;
 pub mod transition_rows;
+pub mod vector_column;
+mod vector_hint;
 pub mod vector_index;
 
 use std::ffi::CStr;
@@ -36,12 +40,12 @@ use super::error::{Error, Result};
 /// How PostgreSQL's errors name the command, where [`prevent_in_read_only`] or [`write()`] refuses it.
 const CHANGE: &CStr = c"a function that changes a classifier";
 
-/// An error in a read-only transaction, before any work is done in vain.
+/// An error in a read-only transaction, before any work is wasted.
 pub fn prevent_in_read_only() {
     prevent_command_in_read_only(CHANGE);
 }
 
-/// As [`prevent_in_read_only`], with the name of the command for the error.
+/// Like [`prevent_in_read_only`], with the name of the command for the error.
 pub fn prevent_command_in_read_only(command: &CStr) {
     // SAFETY: both raise an ERROR with the C string in it, or do nothing.
     unsafe {

@@ -15,7 +15,7 @@ use crate::pg::vector::Vector;
 
 /// Chosen images of the pool no longer exist.
 #[derive(Debug, thiserror::Error)]
-#[error("{expected} images of {pool} were chosen, but {found} of them are found again")]
+#[error("{expected} images of {pool} were chosen, but only {found} of them still exist")]
 struct PoolChanged {
     pool: String,
     expected: usize,
@@ -29,7 +29,7 @@ impl SqlError for PoolChanged {
 
     fn hint(&self) -> Option<String> {
         Some(
-            "Somebody has deleted the others meanwhile, or changed their keys. Nothing was changed: call again."
+            "The others were deleted, or their keys were changed. Nothing was written: call again."
                 .to_owned(),
         )
     }
@@ -205,7 +205,7 @@ impl Pool {
              SELECT u.category, 'image', 'retrieved', u.prompt, u.key, {image}, u.similarity, p.{embedding}{value} \
              FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), \
              pg_catalog.unnest($4)) WITH ORDINALITY AS u (category, prompt, key, similarity, ord) \
-             JOIN {table} p ON {has_key} ORDER BY u.ord RETURNING category, similarity, {is_missing}"
+             JOIN {table} p ON {has_key} ORDER BY u.ord RETURNING category::pg_catalog.text, similarity, {is_missing}"
         )
     }
 }
@@ -227,7 +227,7 @@ pub fn read_vectors(
     };
     let sql = format!("SELECT {columns} FROM {} WHERE {embedding} IS NOT NULL", pool.quoted()?);
     spi::read(&sql, &[], |row| {
-        each(row.required(1)?, if likeness.is_some() { row.get(2)? } else { None })?;
+        each(row.required_vector(1)?, if likeness.is_some() { row.vector(2)? } else { None })?;
         Ok(true)
     })
 }

@@ -145,7 +145,7 @@ fn check(pool: RegClass, column: &str, model: EmbeddingModel) -> Result<()> {
     let images = "To embed the images again, set their embeddings to NULL and call susx.embed_table";
     let hint = match owner {
         EmbeddingOwner::Likeness(_) => format!(
-            "{images}; to compare images by another model, call susx.alter_classifier(classifier, likeness_model => \
+            "{images}; to compare images with another model, call susx.alter_classifier(classifier, likeness_model => \
              '...')."
         ),
         _ => format!(

@@ -6,6 +6,7 @@ use std::cell::RefCell;
 use pgrx::{PgSqlErrorCode, pg_sys};
 
 use super::input::InputKind;
+use super::vector_hint;
 use crate::batches::FETCHED_ROWS;
 use crate::limits;
 use crate::pg::error::{Error, Result, SqlError};
@@ -18,8 +19,8 @@ use crate::pg::vector::Vector;
 #[derive(Debug, thiserror::Error)]
 enum ReportQueryError {
     #[error("column \"{name}\" of the query of a report must be of type {expected}, not {found}")]
-    Type { name: String, expected: &'static str, found: String },
-    #[error("the query of a report has a column \"{0}\", which a report has no use for")]
+    Type { name: String, expected: &'static str, found: String, hint: Option<String> },
+    #[error("the query of a report has a column \"{0}\", which a report does not use")]
     Name(String),
     #[error("the query of a report has two columns \"{0}\"")]
     Twice(String),
@@ -33,6 +34,9 @@ impl SqlError for ReportQueryError {
     }
 
     fn hint(&self) -> Option<String> {
+        if let ReportQueryError::Type { hint: Some(hint), .. } = self {
+            return Some(hint.clone());
+        }
         Some(
             "The first column is the key. After it come image, embedding, likeness and truth, those that there are: such \
              as 'SELECT id, image, embedding FROM images'."
@@ -68,7 +72,7 @@ pub struct ReportRow {
 
 /// Passes the rows of a query to `each`. The query runs with the snapshot of the running statement and the caller's
 /// rights. Its columns are checked before the first row; then `begin` gets them and the number of rows that the planner
-/// expects, and may refuse them.
+/// expects, and may reject them.
 pub fn read(
     query: &str,
     begin: impl FnOnce(ReportColumns, Option<u64>) -> Result<()>,
@@ -83,7 +87,7 @@ pub fn read(
         // Images, which may be large, are fetched one by one.
         Ok(if checked.image.is_some() { 1 } else { FETCHED_ROWS })
     };
-    spi::read_user_query(query, open, |row| {
+    spi::read_user_query(query, "SELECT id, image, embedding FROM images", open, |row| {
         number += 1;
         each(read_row(row, *columns.borrow(), number)?)?;
         Ok(true)
@@ -96,12 +100,12 @@ fn read_row(row: &Row, columns: ReportColumns, number: u64) -> Result<ReportRow>
             .map_err(|error: Error| error.in_row(number))
     };
     check("a key", 1)?;
-    let vector = |column: Option<i32>| column.map(|column| row.get(column)).transpose();
+    let vector = |column: Option<i32>| column.map(|column| row.vector(column)).transpose();
     let truth = match columns.truth {
         None => None,
         Some(column) => {
             check("a category", column)?;
-            let mut truth = row.text(column);
+            let mut truth = row.text(column).map_err(|error| error.in_row(number))?;
             if let (Some(truth), true) = (&mut truth, columns.is_padded) {
                 truth.truncate(truth.trim_end_matches(' ').len());
             }
@@ -110,7 +114,7 @@ fn read_row(row: &Row, columns: ReportColumns, number: u64) -> Result<ReportRow>
     };
     Ok(ReportRow {
         number,
-        key: row.text(1),
+        key: row.text(1).map_err(|error| error.in_row(number))?,
         image: columns.image.map(|column| row.stored_image(column)).transpose()?.flatten(),
         embedding: vector(columns.embedding)?.flatten(),
         likeness: vector(columns.likeness)?.flatten(),
@@ -134,7 +138,8 @@ fn check(columns: &Columns) -> Result<ReportColumns> {
             _ => return Err(ReportQueryError::Name(name).into()),
         };
         if !fits {
-            return Err(ReportQueryError::Type { name, expected, found: type_name(type_oid) }.into());
+            let hint = if expected == "vector" { vector_hint::of_query(type_oid) } else { None };
+            return Err(ReportQueryError::Type { name, expected, found: type_name(type_oid), hint }.into());
         }
         if place.replace(column).is_some() {
             return Err(ReportQueryError::Twice(name).into());

@@ -22,8 +22,8 @@ pub(super) const EXACT_TEXT: [Setting; 6] = [
 /// The one setting of [`EXACT_TEXT`] that decides how text is read.
 pub(super) const EXACT_MONEY: Setting = (c"lc_monetary", c"C");
 
-/// A query reads in the order of its key's index, whatever the planner estimates. While few rows are left without an
-/// embedding, the planner would read and sort the whole table for every batch.
+/// A query reads in the order of its key's index, regardless of the planner's estimates. While few rows are left
+/// without an embedding, the planner would read and sort the whole table for every batch.
 pub(super) const BY_INDEX: [Setting; 4] = [
     (c"enable_seqscan", c"off"),
     (c"enable_bitmapscan", c"off"),

@@ -51,13 +51,13 @@ pub fn read(query: &str, mut each: impl FnMut(SheetRow, bool) -> Result<()>) -> 
         Ok(1)
     };
     let mut number = 0;
-    spi::read_user_query(query, open, |row| {
+    spi::read_user_query(query, "SELECT image, id FROM images", open, |row| {
         number += 1;
         let mut label = None;
         if has_labels.get() {
             let in_row = |error: Error| error.in_row(number);
             limits::check_bytes("a label", limits::TEXT_BYTES, row.size(2)).map_err(in_row)?;
-            label = row.text(2);
+            label = row.text(2).map_err(in_row)?;
         }
         each(SheetRow { number, image: row.get(1)?, label }, has_labels.get())?;
         Ok(true)

@@ -2,7 +2,7 @@
 
 use pgrx::pg_sys;
 
-/// What `read` makes of the catalog row of that OID; `None` if there is no such row.
+/// What `read` returns for the catalog row with that OID; `None` if there is no such row.
 ///
 /// # Safety
 ///

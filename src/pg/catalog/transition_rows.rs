@@ -59,12 +59,14 @@ impl<'a> TransitionRows<'a> {
             format!("{} n JOIN {table} t ON {}", quote_identifier(tables.new), images.same_key("t", "n"));
         let sql = match tables.old.map(quote_identifier) {
             None => format!(
-                "SELECT {columns} FROM {new} WHERE n.{embedding} IS NULL AND n.{image} IS NOT NULL \
-                 AND t.{embedding} IS NULL AND t.{image} IS NOT NULL"
+                "SELECT {columns} FROM {new} WHERE n.{embedding} IS NULL AND {} IS NOT NULL \
+                 AND t.{embedding} IS NULL AND t.{image} IS NOT NULL",
+                images.image_of("n")?
             ),
             Some(old) => format!(
-                "SELECT {columns}, o.{image}, t.{embedding}, o.{embedding}, o.{} IS NOT NULL \
+                "SELECT {columns}, {}, t.{embedding}, o.{embedding}, o.{} IS NOT NULL \
                  FROM {new} LEFT JOIN {old} o ON {} WHERE t.{image} IS NOT NULL OR t.{embedding} IS NOT NULL",
+                images.image_of("o")?,
                 images.key[0].quoted,
                 images.same_key("o", "n"),
             ),
@@ -122,7 +124,7 @@ fn needs_embedding(
         let is_asked = row.is_null(embedding) && !row.is_null(old_embedding) && !row.is_null(image);
         return Ok(is_asked.then_some(false));
     }
-    let Some(found) = row.get::<Vector>(embedding)? else {
+    let Some(found) = row.vector(embedding)? else {
         return Ok((!row.is_null(image)).then_some(false));
     };
     if row.is_null(image) && !is_matched {
@@ -144,7 +146,7 @@ fn digests(images: &ImageTable, trigger: &PgTrigger, table: &str) -> Result<Hash
     let mut digests = HashSet::new();
     let mut cursor = TriggerCursor::open(trigger, &sql)?;
     while cursor.fetch(FETCHED_ROWS, |row| {
-        digests.insert(digest(&row.required(1)?));
+        digests.insert(digest(&row.required_vector(1)?));
         Ok(true)
     })? {}
     Ok(digests)

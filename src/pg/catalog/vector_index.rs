@@ -12,9 +12,18 @@ use crate::pg::spi::operators::EQ;
 use crate::pg::spi::{arg, first};
 use crate::pg::vector::Vector;
 
-/// The qualified operator by which an hnsw or ivfflat index over all rows orders; `None` if there is no such index. For
-/// unit vectors, which embeddings are, the orders of all three operators are the same.
-pub(super) fn operator(relation: RegClass, column: &str) -> Result<Option<String>> {
+/// How an hnsw or ivfflat index over all rows orders.
+#[derive(Debug)]
+pub(super) struct IndexOrder {
+    /// The operator, qualified.
+    pub operator: String,
+    /// The type of what it compares with, qualified.
+    pub operand: String,
+}
+
+/// The order of an index by the cosine distance; `None` if there is none. Others order in the same way only if all
+/// vectors have the same length, which is unknown until they are read.
+pub(super) fn order(relation: RegClass, column: &str) -> Result<Option<IndexOrder>> {
     let sql = format!(
         "SELECT o.opcname::pg_catalog.text FROM pg_catalog.pg_index i \
          JOIN pg_catalog.pg_class c ON c.oid {EQ} i.indexrelid \
@@ -23,16 +32,18 @@ pub(super) fn operator(relation: RegClass, column: &str) -> Result<Option<String
          JOIN pg_catalog.pg_attribute a ON a.attrelid {EQ} i.indrelid AND a.attnum {EQ} i.indkey[0] \
          WHERE i.indrelid {EQ} $1 AND a.attname {EQ} $2 AND i.indisvalid AND i.indpred IS NULL \
          AND m.amname {EQ} ANY ('{{hnsw,ivfflat}}') \
-         AND o.opcname {EQ} ANY ('{{vector_cosine_ops,vector_ip_ops,vector_l2_ops}}') \
+         AND o.opcname {EQ} ANY ('{{vector_cosine_ops,halfvec_cosine_ops}}') \
          ORDER BY m.amname, o.opcname LIMIT 1"
     );
-    let operator = match first::<String>(&sql, &[arg(relation.0), arg(column.to_owned())])?.as_deref() {
-        Some("vector_cosine_ops") => "<=>",
-        Some("vector_ip_ops") => "<#>",
-        Some("vector_l2_ops") => "<->",
-        _ => return Ok(None),
+    let found = first::<String>(&sql, &[arg(relation.0), arg(column.to_owned())])?;
+    let Some((operand, _)) = found.as_deref().and_then(|name| name.split_once('_')) else {
+        return Ok(None);
     };
-    Ok(Some(format!("OPERATOR({}.{operator})", vector_schema()?)))
+    let schema = vector_schema()?;
+    Ok(Some(IndexOrder {
+        operator: format!("OPERATOR({schema}.<=>)"),
+        operand: format!("{schema}.{operand}"),
+    }))
 }
 
 /// When pgvector's index scans end.
@@ -64,8 +75,8 @@ pub fn with_long_scans<T>(operator: Option<&str>, call: impl FnOnce(IndexScan) -
     }
 }
 
-/// Whether a library has defined a setting. Anybody can SET a name with a dot that no library knows: such a placeholder
-/// has a flag.
+/// Whether a library has defined a setting. Any role can SET a name with a dot that no library knows: such a
+/// placeholder has a flag.
 fn exists(setting: &CStr) -> bool {
     // SAFETY: a C string; NULL for a setting that does not exist.
     unsafe {

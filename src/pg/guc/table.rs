@@ -34,7 +34,7 @@ settings! { TEXTS: TextSetting of Option<CString>;
         value: None,
         name: c"susx.onnxruntime_library",
         summary: c"Path of the ONNX Runtime library, version 1.24 or newer.",
-        details: c"Unset: libonnxruntime.so in the directory of the extension's library, else on the dynamic loader's path.",
+        details: c"Unset: libonnxruntime.so, or libonnxruntime.so.VERSION, in the directory of the extension's library, else on the dynamic loader's path.",
         changed_by: ChangedBy::Administrator,
     }
     SERVER_PROGRAM {
@@ -91,7 +91,7 @@ settings! { INTEGERS: IntSetting of i32;
     BATCH_DELAY {
         value: 2,
         name: c"susx.batch_delay",
-        summary: c"How long an image or text waits for inputs of other sessions to share a batch with.",
+        summary: c"How long an image or text waits for inputs of other sessions, to share a batch with them.",
         details: c"It waits only if another session got an answer within this time. 0 turns waiting off.",
         range: 0..=1000,
         unit: GucFlags::UNIT_MS,
@@ -118,6 +118,17 @@ settings! { INTEGERS: IntSetting of i32;
         unit: GucFlags::UNIT_S,
         changed_by: ChangedBy::Administrator,
         server_option: Some("--model-idle-timeout"),
+    }
+    // No limit: to load a model again takes seconds, and only the administrator knows what else needs the memory.
+    MODEL_MEMORY {
+        value: 0,
+        name: c"susx.model_memory",
+        summary: c"Maximum size of the files of all models in memory; idle ones are unloaded before another is loaded.",
+        details: c"Models in use take turns. A model larger than this is loaded alone. 0 means no limit.",
+        range: 0..=1 << 24,
+        unit: GucFlags::UNIT_MB,
+        changed_by: ChangedBy::Administrator,
+        server_option: Some("--model-memory"),
     }
     QUEUE_MEMORY {
         value: 256,

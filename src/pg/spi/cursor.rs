@@ -1,7 +1,7 @@
 //! A query of the caller's that a function reads in portions, returning to its caller in between.
 //!
 //! It is a portal, like that of DECLARE CURSOR. Between two reads the function knows it by name only, because anything
-//! may have closed it meanwhile. PostgreSQL closes it when the (sub)transaction that opened it fails, or when the
+//! may have closed it in the meantime. PostgreSQL closes it when the (sub)transaction that opened it fails, or when the
 //! transaction ends.
 
 use std::ffi::CString;
@@ -9,7 +9,7 @@ use std::ffi::CString;
 use pgrx::{PgSqlErrorCode, pg_sys};
 
 use super::portal::Portal;
-use super::{Access, Columns, Connection, Row};
+use super::{Access, Columns, Connection, Row, user_query};
 use crate::pg::error::{Result, SqlError};
 
 /// The portal was closed between two reads.
@@ -24,7 +24,7 @@ impl SqlError for CursorClosed {
 
     fn hint(&self) -> Option<String> {
         Some(
-            "ROLLBACK TO closes what was opened after the savepoint, COMMIT everything. Start the call again."
+            "ROLLBACK TO closes queries opened after the savepoint, and COMMIT closes all. Call the function again."
                 .to_owned(),
         )
     }
@@ -37,10 +37,12 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    /// Starts a query that the caller wrote, and returns what `check` made of its columns.
-    pub fn open<T>(sql: &str, check: impl FnOnce(&Columns) -> Result<T>) -> Result<(Self, T)> {
+    /// Starts a query that the caller wrote, and returns what `check` made of its columns. `example` is a query of the kind
+    /// that is expected.
+    pub fn open<T>(sql: &str, example: &str, check: impl FnOnce(&Columns) -> Result<T>) -> Result<(Self, T)> {
         let _connection = Connection::open()?;
-        let portal = Portal::open(sql, &[], Access::UserQuery)?;
+        let start = || Portal::open(sql, &[], Access::UserQuery);
+        let portal = user_query::explained(sql, example, start)?;
         // Closes the portal if the check fails: the error may be caught.
         let cursor = Cursor { name: portal.name() };
         let checked = check(&portal.columns())?;

@@ -8,6 +8,7 @@ pub mod operators;
 mod portal;
 mod row;
 mod trigger_cursor;
+mod user_query;
 
 use pgrx::datum::DatumWithOid;
 use pgrx::{FromDatum, IntoDatum, PgMemoryContexts, pg_sys};
@@ -73,7 +74,7 @@ pub fn read(sql: &str, args: &[DatumWithOid], each: impl FnMut(&Row) -> Result<b
     read_in(Access::Statement, sql, args, each)
 }
 
-/// As [`read`], with a choice of which rows the query sees.
+/// Like [`read`], with a choice of which rows the query sees.
 pub fn read_in(
     access: Access,
     sql: &str,
@@ -83,7 +84,7 @@ pub fn read_in(
     read_with(access, sql, args, |_| Ok(FETCHED_ROWS), each)
 }
 
-/// As [`read`], but passes up to `fetch` rows to `each` at once.
+/// Like [`read`], but passes up to `fetch` rows to `each` at once.
 pub fn read_batches(
     sql: &str,
     args: &[DatumWithOid],
@@ -97,14 +98,17 @@ pub fn read_batches(
     Ok(())
 }
 
-/// Runs a query that the caller of susx wrote. `open` sees its columns first, and returns how many rows to fetch at a
-/// time.
+/// Runs a query that the caller of susx wrote. `example` is one of the kind that is expected. `open` sees its columns first,
+/// and returns how many rows to fetch at a time.
 pub fn read_user_query(
     sql: &str,
+    example: &str,
     open: impl FnOnce(&Columns) -> Result<i64>,
     each: impl FnMut(&Row) -> Result<bool>,
 ) -> Result<()> {
-    read_with(Access::UserQuery, sql, &[], open, each)
+    let _connection = Connection::open()?;
+    let start = || Portal::open(sql, &[], Access::UserQuery);
+    pass(user_query::explained(sql, example, start)?, open, each)
 }
 
 fn read_with(
@@ -112,10 +116,18 @@ fn read_with(
     sql: &str,
     args: &[DatumWithOid],
     open: impl FnOnce(&Columns) -> Result<i64>,
-    mut each: impl FnMut(&Row) -> Result<bool>,
+    each: impl FnMut(&Row) -> Result<bool>,
 ) -> Result<()> {
     let _connection = Connection::open()?;
-    let portal = Portal::open(sql, args, access)?;
+    pass(Portal::open(sql, args, access)?, open, each)
+}
+
+/// Passes the rows of a query that has started. The caller is connected to SPI.
+fn pass(
+    portal: Portal,
+    open: impl FnOnce(&Columns) -> Result<i64>,
+    mut each: impl FnMut(&Row) -> Result<bool>,
+) -> Result<()> {
     let fetch = open(&portal.columns())?;
     while portal.fetch_until(fetch, &mut each)? {}
     portal.close();

@@ -118,7 +118,7 @@ impl Portal {
                 check_for_interrupts!();
                 // SAFETY: what leaves the context is allocated by Rust.
                 let wants_more = unsafe { scratch.switch_to(|_| each(row))? };
-                // SAFETY: nothing of it is used any more.
+                // SAFETY: nothing of it is used after this.
                 unsafe { scratch.reset() };
                 if !wants_more {
                     return Ok(seen);
@@ -128,7 +128,7 @@ impl Portal {
         })
     }
 
-    /// As [`fetch`](Self::fetch), but returns whether to go on: false at the end of the query, or once `each` has
+    /// Like [`fetch`](Self::fetch), but returns whether to go on: false at the end of the query, or once `each` has
     /// returned false.
     pub fn fetch_until(&self, most: i64, mut each: impl FnMut(&Row) -> Result<bool>) -> Result<bool> {
         let mut wants_more = true;
@@ -149,8 +149,8 @@ impl Portal {
     /// Runs `look` on the next rows, and frees them.
     fn with_next_rows<T>(&self, most: i64, look: impl FnOnce(&[Row]) -> Result<T>) -> Result<T> {
         check_for_interrupts!();
-        // SAFETY: the portal is open, and its tuples are used before they are freed. Other queries may run meanwhile,
-        // on connections of their own.
+        // SAFETY: the portal is open, and its tuples are used before they are freed. Other queries may run in the
+        // meantime, on their own connections.
         unsafe {
             {
                 let _scope = ReadOnlyScope::of(self.access);
@@ -172,8 +172,9 @@ impl Portal {
     }
 }
 
-/// Makes the transaction read-only until dropped, and then restores the settings that were changed meanwhile. A query
-/// that the caller wrote calls functions, and these might write or change settings where the query itself may not.
+/// Makes the transaction read-only until dropped, and then restores the settings that were changed in the meantime. A
+/// query that the caller wrote calls functions, and these might write or change settings where the query itself may
+/// not.
 #[derive(Debug)]
 struct ReadOnlyScope {
     was_read_only: bool,

@@ -7,7 +7,9 @@ use pgrx::{FromDatum, IntoDatum, pg_sys};
 use crate::limits;
 use crate::pg::any::AnyValue;
 use crate::pg::column_error::ColumnError;
+use crate::pg::encoding;
 use crate::pg::error::Result;
+use crate::pg::extensions::{halfvec_type, vector_type};
 use crate::pg::image::{StoredImage, image_too_large};
 use crate::pg::types::{base_type, type_name};
 use crate::pg::varlena::size;
@@ -42,8 +44,29 @@ impl Row {
             }
             let mut is_null = false;
             let datum = pg_sys::SPI_getbinval(self.tuple, self.descriptor, column, &mut is_null);
+            if !is_null {
+                encoding::check(datum, found)?;
+            }
             Ok(T::from_datum(datum, is_null))
         }
+    }
+
+    /// The value of a column of type vector or halfvec, counted from 1.
+    pub fn vector(&self, column: i32) -> Result<Option<Vector>> {
+        // SAFETY: tuple and descriptor belong to the same result, which is still open; the column's type is checked.
+        unsafe {
+            let found = pg_sys::SPI_gettypeid(self.descriptor, column);
+            let base = if found == vector_type() { found } else { base_type(found) };
+            if base == vector_type() || base != halfvec_type() {
+                return self.get(column);
+            }
+            Ok(self.datum(column).map(|datum| Vector::of_halfvec(datum)))
+        }
+    }
+
+    /// Like [`vector`](Self::vector), for a column that has a value.
+    pub fn required_vector(&self, column: i32) -> Result<Vector> {
+        self.vector(column)?.ok_or_else(|| ColumnError::Null(self.name(column)).into())
     }
 
     /// The name of a column.
@@ -59,7 +82,7 @@ impl Row {
         }
     }
 
-    /// As [`get`](Self::get), for a column that is declared NOT NULL.
+    /// Like [`get`](Self::get), for a column that is declared NOT NULL.
     pub fn required<T: FromDatum + IntoDatum>(&self, column: i32) -> Result<T> {
         self.get(column)?.ok_or_else(|| ColumnError::Null(self.name(column)).into())
     }
@@ -88,7 +111,7 @@ impl Row {
         self.get(column)
     }
 
-    /// As [`short_text`](Self::short_text), for a column that is declared NOT NULL.
+    /// Like [`short_text`](Self::short_text), for a column that is declared NOT NULL.
     pub fn required_text(&self, column: i32, what: &str) -> Result<String> {
         self.short_text(column, what)?.ok_or_else(|| ColumnError::Null(self.name(column)).into())
     }
@@ -123,7 +146,7 @@ impl Row {
         if unsafe { is_same_place(one.cast_mut_ptr(), two.cast_mut_ptr()) } {
             return Ok(true);
         }
-        Ok(self.get::<Vector>(column)? == self.get::<Vector>(other)?)
+        Ok(self.vector(column)? == self.vector(other)?)
     }
 
     /// The value of a column as it lies in the tuple; `None` for NULL.
@@ -157,11 +180,14 @@ impl Row {
     }
 
     /// The value of a column of any type as text, by the type's output function.
-    pub fn text(&self, column: i32) -> Option<String> {
+    pub fn text(&self, column: i32) -> Result<Option<String>> {
         // SAFETY: as above; the result is NULL or a palloc'd C string.
         unsafe {
             let text = pg_sys::SPI_getvalue(self.tuple, self.descriptor, column);
-            (!text.is_null()).then(|| CStr::from_ptr(text).to_string_lossy().into_owned())
+            if text.is_null() {
+                return Ok(None);
+            }
+            Ok(Some(encoding::text(CStr::from_ptr(text).to_bytes())?.to_owned()))
         }
     }
 }

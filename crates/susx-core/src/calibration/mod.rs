@@ -1,4 +1,4 @@
-//! Whether probabilities come true.
+//! Whether probabilities are correct.
 
 mod bins;
 mod temperature;

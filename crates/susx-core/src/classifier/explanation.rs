@@ -11,7 +11,7 @@ pub struct Explanation {
     pub terms: Vec<(&'static str, f32)>,
     /// Reliability of the category's support, 0 to 1; `None` for a method that does not estimate it.
     pub reliability: Option<f32>,
-    /// How far the support set speaks about the image; `None` for a method without a gate.
+    /// How much the support set counts for the image; `None` for a method without a gate.
     pub gate: Option<GateReading>,
     /// The category's logit, the sum of the terms.
     pub total: f32,

@@ -1,17 +1,21 @@
 //! A support set, ready to answer by any method.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use ndarray::{Array2, ArrayView1, ArrayView2};
 
 use super::fits::Fits;
-use super::{Explanation, Known, Ranked, ValidParams, top_k};
+use super::tags::{Tag, Tagger};
+use super::{ClassifierParams, Explanation, Known, Ranked, ValidParams, top_k};
 use crate::digest::Digest;
 use crate::interrupt;
 use crate::linalg::block_rows;
-use crate::method::{BoundedLogits, Method};
+use crate::method::{Method, MethodLogits};
 use crate::queries::Queries;
 use crate::sus::SupportSet;
+
+/// From so many queries on, an aligned copy of them is faster.
+const MANY: usize = 16;
 
 /// A support set and the methods fitted on it. Immutable: a change of the support set or of the parameters is a new
 /// classifier.
@@ -27,6 +31,9 @@ pub struct Classifier {
     by_embedding: Fits,
     /// By embeddings and likeness vectors; `None` if the support images have none.
     by_likeness: Option<Fits>,
+    /// What judges each category by itself, by embeddings alone and with likeness vectors. Each is fitted when it is first
+    /// used.
+    taggers: [OnceLock<Tagger>; 2],
 }
 
 /// What a classifier says of a query.
@@ -34,7 +41,7 @@ pub struct Classifier {
 pub struct Answer {
     /// The best categories, best first.
     pub ranked: Vec<Ranked>,
-    /// How likely the query is to be of any category, 0 to 1.
+    /// The probability, 0 to 1, that the query shows any category.
     pub known: f32,
 }
 
@@ -51,7 +58,8 @@ impl Classifier {
             }
         };
         let by_embedding = Fits::new(plain, params);
-        let classifier = Classifier { support_set, params, known, by_embedding, by_likeness };
+        let classifier =
+            Classifier { support_set, params, known, by_embedding, by_likeness, taggers: Default::default() };
         let fits = classifier.by_likeness.as_ref().unwrap_or(&classifier.by_embedding);
         fits.of(classifier.default_method());
         classifier
@@ -87,10 +95,13 @@ impl Classifier {
     }
 
     /// A digest of everything that decides this classifier's answers: the parameters and the support set, in the order in
-    /// which it was built. The numbers of its rows do not count.
+    /// which it was built. The numbers of its rows do not count, nor does the threshold of tags.
     pub fn digest(&self) -> [u8; 32] {
         let set = &*self.support_set;
-        let mut digest = Digest::of("susx classifier").numbers(&self.params.values());
+        // No label depends on this one, only tags.
+        let params =
+            ClassifierParams { tag_threshold: ClassifierParams::START.tag_threshold, ..*self.params };
+        let mut digest = Digest::of("susx classifier").numbers(&params.values());
         for (c, category) in set.categories().iter().enumerate() {
             digest = digest.bytes(category).bytes((set.rows(c).len() as u64).to_le_bytes());
         }
@@ -107,7 +118,8 @@ impl Classifier {
     /// Size on the heap, in bytes.
     pub fn size(&self) -> usize {
         let by_likeness = self.by_likeness.as_ref().map_or(0, Fits::size);
-        self.support_set.size() + self.by_embedding.size() + by_likeness
+        let taggers: usize = self.taggers.iter().filter_map(|tagger| Some(tagger.get()?.size())).sum();
+        self.support_set.size() + self.by_embedding.size() + by_likeness + taggers
     }
 
     /// The logits (N × C) of queries. A method that the support set does not allow, because it is empty
@@ -115,7 +127,7 @@ impl Classifier {
     pub fn logits<'a>(&self, queries: impl Into<Queries<'a>>, method: Method) -> Array2<f32> {
         interrupt::check();
         let queries = queries.into();
-        self.bounded_logits(queries, method).logits
+        self.method_logits(queries, method).logits
     }
 
     /// The logits (N × C) of queries, scaled so that their softmax at the `probability_temperature` gives
@@ -123,32 +135,28 @@ impl Classifier {
     pub fn calibrated_logits<'a>(&self, queries: impl Into<Queries<'a>>, method: Method) -> Array2<f32> {
         interrupt::check();
         let queries = queries.into();
-        let BoundedLogits { mut logits, sharpness, .. } = self.bounded_logits(queries, method);
+        let MethodLogits { mut logits, sharpness, .. } = self.method_logits(queries, method);
         for (mut row, sharpness) in logits.rows_mut().into_iter().zip(sharpness) {
             row *= sharpness;
         }
         logits
     }
 
-    /// The `k` best categories of each query, in the order in which [`logits`](Self::logits) of that
-    /// query alone ranks them.
-    ///
-    /// A product of matrices rounds differently from the product of a single row. So a query with logits that are
-    /// closer to each other than rounding can move them is ranked again by itself.
+    /// The `k` best categories of each query. A query gets the same answer, to the last bit, alone and among others.
     pub fn rank<'a>(&self, queries: impl Into<Queries<'a>>, method: Method, k: usize) -> Vec<Vec<Ranked>> {
         let blocks = queries.into().chunks(self.max_queries());
         blocks.flat_map(|queries| self.rank_block(queries, method, k).0).collect()
     }
 
-    /// The same, with how likely each query is to be of any category. That is the same with every method, and so is
+    /// The same, with the probability that each query is of any category. That is the same with every method, and so is
     /// whether it is [rejected](Self::rejects), alone or with others.
     pub fn answers<'a>(&self, queries: impl Into<Queries<'a>>, method: Method, k: usize) -> Vec<Answer> {
         let blocks = queries.into().chunks(self.max_queries());
         blocks.flat_map(|queries| self.answer_block(queries, method, k)).collect()
     }
 
-    /// As [`rank`](Self::rank), with `None` for a query that is rejected. What is known of the queries is not computed where
-    /// none is ever rejected.
+    /// Like [`rank`](Self::rank), with `None` for a query that is rejected. What is known of the queries is not
+    /// computed where none is ever rejected.
     pub fn accepted<'a>(
         &self,
         queries: impl Into<Queries<'a>>,
@@ -162,7 +170,7 @@ impl Classifier {
         answers.map(|Answer { ranked, known }| (!self.rejects(known)).then_some(ranked)).collect()
     }
 
-    /// How likely each query is to be of any category, 0 to 1: see [`Known`].
+    /// The probability, 0 to 1, that each query shows any category: see [`Known`].
     pub fn known<'a>(&self, queries: impl Into<Queries<'a>>) -> Vec<f32> {
         self.answers(queries, self.default_method(), 1).into_iter().map(|answer| answer.known).collect()
     }
@@ -170,6 +178,24 @@ impl Classifier {
     /// Whether a query with this [`known`](Self::known) gets no label.
     pub fn rejects(&self, known: f32) -> bool {
         self.known.rejects(known)
+    }
+
+    /// The categories that each query shows with at least that probability, most likely first. Each category is judged by
+    /// itself, so a query may have several tags, or none.
+    pub fn tags<'a>(&self, queries: impl Into<Queries<'a>>, min_probability: f32) -> Vec<Vec<Tag>> {
+        let queries = queries.into();
+        let uses_likeness = self.support_set.has_likeness() && queries.has_likeness();
+        let queries = if uses_likeness { queries } else { queries.without_likeness() };
+        let tagger = self.taggers[usize::from(uses_likeness)].get_or_init(|| match uses_likeness {
+            true => Tagger::fit(&self.support_set),
+            false => Tagger::fit(&self.support_set.without_likeness()),
+        });
+        queries.chunks(self.max_queries()).flat_map(|queries| tagger.tags(queries, min_probability)).collect()
+    }
+
+    /// From which probability on a category is a tag, unless the caller says otherwise.
+    pub fn tag_threshold(&self) -> f32 {
+        self.params.tag_threshold
     }
 
     fn answer_block(&self, queries: Queries, method: Method, k: usize) -> Vec<Answer> {
@@ -182,33 +208,20 @@ impl Classifier {
             let (judged, resemblance) = self.rank_block(queries, self.default_method(), 1);
             self.known.of(features, judged.iter().map(|ranked| best(ranked)), resemblance.as_deref())
         };
-        let answer = |(row, (mut ranked, mut known)): (usize, (Vec<Ranked>, f32))| {
-            if queries.len() > 1 && self.known.is_near(known) {
-                let alone = queries.select(&[row]);
-                known = self.known(alone.view()).first().copied().unwrap_or(known);
-            }
+        let answer = |(mut ranked, known): (Vec<Ranked>, f32)| {
             ranked.truncate(k);
             Answer { ranked, known }
         };
-        ranked.into_iter().zip(known).enumerate().map(answer).collect()
+        ranked.into_iter().zip(known).map(answer).collect()
     }
 
     /// The best categories, and how like its names each query is, for a method that knows that.
     fn rank_block(&self, queries: Queries, method: Method, k: usize) -> (Vec<Vec<Ranked>>, Option<Vec<f32>>) {
-        let BoundedLogits { logits, rounding, sharpness, resemblance } = self.bounded_logits(queries, method);
-        let is_alone = queries.len() == 1;
-        let rows = logits.rows().into_iter().zip(rounding.into_iter().zip(sharpness)).enumerate();
-        let rank = |(row, (logits, (rounding, sharpness))): (usize, (ArrayView1<f32>, (f32, f32)))| {
-            let temperature = self.params.probability_temperature / sharpness;
-            // One more than asked for: the last one must be distinguishable from the next.
-            let mut best = top_k(&logits.to_vec(), k.saturating_add(1), temperature);
-            if !is_alone && best.windows(2).any(|pair| pair[0].score - pair[1].score <= rounding) {
-                let alone = queries.select(&[row]);
-                best = top_k(&self.logits(alone.view(), method).row(0).to_vec(), k, temperature);
-            }
-            best.truncate(k);
-            best
+        let MethodLogits { logits, sharpness, resemblance } = self.method_logits(queries, method);
+        let rank = |(logits, sharpness): (ArrayView1<f32>, f32)| {
+            top_k(&logits.to_vec(), k, self.params.probability_temperature / sharpness)
         };
+        let rows = logits.rows().into_iter().zip(sharpness);
         (rows.map(rank).collect(), resemblance)
     }
 
@@ -229,9 +242,13 @@ impl Classifier {
         block_rows(self.categories().len(), usize::MAX)
     }
 
-    fn bounded_logits(&self, queries: Queries, method: Method) -> BoundedLogits {
+    fn method_logits(&self, queries: Queries, method: Method) -> MethodLogits {
         let (fits, queries) = self.fits_for(queries);
-        fits.of(method).logits(queries)
+        // A few would not gain what the copy costs.
+        match queries.len() >= MANY {
+            true => fits.of(method).logits(queries.aligned().view()),
+            false => fits.of(method).logits(queries),
+        }
     }
 
     /// The fits for queries with or without likeness vectors, and the queries as these fits take them.

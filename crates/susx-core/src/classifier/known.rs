@@ -1,6 +1,6 @@
 //! Whether an image is of any category at all.
 //!
-//! Two things speak for it, each from 0 to 1: the probability `P` of the best category by the default method, and
+//! Two numbers, each from 0 to 1, indicate it: the probability `P` of the best category by the default method, and
 //!
 //! ```text
 //! V = sum of p_c / (1 + exp(-(z_c + 2) / 0.5))
@@ -25,7 +25,7 @@ use ndarray::{ArrayView1, ArrayView2, Axis};
 
 use super::ValidParams;
 use crate::interrupt;
-use crate::linalg::{block_rows, largest, product, quantile};
+use crate::linalg::{block_rows, largest, quantile, row_product};
 use crate::sus::SupportSet;
 
 /// Interquartile range of a normal distribution, in standard deviations.
@@ -34,8 +34,6 @@ const QUARTILES: f64 = 1.35;
 const SLACK: f64 = 2.0;
 /// The smallest range that is not due to rounding.
 const MIN_RANGE: f64 = 1e-6;
-/// Answers that are so near to the threshold could be moved across by rounding.
-const NEAR: f32 = 2e-3;
 
 /// The judge of whether images are of any category.
 #[derive(Clone, Debug)]
@@ -65,8 +63,8 @@ impl Known {
         known
     }
 
-    /// How likely each unit image (N × d) is to be of any category, 0 to 1, from the probability of its best category and
-    /// its `V`, N each; `None` for the latter without a support set.
+    /// The probability, 0 to 1, that each unit image (N × d) shows any category, from the probability of its best
+    /// category and its `V`, N each; `None` for the latter without a support set.
     pub fn of(
         &self,
         queries: ArrayView2<f32>,
@@ -100,11 +98,6 @@ impl Known {
         self.reject > 0.0
     }
 
-    /// Whether rounding could change that. A product of matrices rounds differently from the product of a single row.
-    pub fn is_near(&self, known: f32) -> bool {
-        self.may_reject() && (known - self.reject).abs() <= NEAR
-    }
-
     /// `G`.
     fn share_of_categories(&self, odds: f64) -> f64 {
         let exponent = match self.usual {
@@ -120,7 +113,7 @@ impl Known {
         let rows = block_rows(names.nrows() + others.nrows(), usize::MAX);
         let mut odds = Vec::with_capacity(queries.nrows());
         for queries in queries.axis_chunks_iter(Axis(0), rows) {
-            let (names, others) = (product(queries, names), product(queries, others));
+            let (names, others) = (self.support_set.cosines(queries), row_product(queries, others));
             let rows = names.rows().into_iter().zip(others.rows());
             odds.extend(rows.map(|(names, others)| {
                 interrupt::check();
@@ -192,9 +185,9 @@ mod tests {
     #[test]
     fn nothing_is_rejected_unless_asked_for() -> Result<(), SupportError> {
         let never = known(&[[1.0, 0.0]], ClassifierParams::START)?;
-        assert!(!never.rejects(0.0) && !never.is_near(0.0));
+        assert!(!never.rejects(0.0));
         let half = known(&[], ClassifierParams { reject: 0.5, ..ClassifierParams::START })?;
-        assert!(half.rejects(0.49) && !half.rejects(0.5) && half.is_near(0.4999));
+        assert!(half.rejects(0.49) && !half.rejects(0.5));
         Ok(())
     }
 }

@@ -9,6 +9,7 @@ mod otsu;
 mod params;
 mod ranking;
 mod reject;
+mod tags;
 
 pub use explanation::{Contribution, Explanation};
 pub use fitted::{Answer, Classifier};
@@ -18,3 +19,4 @@ pub use otsu::Otsu;
 pub use params::{ClassifierParams, ParamError, PartialParams, ValidParams};
 pub use ranking::{Ranked, softmax, top_k};
 pub use reject::best_reject;
+pub use tags::Tag;

@@ -104,6 +104,8 @@ parameters! {
     probability_temperature: SCALE = 1.0,
     /// Images that are less likely to be of any category get no label; 0 rejects none (all methods).
     reject: SHARE = 0.0,
+    /// Categories that an image shows with at least this probability are its tags.
+    tag_threshold: SHARE = 0.5,
 }
 
 /// Parameters inside their ranges. Only [`ClassifierParams::check`] makes them.
@@ -167,6 +169,7 @@ mod tests {
             ClassifierParams { ridge: f32::INFINITY, ..good },
             ClassifierParams { probability_temperature: 0.0, ..good },
             ClassifierParams { reject: 1.5, ..good },
+            ClassifierParams { tag_threshold: -0.5, ..good },
         ] {
             assert!(bad.check().is_err(), "{bad:?}");
         }

@@ -1,11 +1,9 @@
 //! The identity of a model: SHA-256 of the files that its embeddings depend on.
 
-use super::config::{ModelConfig, preprocessor_file};
+use super::centre_crop::Rounding;
+use super::config::ModelConfig;
 use super::error::Result;
 use crate::onnx::digest::{self, FileTimes};
-
-const CONFIGURATION: [&str; 4] =
-    ["config.json", "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json"];
 
 impl ModelConfig {
     /// Size of the model's graphs and weights on disk, in bytes.
@@ -16,7 +14,8 @@ impl ModelConfig {
     /// SHA-256 of everything that an embedding depends on: the graphs in use with their external weights, the
     /// configuration of the preprocessing and of the tokenizer (in the form of [`onnx::digest`](crate::onnx::digest)),
     /// the context length as 64 bits, little-endian, and the pooling in the words of `susx.json`, if it is stated there
-    /// or used in place of `pooler_output`; and the pad token, if `susx.json` states one. Reads the whole model once.
+    /// or used in place of `pooler_output`; and the pad token and the crop, if `susx.json` states them. Reads the whole model
+    /// once. An encoder that cannot be used does not count.
     ///
     /// These are in it because `susx.json` can change them. The rest of `susx.json` changes classifiers, not embeddings.
     pub fn sha256(&self) -> Result<[u8; 32]> {
@@ -27,15 +26,32 @@ impl ModelConfig {
         if let Some(token) = &self.pad.stated {
             extra.extend(token.bytes());
         }
-        Ok(digest::sha256(&self.dir, &self.files.graphs(), &self.configuration(), &extra)?)
+        if let Some(rounding) = self.crop {
+            extra.extend(match rounding {
+                Rounding::Torchvision => b"crop torchvision".as_slice(),
+                Rounding::Transformers => b"crop transformers",
+                Rounding::Immich => b"crop immich",
+            });
+        }
+        let configuration = self.configuration();
+        Ok(digest::sha256(&self.dir, &self.files.graphs(), &configuration, &extra)?)
     }
 
     pub(super) fn file_times(&self) -> Result<FileTimes> {
         Ok(FileTimes::of(&self.dir, &self.files.graphs(), &self.configuration())?)
     }
 
-    /// The names of the configuration files. Of those for images, only the one that is read counts.
+    /// The names of the configuration files, except for those of an encoder that cannot be used: they may be broken.
     fn configuration(&self) -> Vec<&'static str> {
-        CONFIGURATION.into_iter().chain([preprocessor_file(&self.dir)]).collect()
+        let layout = self.layout;
+        let mut names = vec!["config.json"];
+        if self.broken.text.is_none() {
+            names.push(layout.tokenizer());
+            names.extend(layout.tokenizer_configs());
+        }
+        if self.broken.vision.is_none() {
+            names.push(layout.preprocessor(&self.dir));
+        }
+        names
     }
 }

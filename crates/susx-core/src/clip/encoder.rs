@@ -45,9 +45,9 @@ impl Encoder {
 
 /// Runs all pieces on rayon's threads, in the order in which the pieces of all callers arrive.
 ///
-/// The calling thread waits, not one of rayon's: a waiting rayon thread would meanwhile start the next caller's batch
-/// and return only when that is done too. Both callers would then get their answers at the same time, and the
-/// sessions would idle until the next requests.
+/// The calling thread waits, not one of rayon's: while it waits, a rayon thread would start the next caller's batch and
+/// return only when that is done too. Both callers would then get their answers at the same time, and the sessions
+/// would idle until the next requests.
 fn run_in_parallel(
     pieces: &[Piece],
     run: &(impl Fn(&Piece, Concurrency) -> Result<Array2<f32>> + Sync),
@@ -67,7 +67,7 @@ fn concatenate(rows: usize, pieces: &[Piece], mut parts: Vec<Array2<f32>>) -> Re
     for (piece, part) in pieces.iter().zip(&parts) {
         if part.nrows() != piece.padded {
             return Err(ClipError::inference(format!(
-                "the model gave {} rows, expected {}",
+                "the model returned {} rows, expected {}",
                 part.nrows(),
                 piece.padded
             )));

@@ -43,7 +43,7 @@ impl EncoderGraph {
     /// Loads the graph at `path`, with one session for each of `builders`, and finds the role of each input.
     pub fn open(builders: Vec<SessionBuilder>, path: &Path) -> Result<EncoderGraph> {
         let graph = Graph::open(builders, path)?;
-        let roles = graph.inputs.iter().map(|port| role(path, port, &graph.inputs)).collect::<Result<_>>()?;
+        let roles = roles(path, &graph.inputs)?;
         Ok(EncoderGraph { onnx: graph, roles })
     }
 
@@ -51,23 +51,6 @@ impl EncoderGraph {
     pub fn input(&self, role: Role) -> Option<&Port> {
         let place = self.roles.iter().position(|&(other, _)| other == role)?;
         self.onnx.inputs.get(place)
-    }
-
-    /// The output that holds the embeddings of images.
-    pub fn image_output(&self, rules: &FeatureRules) -> Result<(String, Features)> {
-        rules.choose(&self.onnx.outputs).map_err(|reason| ClipError::file(self.onnx.path(), reason))
-    }
-
-    /// The output that holds the embeddings of texts.
-    pub fn text_output(&self) -> Result<(String, Features)> {
-        let outputs = &self.onnx.outputs;
-        let exists = |name: &&&str| outputs.iter().any(|output| output.name == **name);
-        let name = match TEXT_OUTPUTS.iter().find(exists) {
-            Some(name) => (*name).to_owned(),
-            None => only_matrix(outputs, &TEXT_OUTPUTS)
-                .map_err(|reason| ClipError::file(self.onnx.path(), reason))?,
-        };
-        Ok((name, Features::Rows))
     }
 
     /// Runs the graph and returns the features in `output` as rows × dimensions.
@@ -93,6 +76,30 @@ impl EncoderGraph {
     }
 }
 
+/// The role and element type of each of the inputs of the graph at `path`.
+pub(super) fn roles(path: &Path, inputs: &[Port]) -> Result<Vec<(Role, TensorElementType)>> {
+    inputs.iter().map(|port| role(path, port, inputs)).collect()
+}
+
+/// Which of the outputs of the graph at `path` holds the embeddings of images.
+pub(super) fn image_output(
+    path: &Path,
+    outputs: &[Port],
+    rules: &FeatureRules,
+) -> Result<(String, Features)> {
+    rules.choose(outputs).map_err(|reason| ClipError::file(path, reason))
+}
+
+/// Which of the outputs of the graph at `path` holds the embeddings of texts.
+pub(super) fn text_output(path: &Path, outputs: &[Port]) -> Result<(String, Features)> {
+    let exists = |name: &&&str| outputs.iter().any(|output| output.name == **name);
+    let name = match TEXT_OUTPUTS.iter().find(exists) {
+        Some(name) => (*name).to_owned(),
+        None => only_matrix(outputs, &TEXT_OUTPUTS).map_err(|reason| ClipError::file(path, reason))?,
+    };
+    Ok((name, Features::Rows))
+}
+
 /// Finds the role of an input by the names that exports use, and for images and token ids also by its type.
 fn role(path: &Path, port: &Port, all: &[Port]) -> Result<(Role, TensorElementType)> {
     let (is_float, is_integer) = (port.is_float(), port.is_integer());
@@ -113,7 +120,7 @@ fn role(path: &Path, port: &Port, all: &[Port]) -> Result<(Role, TensorElementTy
         _ => Err(ClipError::file(
             path,
             format!(
-                "the graph wants an input {:?} of type {}, which no CLIP encoder has",
+                "the graph has an input {:?} of type {}, which CLIP encoders do not have",
                 port.name, port.dtype
             ),
         )),

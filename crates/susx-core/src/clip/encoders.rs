@@ -5,16 +5,17 @@ use std::sync::Arc;
 
 use ndarray::{Array2, Array4, ArrayView4, Axis, s};
 
+use super::check::ModelCheck;
 use super::config::ModelConfig;
 use super::encoder::Encoder;
-use super::encoder_graph::{EncoderGraph, Feed, Role};
+use super::encoder_graph::{EncoderGraph, Feed, Role, image_output, text_output};
 use super::error::{ClipError, Result};
 use super::model_files::ModelFiles;
 use super::padding_probe;
 use super::preprocess::Preprocessor;
 use super::tokenizer::{ClipTokenizer, Padding, TokenBatch};
 use crate::onnx::{
-    Candidate, GraphProfile, OnnxRuntime, ProfileFolder, RowShape, SessionOptions, threads_of_sessions,
+    Candidate, GraphProfile, OnnxRuntime, Port, ProfileFolder, RowShape, SessionOptions, threads_of_sessions,
 };
 
 /// Rows that one core runs together most efficiently: few enough that the result of an operation is still in the cache
@@ -52,14 +53,15 @@ impl Encoders {
     /// `profile` folder, runs are profiled until [`end_profiles`](Self::end_profiles).
     pub fn load(
         runtime: &OnnxRuntime,
-        config: &ModelConfig,
+        check: &ModelCheck,
         options: &SessionOptions,
         candidate: Candidate,
         profile: Option<&ProfileFolder>,
     ) -> Result<Encoders> {
+        let config = &check.config;
         let open = |path: &Path| open_graph(runtime, config, options, candidate, profile, path);
         let encoder =
-            |graph: &Arc<EncoderGraph>, role| encoder(graph, role, config, candidate, options.batch_size);
+            |graph: &Arc<EncoderGraph>, role| encoder(graph, role, check, candidate, options.batch_size);
         let (image, text) = match &config.files {
             ModelFiles::Split { vision, text } => {
                 let vision = vision.as_deref().map(open).transpose()?;
@@ -76,7 +78,9 @@ impl Encoders {
             }
         };
         match &image {
-            Some(encoder) => check_image_size(&encoder.graph, config)?,
+            Some(encoder) => {
+                check_image_size(encoder.graph.onnx.path(), encoder.graph.input(Role::PixelValues), config)?
+            }
             None => config
                 .features
                 .check_without_images()
@@ -186,7 +190,7 @@ impl Encoders {
         self.run_texts(tokens, preprocessor, |longest| tokenizer.padded_length(longest))
     }
 
-    /// The same. `padded_length` is that of rows whose longest text has so many tokens.
+    /// The same. `padded_length` is the length of rows whose longest text has this many tokens.
     fn run_texts(
         &self,
         tokens: &TokenBatch,
@@ -245,20 +249,27 @@ fn open_graph(
 fn encoder(
     graph: &Arc<EncoderGraph>,
     role: Role,
-    config: &ModelConfig,
+    check: &ModelCheck,
     candidate: Candidate,
     batch_size: usize,
 ) -> Result<Encoder> {
-    let ((output, features), piece) = match role {
-        Role::PixelValues => (graph.image_output(&config.features)?, IMAGES_PER_PIECE),
-        _ => (graph.text_output()?, TEXTS_PER_PIECE),
+    let (path, outputs) = (graph.onnx.path(), &graph.onnx.outputs);
+    let ((output, features), tower, piece) = match role {
+        Role::PixelValues => {
+            (image_output(path, outputs, &check.config.features)?, &check.vision, IMAGES_PER_PIECE)
+        }
+        _ => (text_output(path, outputs)?, &check.text, TEXTS_PER_PIECE),
     };
     let Some(input) = graph.input(role) else {
         let reason = format!("the graph has no input for {role:?}");
         return Err(ClipError::file(graph.onnx.path(), reason));
     };
     let sessions = graph.onnx.concurrency();
-    let shape = RowShape::new(candidate, input.exported_size(0), batch_size, sessions, piece);
+    let exported = input.exported_size(0);
+    let shape = match tower.as_ref().is_some_and(|tower| tower.depends_on_batch) {
+        true => RowShape::alone(exported),
+        false => RowShape::new(candidate, exported, batch_size, sessions, piece),
+    };
     Ok(Encoder { graph: Arc::clone(graph), output, features, shape })
 }
 
@@ -287,32 +298,32 @@ fn blank(preprocessor: &Preprocessor, rows: usize) -> Array4<f32> {
     Array4::zeros((rows, channels, height, width))
 }
 
-/// Checks that a graph with a fixed image size has the size that the preprocessing makes.
-fn check_image_size(graph: &EncoderGraph, config: &ModelConfig) -> Result<()> {
+/// Checks that a graph with a fixed image size has the size that the preprocessing makes. `input` is its input of images.
+pub(super) fn check_image_size(path: &Path, input: Option<&Port>, config: &ModelConfig) -> Result<()> {
+    let file = config.layout.preprocessor(&config.dir);
     let Some(preprocessor) = &config.preprocessor else {
         return Err(ClipError::file(
-            config.dir.join("preprocessor_config.json"),
+            config.dir.join(file),
             "the model has an image encoder, but this file is missing",
         ));
     };
     let (_, height, width) = preprocessor.shape();
-    let shape = graph.input(Role::PixelValues).map(|input| input.shape.as_slice()).unwrap_or_default();
+    let shape = input.map(|input| input.shape.as_slice()).unwrap_or_default();
     let &[_, _, rows, columns] = shape else { return Ok(()) };
     let fits = |found: i64, side: usize| found < 0 || found == side as i64;
     if fits(rows, height) && fits(columns, width) {
         return Ok(());
     }
-    let reason = format!(
-        "the graph takes images of {rows} × {columns} pixels, but preprocessor_config.json makes {height} × {width}"
-    );
-    Err(ClipError::file(graph.onnx.path(), reason))
+    let reason =
+        format!("the graph takes images of {rows} × {columns} pixels, but {file} makes {height} × {width}");
+    Err(ClipError::file(path, reason))
 }
 
 /// The tokenizer, with the context length that the graph expects.
 fn tokenizer(graph: &EncoderGraph, config: &ModelConfig, candidate: Candidate) -> Result<ClipTokenizer> {
     let Some(path) = &config.tokenizer else {
         return Err(ClipError::file(
-            config.dir.join("tokenizer.json"),
+            config.dir.join(config.layout.tokenizer()),
             "the model has a text encoder, but this file is missing",
         ));
     };

@@ -15,7 +15,25 @@ pub enum ClipError {
     #[error(transparent)]
     Onnx(#[from] OnnxError),
 
-    /// The bytes are not an image that we can decode: empty, of an unknown or unsupported format, or broken.
+    /// The bytes are of no format that is decoded.
+    #[error("expected an image ({}), found {found}", super::IMAGE_FORMATS.join(", "))]
+    NotAnImage {
+        /// What they are, such as `a PDF document`.
+        found: String,
+        /// What to do about it: a sentence.
+        advice: &'static str,
+    },
+
+    /// A library that decodes the image's format is missing, or lacks a part.
+    #[error("cannot decode the {format} image: {reason}")]
+    NoDecoder {
+        /// The format that the first bytes name, such as `HEIC`.
+        format: &'static str,
+        /// What is missing, in the words of the linker or of the library.
+        reason: String,
+    },
+
+    /// The image is broken.
     #[error("{}: {reason}", match .format { Some(format) => format!("cannot decode the {format} image"), None => "not an image".to_owned() })]
     Image {
         /// The format that the first bytes name, such as `JPEG`; `None` if they name none.
@@ -52,7 +70,7 @@ pub enum ClipError {
     },
 
     /// The model ran, but its output for one input is not a usable embedding.
-    #[error("the model gave no usable embedding for input {row}: {reason}")]
+    #[error("the model returned no usable embedding for input {row}: {reason}")]
     Embedding {
         /// Position of the input in the batch, from 0. The others of the batch may be fine.
         row: usize,
@@ -64,6 +82,11 @@ pub enum ClipError {
 impl ClipError {
     pub(super) fn file(path: impl AsRef<Path>, reason: impl ToString) -> ClipError {
         OnnxError::file(path, reason).into()
+    }
+
+    /// Whether a model's files caused it, rather than ONNX Runtime's library or an execution provider.
+    pub fn is_of_files(&self) -> bool {
+        !matches!(self, ClipError::Onnx(OnnxError::Runtime { .. } | OnnxError::Provider { .. }))
     }
 
     pub(crate) fn inference(reason: impl ToString) -> ClipError {

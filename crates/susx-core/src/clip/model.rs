@@ -2,6 +2,7 @@
 
 use ndarray::{Array2, ArrayView4};
 
+use super::check::ModelCheck;
 use super::config::{ModelConfig, ModelKind};
 use super::encoders::{Encoders, normalise};
 use super::error::{ClipError, Result};
@@ -15,7 +16,7 @@ use crate::onnx::{Candidate, OnnxRuntime, PartialFallback, SessionOptions, capac
 /// Split files are faster than a fused one: ONNX Runtime always runs both encoders of a fused graph, so a batch of
 /// images also costs an empty text, and a batch of texts a blank image.
 pub struct ClipModel {
-    config: ModelConfig,
+    check: ModelCheck,
     sha256: [u8; 32],
     file_times: FileTimes,
     bytes: u64,
@@ -34,17 +35,38 @@ impl ClipModel {
     /// every graph on it. [`fallback_reason`](Self::fallback_reason) tells why others were skipped, and
     /// [`partial_fallback`](Self::partial_fallback) what they still run.
     ///
-    /// Fails if the files do not fit into memory, contradict each other, or run on no provider.
+    /// If only one of two encoders can be loaded, the model has that one, and `broken` of its [`config`](Self::config) says
+    /// why not the other. Fails if the files do not fit into memory, contradict each other, or run on no provider.
     pub fn load(runtime: &OnnxRuntime, config: ModelConfig, options: &SessionOptions) -> Result<ClipModel> {
-        Self::load_on(runtime, config, options, &options.candidates())
+        let check = ModelCheck::of(config)?;
+        let halves = check.halves();
+        let load = |check| Self::load_on(runtime, check, options, &options.candidates());
+        match (load(check), halves) {
+            (Err(error), Some(halves)) if error.is_of_files() => {
+                let [images, texts] = halves.map(load);
+                match (images, texts) {
+                    (Ok(mut model), Err(reason)) if reason.is_of_files() => {
+                        model.check.config.broken.text = Some(reason);
+                        Ok(model)
+                    }
+                    (Err(reason), Ok(mut model)) if reason.is_of_files() => {
+                        model.check.config.broken.vision = Some(reason);
+                        Ok(model)
+                    }
+                    _ => Err(error),
+                }
+            }
+            (loaded, _) => loaded,
+        }
     }
 
     fn load_on(
         runtime: &OnnxRuntime,
-        config: ModelConfig,
+        check: ModelCheck,
         options: &SessionOptions,
         candidates: &[Candidate],
     ) -> Result<ClipModel> {
+        let config = &check.config;
         // Taken before the files are read, so that a change during loading is noticed.
         let file_times = config.file_times()?;
         let bytes = config.bytes()?;
@@ -52,19 +74,19 @@ impl ClipModel {
         let sha256 = config.sha256()?;
         let selection = select(candidates, |candidate| {
             let folder = options.profile_folder(candidate, &config.name)?;
-            let encoders = Encoders::load(runtime, &config, options, candidate, folder.as_ref())?;
-            let dimensions = encoders.probe(&config)?;
+            let encoders = Encoders::load(runtime, &check, options, candidate, folder.as_ref())?;
+            let dimensions = encoders.probe(config)?;
             if folder.is_none() {
                 return Ok::<_, ClipError>(((encoders, dimensions), Vec::new()));
             }
             // The times of the first run include loading kernels and searching for algorithms.
-            encoders.probe(&config)?;
+            encoders.probe(config)?;
             let profiles = encoders.end_profiles()?;
             Ok(((encoders, dimensions), profiles))
         })?;
         let (encoders, dimensions) = selection.value;
         Ok(ClipModel {
-            config,
+            check,
             sha256,
             file_times,
             bytes,
@@ -78,12 +100,17 @@ impl ClipModel {
 
     /// The configuration that the model was loaded with.
     pub fn config(&self) -> &ModelConfig {
-        &self.config
+        &self.check.config
+    }
+
+    /// What the checks before loading found.
+    pub fn check(&self) -> &ModelCheck {
+        &self.check
     }
 
     /// Name of the model.
     pub fn name(&self) -> &str {
-        &self.config.name
+        &self.check.config.name
     }
 
     /// The encoders that the graphs really have.
@@ -117,7 +144,7 @@ impl ClipModel {
 
     /// Turns an image into the image encoder's input; `None` for a text model.
     pub fn preprocessor(&self) -> Option<&Preprocessor> {
-        self.encoders.image.as_ref().and(self.config.preprocessor.as_ref())
+        self.encoders.image.as_ref().and(self.check.config.preprocessor.as_ref())
     }
 
     /// Turns a text into the text encoder's input; `None` for an image model.
@@ -128,6 +155,16 @@ impl ClipModel {
     /// ONNX Runtime's name of the execution provider that the model runs on, such as `CPUExecutionProvider`.
     pub fn provider(&self) -> &'static str {
         self.provider
+    }
+
+    /// Whether a single image can be embedded while batches of images are.
+    pub fn has_session_for_single_images(&self) -> bool {
+        self.encoders.image.as_ref().is_some_and(|encoder| encoder.graph.onnx.has_session_for_singles())
+    }
+
+    /// Whether a single text can be embedded while batches of texts are.
+    pub fn has_session_for_single_texts(&self) -> bool {
+        self.encoders.text.as_ref().is_some_and(|encoder| encoder.graph.onnx.has_session_for_singles())
     }
 
     /// Why the providers before this one are not used; `None` if it is the first that was tried.
@@ -143,7 +180,7 @@ impl ClipModel {
     /// Embeds preprocessed images: N × 3 × H × W in, N × [`dimensions`](Self::dimensions) out, each
     /// row of length 1. Fails for a text model, a wrong shape, or an image without a usable embedding.
     pub fn image_features(&self, pixel_values: ArrayView4<f32>) -> Result<Array2<f32>> {
-        let preprocessor = self.preprocessor().ok_or_else(|| self.no_encoder("image"))?;
+        let preprocessor = self.preprocessor().ok_or_else(|| self.no_image_encoder())?;
         let (n, channels, height, width) = pixel_values.dim();
         if (channels, height, width) != preprocessor.shape() {
             return Err(ClipError::inference(format!(
@@ -163,23 +200,34 @@ impl ClipModel {
     /// row of length 1. Fails for an image model, or a text without a usable embedding.
     pub fn text_features(&self, tokens: &TokenBatch) -> Result<Array2<f32>> {
         if self.encoders.text.is_none() {
-            return Err(self.no_encoder("text"));
+            return Err(self.no_text_encoder());
         }
         if tokens.input_ids.nrows() == 0 {
             return Ok(Array2::zeros((0, self.dimensions)));
         }
-        let features = self.encoders.text_features(tokens, self.config.preprocessor.as_ref())?;
+        let features = self.encoders.text_features(tokens, self.check.config.preprocessor.as_ref())?;
         self.normalised(features, tokens.input_ids.nrows())
     }
 
-    fn no_encoder(&self, encoder: &'static str) -> ClipError {
-        ClipError::NoEncoder { model: self.config.name.clone(), encoder }
+    /// Why the model embeds no images: it has no encoder for them, or that one is broken.
+    pub fn no_image_encoder(&self) -> ClipError {
+        self.no_encoder("image", self.config().broken.vision.as_ref())
+    }
+
+    /// Why the model embeds no texts.
+    pub fn no_text_encoder(&self) -> ClipError {
+        self.no_encoder("text", self.config().broken.text.as_ref())
+    }
+
+    fn no_encoder(&self, encoder: &'static str, reason: Option<&ClipError>) -> ClipError {
+        let none = || ClipError::NoEncoder { model: self.name().to_owned(), encoder };
+        reason.cloned().unwrap_or_else(none)
     }
 
     fn normalised(&self, features: Array2<f32>, rows: usize) -> Result<Array2<f32>> {
         if features.dim() != (rows, self.dimensions) {
             return Err(ClipError::inference(format!(
-                "the model gave {:?} values, expected {:?}",
+                "the model returned {:?} values, expected {:?}",
                 features.dim(),
                 (rows, self.dimensions)
             )));
@@ -202,7 +250,7 @@ mod tests {
     const AZURE: &str = "AzureExecutionProvider";
 
     /// The runtime, a test model, and options with a scratch folder.
-    fn fixture(variant: &str, name: &str) -> (OnnxRuntime, ModelConfig, SessionOptions) {
+    fn fixture(variant: &str, name: &str) -> (OnnxRuntime, ModelCheck, SessionOptions) {
         let find = |variable: &str, default: &str| {
             let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
             let path = std::env::var_os(variable).map_or_else(|| root.join(default), PathBuf::from);
@@ -213,7 +261,7 @@ mod tests {
         let models = find("SUSX_TEST_MODELS", "build/test-models");
         let scratch = std::env::temp_dir().join(format!("susx-{name}-{}", std::process::id()));
         let options = SessionOptions { scratch: Some(scratch), ..SessionOptions::default() };
-        (OnnxRuntime::load(&library).unwrap(), ModelConfig::read(&models, variant).unwrap(), options)
+        (OnnxRuntime::load(&library).unwrap(), ModelCheck::read(&models, variant).unwrap(), options)
     }
 
     #[test]
@@ -223,16 +271,14 @@ mod tests {
     )]
     fn a_provider_that_runs_nothing_is_detected() {
         for variant in ["split", "fused"] {
-            let (runtime, config, options) = fixture(variant, "idle");
+            let (runtime, check, options) = fixture(variant, "idle");
             let load =
-                |candidates: &[Candidate]| ClipModel::load_on(&runtime, config.clone(), &options, candidates);
+                |candidates: &[Candidate]| ClipModel::load_on(&runtime, check.clone(), &options, candidates);
             let model = load(&[Candidate::Azure, Candidate::Cpu]).unwrap();
             assert_eq!(model.provider(), "CPUExecutionProvider");
             let reason = model.fallback_reason().unwrap().to_owned();
             assert!(reason.starts_with(&format!("{AZURE}: it ran none of the ")), "{reason}");
-            assert!(
-                reason.ends_with("_model.onnx, which fell to CPUExecutionProvider") || variant == "fused"
-            );
+            assert!(reason.ends_with("_model.onnx; they ran on CPUExecutionProvider") || variant == "fused");
             match load(&[Candidate::Azure]) {
                 Err(ClipError::Onnx(OnnxError::Provider { provider: AZURE, reason: alone })) => {
                     assert_eq!(format!("{AZURE}: {alone}"), reason);
@@ -254,12 +300,11 @@ mod tests {
     )]
     fn a_profile_has_every_operation_and_ends() {
         for variant in ["split", "fused"] {
-            let (runtime, config, options) = fixture(variant, "profile");
-            let path = options.profile_path(&config.name);
+            let (runtime, check, options) = fixture(variant, "profile");
+            let path = options.profile_path(&check.config.name);
             let folder = ProfileFolder::new(path.clone()).unwrap();
-            let encoders =
-                Encoders::load(&runtime, &config, &options, Candidate::Cpu, Some(&folder)).unwrap();
-            encoders.probe(&config).unwrap();
+            let encoders = Encoders::load(&runtime, &check, &options, Candidate::Cpu, Some(&folder)).unwrap();
+            encoders.probe(&check.config).unwrap();
             let files = || std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path());
             let profiles = encoders.end_profiles().unwrap();
             assert_eq!(profiles.len(), if variant == "fused" { 1 } else { 2 });
@@ -279,7 +324,7 @@ mod tests {
             }
             // Further runs are not profiled.
             let written: u64 = files().map(|file| file.metadata().unwrap().len()).sum();
-            let (channels, height, width) = config.preprocessor.as_ref().unwrap().shape();
+            let (channels, height, width) = check.config.preprocessor.as_ref().unwrap().shape();
             for _ in 0..3 {
                 encoders.image_features(Array4::zeros((2, channels, height, width)).view()).unwrap();
             }
@@ -296,10 +341,10 @@ mod tests {
         ignore = "needs SUSX_TEST_ONNXRUNTIME and SUSX_TEST_MODELS: see `make -s env`"
     )]
     fn an_unwritable_profile_folder_is_a_reason() {
-        let (runtime, config, mut options) = fixture("split", "nowhere");
+        let (runtime, check, mut options) = fixture("split", "nowhere");
         options.scratch = Some("/dev/null".into());
         let load =
-            |candidates: &[Candidate]| ClipModel::load_on(&runtime, config.clone(), &options, candidates);
+            |candidates: &[Candidate]| ClipModel::load_on(&runtime, check.clone(), &options, candidates);
         let model = load(&[Candidate::Azure, Candidate::Cpu]).unwrap();
         let reason = model.fallback_reason().unwrap();
         assert!(

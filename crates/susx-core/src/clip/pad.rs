@@ -31,14 +31,14 @@ enum PadSource {
     Nothing,
 }
 
-/// What the files beside `tokenizer.json` say about the pad token.
+/// What the files other than `tokenizer.json` say about the pad token.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PadRules {
     /// `pad_token` of `susx.json`.
     pub stated: Option<String>,
     /// `pad_token` of `tokenizer_config.json` or of `special_tokens_map.json`.
     pub configured: Option<String>,
-    /// Whether the encoder was trained with the configured token, whatever else it stands for: SigLIP.
+    /// Whether the encoder was trained with the configured token, even if it also has another meaning: SigLIP.
     pub is_trained_with_it: bool,
 }
 
@@ -87,8 +87,8 @@ impl Pad {
             }
         };
         format!(
-            "its embeddings depend on the token that pads short texts, and it is not certain with which it was trained: \
-             {says} {chosen:?}, which also has another use. Write it into susx.json: \"pad_token\": {chosen:?}{other}"
+            "its embeddings depend on the padding token, and it is not certain which one it was trained with: {says} \
+             {chosen:?}, which also has another use. Set it in susx.json: \"pad_token\": {chosen:?}{other}"
         )
     }
 }

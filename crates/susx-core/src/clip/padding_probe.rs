@@ -24,7 +24,8 @@ pub(super) fn fitting(
     tokenizer: ClipTokenizer,
     embed: impl Fn(&TokenBatch) -> Result<Array2<f32>>,
 ) -> Result<ClipTokenizer> {
-    let rows = tokenizer.encode_each(&[TEXT], |_| true).into_iter().flatten().collect::<Result<Vec<_>>>()?;
+    let rows = tokenizer.encode_each(&[TEXT], |_| true).into_iter().flatten().map(|row| Ok(row?.ids));
+    let rows = rows.collect::<Result<Vec<TokenIds>>>()?;
     let is_same = |a: (usize, i64), b: (usize, i64)| -> Result<bool> {
         let of = |(length, pad)| embed(&TokenBatch::padded(&rows, length, pad));
         Ok((of(a)? * of(b)?).sum() >= SAME)

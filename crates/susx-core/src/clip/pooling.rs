@@ -92,7 +92,8 @@ impl FeatureRules {
     }
 
     /// What `susx.json` states, or what is used in place of `pooler_output`. It identifies the model together with its
-    /// files: it decides what the embeddings are, and no file that the digest reads has it, or has always had it.
+    /// files: it decides what the embeddings are, and the files that the digest reads do not contain it, or have not
+    /// always contained it.
     pub(super) fn chosen(&self) -> Option<Pooling> {
         self.stated
             .or_else(|| (self.has_untrained_pooler() && self.begins_with_cls()).then_some(Pooling::Cls))
@@ -163,8 +164,8 @@ impl FeatureRules {
                 true if self.is_one_of(&["deit"]) => Ok(Features::MeanFrom(self.registers.saturating_add(2))),
                 true => Ok(Features::MeanFrom(self.registers.saturating_add(1))),
                 false => Err(format!(
-                    "\"pooling\" of susx.json is \"patch_mean\", but it is not known which tokens of a model of {} \
-                     stand for no patch: write \"cls\" or \"mean\"",
+                    "\"pooling\" of susx.json is \"patch_mean\", but it is not known which tokens of a model of {} are \
+                     not patches: write \"cls\" or \"mean\"",
                     self.type_in_words()
                 )),
             },
@@ -209,8 +210,8 @@ fn as_rows(output: &Port) -> Features {
     }
 }
 
-/// The only floating-point output of two axes, but for the scores of a classifier's categories. `known` are the names
-/// that were looked for before.
+/// The only floating-point output of two axes, except for the scores of a classifier's categories. `known` are the
+/// names that were looked for before.
 pub(super) fn only_matrix(outputs: &[Port], known: &[&str]) -> Result<String, String> {
     let are_scores = |output: &Port| output.name.contains("logits");
     let mut matrices =
@@ -218,8 +219,8 @@ pub(super) fn only_matrix(outputs: &[Port], known: &[&str]) -> Result<String, St
     match (matrices.next(), matrices.next()) {
         (Some(output), None) => Ok(output.name.clone()),
         (None, _) if outputs.iter().any(are_scores) => Err(format!(
-            "the graph is a classifier's and has {}, which are scores of its own categories and no features: export \
-             it with --task feature-extraction",
+            "the graph is a classifier with {}, which are scores of its own categories, not features: export it with \
+             --task feature-extraction",
             names(outputs)
         )),
         _ => Err(format!(
@@ -252,21 +253,21 @@ fn mean_of_grid(values: Array4<f32>) -> Result<Array2<f32>, OnnxError> {
     let (rows, dimensions, height, width) = values.dim();
     let places = values.into_shape_with_order((rows, dimensions, height * width));
     let mean = places.map_err(OnnxError::inference)?.mean_axis(Axis(2));
-    mean.ok_or_else(|| OnnxError::inference(format!("the model gave {height} × {width} features")))
+    mean.ok_or_else(|| OnnxError::inference(format!("the model returned {height} × {width} features")))
 }
 
 /// The token `first`, or the mean of the tokens from there on.
 fn from_tokens(values: Array3<f32>, first: usize, is_alone: bool) -> Result<Array2<f32>, OnnxError> {
     let tokens = values.len_of(Axis(1));
     if tokens <= first {
-        let reason = format!("the model gave {tokens} tokens, expected more than {first}");
+        let reason = format!("the model returned {tokens} tokens, expected more than {first}");
         return Err(OnnxError::inference(reason));
     }
     if is_alone {
         return Ok(values.index_axis_move(Axis(1), first));
     }
     let mean = values.slice(s![.., first.., ..]).mean_axis(Axis(1));
-    mean.ok_or_else(|| OnnxError::inference("the model gave no tokens"))
+    mean.ok_or_else(|| OnnxError::inference("the model returned no tokens"))
 }
 
 #[cfg(test)]

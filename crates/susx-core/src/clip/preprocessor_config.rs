@@ -8,6 +8,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::centre_crop::Rounding;
 use crate::onnx::python_json;
 
 /// Target size of the resize.
@@ -17,6 +18,13 @@ pub enum Resize {
     ShortestEdge(u32),
     /// Exactly this size; the aspect ratio is not kept, as for SigLIP.
     Exact {
+        /// Rows, in pixels.
+        height: u32,
+        /// Columns, in pixels.
+        width: u32,
+    },
+    /// The largest size within this one that keeps the aspect ratio: `longest` of open_clip.
+    Within {
         /// Rows, in pixels.
         height: u32,
         /// Columns, in pixels.
@@ -54,6 +62,10 @@ pub struct PreprocessorConfig {
     /// Divides each channel after the subtraction; 1 if `do_normalize` is false. Squared if `include_top` is true, for
     /// which EfficientNet divides twice.
     pub std: [f64; 3],
+    /// Whose rules round the size and the crop. The file does not say.
+    pub rounding: Rounding,
+    /// Colour of the padding of an image that is smaller than the crop.
+    pub fill: [u8; 3],
 }
 
 /// Limit of height and width, in pixels. No model takes larger images, and a typing error must not allocate gigabytes.
@@ -263,7 +275,7 @@ impl Fields {
         }
         let side = match self.size()? {
             Resize::ShortestEdge(side) => side,
-            Resize::Exact { height, width } => {
+            Resize::Exact { height, width } | Resize::Within { height, width } => {
                 return Err(format!("\"size\" is {height} × {width}: ConvNeXT's has a shortest_edge"));
             }
         };
@@ -385,7 +397,8 @@ impl PreprocessorConfig {
         let ((resize, crop), resample) = (fields.geometry()?, fields.resample()?);
         let rescale_factor = fields.rescale_factor()?;
         let (mean, std) = fields.normalisation()?;
-        let config = PreprocessorConfig { resize, resample, crop, rescale_factor, mean, std };
+        let (rounding, fill) = (Rounding::default(), [0; 3]);
+        let config = PreprocessorConfig { resize, resample, crop, rescale_factor, mean, std, rounding, fill };
         config.size()?;
         Ok(config)
     }
@@ -395,21 +408,21 @@ impl PreprocessorConfig {
         match (self.crop, self.resize) {
             (Some(crop), _) => Ok(crop),
             (None, Some(Resize::Exact { height, width })) => Ok((height, width)),
-            (None, Some(Resize::ShortestEdge(_)) | None) => {
+            (None, Some(Resize::ShortestEdge(_) | Resize::Within { .. }) | None) => {
                 Err("the size of the result would depend on the image: no crop_size, and no height and width in size".into())
             }
         }
     }
 }
 
-fn checked(field: &str, side: u32) -> Result<u32, String> {
+pub(super) fn checked(field: &str, side: u32) -> Result<u32, String> {
     match side {
         1..=MAX_SIDE => Ok(side),
         _ => Err(format!("\"{field}\" is {side}: expected 1 to {MAX_SIDE} pixels")),
     }
 }
 
-fn channels(field: &str, values: &[f64]) -> Result<[f64; 3], String> {
+pub(super) fn channels(field: &str, values: &[f64]) -> Result<[f64; 3], String> {
     match values {
         &[r, g, b] if values.iter().all(|value| value.is_finite()) => Ok([r, g, b]),
         _ => Err(format!("\"{field}\" is {values:?}: expected three finite numbers")),

@@ -2,12 +2,13 @@
 
 use image::codecs::jpeg::JpegEncoder;
 use image::codecs::png::PngEncoder;
-use image::{ExtendedColorType, ImageEncoder, RgbImage};
+use image::{ExtendedColorType, ImageEncoder};
 
 use super::error::{ClipError, Result};
-use super::preprocess::PreprocessScratch;
+use super::picture::Picture;
+use super::preprocess::{PreprocessScratch, reduction};
 
-/// Quality of JPEG files, from 1 to 100: at the size of a thumbnail nobody sees a difference to a better one.
+/// Quality of JPEG files, from 1 to 100: at the size of a thumbnail, a higher quality is not visible.
 const JPEG_QUALITY: u8 = 80;
 
 /// The format of a thumbnail's file.
@@ -19,27 +20,35 @@ pub enum ThumbnailFile {
     Png,
 }
 
-/// The file of a copy of `image` whose longest side has at most `size` pixels, at least 1. An image that is not larger
-/// keeps its size.
+/// The file of a copy of `picture` whose longest side has at most `size` pixels, at least 1. A picture that is not larger
+/// keeps its size. It may have been decoded at a part of its size, if [`thumbnail_reduction`] allows that.
 ///
-/// Fails for an image without pixels.
+/// Fails for a picture without pixels.
 pub fn thumbnail(
-    image: &RgbImage,
+    picture: &Picture,
     size: u32,
     file: ThumbnailFile,
     scratch: &mut PreprocessScratch,
 ) -> Result<Vec<u8>> {
-    let (width, height) = image.dimensions();
+    let (width, height) = picture.full_size();
     if width == 0 || height == 0 {
         return Err(ClipError::Image { format: None, reason: format!("it has {width} × {height} pixels") });
     }
     let (new_width, new_height) = fitted(width, height, size);
     if (new_width, new_height) == (width, height) {
-        return encoded(image.as_raw(), width, height, file);
+        return encoded(picture.image().as_raw(), width, height, file);
     }
-    let pixels = scratch.scaled(image, new_width, new_height)?;
-    let bytes: Vec<u8> = pixels.iter().flat_map(|pixel| pixel.0).collect();
-    encoded(&bytes, new_width, new_height, file)
+    let pixels = scratch.scaled(picture, new_width, new_height);
+    encoded(pixels.as_flattened(), new_width, new_height, file)
+}
+
+/// The number by which the width and height of a picture may be divided while it is decoded for a thumbnail: 8, 4 or 2
+/// if what is left has at least twice the pixels of the thumbnail on each side, else 1.
+pub fn thumbnail_reduction(width: u32, height: u32, size: u32) -> u32 {
+    match width.min(height) {
+        0 => 1,
+        _ => reduction((width, height), fitted(width, height, size)),
+    }
 }
 
 /// Width and height of an image whose longest side has at most `size` pixels. No side is shorter than a pixel.
@@ -70,6 +79,8 @@ fn encoded(pixels: &[u8], width: u32, height: u32, file: ThumbnailFile) -> Resul
 
 #[cfg(test)]
 mod tests {
+    use image::RgbImage;
+
     use super::*;
 
     #[test]
@@ -93,9 +104,9 @@ mod tests {
 
     #[test]
     fn files_decode_to_the_size_and_colour() {
-        let image = RgbImage::from_pixel(640, 320, image::Rgb([200, 30, 60]));
+        let picture = RgbImage::from_pixel(640, 320, image::Rgb([200, 30, 60])).into();
         for file in [ThumbnailFile::Jpeg, ThumbnailFile::Png] {
-            let bytes = thumbnail(&image, 64, file, &mut PreprocessScratch::default()).unwrap();
+            let bytes = thumbnail(&picture, 64, file, &mut PreprocessScratch::default()).unwrap();
             let copy = super::super::decode_rgb(&bytes, &Default::default()).unwrap();
             assert_eq!(copy.dimensions(), (64, 32));
             for (&found, wanted) in copy.get_pixel(30, 15).0.iter().zip([200u8, 30, 60]) {

@@ -1,5 +1,6 @@
 //! From text to the token ids of a CLIP text encoder.
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -7,6 +8,8 @@ use std::sync::{Arc, OnceLock};
 use ndarray::{Array2, Axis, s};
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use tokenizers::{Encoding, Tokenizer, TruncationParams};
 
 use super::cut::Cuts;
@@ -27,8 +30,32 @@ const MAX_THREADS: usize = 4;
 /// Some editors begin a file with it.
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
+/// What every `tokenizer.json` has.
+#[derive(Deserialize)]
+struct Outline {
+    #[serde(rename = "model")]
+    _model: BTreeMap<String, IgnoredAny>,
+}
+
+/// Checks that the file at `path` looks like a tokenizer, much faster than it is read.
+pub(super) fn check_file(path: &Path) -> Result<()> {
+    let bytes = files::read(path, MAX_TOKENIZER_BYTES)?;
+    let json = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&bytes);
+    let outline = serde_json::from_slice::<Outline>(json);
+    outline.map(|_| ()).map_err(|error| ClipError::file(path, format!("not a tokenizer: {error}")))
+}
+
 /// The token ids of a text, special ones included.
 pub type TokenIds = Vec<u32>;
+
+/// A text that has been tokenized.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tokenized {
+    /// The tokens that the model reads.
+    pub ids: TokenIds,
+    /// Whether the text has more of them.
+    pub is_cut: bool,
+}
 
 /// The token ids of several texts, one row each.
 #[derive(Clone, Debug, PartialEq)]
@@ -174,8 +201,8 @@ impl ClipTokenizer {
     /// Tokenizes all of `texts`. Fails if one of them fails.
     pub fn encode(&self, texts: &[&str]) -> Result<TokenBatch> {
         let rows = self.encode_each(texts, |_| true);
-        let rows = rows.into_iter().flatten().collect::<Result<Vec<TokenIds>>>()?;
-        Ok(self.batch(&rows))
+        let rows = rows.into_iter().flatten().map(|row| Ok(row?.ids));
+        Ok(self.batch(&rows.collect::<Result<Vec<TokenIds>>>()?))
     }
 
     /// Tokenizes each of `texts`, if `wanted` still returns true for its index when its turn comes. The others are
@@ -184,8 +211,8 @@ impl ClipTokenizer {
         &self,
         texts: &[&str],
         wanted: impl Fn(usize) -> bool + Sync,
-    ) -> Vec<Option<Result<TokenIds>>> {
-        let encode = |(index, text): (usize, &&str)| wanted(index).then(|| self.ids(text));
+    ) -> Vec<Option<Result<Tokenized>>> {
+        let encode = |(index, text): (usize, &&str)| wanted(index).then(|| self.tokenized(text));
         match self.threads() {
             Some(threads) if texts.len() >= MIN_TEXTS_FOR_THREADS => {
                 threads.install(|| texts.par_iter().enumerate().map(encode).collect())
@@ -214,7 +241,7 @@ impl ClipTokenizer {
     }
 
     /// The tokens of one text.
-    fn ids(&self, text: &str) -> Result<TokenIds> {
+    fn tokenized(&self, text: &str) -> Result<Tokenized> {
         let text = &*self.form.apply(text);
         if let Some(cuts) = &self.cuts {
             let mut most = self.context_length.saturating_mul(BYTES_PER_TOKEN);
@@ -232,10 +259,13 @@ impl ClipTokenizer {
         self.usable(&self.encoding(text)?)
     }
 
-    fn usable(&self, encoding: &Encoding) -> Result<TokenIds> {
+    fn usable(&self, encoding: &Encoding) -> Result<Tokenized> {
         match encoding.is_empty() {
             true => Err(ClipError::Text { reason: "it has no tokens".into() }),
-            false => Ok(encoding.get_ids().to_vec()),
+            false => Ok(Tokenized {
+                ids: encoding.get_ids().to_vec(),
+                is_cut: !encoding.get_overflowing().is_empty(),
+            }),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Every classification method: a folder each, and one table.
 //!
-//! A method is a type that implements [`FittedMethod`], in a folder of its own, and a row of the table below.
+//! A method is a type that implements [`FittedMethod`], in its own folder, and a row of the table below.
 
 pub mod gated_tip_x;
 pub mod gda;
@@ -22,8 +22,8 @@ use crate::sus::SupportSet;
 
 /// A method, fitted on a support set. Immutable.
 pub(crate) trait FittedMethod: fmt::Debug + Send + Sync {
-    /// The logits (N × C) of queries, with their rounding.
-    fn logits(&self, queries: Queries) -> BoundedLogits;
+    /// The logits of queries. Each query gets what it gets alone, to the last bit.
+    fn logits(&self, queries: Queries) -> MethodLogits;
 
     /// The `k` best categories of a single query, best first, each with up to `support` rows.
     fn explain(&self, query: Queries, k: usize, support: usize) -> Vec<Explanation>;
@@ -32,13 +32,11 @@ pub(crate) trait FittedMethod: fmt::Debug + Send + Sync {
     fn size(&self) -> usize;
 }
 
-/// Logits and how exact they are.
+/// Logits, and what a method knows besides.
 #[derive(Clone, Debug)]
-pub(crate) struct BoundedLogits {
+pub(crate) struct MethodLogits {
     /// N × C.
     pub logits: Array2<f32>,
-    /// For each row, how far rounding can move two of its logits towards each other, N.
-    pub rounding: Vec<f32>,
     /// Factor of each row in the softmax that gives the probabilities, N. It changes no ranking.
     pub sharpness: Vec<f32>,
     /// Whether each query is as close to the names that it may be of as their support images are, 0 to 1, N: the `V` of
@@ -46,11 +44,11 @@ pub(crate) struct BoundedLogits {
     pub resemblance: Option<Vec<f32>>,
 }
 
-impl BoundedLogits {
+impl MethodLogits {
     /// Logits whose softmax gives the probabilities.
-    pub fn plain(logits: Array2<f32>, rounding: Vec<f32>) -> Self {
-        let sharpness = vec![1.0; rounding.len()];
-        BoundedLogits { logits, rounding, sharpness, resemblance: None }
+    pub fn plain(logits: Array2<f32>) -> Self {
+        let sharpness = vec![1.0; logits.nrows()];
+        MethodLogits { logits, sharpness, resemblance: None }
     }
 }
 
@@ -93,7 +91,7 @@ methods! {
     TipAdapter = "tip-adapter", true, &[zero_shot::TERM, tip_adapter::TERM], tip_adapter::TipAdapter::boxed;
     /// The cache and the KL term of SuS-X (Udandarao et al., ICCV 2023).
     TipX = "tip-x", true, &[zero_shot::TERM, tip_adapter::TERM, tip_x::TERM], tip_x::TipX::boxed;
-    /// TIP-X, whose support terms count as far as the support set can be trusted about the image.
+    /// TIP-X, whose support terms are weighted by how reliable the support set is for the image.
     GatedTipX = "gated-tip-x", true, &[zero_shot::TERM, tip_adapter::TERM, tip_x::TERM, gated_tip_x::TERM],
         gated_tip_x::GatedTipX::boxed;
     /// A Gaussian discriminant on the support set, weighted by how reliable each category's support is.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::error::{OnnxError, Result};
 
-/// Refuses the model in `dir` if its files, of `bytes` bytes, are larger than memory and swap space together. (A sparse
+/// Rejects the model in `dir` if its files, of `bytes` bytes, are larger than memory and swap space together. (A sparse
 /// file may be larger than the disk.) Loading it would take hours, or all memory of the machine.
 pub fn check(dir: &Path, bytes: u64) -> Result<()> {
     match memory() {

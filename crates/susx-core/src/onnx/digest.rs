@@ -14,7 +14,8 @@ use std::time::SystemTime;
 use sha2::{Digest, Sha256};
 
 use super::error::{OnnxError, Result};
-use super::{external_data, files};
+use super::files;
+use super::header::Header;
 
 /// Total size of `graphs` in the directory `dir` and of their external weights, in bytes.
 pub fn size(dir: &Path, graphs: &[&Path]) -> Result<u64> {
@@ -84,7 +85,7 @@ fn length_and_time(path: &Path) -> Option<(u64, SystemTime)> {
 fn weights(dir: &Path, graphs: &[&Path]) -> Result<BTreeMap<String, PathBuf>> {
     let mut files = BTreeMap::new();
     for graph in graphs {
-        for path in external_data::files(graph)?.into_iter().chain([graph.to_path_buf()]) {
+        for path in Header::read(graph)?.weight_files(graph)?.into_iter().chain([graph.to_path_buf()]) {
             files.insert(relative(dir, &path), path);
         }
     }

@@ -42,7 +42,7 @@ pub fn read_if_exists(path: &Path, max: u64) -> Result<Option<Vec<u8>>> {
         return Err(too_long(path, length, max));
     }
     let mut bytes = Vec::new();
-    // The file may grow meanwhile.
+    // The file may grow in the meantime.
     File::open(path).and_then(|file| file.take(max + 1).read_to_end(&mut bytes)).map_err(failed)?;
     match bytes.len() as u64 {
         length if length > max => Err(too_long(path, length, max)),
@@ -50,7 +50,7 @@ pub fn read_if_exists(path: &Path, max: u64) -> Result<Option<Vec<u8>>> {
     }
 }
 
-/// As [`read_if_exists`]; a missing file is an error.
+/// Like [`read_if_exists`]; a missing file is an error.
 pub fn read(path: &Path, max: u64) -> Result<Vec<u8>> {
     read_if_exists(path, max)?.ok_or_else(|| OnnxError::file(path, io::Error::from(ErrorKind::NotFound)))
 }

@@ -13,6 +13,7 @@ mod error;
 mod external_data;
 pub mod files;
 mod graph;
+mod header;
 pub mod model_dir;
 mod profile;
 mod provider;
@@ -26,6 +27,7 @@ mod stamp;
 
 pub use error::{OnnxError, Result, WrapsOnnxError};
 pub use graph::{Graph, Port, Values, floats, integers, read_floats};
+pub use header::Header;
 pub use profile::{GraphProfile, ProfileFolder, ProviderProfile};
 pub use provider::{Candidate, ExecutionProvider};
 pub use runtime::OnnxRuntime;

@@ -1,7 +1,7 @@
 //! Which execution provider really ran a graph, by ONNX Runtime's own profile of a run.
 //!
-//! ONNX Runtime silently runs on the CPU whatever a provider does not take, even if that is every operation of the
-//! graph. Its profile has an event for each operation that ran, with its provider. A session is profiled from its
+//! ONNX Runtime silently runs on the CPU everything that a provider does not accept, even if that is every operation of
+//! the graph. Its profile has an event for each operation that ran, with its provider. A session is profiled from its
 //! creation until [`Graph::end_profile`](super::Graph::end_profile), and never again.
 
 use std::collections::BTreeMap;
@@ -46,8 +46,8 @@ impl Drop for ProfileFolder {
 /// What one provider ran.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ProviderProfile {
-    /// How often each kind of operation ran, such as `MatMul`. A provider that compiles parts of the
-    /// graph runs each part as one operation, with a name of its own.
+    /// How often each kind of operation ran, such as `MatMul`. A provider that compiles parts of the graph runs each
+    /// part as one operation, with its own name.
     pub operations: BTreeMap<String, usize>,
     /// Their total time.
     pub microseconds: f64,

@@ -8,8 +8,8 @@ use ort::ep::{self, ExecutionProvider as _};
 /// The execution provider that the administrator asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ExecutionProvider {
-    /// CUDA where it works, else the CPU. Not TensorRT: it compiles an engine for minutes per model
-    /// and input shape, which nobody should get without asking.
+    /// CUDA where it works, else the CPU. Not TensorRT: it compiles an engine for minutes per model and input shape,
+    /// which users should not get unless they ask for it.
     #[default]
     Auto,
     /// The CPU.

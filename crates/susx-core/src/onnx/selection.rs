@@ -89,7 +89,7 @@ fn idle_graph(candidate: Candidate, profiles: &[GraphProfile]) -> Option<String>
     Some(match others[..] {
         [] => format!("ONNX Runtime's profile of the probe run shows no operation of {}", graph.graph),
         _ => format!(
-            "it ran none of the {operations} operations of {}, which fell to {}",
+            "it ran none of the {operations} operations of {}; they ran on {}",
             graph.graph,
             others.join(" and ")
         ),
@@ -248,14 +248,14 @@ mod tests {
     #[test]
     fn a_provider_that_runs_nothing_has_failed() {
         let idle = [(CUDA, Fake::Idle(CPU))];
-        let reason = format!("it ran none of the 3 operations of model.onnx, which fell to {CPU}");
+        let reason = format!("it ran none of the 3 operations of model.onnx; they ran on {CPU}");
         assert_eq!(selected(&idle, Auto), (CPU, Some(format!("{CUDA}: {reason}"))));
         assert_eq!(refused(&idle, Cuda), format!("cannot use {CUDA}: {reason}"));
         // TensorRT's candidate includes CUDA, but what CUDA runs does not count for TensorRT.
         let beside = [(TENSORRT, Fake::Idle(CUDA)), (CUDA, Fake::Runs(1.0))];
         let (provider, reason) = selected(&beside, TensorRt);
         assert_eq!(provider, CUDA);
-        assert!(reason.unwrap().ends_with(&format!("which fell to {CUDA}")));
+        assert!(reason.unwrap().ends_with(&format!("they ran on {CUDA}")));
         // Every graph counts.
         let (provider, reason) = selected(&[(CUDA, Fake::HalfIdle)], Auto);
         assert_eq!(provider, CPU);

@@ -31,7 +31,7 @@ pub struct SessionOptions {
     /// for every batch size; 0 if unknown.
     pub batch_size: usize,
     /// Folder for the profiles of the probe runs, which are removed at once; `None` for the system's folder for
-    /// temporary files. Nobody else may write to it.
+    /// temporary files. No other account may write to it.
     pub scratch: Option<PathBuf>,
 }
 
@@ -52,8 +52,8 @@ impl SessionOptions {
         candidates
     }
 
-    /// A folder for the profiles of the probe runs of `model`. `None` for the CPU, which needs no proof: whatever no
-    /// other provider takes runs there.
+    /// A folder for the profiles of the probe runs of `model`. `None` for the CPU, which needs no proof: everything
+    /// that no other provider accepts runs there.
     pub fn profile_folder(&self, candidate: Candidate, model: &str) -> Result<Option<ProfileFolder>> {
         if candidate == Candidate::Cpu {
             return Ok(None);

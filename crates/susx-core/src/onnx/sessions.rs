@@ -8,7 +8,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use ort::session::Session;
 
 /// Limit of the copies of a model's weights on the CPU, in bytes. The operations of a small model are too short to be
-/// spread over several cores, so it has a higher throughput if each core runs images of its own.
+/// spread over several cores, so it has a higher throughput if each core runs its own images.
 const MAX_COPIES_BYTES: u64 = 256 << 20;
 
 /// The number of threads for each session of a model of `bytes` bytes on a CPU with `threads` threads.
@@ -49,6 +49,11 @@ impl Sessions {
     pub fn new(sessions: Vec<Session>) -> Sessions {
         let free = Mutex::new((0..sessions.len()).collect());
         Sessions { sessions: sessions.into_iter().map(Mutex::new).collect(), free, freed: Condvar::new() }
+    }
+
+    /// The number of sessions.
+    pub fn count(&self) -> usize {
+        self.sessions.len()
     }
 
     /// The number of runs that make good use of the CPU in parallel.

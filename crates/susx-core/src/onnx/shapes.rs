@@ -1,7 +1,8 @@
 //! How the rows of a batch are divided into runs of a graph.
 //!
-//! There are four cases: a graph that was exported for one batch size, a provider that prepares itself for every new
-//! batch size, a CPU on which several sessions share a batch, and the simple case, in which a batch is one run.
+//! There are five cases: a graph that was exported for one batch size, a provider that prepares itself for every new
+//! batch size, a CPU on which several sessions share a batch, a graph of which a row's result depends on the others, and
+//! the simple case, in which a batch is one run.
 
 use std::ops::Range;
 
@@ -25,6 +26,11 @@ pub enum RowShape {
         max: usize,
         /// Number of sessions; a batch of fewer than `max` rows is divided among them too.
         sessions: usize,
+    },
+    /// One row of the batch in each run, for graphs of which a row's result depends on the others.
+    Alone {
+        /// Rows of the run, all copies of the one.
+        copies: usize,
     },
 }
 
@@ -72,9 +78,17 @@ impl RowShape {
         }
     }
 
+    /// The batch sizes for a graph of which a row's result depends on the others; `exported` as in [`new`](Self::new).
+    pub fn alone(exported: Option<usize>) -> RowShape {
+        RowShape::Alone { copies: exported.unwrap_or(1) }
+    }
+
     /// Divides a batch of `rows` rows.
     pub fn pieces(self, rows: usize) -> Vec<Piece> {
         match self {
+            RowShape::Alone { copies } => {
+                (0..rows).map(|row| Piece { rows: row..row + 1, padded: copies.max(1) }).collect()
+            }
             RowShape::Whole => vec![Piece { rows: 0..rows, padded: rows }],
             RowShape::Fixed(size) => divide(rows, size, |_| size),
             RowShape::Steps { max } => divide(rows, max, |rows| rows.next_power_of_two().min(max)),
@@ -133,6 +147,13 @@ mod tests {
             let shape = RowShape::new(candidate, Some(2), 32, 3, 4);
             assert_eq!(sizes(shape, 5), [(2, 2), (2, 2), (1, 2)]);
         }
+    }
+
+    #[test]
+    fn a_row_that_depends_on_others_has_none() {
+        assert_eq!(sizes(RowShape::alone(None), 3), [(1, 1); 3]);
+        assert_eq!(sizes(RowShape::alone(Some(2)), 3), [(1, 2); 3]);
+        assert_eq!(RowShape::alone(Some(2)).pieces(2)[1].batch_rows(), [1, 1]);
     }
 
     #[test]

@@ -15,10 +15,10 @@ pub enum CuplError {
     #[error("the prompts cannot be read: {0}")]
     Unreadable(String),
     /// The file is not an object.
-    #[error("the prompts must be an object of categories, not {0}")]
+    #[error("the prompts must be an object with one key per category, not {0}")]
     NotAnObject(&'static str),
     /// The object is empty.
-    #[error("the prompts name no category")]
+    #[error("the prompts contain no category")]
     NoCategory,
     /// The value of a category is not an array.
     #[error("category \"{category}\": expected an array of sentences, not {found}")]
@@ -129,9 +129,9 @@ mod tests {
     fn what_is_no_file_of_sentences() {
         let message = |json: &str| parse_cupl(json).map_err(|error| error.to_string());
         for (json, expected) in [
-            (r#"["a dog"]"#, "the prompts must be an object of categories, not an array"),
-            ("null", "the prompts must be an object of categories, not null"),
-            ("{}", "the prompts name no category"),
+            (r#"["a dog"]"#, "the prompts must be an object with one key per category, not an array"),
+            ("null", "the prompts must be an object with one key per category, not null"),
+            ("{}", "the prompts contain no category"),
             (r#"{"dog": "a dog"}"#, "category \"dog\": expected an array of sentences, not a string"),
             (r#"{"dog": {"1": "a dog"}}"#, "category \"dog\": expected an array of sentences, not an object"),
             (r#"{"cat": ["a cat"], "dog": []}"#, "category \"dog\" has no sentence"),

@@ -3,15 +3,12 @@
 use std::rc::Rc;
 
 use super::SupportSet;
-use crate::duplicates::{THRESHOLD, cosine, is_duplicate};
+use crate::duplicates::{LEAST_DIMENSIONS, THRESHOLD, cosine, is_duplicate};
 use crate::interrupt;
 
 /// A unit vector by which images are compared with each other. Candidates of several prompts share it. It is empty for an
 /// image that has none, which is then like no other.
 pub type ImageVector = Rc<[f32]>;
-
-/// In spaces with fewer dimensions than models have, cosines near 1 are no sign of the same picture.
-const LEAST_DIMENSIONS: usize = 64;
 
 /// Compares the images of a retrieval.
 #[derive(Debug)]

@@ -30,8 +30,8 @@ fn first_bits(seed: i64, category: &str, what: &[u8]) -> u64 {
     digest.iter().take(8).fold(0, |bits, &byte| bits << 8 | u64::from(byte))
 }
 
-/// How an image was generated, apart from its prompt. Stored with the image: it allows the image to be generated again,
-/// and tells whether it needs to be.
+/// How an image was generated, apart from its prompt. Stored with the image: with it, the image can be generated again,
+/// and susx can tell whether it has to be.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Recipe<'a> {
     /// Name of the generator.

@@ -15,13 +15,14 @@
 use std::cell::OnceCell;
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, HashSet};
+use std::ops::Range;
 
 use ndarray::{Array2, ArrayView2, Axis, s};
 
 use super::SupportSet;
 use super::distinct::{Distinct, ImageVector};
 use crate::interrupt;
-use crate::linalg::{block_rows, largest, product};
+use crate::linalg::{block_rows, largest, row_product};
 
 /// An image chosen for a category.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,6 +45,8 @@ pub struct Retrieval {
     prompts: Array2<f32>,
     /// The category of each prompt, P.
     owner: Vec<usize>,
+    /// The prompts of each category, C.
+    prompts_of: Vec<Range<usize>>,
     per_class: usize,
     exclusive: bool,
     /// Names of other things, Q × d.
@@ -79,7 +82,7 @@ impl PartialOrd for KeptImage {
 }
 
 impl Retrieval {
-    /// Starts a retrieval with unit prompt embeddings (P × d) and the category of each (`owner`, P).
+    /// Starts a retrieval with unit prompt embeddings (P × d), sorted by category, and the category of each (`owner`, P).
     pub fn new(
         support_set: &SupportSet,
         prompts: Array2<f32>,
@@ -90,8 +93,19 @@ impl Retrieval {
         let kept = owner.iter().map(|_| BinaryHeap::new()).collect();
         let zeroshot_weights = support_set.zeroshot_weights().to_owned();
         let negatives = support_set.negatives().to_owned();
-        let distinct = None;
-        Retrieval { zeroshot_weights, negatives, prompts, owner, per_class, exclusive, kept, distinct }
+        let first = |category: usize| owner.partition_point(|&owner| owner < category);
+        let prompts_of = (0..zeroshot_weights.nrows()).map(|c| first(c)..first(c + 1)).collect();
+        Retrieval {
+            zeroshot_weights,
+            prompts,
+            owner,
+            prompts_of,
+            per_class,
+            exclusive,
+            negatives,
+            kept,
+            distinct: None,
+        }
     }
 
     /// The same, which passes over near-duplicates. All images are then offered with their vectors.
@@ -112,7 +126,8 @@ impl Retrieval {
     /// Offers images, given by their keys (N), unit features (N × d) and the vectors by which they are compared with each
     /// other (N, or none where near-duplicates are wanted), to every prompt.
     pub fn offer(&mut self, keys: &[String], features: ArrayView2<f32>, vectors: &[ImageVector]) {
-        let most = block_rows(self.owner.len(), usize::MAX);
+        let columns = if self.exclusive { self.zeroshot_weights.nrows() } else { self.owner.len() };
+        let most = block_rows(columns, usize::MAX);
         for start in (0..keys.len()).step_by(most) {
             let rows = start..(start + most).min(keys.len());
             let vectors = vectors.get(rows.clone()).unwrap_or_default();
@@ -121,15 +136,23 @@ impl Retrieval {
     }
 
     fn offer_block(&mut self, keys: &[String], features: ArrayView2<f32>, vectors: &[ImageVector]) {
-        let similarities = product(features, self.prompts.view());
-        let nearest = self.nearest(features);
         let is_negative = self.is_negative(features);
+        let nearest = self.nearest(features);
+        // An image that counts for one category is compared with the prompts of that alone, which may be few of very many.
+        let similarities = (!self.exclusive).then(|| row_product(features, self.prompts.view()));
         for (row, key) in keys.iter().enumerate().filter(|&(row, _)| !is_negative[row]) {
             interrupt::check();
             let image = Image { key, vector: vectors.get(row), is_labelled: OnceCell::new() };
-            for prompt in 0..self.owner.len() {
-                if !self.exclusive || self.owner[prompt] == nearest[row] {
-                    self.keep(prompt, &image, similarities[(row, prompt)]);
+            if let Some(similarities) = &similarities {
+                for (prompt, &similarity) in similarities.row(row).iter().enumerate() {
+                    self.keep(prompt, &image, similarity);
+                }
+            } else {
+                let own = self.prompts_of[nearest[row]].clone();
+                let prompts = self.prompts.slice(s![own.clone(), ..]);
+                let similarities = row_product(features.slice(s![row..=row, ..]), prompts);
+                for (prompt, &similarity) in own.zip(&similarities) {
+                    self.keep(prompt, &image, similarity);
                 }
             }
         }
@@ -144,7 +167,7 @@ impl Retrieval {
         features: ArrayView2<f32>,
         vectors: &[ImageVector],
     ) -> bool {
-        let similarities = product(features, self.prompts.slice(s![prompt..=prompt, ..]));
+        let similarities = row_product(features, self.prompts.slice(s![prompt..=prompt, ..]));
         let nearest = self.nearest(features);
         let is_negative = self.is_negative(features);
         for (row, key) in keys.iter().enumerate().filter(|&(row, _)| !is_negative[row]) {
@@ -208,7 +231,7 @@ impl Retrieval {
             return vec![false; features.nrows()];
         }
         let nearest = |names: ArrayView2<f32>| -> Vec<f32> {
-            product(features, names).rows().into_iter().map(largest).collect()
+            row_product(features, names).rows().into_iter().map(largest).collect()
         };
         let of_categories = nearest(self.zeroshot_weights.view());
         nearest(self.negatives.view())
@@ -229,7 +252,7 @@ impl Retrieval {
         let mut nearest = Vec::with_capacity(features.nrows());
         let most = block_rows(self.zeroshot_weights.nrows(), usize::MAX);
         for features in features.axis_chunks_iter(Axis(0), most) {
-            let cosines = product(features, self.zeroshot_weights.view());
+            let cosines = row_product(features, self.zeroshot_weights.view());
             nearest.extend(cosines.rows().into_iter().map(best));
         }
         nearest

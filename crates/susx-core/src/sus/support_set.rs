@@ -5,6 +5,7 @@ use std::ops::Range;
 use ndarray::{ArcArray2, Array2, ArrayView2};
 
 use super::distinct::ImageVector;
+use crate::linalg::row_product;
 use crate::queries::Queries;
 
 /// Most rows that constants are estimated from; beyond it, a sample is used.
@@ -25,7 +26,7 @@ pub enum SupportError {
         found: usize,
     },
     /// A likeness vector has another length.
-    #[error("expected a likeness of {expected} dimensions, not {found}")]
+    #[error("expected a likeness vector of {expected} dimensions, not {found}")]
     LikenessDimensions {
         /// The length of the others.
         expected: usize,
@@ -36,7 +37,7 @@ pub enum SupportError {
     #[error("an embedding must not be all zeros")]
     Zero,
     /// A vector contains NaN or infinity, or its norm overflows.
-    #[error("an embedding must hold only finite numbers")]
+    #[error("an embedding must contain only finite numbers")]
     NotFinite,
     /// There are no prompts.
     #[error("there is no prompt, so there is no category")]
@@ -123,14 +124,14 @@ impl SupportSet {
         self.zeroshot_weights.ncols()
     }
 
-    /// The number of elements of the longest vectors of an image: d or e.
-    pub(crate) fn longest(&self) -> usize {
-        self.dimensions().max(self.likeness().ncols())
-    }
-
     /// One unit row per category, C × d.
     pub fn zeroshot_weights(&self) -> ArrayView2<'_, f32> {
         self.zeroshot_weights.view()
+    }
+
+    /// The cosines of unit images (n × d) to the zeroshot weights, n × C. Those of an image do not depend on the others.
+    pub(crate) fn cosines(&self, features: ArrayView2<f32>) -> Array2<f32> {
+        row_product(features, self.zeroshot_weights())
     }
 
     /// Unit rows of the names of other things, which are none of the categories, Q × d.
@@ -144,12 +145,12 @@ impl SupportSet {
     }
 
     /// Unit rows in the same order that are compared with those of other images, M × e: the features unless the images
-    /// have likeness vectors of their own.
+    /// have likeness vectors.
     pub fn likeness(&self) -> ArrayView2<'_, f32> {
         self.likeness.as_ref().unwrap_or(&self.features).view()
     }
 
-    /// Whether the support images have likeness vectors of their own.
+    /// Whether the support images have likeness vectors.
     pub fn has_likeness(&self) -> bool {
         self.likeness.is_some()
     }

@@ -2,10 +2,9 @@
 
 use std::collections::HashMap;
 
-use ndarray::Array2;
-
 use super::support_set::{MOST_CATEGORIES, MOST_NEGATIVES, MOST_NUMBERS, SupportError, SupportSet, unit};
 use crate::interrupt;
+use crate::linalg::aligned_rows;
 
 /// Collects the rows of a classifier in any order.
 #[derive(Clone, Debug, Default)]
@@ -95,7 +94,7 @@ impl SupportSetBuilder {
         self.push(category, id, embedding, true)
     }
 
-    /// As [`push_image`](Self::push_image), for an image that was retrieved or generated from the category's name and
+    /// Like [`push_image`](Self::push_image), for an image that was retrieved or generated from the category's name and
     /// may show something else.
     pub fn push_unlabelled_image(
         &mut self,
@@ -210,7 +209,8 @@ impl SupportSetBuilder {
         labelled.shrink_to_fit();
 
         let matrix = |values: Vec<f32>, dimensions: usize| {
-            Array2::from_shape_vec((values.len() / dimensions, dimensions), values)
+            let shape = (values.len() / dimensions, dimensions);
+            aligned_rows(values, shape)
                 .map_err(|_| SupportError::Dimensions { expected: dimensions, found: 0 })
         };
         let likeness = match likeness.rows.is_empty() {
@@ -258,7 +258,8 @@ impl SupportSetBuilder {
     }
 }
 
-/// Moves every row of the matrices, which have so many columns, and its id and label to its target, following the cycles of the permutation `targets`, which is consumed.
+/// Moves every row of the matrices, which have this many columns, and its id and label to its target, following the
+/// cycles of the permutation `targets`, which is consumed.
 fn move_rows(
     targets: &mut [usize],
     matrices: &mut [(usize, &mut [f32])],
@@ -295,7 +296,7 @@ mod tests {
         builder.push_prompt("cat", &[0.0, 7.0])?;
         let set = builder.finish()?;
         assert_eq!(set.categories(), ["cat", "dog"]);
-        // Every prompt has the same weight, whatever the length of its vector.
+        // Every prompt has the same weight, regardless of the length of its vector.
         let half = 0.5f32.sqrt();
         assert_eq!(set.zeroshot_weights(), ndarray::arr2(&[[half, half], [0.0, 1.0]]));
         assert_eq!(set.features(), ndarray::arr2(&[[0.8, 0.6], [0.0, 1.0]]));

@@ -6,6 +6,7 @@
 //! * an ONNX Runtime library: `$SUSX_TEST_ONNXRUNTIME`, such as `build/onnxruntime/libonnxruntime.so`;
 //! * models: `$SUSX_TEST_MODELS`, such as `build/test-models`, with a directory for each variant of
 //!   `tests/models/tiny_clip.py` and `tests/models/tiny_vision.py` by the variant's name;
+//! * a folder with `libheif.so.1`, such as `build/libheif`: `$SUSX_TEST_LIBHEIF`, and `$LD_LIBRARY_PATH`;
 //! * reference images and tensors: `$SUSX_TEST_SHARED`, such as `../shared` next to the repository.
 
 // A test fails by panicking. clippy.toml allows that in tests, but not in their helpers.
@@ -18,8 +19,10 @@ mod helpers;
 mod bad_images;
 mod decode;
 mod golden;
+mod jpeg;
 mod model_dir;
 mod models;
+mod modern;
 mod preprocess;
 mod runtime;
 mod vision;

@@ -56,6 +56,7 @@ fn check(variant: &str) {
 }
 
 fn check_loaded(model: &ClipModel, expected: &Value, variant: &str) {
+    assert_eq!(model.config().broken, BrokenEncoders::default());
     assert_eq!((model.name(), model.kind(), model.dimensions()), (variant, ModelKind::Clip, 32));
     assert_eq!((model.provider(), model.fallback_reason()), ("CPUExecutionProvider", None));
     assert_eq!(model.sha256(), model.config().sha256().unwrap());
@@ -149,7 +150,8 @@ fn a_pad_token_that_is_not_certain() {
         let config = ModelConfig::read(&dir.0, "sees_padding").unwrap();
         ClipModel::load(&onnx_runtime(), config, &options)
     };
-    let error = load().err().unwrap().to_string();
+    let broken = || load().unwrap().config().broken.text.clone().unwrap().to_string();
+    let error = broken();
     let first = "\"pad_token\": \"\u{100}\" (the token 0";
     for part in ["tokenizer.json", "<|endoftext|>", "susx.json", first] {
         assert!(error.contains(part), "{error}");
@@ -157,7 +159,7 @@ fn a_pad_token_that_is_not_certain() {
     std::fs::write(copy.join("susx.json"), "{\"pad_token\": \"\u{100}\"}").unwrap();
     check_loaded(&load().unwrap(), &expected(&copy), "sees_padding");
     std::fs::write(copy.join("susx.json"), r#"{"pad_token": "<nothing>"}"#).unwrap();
-    let error = load().err().unwrap().to_string();
+    let error = broken();
     assert!(error.contains("\"<nothing>\" is not in the vocabulary"), "{error}");
 }
 
@@ -171,6 +173,38 @@ fn half_precision() {
 #[cfg_attr(not(test_models), ignore = "needs SUSX_TEST_ONNXRUNTIME and SUSX_TEST_MODELS: see `make -s env`")]
 fn external_weights() {
     check("external");
+}
+
+/// Immich's layout: graphs for batches of one, and open_clip's configuration.
+#[test]
+#[cfg_attr(not(test_models), ignore = "needs SUSX_TEST_ONNXRUNTIME and SUSX_TEST_MODELS: see `make -s env`")]
+fn layout_of_immich() {
+    check("immich");
+    let (model, _) = load("immich");
+    assert_eq!((model.config().layout, model.config().projection_dim), (Layout::Immich, Some(32)));
+    assert_eq!(model.config().image_size(), Some((96, 96)));
+    assert_eq!(model.tokenizer().unwrap().encode(&["a cat"]).unwrap().input_ids.dim(), (1, 77));
+    // Every file counts for the model's identity.
+    let dir = TempDir::new("immich");
+    copy_dir(&models().join("immich"), &dir.0.join("m"));
+    let sha256 = || ModelConfig::read(&dir.0, "m").unwrap().sha256().unwrap();
+    let mut last = sha256();
+    for file in [
+        "config.json",
+        "visual/preprocess_cfg.json",
+        "textual/tokenizer.json",
+        "textual/tokenizer_config.json",
+    ] {
+        let mut text = std::fs::read_to_string(dir.0.join("m").join(file)).unwrap();
+        text.push('\n');
+        dir.write(&format!("m/{file}"), text);
+        assert_ne!(sha256(), last, "{file}");
+        last = sha256();
+    }
+    std::fs::remove_file(dir.0.join("m/textual/tokenizer.json")).unwrap();
+    let check = ModelCheck::read(&dir.0, "m").unwrap();
+    assert_eq!(check.kind(), ModelKind::Vision);
+    assert!(check.error().unwrap().contains("textual/tokenizer.json"), "{:?}", check.error());
 }
 
 /// A graph for batches of two texts of 77 tokens. Other batches are divided into pieces and padded.
@@ -227,11 +261,13 @@ fn reload(dir: &TempDir) -> Result<ClipModel> {
     ModelConfig::read(&dir.0, "m").and_then(|config| ClipModel::load(&runtime, config, &options))
 }
 
+/// Why the model cannot be loaded, or why one of its encoders cannot be used.
 fn error(dir: &TempDir) -> String {
-    match reload(dir) {
-        Ok(_) => panic!("the model was loaded"),
-        Err(error) => error.to_string(),
-    }
+    let error = match reload(dir) {
+        Ok(model) => model.config().broken.first().cloned(),
+        Err(error) => Some(error),
+    };
+    error.expect("the whole model was loaded").to_string()
 }
 
 #[test]
@@ -260,6 +296,84 @@ fn one_encoder_is_enough() {
     assert!(model.preprocessor().is_none());
     let error = model.image_features(Array4::zeros((1, 3, 96, 96)).view());
     assert_eq!(error, Err(ClipError::NoEncoder { model: "m".into(), encoder: "image" }));
+}
+
+/// What the checks cannot see makes the load of one encoder fail, and leaves the other as it is.
+#[test]
+#[cfg_attr(not(test_models), ignore = "needs SUSX_TEST_ONNXRUNTIME and SUSX_TEST_MODELS: see `make -s env`")]
+fn a_broken_encoder_leaves_the_other() {
+    let whole = load("split").0;
+    let image = whole.image_features(test_image(96).view()).unwrap();
+    // An operation of this name and length is unknown to ONNX Runtime.
+    let rename = |graph: Vec<u8>| {
+        let (old, new) = (b"LayerNormalization", b"LayerMultiplication");
+        assert_eq!(old.len() + 1, new.len());
+        let new = &new[..old.len()];
+        let places: Vec<usize> =
+            (0..graph.len() - old.len()).filter(|&at| graph[at..].starts_with(old)).collect();
+        let mut graph = graph;
+        for at in places {
+            graph[at..at + old.len()].copy_from_slice(new);
+        }
+        graph
+    };
+    let dir = copy("split", "half-text");
+    let text = dir.0.join("m/onnx/text_model.onnx");
+    std::fs::write(&text, rename(std::fs::read(&text).unwrap())).unwrap();
+    let check = ModelCheck::read(&dir.0, "m").unwrap();
+    assert_eq!((check.kind(), check.error()), (ModelKind::Clip, None), "nothing cheap shows it");
+    let model = reload(&dir).unwrap();
+    assert_eq!(model.kind(), ModelKind::Vision);
+    assert_eq!(model.image_features(test_image(96).view()).unwrap(), image);
+    let tokens = TokenBatch { input_ids: Array2::zeros((1, 2)), attention_mask: Array2::zeros((1, 2)) };
+    let error = model.text_features(&tokens).unwrap_err();
+    assert!(
+        matches!(&error, ClipError::Onnx(OnnxError::ModelFile { path, .. }) if path.ends_with("text_model.onnx")),
+        "{error}"
+    );
+
+    // What the checks see.
+    let dir = copy("split", "half-checked");
+    let text = dir.0.join("m/onnx/text_model.onnx");
+    std::fs::write(&text, &std::fs::read(&text).unwrap()[..1000]).unwrap();
+    let check = ModelCheck::read(&dir.0, "m").unwrap();
+    assert_eq!(check.kind(), ModelKind::Vision);
+    let error = check.error().unwrap();
+    assert!(error.starts_with("it embeds no texts: ") && error.contains("text_model.onnx"), "{error}");
+    std::fs::remove_file(&text).unwrap();
+    std::os::unix::fs::symlink("absent", &text).unwrap();
+    let error = ModelCheck::read(&dir.0, "m").unwrap().error().unwrap();
+    assert!(error.contains("link to nothing"), "{error}");
+    std::fs::write(dir.0.join("m/onnx/vision_model.onnx"), "no graph").unwrap();
+    assert!(ModelCheck::read(&dir.0, "m").is_err(), "no encoder is left");
+}
+
+/// The files say what the loaded model says.
+#[test]
+#[cfg_attr(not(test_models), ignore = "needs SUSX_TEST_ONNXRUNTIME and SUSX_TEST_MODELS: see `make -s env`")]
+fn the_checks_agree_with_the_loaded_model() {
+    for (variant, files, precision) in [
+        ("split", ["onnx/vision_model.onnx", "onnx/text_model.onnx"], "fp32"),
+        ("fused", ["onnx/model.onnx"; 2], "fp32"),
+        ("fp16", ["onnx/vision_model_fp16.onnx", "onnx/text_model_fp16.onnx"], "fp16"),
+        ("external", ["onnx/vision_model.onnx", "onnx/text_model.onnx"], "fp32"),
+        ("siglip", ["onnx/vision_model.onnx", "onnx/text_model.onnx"], "fp32"),
+        ("fixed", ["onnx/vision_model.onnx", "onnx/text_model.onnx"], "fp32"),
+    ] {
+        let check = ModelCheck::read(&models(), variant).unwrap();
+        let (model, _) = load(variant);
+        assert_eq!(check.kind(), model.kind(), "{variant}");
+        assert_eq!(check.dimensions().unwrap(), Some(model.dimensions()), "{variant}");
+        assert_eq!((check.error(), check.note()), (None, None), "{variant}");
+        for (tower, file) in [check.vision, check.text].into_iter().zip(files) {
+            let tower = tower.unwrap();
+            assert_eq!(tower.path, model.config().dir.join(file));
+            assert_eq!(
+                (tower.precision, tower.opset, tower.depends_on_batch),
+                (Some(precision), Some(17), false)
+            );
+        }
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use image::RgbImage;
 use ndarray::{Array4, Axis};
 use susx_core::clip::{
-    ImageLimits, PreprocessScratch, Preprocessor, PreprocessorConfig, Resample, Resize, decode_rgb,
+    ImageLimits, PreprocessScratch, Preprocessor, PreprocessorConfig, Resample, Resize, Rounding, decode_rgb,
 };
 
 use crate::{Random, shared};
@@ -32,8 +32,8 @@ fn golden_tensors() {
         let differences = || found.iter().zip(golden.iter()).map(|(a, b)| (a - b).abs());
         let (mean, largest) =
             (differences().sum::<f32>() / found.len() as f32, differences().fold(0.0, f32::max));
-        eprintln!("{name}: mean difference {mean:.5}, largest {largest:.5}");
-        assert!(mean <= 0.01 && largest <= 0.1, "{name}: {mean} {largest}");
+        // One grey level is 0.015.
+        assert!(largest <= 1e-5, "{name}: {mean} {largest}");
     }
 }
 
@@ -110,6 +110,7 @@ fn resize_and_crop_equal_a_naive_implementation() {
         (31, 400),
         (517, 389),
     ];
+    let mut different = 0;
     for (width, height) in sizes {
         let image = noise(&mut random, width, height);
         let found = pixel_values(&preprocessor, &image);
@@ -124,13 +125,15 @@ fn resize_and_crop_equal_a_naive_implementation() {
                 for x in 0..SIDE {
                     let (found, expected) =
                         (found[(channel * SIDE + y) * SIDE + x], expected[top + y][left + x] as f32);
-                    // The coefficients have 16 bits, Pillow's have 22.
+                    different += usize::from(found != expected);
                     let is_near = (found - expected).abs() <= 1.0;
                     assert!(is_near, "{width} × {height} at {x}, {y}: {found}, expected {expected}");
                 }
             }
         }
     }
+    // Pillow's weights have 22 binary places, so sums that are nearly halves are rounded the other way.
+    assert!(different * 1000 <= sizes.len() * 3 * SIDE * SIDE, "{different} values differ");
 }
 
 #[test]
@@ -278,7 +281,9 @@ fn defaults_of_the_classes() {
         let found = PreprocessorConfig::from_json(&format!(r#"{{"image_processor_type": "{class}"}}"#));
         let crop = crop.map(|side| (side, side));
         let rescale_factor = 1.0 / 255.0;
-        let expected = PreprocessorConfig { resize, resample, crop, rescale_factor, mean, std };
+        let (rounding, fill) = (Rounding::Torchvision, [0; 3]);
+        let expected =
+            PreprocessorConfig { resize, resample, crop, rescale_factor, mean, std, rounding, fill };
         assert_eq!(found, Ok(expected), "{class}");
     }
 }

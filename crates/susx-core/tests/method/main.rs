@@ -15,4 +15,5 @@ mod likeness;
 mod literal;
 mod properties;
 mod rank;
+mod tags;
 mod tune;

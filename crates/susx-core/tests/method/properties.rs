@@ -51,7 +51,8 @@ fn rebuilt(case: &Case, categories: &[usize], rows: &[usize]) -> Result<SupportS
     builder.finish().map_err(failed)
 }
 
-/// Cosines are of float32, and the scale of the KL term magnifies their last digit.
+/// Cosines are of float32, and the scale of the KL term magnifies their last digit. The scale itself is a quotient of
+/// ranges: the narrower that of the divergences is, the larger the scale, and the larger its relative error.
 fn near(
     fitted: &Classifier,
     params: ClassifierParams,
@@ -61,11 +62,8 @@ fn near(
     let size = expected.iter().fold(1.0f32, |most, x| most.max(x.abs()));
     let set = fitted.support_set();
     let mean_count = set.len() as f32 / set.categories().len() as f32;
-    let magnified =
-        TipX::fit(set.clone(), valid(params)).affinity_scale().map_or(0.0, |scale| scale.a as f32)
-            * params.gamma
-            * mean_count;
-    let tolerance = 2e-5 * size + 1e-5 * magnified;
+    let scale = TipX::fit(set.clone(), valid(params)).affinity_scale().map_or(0.0, |scale| scale.a as f32);
+    let tolerance = (2e-5 + 5e-7 * scale) * size + 1e-5 * scale * params.gamma * mean_count;
     for (a, b) in found.iter().zip(expected) {
         prop_assert!((a - b).abs() <= tolerance, "{a} is not {b} to within {tolerance}");
     }
@@ -106,7 +104,7 @@ proptest! {
         let fitted = Classifier::fit(case.support_set.clone(), valid(params));
         let together = fitted.logits(case.queries.view(), Method::TipX);
         for (i, query) in case.queries.axis_chunks_iter(Axis(0), 1).enumerate() {
-            near(&fitted, params, &fitted.logits(query, Method::TipX), &together.select(Axis(0), &[i]))?;
+            prop_assert_eq!(fitted.logits(query, Method::TipX), together.select(Axis(0), &[i]));
         }
     }
 

@@ -70,11 +70,28 @@ fn a_query_is_ranked_as_if_it_were_alone() -> Result<(), SupportError> {
                 let categories = |ranked: &[Ranked]| ranked.iter().map(|r| r.category).collect::<Vec<_>>();
                 assert_eq!(categories(&found), categories(&alone), "{method} {k}");
                 // The probabilities are not the softmax of the logits with every method.
-                let ranked = fitted.rank(query, method, k).remove(0);
-                for ((found, alone), ranked) in found.iter().zip(&alone).zip(&ranked) {
-                    assert!((found.score - alone.score).abs() <= 1e-4 * alone.score.abs().max(1.0));
-                    assert!((found.probability - ranked.probability).abs() <= 1e-4);
-                }
+                assert_eq!(found, fitted.rank(query, method, k)[0], "{method} {k}");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whatever is asked of it, and however many rows are asked for together, to the last bit.
+#[test]
+fn a_query_has_one_answer() -> Result<(), SupportError> {
+    let mut numbers = Numbers(9);
+    let set = support_set(&mut numbers)?;
+    let queries = queries(&set, &mut numbers);
+    let fitted = Classifier::fit(set, valid(ClassifierParams { reject: 0.3, ..PARAMS }));
+    for method in Method::ALL {
+        let (logits, answers) =
+            (fitted.calibrated_logits(queries.view(), method), fitted.answers(queries.view(), method, 4));
+        for together in [1, 2, 3, 5, 33] {
+            for (block, rows) in queries.axis_chunks_iter(Axis(0), together).enumerate() {
+                let range = block * together..block * together + rows.nrows();
+                assert_eq!(fitted.answers(rows, method, 4), answers[range.clone()], "{method} {together}");
+                assert_eq!(fitted.calibrated_logits(rows, method), logits.slice(ndarray::s![range, ..]));
             }
         }
     }

@@ -13,15 +13,22 @@ pub enum SchedulerKind {
     Euler,
     /// `DPMSolverMultistepScheduler` of algorithm `dpmsolver++`, order 1 or 2 (arXiv 2211.01095).
     DpmSolver,
+    /// `EulerAncestralDiscreteScheduler`, which adds noise after every step but the last.
+    EulerAncestral,
+    /// `LCMScheduler`: consistency sampling of latent consistency models (arXiv 2310.04378), which adds noise after every
+    /// step but the last.
+    Lcm,
 }
 
 impl SchedulerKind {
     /// Every scheduler, with the name of its class in `diffusers`.
-    pub const CLASSES: [(&str, SchedulerKind); 4] = [
+    pub const CLASSES: [(&str, SchedulerKind); 6] = [
         ("PNDMScheduler", SchedulerKind::Pndm),
         ("DDIMScheduler", SchedulerKind::Ddim),
         ("EulerDiscreteScheduler", SchedulerKind::Euler),
         ("DPMSolverMultistepScheduler", SchedulerKind::DpmSolver),
+        ("EulerAncestralDiscreteScheduler", SchedulerKind::EulerAncestral),
+        ("LCMScheduler", SchedulerKind::Lcm),
     ];
 }
 
@@ -87,13 +94,13 @@ pub struct SchedulerConfig {
     pub betas: Betas,
     /// What the U-Net predicts.
     pub prediction: Prediction,
-    /// Which noise levels the steps use.
+    /// Which noise levels the steps use; LCM has its own rule.
     pub spacing: Spacing,
     /// Added to every level under [`Spacing::Leading`].
     pub steps_offset: usize,
     /// The last step ends without any noise (DDIM, PNDM).
     pub set_alpha_to_one: bool,
-    /// Clamps the image that a step predicts to ± this value (DDIM); `None` for no clamping.
+    /// Clamps the image that a step predicts to ± this value (DDIM, LCM); `None` for no clamping.
     pub clip_sample: Option<f32>,
     /// Shifts the betas so that the last level is pure noise (algorithm 1 of arXiv 2305.08891).
     pub zero_snr: bool,
@@ -109,4 +116,8 @@ pub struct SchedulerConfig {
     pub lower_order_final: bool,
     /// The last step of DPM-Solver is always of first order.
     pub euler_at_final: bool,
+    /// Steps of the solver that an LCM was distilled from. A run takes its levels from theirs.
+    pub original_steps: usize,
+    /// Factor of LCM's timesteps in the scalings of its boundary condition.
+    pub timestep_scaling: f64,
 }

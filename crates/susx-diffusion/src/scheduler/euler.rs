@@ -1,22 +1,26 @@
-//! Euler's method on the probability flow (algorithm 2 of arXiv 2206.00364 without churn).
+//! Euler's method on the probability flow (algorithm 2 of arXiv 2206.00364 without churn), and its ancestral variant.
+//!
+//! The ancestral variant steps to a level below the next one, and noise takes the latents up to that.
 //!
 //! Its latents are image + σ · noise, so their variance is not 1. The U-Net was trained on variance 1 and gets them
 //! divided by √(σ² + 1).
 
 use ndarray::{Array4, Zip};
 
-use super::config::{Prediction, SchedulerConfig, Spacing};
+use super::config::{Prediction, SchedulerConfig, SchedulerKind, Spacing};
 use super::levels::Levels;
 
 #[derive(Clone, Debug)]
 pub(super) struct Euler {
     prediction: Prediction,
     spacing: Spacing,
+    is_ancestral: bool,
 }
 
 impl Euler {
     pub fn new(config: &SchedulerConfig) -> Euler {
-        Euler { prediction: config.prediction, spacing: config.spacing }
+        let is_ancestral = config.kind == SchedulerKind::EulerAncestral;
+        Euler { prediction: config.prediction, spacing: config.spacing, is_ancestral }
     }
 
     /// Spacings that begin at the last level begin with pure noise. The leading spacing begins below it.
@@ -28,9 +32,19 @@ impl Euler {
         }
     }
 
+    /// The standard deviation of the noise that follows the step.
+    pub fn noise_after(&self, levels: &Levels, run: usize) -> f64 {
+        let (sigma, next) = (levels.sigmas[run], levels.sigmas[run + 1]);
+        match self.is_ancestral {
+            true => next * (sigma * sigma - next * next).max(0.0).sqrt() / sigma,
+            false => 0.0,
+        }
+    }
+
     pub fn step(&self, levels: &Levels, run: usize, prediction: &Array4<f32>, latents: &mut Array4<f32>) {
         let (sigma, next) = (levels.sigmas[run], levels.sigmas[run + 1]);
-        let change = (next - sigma) as f32;
+        let noise = self.noise_after(levels, run);
+        let change = ((next * next - noise * noise).max(0.0).sqrt() - sigma) as f32;
         // The derivative (latent − image) / σ, from the prediction.
         let (of_latent, of_predicted) = match self.prediction {
             Prediction::Epsilon => (0.0, 1.0),

@@ -1,6 +1,6 @@
 //! Reads `scheduler/scheduler_config.json`.
 //!
-//! The files of four classes of `diffusers` are supported. A field that is left out has the default of its class, as
+//! The files of six classes of `diffusers` are supported. A field that is left out has the default of its class, as
 //! when `diffusers` reads the file. An unsupported value that would change the images is an error, because ignoring it
 //! would give images that are subtly wrong.
 
@@ -32,6 +32,8 @@ struct File {
     solver_type: Option<String>,
     lower_order_final: Option<bool>,
     euler_at_final: Option<bool>,
+    original_inference_steps: Option<usize>,
+    timestep_scaling: Option<f64>,
 }
 
 /// Limit of the noise levels: more than any model has, few enough for an array.
@@ -55,7 +57,7 @@ const BETA_SCHEDULES: [(&str, Schedule); 2] = [
 impl SchedulerConfig {
     /// Reads the text of a `scheduler_config.json`. The error is a sentence about what is wrong with it.
     pub fn from_json(text: &str) -> Result<SchedulerConfig, String> {
-        use SchedulerKind::{Ddim, DpmSolver, Euler, Pndm};
+        use SchedulerKind::{Ddim, DpmSolver, Euler, Lcm, Pndm};
         let value: Value = python_json::parse(text).map_err(|error| error.to_string())?;
         let file: File = serde_json::from_value(value.clone()).map_err(|error| error.to_string())?;
         let kind = file.kind()?;
@@ -65,13 +67,18 @@ impl SchedulerConfig {
         let solver_order = file.solver_order.unwrap_or(2);
         file.check_numbers(kind, train_timesteps, steps_offset, solver_order)?;
         let (prediction, zero_snr) = file.prediction(kind)?;
-        let spacing = if matches!(kind, Pndm | Ddim) { Spacing::Leading } else { Spacing::Linspace };
-        let clips = file.clip_sample.unwrap_or(true) && kind == Ddim;
+        let spacing = if matches!(kind, Pndm | Ddim | Lcm) { Spacing::Leading } else { Spacing::Linspace };
+        let clips = match kind {
+            Ddim => file.clip_sample.unwrap_or(true),
+            Lcm => file.clip_sample.unwrap_or(false),
+            _ => false,
+        };
+        let has_final_sigma = matches!(kind, Euler | DpmSolver);
         let solver_type = file.solver_type.as_deref().filter(|name| !FOREIGN_SOLVER_TYPES.contains(name));
         Ok(SchedulerConfig {
             kind,
             train_timesteps,
-            betas: file.betas(train_timesteps)?,
+            betas: file.betas(kind, train_timesteps)?,
             prediction,
             spacing: one_of("timestep_spacing", file.timestep_spacing.as_deref(), &SPACINGS)?
                 .unwrap_or(spacing),
@@ -81,11 +88,14 @@ impl SchedulerConfig {
             zero_snr,
             karras: file.use_karras_sigmas.unwrap_or(false) && matches!(kind, Euler | DpmSolver),
             final_sigma_min: one_of("final_sigmas_type", file.final_sigmas_type.as_deref(), &FINAL_SIGMAS)?
-                .unwrap_or(false),
+                .unwrap_or(false)
+                && has_final_sigma,
             solver_order,
             heun: one_of("solver_type", solver_type, &SOLVER_TYPES)?.unwrap_or(false),
             lower_order_final: file.lower_order_final.unwrap_or(true),
             euler_at_final: file.euler_at_final.unwrap_or(false),
+            original_steps: file.original_steps(),
+            timestep_scaling: file.timestep_scaling(),
         })
     }
 }
@@ -118,17 +128,40 @@ impl File {
         if kind == SchedulerKind::DpmSolver && !(1..=2).contains(&solver_order) {
             return Err(format!("\"solver_order\" is {solver_order}: expected 1 or 2"));
         }
+        if kind == SchedulerKind::Lcm {
+            let original = self.original_steps();
+            if !(1..=train_timesteps).contains(&original) {
+                return Err(format!(
+                    "\"original_inference_steps\" is {original}: expected 1 to {train_timesteps}"
+                ));
+            }
+            let scaling = self.timestep_scaling();
+            if !(scaling.is_finite() && scaling > 0.0) {
+                return Err(format!("\"timestep_scaling\" is {scaling}: expected a positive number"));
+            }
+        }
         Ok(())
+    }
+
+    fn original_steps(&self) -> usize {
+        self.original_inference_steps.unwrap_or(50)
+    }
+
+    fn timestep_scaling(&self) -> f64 {
+        self.timestep_scaling.unwrap_or(10.0)
     }
 
     /// The prediction, and whether the signal-to-noise ratio of the last level is zero.
     fn prediction(&self, kind: SchedulerKind) -> Result<(Prediction, bool), String> {
         let prediction = match self.prediction_type.as_deref() {
-            Some("sample") if kind != SchedulerKind::Pndm => Prediction::Sample,
+            Some("sample") if !matches!(kind, SchedulerKind::Pndm | SchedulerKind::EulerAncestral) => {
+                Prediction::Sample
+            }
             other => one_of("prediction_type", other, &PREDICTIONS)?.unwrap_or(Prediction::Epsilon),
         };
+        let divides_by_signal = matches!(kind, SchedulerKind::Ddim | SchedulerKind::Lcm);
         let zero_snr = self.rescale_betas_zero_snr.unwrap_or(false) && kind != SchedulerKind::Pndm;
-        if zero_snr && kind == SchedulerKind::Ddim && prediction == Prediction::Epsilon {
+        if zero_snr && divides_by_signal && prediction == Prediction::Epsilon {
             return Err("\"rescale_betas_zero_snr\" is true: at a level of pure noise, \
                         a prediction of \"epsilon\" says nothing about the image"
                 .into());
@@ -136,7 +169,7 @@ impl File {
         Ok((prediction, zero_snr))
     }
 
-    fn betas(&self, train_timesteps: usize) -> Result<Betas, String> {
+    fn betas(&self, kind: SchedulerKind, train_timesteps: usize) -> Result<Betas, String> {
         let is_variance = |beta: f64| 0.0 < beta && beta < 1.0;
         if let Some(trained) = &self.trained_betas {
             if trained.len() != train_timesteps || !trained.iter().all(|&beta| is_variance(beta)) {
@@ -147,13 +180,19 @@ impl File {
             }
             return Ok(Betas::Trained(trained.clone()));
         }
-        let (start, end) = (self.beta_start.unwrap_or(1e-4), self.beta_end.unwrap_or(0.02));
+        let (start, end) = match kind {
+            SchedulerKind::Lcm => (0.00085, 0.012),
+            _ => (1e-4, 0.02),
+        };
+        let (start, end) = (self.beta_start.unwrap_or(start), self.beta_end.unwrap_or(end));
         if !is_variance(start) || !is_variance(end) || start > end {
             return Err(format!(
                 "\"beta_start\" and \"beta_end\" are {start} and {end}: expected 0 < beta_start ≤ beta_end < 1"
             ));
         }
-        let schedule = one_of("beta_schedule", self.beta_schedule.as_deref(), &BETA_SCHEDULES)?;
+        let default = if kind == SchedulerKind::Lcm { "scaled_linear" } else { "linear" };
+        let name = self.beta_schedule.as_deref().unwrap_or(default);
+        let schedule = one_of("beta_schedule", Some(name), &BETA_SCHEDULES)?;
         Ok(schedule.map_or(Betas::Linear { start, end }, |betas| betas(start, end)))
     }
 }
@@ -179,15 +218,15 @@ fn list<S: AsRef<str>>(items: &[S]) -> String {
     }
 }
 
-/// Refuses values of other fields that would change the images. The table has for each field the classes that know it,
+/// Rejects values of other fields that would change the images. The table has for each field the classes that know it,
 /// the only supported value, and whether that value is not the default of the class.
 fn refuse_unsupported(kind: SchedulerKind, file: &Value) -> Result<(), String> {
-    use SchedulerKind::{Ddim, DpmSolver, Euler, Pndm};
+    use SchedulerKind::{Ddim, DpmSolver, Euler, Lcm, Pndm};
     let yes = Value::from(true);
     let no = Value::from(false);
     let others: &[(&[SchedulerKind], &str, Value, bool)] = &[
         (&[Pndm], "skip_prk_steps", yes, true),
-        (&[Ddim, DpmSolver], "thresholding", no.clone(), false),
+        (&[Ddim, DpmSolver, Lcm], "thresholding", no.clone(), false),
         (&[Euler], "interpolation_type", "linear".into(), false),
         (&[Euler], "timestep_type", "discrete".into(), false),
         (&[Euler], "sigma_min", Value::Null, false),

@@ -13,9 +13,10 @@ const RHO: f64 = 7.0;
 pub struct Levels {
     /// ᾱ of every level of the training: the image's fraction of the variance.
     pub alphas_cumprod: Vec<f64>,
-    /// The level of each step as a number of the training's levels; for Euler it may be fractional.
+    /// The level of each step as a number of the training's levels; for both kinds of Euler it may be fractional.
     pub timesteps: Vec<f64>,
-    /// σ = √((1 − ᾱ) / ᾱ) of each step, and of the end of the last one (Euler, DPM-Solver; empty for others).
+    /// σ = √((1 − ᾱ) / ᾱ) of each step, and of the end of the last one (both kinds of Euler, DPM-Solver; empty for
+    /// others).
     pub sigmas: Vec<f64>,
 }
 
@@ -38,7 +39,7 @@ impl Levels {
             ));
         }
         let mut sigmas = Vec::new();
-        if matches!(config.kind, SchedulerKind::Euler | SchedulerKind::DpmSolver) {
+        if has_sigmas(config.kind) {
             let trained: Vec<f64> =
                 alphas_cumprod.iter().map(|&alpha| ((1.0 - alpha) / alpha).sqrt()).collect();
             if config.karras {
@@ -65,10 +66,16 @@ impl Levels {
     }
 }
 
+/// Whether a scheduler computes with σ rather than with ᾱ.
+fn has_sigmas(kind: SchedulerKind) -> bool {
+    matches!(kind, SchedulerKind::Euler | SchedulerKind::EulerAncestral | SchedulerKind::DpmSolver)
+}
+
 /// The most steps of a run. DPM-Solver divides by the distance of two levels, so no level may occur twice.
 fn max_steps(config: &SchedulerConfig) -> usize {
     match config.kind {
         SchedulerKind::DpmSolver => config.train_timesteps - 1,
+        SchedulerKind::Lcm => config.original_steps,
         _ => config.train_timesteps,
     }
 }
@@ -88,7 +95,7 @@ fn alphas_cumprod(config: &SchedulerConfig) -> Vec<f64> {
     }
     let mut alphas = products(&betas);
     if let (true, Some(last)) = (config.zero_snr, alphas.last_mut())
-        && matches!(config.kind, SchedulerKind::Euler | SchedulerKind::DpmSolver)
+        && has_sigmas(config.kind)
     {
         *last = MIN_ALPHA;
     }
@@ -128,6 +135,9 @@ fn linspace(start: f32, end: f32, count: usize) -> Vec<f32> {
 /// The levels of the steps for the spacing of the configuration, the noisiest first.
 fn timesteps(config: &SchedulerConfig, steps: usize) -> Vec<f64> {
     let train = config.train_timesteps;
+    if config.kind == SchedulerKind::Lcm {
+        return lcm_timesteps(train, config.original_steps, steps);
+    }
     // DPM-Solver's last step does not start at level 0, so its grid has one more point.
     let is_dpm = config.kind == SchedulerKind::DpmSolver;
     let points = if is_dpm { steps + 1 } else { steps };
@@ -140,7 +150,10 @@ fn timesteps(config: &SchedulerConfig, steps: usize) -> Vec<f64> {
                 _ if i == 0 => (train - 1) as f64,
                 _ => from_the_end(i) as f64 * ((train - 1) as f64 / (points - 1) as f64),
             };
-            if config.kind == SchedulerKind::Euler { at } else { at.round_ties_even() }
+            match config.kind {
+                SchedulerKind::Euler | SchedulerKind::EulerAncestral => at,
+                _ => at.round_ties_even(),
+            }
         }
         Spacing::Leading => (from_the_end(i) * (train / points) + config.steps_offset) as f64,
         Spacing::Trailing => {
@@ -148,6 +161,14 @@ fn timesteps(config: &SchedulerConfig, steps: usize) -> Vec<f64> {
         }
     };
     (0..steps).map(timestep).collect()
+}
+
+/// The levels of an LCM: of those that its solver had in the distillation, as many as there are steps.
+fn lcm_timesteps(train: usize, original: usize, steps: usize) -> Vec<f64> {
+    let distance = train / original;
+    let skip = original as f64 / steps as f64;
+    let level = |i: usize| (original - (i as f64 * skip) as usize) * distance - 1;
+    (0..steps).map(|i| level(i) as f64).collect()
 }
 
 /// Equation 5 of arXiv 2206.00364.

@@ -1,13 +1,14 @@
 //! Schedulers: the noise levels at which the U-Net runs, and how its predictions change the latents.
 //!
-//! Timesteps, sigmas and steps are those of the class of `diffusers` that `scheduler_config.json` names. No step adds
-//! noise, so the initial noise is the only random input of an image.
+//! Timesteps, sigmas and steps are those of the class of `diffusers` that `scheduler_config.json` names. Of two of them,
+//! noise follows the steps: [`Scheduler::noise_after`].
 
 mod config;
 mod ddim;
 mod dpm_solver;
 mod euler;
 mod file;
+mod lcm;
 mod levels;
 mod pndm;
 
@@ -17,6 +18,7 @@ pub use config::{Betas, Prediction, SchedulerConfig, SchedulerKind, Spacing};
 use ddim::Ddim;
 use dpm_solver::DpmSolver;
 use euler::Euler;
+use lcm::Lcm;
 pub use levels::Levels;
 use pndm::Pndm;
 
@@ -33,6 +35,7 @@ enum Rule {
     Ddim(Ddim),
     Euler(Euler),
     DpmSolver(DpmSolver),
+    Lcm(Lcm),
 }
 
 impl Scheduler {
@@ -42,8 +45,9 @@ impl Scheduler {
         let rule = match config.kind {
             SchedulerKind::Pndm => Rule::Pndm(Pndm::new(config, &mut levels)),
             SchedulerKind::Ddim => Rule::Ddim(Ddim::new(config, steps)),
-            SchedulerKind::Euler => Rule::Euler(Euler::new(config)),
+            SchedulerKind::Euler | SchedulerKind::EulerAncestral => Rule::Euler(Euler::new(config)),
             SchedulerKind::DpmSolver => Rule::DpmSolver(DpmSolver::new(config)),
+            SchedulerKind::Lcm => Rule::Lcm(Lcm::new(config)),
         };
         Ok(Scheduler { levels, rule })
     }
@@ -78,13 +82,23 @@ impl Scheduler {
     }
 
     /// Advances the latents by one step. `prediction` is the U-Net's output of its run number `run`. The runs must come
-    /// in order.
+    /// in order. The step is complete once [`noise_after`](Self::noise_after) has been added.
     pub fn step(&mut self, run: usize, prediction: Array4<f32>, latents: &mut Array4<f32>) {
         match &mut self.rule {
             Rule::Pndm(rule) => rule.step(&self.levels, run, prediction, latents),
             Rule::Ddim(rule) => rule.step(&self.levels, run, &prediction, latents),
             Rule::Euler(rule) => rule.step(&self.levels, run, &prediction, latents),
             Rule::DpmSolver(rule) => rule.step(&self.levels, run, prediction, latents),
+            Rule::Lcm(rule) => rule.step(&self.levels, run, &prediction, latents),
+        }
+    }
+
+    /// The standard deviation of the Gaussian noise that is added to the latents after step `run`; 0 for none.
+    pub fn noise_after(&self, run: usize) -> f32 {
+        match &self.rule {
+            Rule::Euler(rule) => rule.noise_after(&self.levels, run) as f32,
+            Rule::Lcm(rule) => rule.noise_after(&self.levels, run) as f32,
+            Rule::Pndm(_) | Rule::Ddim(_) | Rule::DpmSolver(_) => 0.0,
         }
     }
 }

@@ -202,14 +202,14 @@ fn graphs_that_do_not_fit_are_refused() {
         }
     };
     for (from, to, reasons) in [
-        ("text_encoder", "unet", ["unet/model.onnx", r#"the graph wants an input "input_ids""#]),
+        ("text_encoder", "unet", ["unet/model.onnx", r#"the graph has an input "input_ids""#]),
         (
             "vae_decoder",
             "text_encoder",
-            ["text_encoder/model.onnx", r#"the graph wants an input "latent_sample""#],
+            ["text_encoder/model.onnx", r#"the graph has an input "latent_sample""#],
         ),
-        ("unet", "vae_decoder", ["vae_decoder/model.onnx", r#"the graph wants an input "sample""#]),
-        ("unet", "safety_checker", ["safety_checker/model.onnx", r#"the graph wants an input "sample""#]),
+        ("unet", "vae_decoder", ["vae_decoder/model.onnx", r#"the graph has an input "sample""#]),
+        ("unet", "safety_checker", ["safety_checker/model.onnx", r#"the graph has an input "sample""#]),
     ] {
         let dir = copy("checked", "swapped");
         let file = |folder: &str| dir.0.join("m").join(folder).join("model.onnx");

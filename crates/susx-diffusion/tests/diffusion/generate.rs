@@ -46,7 +46,7 @@ fn a_seed_determines_the_image() {
 )]
 fn a_batch_gives_the_same_images() {
     // `fixed` has a batch size of two, while three images with guidance are six rows; `half` rounds.
-    for variant in ["pndm", "velocity", "half", "fixed"] {
+    for variant in ["pndm", "velocity", "half", "fixed", "ancestral", "lcm"] {
         let generator = load(variant);
         let inputs = [input("a cat", 1), input("a red flower", 2), input("a cat", 3)];
         for guidance_scale in [5.0, 0.0] {

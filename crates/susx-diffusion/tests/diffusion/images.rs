@@ -52,7 +52,7 @@ fn they_are_those_of_diffusers() {
     for case in cases.as_array().unwrap() {
         by_variant.entry(case["variant"].as_str().unwrap()).or_default().push(case);
     }
-    assert_eq!(by_variant.len(), 5);
+    assert_eq!(by_variant.len(), 7);
     for (variant, cases) in by_variant {
         let generator = load(variant);
         assert_eq!(generator.config().has_safety_checker(), variant == "checked");

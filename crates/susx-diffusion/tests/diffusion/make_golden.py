@@ -3,10 +3,15 @@
 
     python make_golden.py
 
-It needs numpy, onnx, onnxruntime, pillow, tokenizers, torch (any CPU build), diffusers 0.31.0, transformers 4.46.3 and
-ftfy; the tests need them only to build the pipelines. Nothing is shared with the Rust code: the
+It needs numpy, onnx, onnxruntime, pillow, tokenizers, torch (any build), diffusers, transformers 4 and ftfy; the tests
+need none of them. Nothing is shared with the Rust code: the
 schedulers and the pipeline are those of diffusers, the tokenizer and the preprocessing those of transformers, and the
-noise is computed by the description in crates/susx-diffusion/src/noise.rs.
+noise is computed by the description in crates/susx-diffusion/src/noise.rs. The schedulers are those of diffusers 0.39.0,
+and so are the images of the variants `ancestral` and `lcm`; the other images were made with diffusers 0.31.0.
+
+    python make_golden.py schedulers noise images:lcm,ancestral
+
+makes only those, and keeps the other images.
 
 * `schedulers.json`: for many configurations the timesteps, the sigmas, and some latents after every step.
 * `noise.json`: the first numbers of some seeds.
@@ -15,7 +20,6 @@ noise is computed by the description in crates/susx-diffusion/src/noise.rs.
 
 import itertools
 import json
-import math
 import pathlib
 import subprocess
 import sys
@@ -27,9 +31,14 @@ import numpy as np
 import onnxruntime
 import torch
 import transformers
+from diffusers.schedulers import scheduling_euler_ancestral_discrete, scheduling_lcm
 
 HERE = pathlib.Path(__file__).resolve().parent
-BUILDER = HERE.parents[3] / "tests/models/tiny_diffusion.py"
+TESTS = HERE.parents[3] / "tests"
+BUILDER = TESTS / "models/tiny_diffusion.py"
+
+sys.path.insert(0, str(TESTS))
+from helpers.noise import chacha20, normal  # noqa: E402
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -37,6 +46,10 @@ BUILDER = HERE.parents[3] / "tests/models/tiny_diffusion.py"
 
 # The initial latents, and a substitute for the U-Net.
 LATENTS = np.array([-2.5, -0.4, 0.2, 1.3])
+
+
+# What follows a step whose scheduler adds noise is this times the number of the step, from 1.
+NOISE = np.array([0.3, -1.1, 0.8, -0.2])
 
 
 def predict(scaled, timestep):
@@ -51,8 +64,9 @@ LINEAR = {"beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "linear"}
 def configurations():
     """Configurations and the numbers of steps that they are run with."""
     classes = ["PNDMScheduler", "DDIMScheduler", "EulerDiscreteScheduler", "DPMSolverMultistepScheduler"]
+    noisy = ["EulerAncestralDiscreteScheduler", "LCMScheduler"]
     predictions, spacings = ["epsilon", "v_prediction"], ["leading", "trailing", "linspace"]
-    for (i, name), prediction, spacing in itertools.product(enumerate(classes), predictions, spacings):
+    for (i, name), prediction, spacing in itertools.product(enumerate(classes + noisy), predictions, spacings):
         config = {"_class_name": name, **SD, "prediction_type": prediction, "timestep_spacing": spacing, "steps_offset": 1}
         if name == "PNDMScheduler":
             config["skip_prk_steps"] = True
@@ -83,10 +97,35 @@ def configurations():
     # A file that was converted between classes has fields of the others.
     yield {"_class_name": classes[3], **SD, "skip_prk_steps": True, "set_alpha_to_one": False, "clip_sample": False,
            "interpolation_type": "linear", "solver_type": "bh2", "thresholding": False, "use_karras_sigmas": False}, [6]
+    for name in noisy:
+        yield {"_class_name": name}, [1, 6, 50]
+        yield {"_class_name": name, **LINEAR}, [6]
+        yield {"_class_name": name, **SD, "skip_prk_steps": True, "set_alpha_to_one": False, "final_sigmas_type": "sigma_min",
+               "use_karras_sigmas": True, "solver_type": "bh2", "interpolation_type": "linear"}, [6]
+        yield {"_class_name": name, **SD, "prediction_type": "v_prediction", "rescale_betas_zero_snr": True,
+               "timestep_spacing": "trailing"}, [5]
+        yield {"_class_name": name, "num_train_timesteps": 10, "original_inference_steps": 5,
+               "trained_betas": [0.01 * (i + 1) for i in range(10)]}, [4]
+    # LCM_Dreamshaper_v7's own file, as far as its fields matter.
+    lcm = {"_class_name": noisy[1], **SD, "clip_sample": False, "clip_sample_range": 1.0, "original_inference_steps": 50,
+           "prediction_type": "epsilon", "set_alpha_to_one": True, "steps_offset": 0, "timestep_scaling": 10.0,
+           "timestep_spacing": "leading", "thresholding": False, "trained_betas": None}
+    for more in ({}, {"original_inference_steps": 30}, {"original_inference_steps": 1000}, {"timestep_scaling": 0.1},
+                 {"clip_sample": True}, {"clip_sample": True, "clip_sample_range": 0.4}, {"prediction_type": "sample"}):
+        yield lcm | more, [1, 4, 8, 27]
 
 
 def rounded(values):
     return [float(f"{value:.7g}") for value in np.asarray(values, np.float64)]
+
+
+def inject(noise):
+    """Has the schedulers that add noise add what `noise` returns, once for each step."""
+
+    def randn_tensor(shape, generator=None, device=None, dtype=None):
+        return torch.from_numpy(np.asarray(noise()).reshape(shape)).to(dtype)
+
+    scheduling_lcm.randn_tensor = scheduling_euler_ancestral_discrete.randn_tensor = randn_tensor
 
 
 def schedulers():
@@ -97,12 +136,14 @@ def schedulers():
             scheduler.set_timesteps(steps)
             sample = torch.from_numpy(LATENTS * float(scheduler.init_noise_sigma)).float()
             after = []
-            for timestep in scheduler.timesteps:
+            for number, timestep in enumerate(scheduler.timesteps, 1):
+                inject(lambda: NOISE * number)
                 scaled = scheduler.scale_model_input(sample, timestep)
                 prediction = predict(scaled.numpy().astype(np.float64), float(timestep))
                 sample = scheduler.step(torch.from_numpy(prediction).float(), timestep, sample).prev_sample
                 after.append(rounded(sample))
-            has_sigmas = config["_class_name"] in ("EulerDiscreteScheduler", "DPMSolverMultistepScheduler")
+            has_sigmas = config["_class_name"] in (
+                "EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "DPMSolverMultistepScheduler")
             cases.append({
                 "config": config, "steps": steps, "init_noise_sigma": float(scheduler.init_noise_sigma),
                 "timesteps": rounded(scheduler.timesteps), "sigmas": rounded(scheduler.sigmas) if has_sigmas else [],
@@ -116,46 +157,14 @@ def schedulers():
 # ---------------------------------------------------------------------------------------------------------
 # Noise.
 
-def chacha20(key, blocks):
-    """The key stream of a number of blocks, as 64-bit numbers. As in the original paper: 64-bit counter, nonce 0."""
-    state = np.zeros((16, blocks), np.uint32)
-    state[:4] = np.frombuffer(b"expand 32-byte k", "<u4")[:, None]
-    state[4:12] = np.frombuffer(key, "<u4")[:, None]
-    state[12] = np.arange(blocks)
-    x = state.copy()
-
-    def rotate(values, bits):
-        return (values << np.uint32(bits)) | (values >> np.uint32(32 - bits))
-
-    def quarter(a, b, c, d):
-        x[a] += x[b]; x[d] = rotate(x[d] ^ x[a], 16)
-        x[c] += x[d]; x[b] = rotate(x[b] ^ x[c], 12)
-        x[a] += x[b]; x[d] = rotate(x[d] ^ x[a], 8)
-        x[c] += x[d]; x[b] = rotate(x[b] ^ x[c], 7)
-
-    for _ in range(10):
-        for i in range(4):
-            quarter(i, 4 + i, 8 + i, 12 + i)
-        for i in range(4):
-            quarter(i, 4 + (i + 1) % 4, 8 + (i + 2) % 4, 12 + (i + 3) % 4)
-    return (x + state).T.astype("<u4").tobytes()
-
-
-def normal(seed, count):
-    stream = np.frombuffer(chacha20(seed.to_bytes(8, "little") + bytes(24), count // 4 + 1), "<u8")
-    numbers = []
-    for n, m in stream.reshape(-1, 2).tolist():
-        radius = math.sqrt(-2 * math.log(((n >> 11) + 1) / 2**53))
-        angle = 2 * math.pi * ((m >> 11) / 2**53)
-        numbers += [radius * math.cos(angle), radius * math.sin(angle)]
-    return np.array(numbers[:count], np.float32)
-
-
 def noise():
     # Of the original paper's authors, for a key and a nonce of zeros.
     assert chacha20(bytes(32), 1).hex().startswith("76b8e0ada0f13d90405d6ae55386bd28")
     seeds = [0, 1, 42, 2**32, 2**64 - 1]
-    values = {str(seed): [float(f"{value:.9g}") for value in normal(seed, 37)] for seed in seeds}
+    # From a draft of the format with this nonce (draft-agl-tls-chacha20poly1305-04), for a key of zeros.
+    assert chacha20(bytes(32), 1, 1 << 56).hex().startswith("de9cba7bf3d69ef5e786dc63973f653a")
+    cases = {str(seed): (seed, 0) for seed in seeds} | {f"{seed}, {step}": (seed, step) for seed, step in [(42, 1), (42, 49), (7, 2**40)]}
+    values = {name: [float(f"{value:.9g}") for value in normal(seed, 37, step)] for name, (seed, step) in cases.items()}
     (HERE / "noise.json").write_text(json.dumps(values, indent=1) + "\n")
 
 
@@ -165,9 +174,18 @@ def noise():
 class Graph(diffusers.OnnxRuntimeModel):
     """A graph as diffusers runs it, with the values in the types and shapes that the graph was exported for."""
 
+    # The guidance scale of a U-Net that takes it as an input.
+    guidance_scale = None
+
     def __call__(self, **values):
         rows, inputs = None, {}
         for port in self.model.get_inputs():
+            if port.name == "timestep_cond":
+                # As diffusers' pipelines do.
+                weights = torch.tensor(self.guidance_scale - 1).repeat(len(values["sample"]))
+                embed = diffusers.LatentConsistencyModelPipeline.get_guidance_scale_embedding
+                inputs[port.name] = embed(None, weights, embedding_dim=port.shape[1]).numpy()
+                continue
             value = np.asarray(values[port.name])
             kind = {"tensor(float)": "f4", "tensor(float16)": "f2", "tensor(int64)": "i8", "tensor(int32)": "i4"}[port.type]
             if port.name == "timestep":
@@ -181,18 +199,28 @@ class Graph(diffusers.OnnxRuntimeModel):
         return [value[:rows].astype(np.float32) if value.dtype != bool else value for value in outputs]
 
 
+class Ancestral(diffusers.EulerAncestralDiscreteScheduler):
+    """The pipeline multiplies an array of NumPy by this."""
+
+    @property
+    def init_noise_sigma(self):
+        return float(super().init_noise_sigma)
+
+
 def pipeline(folder, checked):
     def graph(name):
         path = folder / name / "model.onnx"
         return Graph(onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"]))
 
     config = json.loads((folder / "scheduler/scheduler_config.json").read_text())
+    name = config["_class_name"]
+    scheduler = Ancestral if name == "EulerAncestralDiscreteScheduler" else getattr(diffusers, name)
     tokenizer = transformers.CLIPTokenizer.from_pretrained(folder / "tokenizer")
     # The slow tokenizer and both vocabulary files: none of it is what the Rust code reads.
     extractor = transformers.CLIPImageProcessor.from_pretrained(folder / "feature_extractor") if checked else None
     pipeline = diffusers.OnnxStableDiffusionPipeline(
         vae_encoder=None, vae_decoder=graph("vae_decoder"), text_encoder=graph("text_encoder"), tokenizer=tokenizer,
-        unet=graph("unet"), scheduler=getattr(diffusers, config["_class_name"]).from_config(config),
+        unet=graph("unet"), scheduler=scheduler.from_config(config),
         safety_checker=graph("safety_checker") if checked else None, feature_extractor=extractor,
         requires_safety_checker=checked)
     pipeline.set_progress_bar_config(disable=True)
@@ -210,22 +238,39 @@ CASES = [
     {"variant": "half", "prompt": "a close-up photo of the small red flower", "seed": 6, "steps": 8},
     {"variant": "fixed", "prompt": "a black and white picture of an old car", "seed": 7, "steps": 9, "guidance_scale": 4.0},
     {"variant": "fixed", "prompt": "25 oranges", "seed": 8, "steps": 20, "guidance_scale": 1.0},
-    *({"variant": "checked", "prompt": "lemons on the table", "seed": seed, "steps": 3} for seed in range(8))]
+    *({"variant": "checked", "prompt": "lemons on the table", "seed": seed, "steps": 3} for seed in range(8)),
+    {"variant": "ancestral", "prompt": "a red bus in the rain", "seed": 11, "steps": 9},
+    {"variant": "ancestral", "prompt": "a red bus in the rain", "seed": 12, "steps": 1, "guidance_scale": 1.0},
+    {"variant": "lcm", "prompt": "a house by the sea", "negative_prompt": "ignored", "seed": 13, "steps": 4, "guidance_scale": 8.5},
+    {"variant": "lcm", "prompt": "a house by the sea", "seed": 14, "steps": 4, "guidance_scale": 1.0},
+    {"variant": "lcm", "prompt": "a house by the sea", "seed": 15, "steps": 1, "guidance_scale": 5.0}]
 
 
-def images():
+def images(variants=None):
+    """Makes the images of these variants; of others, the cases stay as they are."""
+    path = HERE / "images.json"
+    others = [case for case in json.loads(path.read_text()) if case["variant"] not in variants] if variants else []
     cases = []
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
-        for variant in {case["variant"] for case in CASES}:
+        made = [case for case in CASES if not variants or case["variant"] in variants]
+        for variant in {case["variant"] for case in made}:
             command = [sys.executable, str(BUILDER), str(folder / variant), "--variant", variant]
             subprocess.run(command, check=True)
-        for case in CASES:
+        for case in made:
             case = {"negative_prompt": "", "guidance_scale": 7.5, "height": 64, "width": 64} | case
             checked = case["variant"] == "checked"
-            latents = normal(case["seed"], 4 * case["height"] // 8 * case["width"] // 8)
-            result = pipeline(folder / case["variant"], checked)(
-                case["prompt"], case["height"], case["width"], case["steps"], case["guidance_scale"],
+            count = 4 * case["height"] // 8 * case["width"] // 8
+            latents = normal(case["seed"], count)
+            numbers = itertools.count(1)
+            inject(lambda: normal(case["seed"], count, next(numbers)))
+            run = pipeline(folder / case["variant"], checked)
+            guidance_scale = run.unet.guidance_scale = case["guidance_scale"]
+            if case["variant"] == "lcm":
+                # This pipeline knows no U-Net that takes the scale; others of diffusers do without the negative prompt then.
+                guidance_scale = 1.0
+            result = run(
+                case["prompt"], case["height"], case["width"], case["steps"], guidance_scale,
                 case["negative_prompt"], latents=latents.reshape(1, 4, case["height"] // 8, case["width"] // 8))
             case["blocked"] = bool(checked and result.nsfw_content_detected[0])
             if not case["blocked"]:
@@ -235,10 +280,11 @@ def images():
             pixels = np.asarray(result.images[0], np.float64)
             print(case["variant"], case["seed"], f"mean {pixels.mean():.1f}, deviation {pixels.std():.1f},",
                   f"at the ends {((pixels == 0) | (pixels == 255)).mean():.3f}", "blocked" if case["blocked"] else "")
-    (HERE / "images.json").write_text(json.dumps(cases, indent=1, ensure_ascii=False) + "\n")
+    path.write_text(json.dumps(others + cases, indent=1, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":
-    schedulers()
-    noise()
-    images()
+    makers = {"schedulers": schedulers, "noise": noise, "images": images}
+    for word in sys.argv[1:] or makers:
+        name, _, variants = word.partition(":")
+        makers[name](*([variants.split(",")] if variants else []))

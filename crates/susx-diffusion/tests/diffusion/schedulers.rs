@@ -1,7 +1,7 @@
 //! Timesteps, sigmas and the latents after every step, compared with the schedulers of `diffusers`.
 
 use ndarray::Array4;
-use susx_diffusion::scheduler::{Scheduler, SchedulerConfig};
+use susx_diffusion::scheduler::{Scheduler, SchedulerConfig, SchedulerKind};
 
 use crate::{golden, numbers};
 
@@ -10,6 +10,8 @@ const TOLERANCE: f64 = 1e-4;
 
 /// The latents of `make_golden.py`, and its substitute for a U-Net.
 const LATENTS: [f64; 4] = [-2.5, -0.4, 0.2, 1.3];
+/// What follows a step whose scheduler adds noise is this times the number of the step, from 1.
+const NOISE: [f64; 4] = [0.3, -1.1, 0.8, -0.2];
 
 fn predict(scaled: f32, timestep: f64) -> f32 {
     let scaled = f64::from(scaled);
@@ -55,6 +57,9 @@ fn every_step_is_that_of_diffusers() {
             let scale = scheduler.input_scale(run);
             let prediction = latents.mapv(|latent| predict(latent * scale, timestep));
             scheduler.step(run, prediction, &mut latents);
+            let deviation = f64::from(scheduler.noise_after(run));
+            let noise = NOISE.map(|value| (deviation * value * (run + 1) as f64) as f32);
+            latents += &Array4::from_shape_vec((1, 1, 2, 2), noise.to_vec()).unwrap();
             let found: Vec<f64> = latents.iter().map(|&latent| f64::from(latent)).collect();
             compare(&format!("{name}, run {run}"), &found, &numbers(expected));
         }
@@ -90,7 +95,18 @@ fn a_limit_that_is_none_is_read() {
 fn what_is_not_known_is_refused() {
     assert!(read("{}").is_ok());
     for (fields, reason) in [
-        (r#"{"_class_name": "LCMScheduler"}"#, r#""LCMScheduler": expected PNDMScheduler, DDIMScheduler,"#),
+        (r#"{"_class_name": "DDPMScheduler"}"#, r#""DDPMScheduler": expected PNDMScheduler, DDIMScheduler,"#),
+        (r#"{"_class_name": "LCMScheduler", "thresholding": true}"#, "\"thresholding\" is true"),
+        (r#"{"_class_name": "LCMScheduler", "rescale_betas_zero_snr": true}"#, "rescale_betas_zero_snr"),
+        (
+            r#"{"_class_name": "LCMScheduler", "original_inference_steps": 1001}"#,
+            "\"original_inference_steps\" is 1001: expected 1 to 1000",
+        ),
+        (r#"{"_class_name": "LCMScheduler", "timestep_scaling": 0}"#, "\"timestep_scaling\" is 0"),
+        (
+            r#"{"_class_name": "EulerAncestralDiscreteScheduler", "prediction_type": "sample"}"#,
+            "expected \"epsilon\" or \"v_prediction\"",
+        ),
         (r#"{"_class_name": null}"#, r#""_class_name" is missing"#),
         (r#"{"_class_name": "PNDMScheduler", "skip_prk_steps": false}"#, "only true is supported"),
         (r#"{"timestep_spacing": "random"}"#, "expected \"linspace\", \"leading\" or \"trailing\""),
@@ -127,22 +143,30 @@ fn steps_are_as_many_as_there_are_levels() {
     assert_eq!(steps("{}", 1001).unwrap_err(), "expected 1 to 1000, not 1001");
     let dpm = r#"{"_class_name": "DPMSolverMultistepScheduler"}"#;
     assert_eq!(steps(dpm, 1000).unwrap_err(), "expected 1 to 999, not 1000");
+    let lcm = r#"{"_class_name": "LCMScheduler"}"#;
+    assert_eq!(steps(lcm, 51).unwrap_err(), "expected 1 to 50, not 51");
     let offset = r#"{"timestep_spacing": "leading", "steps_offset": 1}"#;
     let error = steps(offset, 1000).unwrap_err();
     assert!(error.contains("begin at level 1000, but the last level of the model is 999"), "{error}");
     // No accepted number of steps makes the latents infinite or NaN.
-    for class in ["PNDMScheduler", "DDIMScheduler", "EulerDiscreteScheduler", "DPMSolverMultistepScheduler"] {
+    for (class, kind) in SchedulerKind::CLASSES {
         for spacing in ["leading", "trailing", "linspace"] {
             for steps in [1, 2, 3, 499, 500, 501, 600, 998, 999, 1000] {
                 let fields = format!(r#"{{"_class_name": "{class}", "timestep_spacing": "{spacing}"}}"#);
                 let Ok(mut scheduler) = Scheduler::new(&read(&fields).unwrap(), steps) else {
-                    assert_eq!((class, steps), ("DPMSolverMultistepScheduler", 1000));
+                    let most = match kind {
+                        SchedulerKind::DpmSolver => 999,
+                        SchedulerKind::Lcm => 50,
+                        _ => 1000,
+                    };
+                    assert!(steps > most, "{fields}, {steps} steps");
                     continue;
                 };
                 let mut latents = Array4::from_elem((1, 1, 1, 1), 0.5);
                 for run in 0..scheduler.timesteps().len() {
                     let prediction = latents.mapv(|latent: f32| (3.0 * latent).sin());
                     scheduler.step(run, prediction, &mut latents);
+                    latents += scheduler.noise_after(run);
                     assert!(latents[[0, 0, 0, 0]].is_finite(), "{fields}, {steps} steps, run {run}");
                 }
             }

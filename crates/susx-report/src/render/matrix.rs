@@ -1,4 +1,4 @@
-//! Which categories were taken for which.
+//! Which categories were confused with which.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashSet};
@@ -56,7 +56,7 @@ pub(super) fn matrix<I>(page: &Page<I>, compared: &Compared<I>) -> Markup {
         div.scroll role="region" aria-labelledby="matrix-title" tabindex="0" {
             table.matrix {
                 caption #matrix-title {
-                    "Confusion matrix: a row is what the images show, a column the label that they got."
+                    "Confusion matrix: rows are the true categories, columns the labels."
                     @if has_rejected { " Images without a label were rejected, or could not be read." }
                     @if occurring > SIDE {
                         " Only the " (SIDE) " most frequent of " (counted(occurring as u64, "category")) " are in it."

@@ -48,7 +48,8 @@ pub struct Page<'a, I> {
 }
 
 impl<I> Page<'_, I> {
-    /// The document: complete, and without a reference to anything outside of it.
+    /// The document: complete, and without a reference to anything outside of it. It is ASCII, so that it looks the
+    /// same in every encoding in which a client may save it.
     pub fn html(&self) -> String {
         let style = format!(":root{{--size:{}px}}\n{STYLE}", self.size);
         let hash = BASE64_STANDARD.encode(Sha256::digest(style.as_bytes()));
@@ -81,7 +82,7 @@ impl<I> Page<'_, I> {
                 }
             }
         };
-        document.into_string()
+        text::ascii(&document.into_string())
     }
 
     /// The name of a category.
@@ -211,10 +212,10 @@ impl<I> Page<'_, I> {
                     "This page shows " (counted(shown as u64, "image"))
                     @if left_out > 0 {
                         ". " (counted(left_out as u64, "image")) " that it could have shown are left out: at most "
-                        (number(self.sheets.options.total as u64)) " fit on it, shared out among the sheets"
+                        (number(self.sheets.options.total as u64)) " fit on it, distributed evenly over the sheets"
                     }
-                    ". Each sheet has the surest labels, the least sure ones, and a sample that depends on the keys alone. \
-                     Of images that look nearly the same one is shown, with \u{201c}+n alike\u{201d}."
+                    ". Each sheet has the most certain labels, the least certain ones, and a sample that depends only \
+                     on the keys. Of nearly identical images, one is shown, with \u{201c}+n alike\u{201d}."
                 }
             }
         }

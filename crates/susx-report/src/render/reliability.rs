@@ -1,4 +1,4 @@
-//! Whether the probabilities come true, as a diagram and as a table.
+//! Whether the probabilities are correct, as a diagram and as a table.
 
 use maud::{Markup, html};
 use susx_core::calibration::{Bin, Calibration};
@@ -19,7 +19,7 @@ pub(super) fn diagram(calibration: &Calibration) -> Markup {
     html! {
         (drawing(bins))
         details {
-            summary { "The numbers of the diagram" }
+            summary { "Numbers of the diagram" }
             (table(bins))
         }
     }
@@ -41,8 +41,8 @@ fn drawing(bins: &[Bin]) -> Markup {
         svg.diagram viewBox="0 0 368 350" role="img" aria-labelledby="reliability-name reliability-about" {
             title #reliability-name { "Reliability diagram" }
             desc #reliability-about {
-                "Each circle is a range of probabilities: how sure the classifier was, and how often it was right. On \
-                 the diagonal both are the same. The table below has the numbers."
+                "Each circle stands for a range of probabilities: the mean probability, and the share of correct \
+                 labels. On the diagonal they are equal. The table below has the numbers."
             }
             @for tick in ticks {
                 line.rule x1=(x(tick)) x2=(x(tick)) y1=(y(0.0)) y2=(y(1.0)) {}
@@ -62,7 +62,7 @@ fn drawing(bins: &[Bin]) -> Markup {
             }
             text.axis x=(x(0.5)) y=(format!("{:.1}", TOP + SIDE + 40.0)) text-anchor="middle" { "Probability" }
             text.axis x="12" y=(y(0.5)) text-anchor="middle" transform={ "rotate(-90 12 " (y(0.5)) ")" } {
-                "Share of right labels"
+                "Share of correct labels"
             }
         }
     }
@@ -73,7 +73,7 @@ fn table(bins: &[Bin]) -> Markup {
     html! {
         div.scroll role="region" aria-labelledby="bins-title" tabindex="0" {
             table {
-                caption #bins-title { "Probabilities and what came true" }
+                caption #bins-title { "Probabilities and shares of correct labels" }
                 thead {
                     tr {
                         th scope="col" { "Range" }

@@ -6,7 +6,7 @@ use maud::{Markup, html};
 
 use crate::subject::shortened;
 
-/// A name or a key that somebody else chose: cut, isolated from the direction of the text around it, and with its control
+/// A name or a key chosen by another user: cut, isolated from the direction of the text around it, and with its control
 /// characters visible.
 pub(super) fn name(text: &str) -> Markup {
     html! { bdi { (plain(text)) } }
@@ -72,9 +72,29 @@ pub(super) fn counted(n: u64, noun: &str) -> String {
     }
 }
 
+/// A document with references in place of all characters but those of ASCII. Styles and scripts, in which there are no
+/// references, must be ASCII already.
+pub(super) fn ascii(html: &str) -> String {
+    let mut ascii = String::with_capacity(html.len());
+    for character in html.chars() {
+        match character.is_ascii() {
+            true => ascii.push(character),
+            // Writing to a String does not fail.
+            false => drop(write!(ascii, "&#x{:x};", u32::from(character))),
+        }
+    }
+    ascii
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_document_is_ascii() {
+        assert!(crate::render::STYLE.is_ascii());
+        assert_eq!(ascii("<b>Käse 図 \u{1f9c0}</b>"), "<b>K&#xe4;se &#x56f3; &#x1f9c0;</b>");
+    }
 
     #[test]
     fn numbers_are_readable() {

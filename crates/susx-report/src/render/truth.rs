@@ -1,4 +1,4 @@
-//! The labels beside what the images really show.
+//! The labels, compared with what the images really show.
 
 use maud::{Markup, html};
 
@@ -84,7 +84,7 @@ fn categories<I>(page: &Page<I>, compared: &Compared<I>) -> Markup {
     });
     html! {
         details {
-            summary { "The figures of each category, the worst first" }
+            summary { "Figures per category, the worst first" }
             div.scroll role="region" aria-labelledby="figures-title" tabindex="0" {
                 table {
                     caption #figures-title {

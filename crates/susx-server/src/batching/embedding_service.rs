@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use susx_core::clip::ClipModel;
 
-use crate::batching::embedding_task::{self, EmbeddingLimits, Text};
+use crate::batching::embedding_task::{self, EmbeddingLimits, PendingText};
 use crate::batching::fair_queue::{Batching, ConnectionId, FairQueue};
 use crate::batching::image_file::{Decoding, ImageFile};
 use crate::batching::request::PendingInput;
@@ -18,7 +18,7 @@ use crate::watchdog::Watchdog;
 pub struct EmbeddingService {
     pub model: ClipModel,
     pub images: FairQueue<PendingInput<ImageFile>>,
-    pub texts: FairQueue<PendingInput<Text>>,
+    pub texts: FairQueue<PendingText>,
 }
 
 /// Time limit of the tokenizer for one batch. Tokenizing takes seconds at most; after a minute, one of the tokenizer's
@@ -54,13 +54,37 @@ pub fn start(
         };
         tasks.push((format!("texts {name}"), Box::new(texts)));
     }
-    let (images, texts) = (FairQueue::new(batching), FairQueue::new(batching));
+    let images = match model.has_session_for_single_images() {
+        true => {
+            let limits = limits.clone();
+            let single_images = move |service: &EmbeddingService| {
+                embedding_task::single_images(&service.model, &service.images, &limits)
+            };
+            tasks.push((format!("single images {name}"), Box::new(single_images)));
+            FairQueue::with_lane(batching)
+        }
+        false => FairQueue::new(batching),
+    };
+    let texts = match model.has_session_for_single_texts() {
+        true => {
+            let single_texts = move |service: &EmbeddingService| {
+                embedding_task::single_texts(&service.model, &service.texts, &limits)
+            };
+            tasks.push((format!("single texts {name}"), Box::new(single_texts)));
+            FairQueue::with_lane(batching)
+        }
+        false => FairQueue::new(batching),
+    };
     RunningService::start(EmbeddingService { model, images, texts }, tasks)
 }
 
 impl Service for EmbeddingService {
     fn provider(&self) -> &str {
         self.model.provider()
+    }
+
+    fn is_incomplete(&self) -> bool {
+        self.model.config().broken.first().is_some()
     }
 
     fn is_idle(&self) -> bool {

@@ -2,7 +2,12 @@
 //!
 //! A model has two tasks for images and two for texts: while one runs the model, the other decodes or tokenizes the
 //! next batch. So two batches are in flight, and the one that is prepared first is encoded first.
+//!
+//! If the model has a session to spare, a third task of each kind works on the queue's lane: while one connection has
+//! many inputs, it embeds those of others one by one, at the same time as the batches. It waits for none of rayon's
+//! threads, because they work on the batches.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -11,17 +16,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use ndarray::{Array2, ArrayView4};
 use rayon::prelude::*;
-use susx_core::clip::{ClipError, ClipModel, TokenIds};
+use susx_core::clip::{ClipError, ClipModel, Preprocessor, TokenIds, Tokenized};
 use susx_core::onnx::OnnxError;
 
-use crate::batching::fair_queue::{Dequeued, FairQueue};
+use crate::batching::fair_queue::{ConnectionId, Dequeued, FairQueue};
 use crate::batching::image_file::{Decoding, ImageFile};
-use crate::batching::request::{EmbeddingResult, PendingInput, abandoned};
-use crate::protocol::{Failure, FailureKind, too_large};
+use crate::batching::request::{EmbeddingResult, Output, PendingInput, TextResult, abandoned};
+use crate::protocol::{Cut, Failure, FailureKind, TextEmbedding, too_large};
 use crate::stats::{self, InputKind};
 use crate::watchdog::{Activity, WatchGuard, Watchdog};
 
-/// Tasks per queue: one prepares a batch while the other runs the model.
+/// Tasks per queue that work on batches: one prepares a batch while the other runs the model.
 pub const TASKS_PER_QUEUE: usize = 2;
 
 /// Number of full batches of texts that are taken at once and grouped by length, so that runs need little padding.
@@ -47,6 +52,9 @@ impl Text {
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 }
+
+/// A text whose embedding is waited for.
+pub type PendingText = PendingInput<Text, TextEmbedding>;
 
 /// Fails with [`FailureKind::TooLarge`] if a text has more than `max_bytes` bytes.
 pub fn check_text(text: &str, max_bytes: usize) -> Result<(), Failure> {
@@ -83,41 +91,84 @@ impl EmbeddingLimits {
     }
 }
 
-/// Embeds images until the queue is closed.
+/// Embeds images in batches until the queue is closed.
 pub fn images(model: &ClipModel, queue: &FairQueue<PendingInput<ImageFile>>, limits: &EmbeddingLimits) {
+    let embed = images_encoder(model, limits);
+    run(|| queue.take(limits.batch_size), |connections| queue.done(connections), embed);
+}
+
+/// Embeds the images of the queue's lane until the queue is closed.
+pub fn single_images(
+    model: &ClipModel,
+    queue: &FairQueue<PendingInput<ImageFile>>,
+    limits: &EmbeddingLimits,
+) {
+    run_singles(queue, images_encoder(model, limits));
+}
+
+/// Embeds texts in batches until the queue is closed.
+pub fn texts(model: &ClipModel, queue: &FairQueue<PendingText>, limits: &EmbeddingLimits) {
+    let max_texts = TEXT_BATCHES_PER_TAKE * limits.batch_size;
+    let take = || queue.take_weighted(max_texts, TEXT_BYTES_PER_TAKE, |text| text.payload.0.len());
+    run(take, |connections| queue.done(connections), texts_encoder(model, limits));
+}
+
+/// Embeds the texts of the queue's lane until the queue is closed.
+pub fn single_texts(model: &ClipModel, queue: &FairQueue<PendingText>, limits: &EmbeddingLimits) {
+    run_singles(queue, texts_encoder(model, limits));
+}
+
+/// A function that embeds images and counts them.
+fn images_encoder(
+    model: &ClipModel,
+    limits: &EmbeddingLimits,
+) -> impl FnMut(&[&PendingInput<ImageFile>]) -> Vec<EmbeddingResult> {
     // The batch's tensor, kept between batches to avoid allocating it again.
     let mut pixel_values = Vec::new();
-    let take = || queue.take(limits.batch_size);
-    run(queue, take, |files| {
+    move |files| {
         let embeddings = embed_images(model, limits, files, &mut pixel_values);
         stats::server().batch(InputKind::Images, &embeddings);
         embeddings
-    });
+    }
 }
 
-/// Embeds texts until the queue is closed.
-pub fn texts(model: &ClipModel, queue: &FairQueue<PendingInput<Text>>, limits: &EmbeddingLimits) {
-    let max_texts = TEXT_BATCHES_PER_TAKE * limits.batch_size;
-    let take = || queue.take_weighted(max_texts, TEXT_BYTES_PER_TAKE, |text| text.payload.0.len());
-    run(queue, take, |texts| {
+/// A function that embeds texts and counts them.
+fn texts_encoder(
+    model: &ClipModel,
+    limits: &EmbeddingLimits,
+) -> impl FnMut(&[&PendingText]) -> Vec<TextResult> {
+    move |texts| {
         let embeddings = embed_texts(model, limits, texts);
         stats::server().batch(InputKind::Texts, &embeddings);
         embeddings
-    });
+    }
 }
 
-/// Takes batches until the queue is closed. `embed` returns one result per input of a batch, in order.
-fn run<T>(
-    queue: &FairQueue<PendingInput<T>>,
-    take: impl Fn() -> Option<Vec<Dequeued<PendingInput<T>>>>,
-    mut embed: impl FnMut(&[&PendingInput<T>]) -> Vec<EmbeddingResult>,
+/// Takes the inputs of a queue's lane until the queue is closed.
+fn run_singles<T, P: Output>(
+    queue: &FairQueue<PendingInput<T, P>>,
+    embed: impl FnMut(&[&PendingInput<T, P>]) -> Vec<Result<P, Failure>>,
+) {
+    let take = || queue.take_single().map(|single| vec![single]);
+    let done = |connections: Vec<ConnectionId>| {
+        connections.into_iter().for_each(|connection| queue.done_single(connection))
+    };
+    run(take, done, embed);
+}
+
+/// Takes batches until there are no more. `done` is called with the connections of a batch's inputs, and `embed` returns
+/// one result per input, in order.
+fn run<T, P: Output>(
+    take: impl Fn() -> Option<Vec<Dequeued<PendingInput<T, P>>>>,
+    done: impl Fn(Vec<ConnectionId>),
+    mut embed: impl FnMut(&[&PendingInput<T, P>]) -> Vec<Result<P, Failure>>,
 ) {
     while let Some(batch) = take() {
-        let inputs: Vec<&PendingInput<T>> = batch.iter().map(|dequeued| &dequeued.item).collect();
+        let inputs: Vec<&PendingInput<T, P>> = batch.iter().map(|dequeued| &dequeued.item).collect();
         // A panic costs the batch, not the task: the inputs are dropped, which fails their requests.
         let embeddings = catch_unwind(AssertUnwindSafe(|| embed(&inputs)));
         // Before the inputs are answered, because a client may send its next input at once.
-        queue.done(batch.iter().map(|dequeued| dequeued.connection));
+        done(batch.iter().map(|dequeued| dequeued.connection).collect());
         match embeddings {
             Ok(embeddings) => {
                 for (dequeued, embedding) in batch.into_iter().zip(embeddings) {
@@ -136,30 +187,13 @@ fn embed_images(
     pixel_values: &mut Vec<f32>,
 ) -> Vec<EmbeddingResult> {
     let Some(preprocessor) = model.preprocessor() else {
-        return no_encoder(model, "image", files.len());
+        return vec![Err(model.no_image_encoder().into()); files.len()];
     };
     let len = preprocessor.len();
     if pixel_values.len() < files.len() * len {
         pixel_values.resize(files.len() * len, 0.0);
     }
-    let mut decoded: Vec<Option<Result<(), Failure>>> = pixel_values
-        .par_chunks_exact_mut(len)
-        .zip(files)
-        .map(|(out, file)| match file.is_abandoned() {
-            true => Some(Err(abandoned())),
-            false => file.payload.try_prepare(preprocessor, &limits.decoding, out),
-        })
-        .collect();
-    // Another model was decoding these images, and may be still.
-    pixel_values
-        .par_chunks_exact_mut(len)
-        .zip(files)
-        .zip(&mut decoded)
-        .filter(|(_, decoded)| decoded.is_none())
-        .for_each(|((out, file), decoded)| {
-            *decoded = Some(file.payload.prepare(preprocessor, &limits.decoding, out));
-        });
-    let decoded: Vec<Result<(), Failure>> = decoded.into_iter().flatten().collect();
+    let decoded = decode(preprocessor, limits, files, pixel_values);
     let good: Vec<usize> = (0..files.len()).filter(|&i| decoded[i].is_ok()).collect();
     if good.is_empty() {
         return decoded.into_iter().map(|result| result.map(|()| Vec::new())).collect();
@@ -179,6 +213,41 @@ fn embed_images(
     merge_in_order(decoded, rows(good.len(), &features))
 }
 
+/// Writes the values of each image to its part of `pixel_values`.
+fn decode(
+    preprocessor: &Preprocessor,
+    limits: &EmbeddingLimits,
+    files: &[&PendingInput<ImageFile>],
+    pixel_values: &mut [f32],
+) -> Vec<Result<(), Failure>> {
+    let len = preprocessor.len();
+    if let ([file], Some(out)) = (files, pixel_values.get_mut(..len)) {
+        // On this thread: rayon's threads may be busy with another batch.
+        return vec![match file.is_abandoned() {
+            true => Err(abandoned()),
+            false => file.payload.prepare(preprocessor, &limits.decoding, out),
+        }];
+    }
+    let mut decoded: Vec<Option<Result<(), Failure>>> = pixel_values
+        .par_chunks_exact_mut(len)
+        .zip(files)
+        .map(|(out, file)| match file.is_abandoned() {
+            true => Some(Err(abandoned())),
+            false => file.payload.try_prepare(preprocessor, &limits.decoding, out),
+        })
+        .collect();
+    // Another model was decoding these images, and may be still.
+    pixel_values
+        .par_chunks_exact_mut(len)
+        .zip(files)
+        .zip(&mut decoded)
+        .filter(|(_, decoded)| decoded.is_none())
+        .for_each(|((out, file), decoded)| {
+            *decoded = Some(file.payload.prepare(preprocessor, &limits.decoding, out));
+        });
+    decoded.into_iter().flatten().collect()
+}
+
 /// Puts the embeddings in the places of the inputs that were prepared, and keeps the failures of the others.
 fn merge_in_order(
     prepared: Vec<Result<(), Failure>>,
@@ -194,13 +263,9 @@ fn merge_in_order(
         .collect()
 }
 
-fn embed_texts(
-    model: &ClipModel,
-    limits: &EmbeddingLimits,
-    inputs: &[&PendingInput<Text>],
-) -> Vec<EmbeddingResult> {
+fn embed_texts(model: &ClipModel, limits: &EmbeddingLimits, inputs: &[&PendingText]) -> Vec<TextResult> {
     let Some(tokenizer) = model.tokenizer() else {
-        return no_encoder(model, "text", inputs.len());
+        return vec![Err(model.no_text_encoder().into()); inputs.len()];
     };
     let checks: Vec<_> =
         inputs.iter().map(|input| check_text(input.payload.as_str(), limits.max_text_bytes)).collect();
@@ -215,20 +280,36 @@ fn embed_texts(
     let mut prepared = Vec::new();
     for (check, result) in checks.into_iter().zip(tokenized) {
         prepared.push(check.and_then(|()| match result {
-            Some(Ok(ids)) => {
-                tokens.push(ids);
-                Ok(())
+            Some(Ok(tokenized)) => {
+                let cut = cut(&tokenized);
+                tokens.push(tokenized.ids);
+                Ok(cut)
             }
             Some(Err(error)) => Err(error.into()),
             None => Err(abandoned()),
         }));
     }
-    if tokens.is_empty() {
-        return merge_in_order(prepared, Vec::new());
-    }
-    let _guard = limits.watch_run(model, tokens.len());
-    let embeddings = rows(tokens.len(), &|rows| model.text_features(&tokenizer.batch(&tokens[rows])));
-    merge_in_order(prepared, embeddings)
+    let cuts: Vec<Option<Cut>> = prepared.iter().map(|cut| cut.as_ref().ok().copied().flatten()).collect();
+    let prepared: Vec<Result<(), Failure>> = prepared.into_iter().map(|cut| cut.map(|_| ())).collect();
+    let embeddings = match tokens.is_empty() {
+        true => Vec::new(),
+        false => {
+            let _guard = limits.watch_run(model, tokens.len());
+            rows(tokens.len(), &|rows| model.text_features(&tokenizer.batch(&tokens[rows])))
+        }
+    };
+    let vectors = merge_in_order(prepared, embeddings);
+    vectors.into_iter().zip(cuts).map(|(vector, cut)| Ok(TextEmbedding { vector: vector?, cut })).collect()
+}
+
+/// What is left of a text that was cut.
+fn cut(Tokenized { ids, is_cut }: &Tokenized) -> Option<Cut> {
+    let cut = || {
+        let mut hasher = DefaultHasher::new();
+        ids.hash(&mut hasher);
+        Cut { tokens: u32::try_from(ids.len()).unwrap_or(u32::MAX), digest: hasher.finish() }
+    };
+    is_cut.then(cut)
 }
 
 /// Runs the model on a range of a batch's inputs.
@@ -244,9 +325,4 @@ fn rows(inputs: usize, features: Features) -> Vec<EmbeddingResult> {
         }
         Err(error) => vec![Err(error.into()); inputs],
     }
-}
-
-fn no_encoder(model: &ClipModel, encoder: &'static str, inputs: usize) -> Vec<EmbeddingResult> {
-    let error = ClipError::NoEncoder { model: model.config().name.clone(), encoder };
-    vec![Err(error.into()); inputs]
 }

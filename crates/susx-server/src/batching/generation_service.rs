@@ -1,8 +1,8 @@
 //! A generator as a service: takes small batches of prompts from its queue and answers with images.
 //!
-//! An image takes seconds to minutes, so there is one task, which generates one batch after the other. Embedding
-//! models have tasks of their own and are not held up. After every denoising step the waiting backends are sent their
-//! progress, and a batch is cancelled once all of its backends have disconnected.
+//! An image takes seconds to minutes, so there is one task, which generates one batch after the other. Embedding models
+//! have their own tasks and are not held up. After every denoising step the waiting backends are sent their progress,
+//! and a batch is cancelled once all of its backends have disconnected.
 
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,11 +1,11 @@
 //! From an image file to the values that a model takes, for one model or two.
 //!
 //! Two models that embed the same image decode it once. Whichever comes first prepares the image for both, and keeps
-//! the values of the other one: these are small, whatever the size of the image. If there is no room for them, the
+//! the values of the other one: these are small, regardless of the size of the image. If there is no room for them, the
 //! other model decodes the file again.
 //!
-//! A thread that prepares an image for two models may wait for pixels of the budget. Those who have them only decode,
-//! and wait for nobody.
+//! A thread that prepares an image for two models may wait for pixels of the budget. Threads that hold them only
+//! decode, and never wait.
 
 use std::cell::{Cell, RefCell};
 use std::mem;
@@ -13,7 +13,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 
 use bytes::Bytes;
-use susx_core::clip::{self, ImageLimits, PreprocessScratch, Preprocessor, RgbImage, decode_rgb_when};
+use susx_core::clip::{
+    self, ImageLimits, Picture, PreprocessScratch, Preprocessor, decode_picture, image_format,
+};
 
 use crate::batching::pixel_budget::{KeptPixels, PixelBudget};
 use crate::protocol::{Failure, FailureKind};
@@ -27,6 +29,8 @@ thread_local! {
 #[derive(Clone, Debug)]
 pub struct Decoding {
     pub limits: ImageLimits,
+    /// Whether a large JPEG is decoded at a part of its size (susx.scaled_decoding).
+    pub is_scaled: bool,
     /// Limits the pixels that are decoded at the same time.
     pub pixel_budget: Arc<PixelBudget>,
 }
@@ -49,7 +53,7 @@ struct Shared {
 /// What one of two models has left for the other. Locked while one of them decodes the image.
 #[derive(Debug)]
 enum State {
-    /// None of them has come yet.
+    /// None of them has arrived yet.
     New,
     Kept(KeptValues),
     Failed(Failure),
@@ -153,7 +157,10 @@ impl ImageFile {
         decoding: &Decoding,
         out: &mut [f32],
     ) -> Result<(), Failure> {
-        decode(&self.file, decoding, |image, scratch| preprocessor.pixel_values_into(image, scratch, out))
+        let reduction = |width, height| preprocessor.reduction(width, height);
+        decode(&self.file, decoding, reduction, |picture, scratch| {
+            preprocessor.picture_values_into(picture, scratch, out)
+        })
     }
 
     /// Writes the values for one model to `out`, and returns those for the other if there is room for them.
@@ -164,37 +171,54 @@ impl ImageFile {
         decoding: &Decoding,
         out: &mut [f32],
     ) -> Result<Option<KeptValues>, Failure> {
-        decode(&self.file, decoding, |image, scratch| {
-            preprocessor.pixel_values_into(image, scratch, out)?;
+        let reduction =
+            |width, height| preprocessor.reduction(width, height).min(other.reduction(width, height));
+        decode(&self.file, decoding, reduction, |picture, scratch| {
+            preprocessor.picture_values_into(picture, scratch, out)?;
             let (_, height, width) = other.shape();
             let Some(pixels) = decoding.pixel_budget.keep(height as u64 * width as u64) else {
                 return Ok(None);
             };
             let mut values = vec![0.0; other.len()];
-            other.pixel_values_into(image, scratch, &mut values)?;
+            other.picture_values_into(picture, scratch, &mut values)?;
             Ok(Some(KeptValues { values, _pixels: pixels }))
         })
     }
 }
 
-/// Decodes a file, and returns what `prepare` makes of the image.
+/// Decodes a file, and returns the result of `prepare` for the picture.
+///
+/// `reduction` gets the picture's width and height, and returns the number by which both may be divided, if that is
+/// allowed.
 pub fn decode<T>(
     file: &[u8],
     decoding: &Decoding,
-    prepare: impl FnOnce(&RgbImage, &mut PreprocessScratch) -> clip::Result<T>,
+    reduction: impl Fn(u32, u32) -> u32,
+    prepare: impl FnOnce(&Picture, &mut PreprocessScratch) -> clip::Result<T>,
 ) -> Result<T, Failure> {
     let decode = || {
         // Holds the permit until the image has been preprocessed.
         let permit = Cell::new(None);
-        let image = decode_rgb_when(file, &decoding.limits, &|count| {
+        let reduction = |width, height| if decoding.is_scaled { reduction(width, height) } else { 1 };
+        let picture = decode_picture(file, &decoding.limits, &reduction, &|count| {
             permit.set(Some(decoding.pixel_budget.take(count)));
         })?;
-        SCRATCH.with_borrow_mut(|scratch| prepare(&image, scratch))
+        SCRATCH.with_borrow_mut(|scratch| prepare(&picture, scratch))
     };
     match catch_unwind(AssertUnwindSafe(decode)) {
         Ok(result) => result.map_err(Failure::from),
-        Err(_) => Err(Failure::new(FailureKind::Input, "the decoder panicked on this image")),
+        Err(_) => Err(Failure::new(FailureKind::Input, panicked(file))),
     }
+}
+
+/// What a report of the error needs to say.
+fn panicked(file: &[u8]) -> String {
+    let decoder = match image_format(file) {
+        Some(format) => format!("the {format} decoder"),
+        None => "the decoder".to_owned(),
+    };
+    let first: Vec<String> = file.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    format!("{decoder} panicked on this image, which begins with the bytes {}", first.join(" "))
 }
 
 #[cfg(test)]

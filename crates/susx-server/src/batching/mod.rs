@@ -7,6 +7,7 @@ pub(crate) mod embedding_task;
 pub(crate) mod fair_queue;
 pub(crate) mod generation_service;
 pub(crate) mod image_file;
+pub(crate) mod image_infos;
 pub(crate) mod pixel_budget;
 pub(crate) mod request;
 pub(crate) mod service;

@@ -1,8 +1,7 @@
 //! Limits the pixels that are decoded at the same time.
 //!
-//! A decoder takes several bytes per pixel, and every thread may run one. Together they decode no more pixels at a
-//! time than one image may have, so susx.max_image_pixels bounds the memory of decoding, whatever the number of
-//! threads.
+//! A decoder takes several bytes per pixel, and every thread may run one. Together they decode no more pixels at a time
+//! than one image may have, so susx.max_image_pixels bounds the memory of decoding, for any number of threads.
 //!
 //! An image that two models embed is decoded by one of them, and its values are kept for the other one, which takes
 //! them when it is its turn. Decoders never wait for such values: they are counted apart, and not kept beyond an eighth

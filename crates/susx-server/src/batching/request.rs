@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use serde_bytes::ByteBuf;
 
-use crate::protocol::{Failure, FailureKind, Reply};
+use crate::protocol::{Failure, FailureKind, Reply, TextEmbedding};
 use crate::socket::budget::Reservation;
 use crate::socket::replies::ReplySender;
 use crate::stats;
 
-/// Result of one input: an embedding or an image.
+/// Result of one input: the embedding of an image or a text, or an image.
 pub trait Output: Sized {
     /// The reply to a request, with one answer per input.
     fn reply(id: u64, answers: Vec<Result<Self, Failure>>) -> Reply;
@@ -19,10 +19,20 @@ pub trait Output: Sized {
     fn count(latency: Duration);
 }
 
-/// A unit vector.
+/// The unit vector of an image.
 impl Output for Vec<f32> {
     fn reply(id: u64, embeddings: Vec<EmbeddingResult>) -> Reply {
         Reply::Embedded { id, embeddings }
+    }
+
+    fn count(latency: Duration) {
+        stats::server().replied(latency);
+    }
+}
+
+impl Output for TextEmbedding {
+    fn reply(id: u64, embeddings: Vec<TextResult>) -> Reply {
+        Reply::EmbeddedTexts { id, embeddings }
     }
 
     fn count(latency: Duration) {
@@ -41,8 +51,10 @@ impl Output for ByteBuf {
     fn count(_latency: Duration) {}
 }
 
-/// Answer to one image or text.
+/// Answer to one image.
 pub type EmbeddingResult = Result<Vec<f32>, Failure>;
+/// Answer to one text.
+pub type TextResult = Result<TextEmbedding, Failure>;
 /// Answer to one image request.
 pub type ImageResult = Result<ByteBuf, Failure>;
 

@@ -9,12 +9,17 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use crate::batching::fair_queue::ConnectionId;
+use crate::models::ledger::Room;
 use crate::protocol::{Failure, FailureKind};
 
 /// A loaded model and its queues.
 pub trait Service: Send + Sync + 'static {
     /// The execution provider in use.
     fn provider(&self) -> &str;
+    /// Whether only a part of the model could be loaded, because of its files.
+    fn is_incomplete(&self) -> bool {
+        false
+    }
     /// Whether no input is waiting or in flight.
     fn is_idle(&self) -> bool;
     /// Drops the waiting inputs of a connection.
@@ -31,16 +36,31 @@ pub type BatchingTask<M> = (String, Box<dyn FnOnce(&M) + Send>);
 pub struct RunningService<M: Service> {
     model: Arc<M>,
     tasks: Vec<JoinHandle<()>>,
+    /// Released after the model is freed: fields are dropped in this order.
+    room: Option<Room>,
 }
 
 impl<M: Service> RunningService<M> {
     /// Starts the tasks. Fails if a thread cannot be started.
     pub fn start(model: M, tasks: impl IntoIterator<Item = BatchingTask<M>>) -> Result<Self, Failure> {
-        let mut running = RunningService { model: Arc::new(model), tasks: Vec::new() };
+        let mut running = RunningService { model: Arc::new(model), tasks: Vec::new(), room: None };
         for task in tasks {
             running.spawn(task).map_err(|error| cannot_start(&error))?;
         }
         Ok(running)
+    }
+
+    /// The same model with the room that was made for it.
+    pub fn with_room(mut self, room: Room) -> Self {
+        self.room = Some(room);
+        self
+    }
+
+    /// Says that the model is no longer in a cache and is freed soon.
+    pub fn leave(&self) {
+        if let Some(room) = &self.room {
+            room.leave();
+        }
     }
 
     fn spawn(&mut self, (name, work): BatchingTask<M>) -> io::Result<()> {

@@ -5,7 +5,7 @@
 
 use rayon::prelude::*;
 use serde_bytes::ByteBuf;
-use susx_core::clip::{ThumbnailFile, thumbnail};
+use susx_core::clip::{ThumbnailFile, thumbnail, thumbnail_reduction};
 
 use crate::batching::image_file::{Decoding, decode};
 use crate::batching::request::abandoned;
@@ -26,8 +26,11 @@ pub fn make(
             ThumbnailFormat::Jpeg => ThumbnailFile::Jpeg,
             ThumbnailFormat::Png => ThumbnailFile::Png,
         };
-        decode(request.file, decoding, |image, scratch| thumbnail(image, request.size, file, scratch))
-            .map(ByteBuf::from)
+        let reduction = |width, height| thumbnail_reduction(width, height, request.size);
+        decode(request.file, decoding, reduction, |picture, scratch| {
+            thumbnail(picture, request.size, file, scratch)
+        })
+        .map(ByteBuf::from)
     };
     let files: Vec<_> = requests.par_iter().map(one).collect();
     if let Some(failure) = files.iter().find_map(|file| file.as_ref().err()) {

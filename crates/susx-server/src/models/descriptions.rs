@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use susx_core::clip::ModelConfig;
+use susx_core::clip::{ModelCheck, Tower};
 use susx_core::onnx::Stamp;
 
 use crate::diffusion::GeneratorConfig;
 use crate::models::model_names::Purpose;
-use crate::protocol::Model;
+use crate::protocol::{EncoderFile, Model};
 
 /// [`Model::kind`] of generators.
 const GENERATOR: &str = "diffusion";
@@ -45,8 +45,8 @@ impl DescriptionCache {
 fn read(dir: &Path, name: &str, purpose: Purpose) -> Model {
     let unusable = |error: String| Model { name: name.to_owned(), error: Some(error), ..Model::default() };
     match purpose {
-        Purpose::Embedding => match ModelConfig::read(dir, name) {
-            Ok(config) => describe_config(&config),
+        Purpose::Embedding => match ModelCheck::read(dir, name) {
+            Ok(check) => describe_check(&check),
             Err(error) => unusable(error.to_string()),
         },
         Purpose::Generation => match GeneratorConfig::read(dir, name) {
@@ -56,17 +56,28 @@ fn read(dir: &Path, name: &str, purpose: Purpose) -> Model {
     }
 }
 
-/// Describes an embedding model by its configuration alone.
-pub fn describe_config(config: &ModelConfig) -> Model {
+/// Describes an embedding model by its files alone.
+pub fn describe_check(check: &ModelCheck) -> Model {
+    let config = &check.config;
+    let file = |tower: &Tower| EncoderFile {
+        file: tower.path.strip_prefix(&config.dir).unwrap_or(&tower.path).display().to_string(),
+        precision: tower.precision.map(str::to_owned),
+        opset: tower.opset.and_then(|opset| u32::try_from(opset).ok()),
+    };
     Model {
         name: config.name.clone(),
-        kind: Some(config.kind().to_string()),
+        kind: Some(check.kind().to_string()),
         dimensions: config.projection_dim.and_then(|d| u32::try_from(d).ok()),
         image_size: config
             .image_size()
             .and_then(|(height, width)| Some((u32::try_from(height).ok()?, u32::try_from(width).ok()?))),
         bytes: config.bytes().ok(),
         defaults: config.defaults,
+        logit_bias: config.logit_bias,
+        error: check.error(),
+        vision: check.vision.as_ref().map(file),
+        text: check.text.as_ref().map(file),
+        note: check.note(),
         ..Model::default()
     }
 }

@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use susx_core::clip::{ClipError, ClipModel, ImageLimits, ModelConfig};
+use susx_core::clip::{ClipError, ClipModel, ImageLimits, ModelCheck, ModelConfig};
 use susx_core::onnx::{
     self, ExecutionProvider, OnnxError, OnnxRuntime, PartialFallback, SessionOptions, Stamp, WrapsOnnxError,
+    capacity,
 };
 
 use crate::batching::embedding_service::{self, EmbeddingService};
@@ -41,7 +42,7 @@ impl Loader {
         let limits =
             ImageLimits { max_bytes: settings.max_image_bytes, max_pixels: settings.max_image_pixels };
         let pixel_budget = Arc::new(PixelBudget::new(settings.max_image_pixels));
-        let decoding = Decoding { limits, pixel_budget };
+        let decoding = Decoding { limits, is_scaled: !settings.full_decoding, pixel_budget };
         Loader { settings, watchdog: Arc::default(), decoding, stuck, runtime: Mutex::new(None) }
     }
 
@@ -63,6 +64,9 @@ impl Loader {
         let runtime = self.runtime()?;
         let model = ClipModel::load(&runtime, config, &self.session_options()).map_err(load_error)?;
         self.log_loaded(name, model.provider(), model.fallback_reason(), model.partial_fallback());
+        if let Some(error) = model.check().error() {
+            log::warn!("model \"{name}\": {error}");
+        }
         Ok(embedding_service::start(model, &self.settings, &self.watchdog, &self.decoding)?)
     }
 
@@ -86,6 +90,25 @@ impl Loader {
         Ok(generation_service::start(generator, &self.settings, &self.watchdog)?)
     }
 
+    /// Size of an embedding model's graphs and weights, in bytes. 0 for a model that will not be loaded: no other needs to
+    /// make room for it, and the attempt to load it will say why.
+    pub fn embedder_bytes(&self, dir: &Path, name: &str) -> u64 {
+        let check = || ModelCheck::read(dir, name).ok()?.config.bytes().ok();
+        self.bytes(dir, name, check)
+    }
+
+    /// Size of a generator; like [`embedder_bytes`](Self::embedder_bytes).
+    pub fn generator_bytes(&self, dir: &Path, name: &str) -> u64 {
+        self.bytes(dir, name, || GeneratorConfig::read(dir, name).ok()?.bytes().ok())
+    }
+
+    fn bytes(&self, dir: &Path, name: &str, read: impl FnOnce() -> Option<u64>) -> u64 {
+        if self.stuck(name, onnx::stamp(dir, name)).is_some() {
+            return 0;
+        }
+        read().filter(|&bytes| capacity::check(dir, bytes).is_ok()).unwrap_or(0)
+    }
+
     /// The failure of a model that an earlier process hung in; such a model is not loaded.
     pub fn stuck(&self, name: &str, stamp: Option<Stamp>) -> Option<Failure> {
         let message = self.stuck.message(name, &stamp?.digest)?;
@@ -100,18 +123,18 @@ impl Loader {
                 format!("the model \"{model}\" has not been loaded within {limit:?} (susx.load_timeout)")
             }
             Activity::Batch => {
-                format!("the model \"{model}\" has not ended one batch within {limit:?} (susx.load_timeout)")
+                format!("the model \"{model}\" has not finished a batch within {limit:?} (susx.load_timeout)")
             }
             Activity::Tokenizing => {
-                format!("the tokenizer of the model \"{model}\" has not ended within {limit:?}")
+                format!("the tokenizer of the model \"{model}\" has not finished within {limit:?}")
             }
         };
-        log::error!("{message}: ending the process, and leaving the model alone until its files change");
+        log::error!("{message}: ending the process; the model is not loaded again until its files change");
         let dir = self.settings.model_dir.as_deref();
         if let Some(stamp) = dir.and_then(|dir| onnx::stamp(dir, model))
             && let Err(error) = self.stuck.record(model, stamp.digest, &message)
         {
-            log::error!("the next process will not know that the model \"{model}\" is stuck: {error}");
+            log::error!("cannot record that the model \"{model}\" is stuck: {error}");
         }
         Failure::new(FailureKind::Configuration, message).hint(STUCK_HINT)
     }
@@ -177,7 +200,7 @@ impl Loader {
 }
 
 const STUCK_HINT: &str =
-    "It is tried again when its files have changed, or after the configuration of PostgreSQL is reloaded.";
+    "susx tries to load it again when its files change or PostgreSQL's configuration is reloaded.";
 
 fn load_error(is_caused_by_files: bool, failure: Failure, dir: &Path, purpose: Purpose) -> LoadError {
     LoadError { failure: model_names::with_available(failure, dir, purpose), is_caused_by_files }

@@ -24,15 +24,32 @@ enum Entry<M: Service> {
     Loading(Arc<PendingLoad<M>>),
     Ready {
         model: Arc<RunningService<M>>,
+        /// When it was loaded.
+        loaded: Instant,
         /// When it was last requested or seen busy.
         used: Instant,
+        /// Stamp of the files that it was loaded from.
+        stamp: Option<[u8; 32]>,
     },
     Failed {
         failure: Failure,
         at: Instant,
         /// Stamp of the files that failed to load.
         stamp: [u8; 32],
+        /// Whether they caused it, so that the next request is likely to fail, too.
+        is_caused_by_files: bool,
     },
+}
+
+/// A loaded model, as far as it matters for whether to unload it.
+#[derive(Debug)]
+pub struct Unloadable {
+    pub name: String,
+    /// Whether it has inputs, or a request is about to give it some.
+    pub is_busy: bool,
+    pub loaded: Instant,
+    /// When it was last requested.
+    pub used: Instant,
 }
 
 /// A model that cannot be loaded.
@@ -56,16 +73,17 @@ pub enum ModelState<M: Service> {
     /// With the time since the load started.
     Loading(Duration),
     Ready(Arc<RunningService<M>>),
-    Failed(Failure),
+    /// With the stamp of the files that failed to load.
+    Failed(Failure, [u8; 32]),
 }
 
 impl<M: Service> ModelState<M> {
-    /// Status text of a model that is loading or failed to load.
-    pub fn status(&self) -> Option<String> {
+    /// Status text of a model that is loading, or whose files, which have this stamp, failed to load.
+    pub fn status(&self, stamp: Option<[u8; 32]>) -> Option<String> {
         match self {
             ModelState::Loading(time) => Some(format!("it has been loading for {} s", time.as_secs())),
-            ModelState::Failed(failure) => Some(failure.message.clone()),
-            ModelState::Absent | ModelState::Ready(_) => None,
+            ModelState::Failed(failure, tried) if stamp == Some(*tried) => Some(failure.message.clone()),
+            ModelState::Absent | ModelState::Ready(_) | ModelState::Failed(..) => None,
         }
     }
 }
@@ -93,7 +111,8 @@ impl<M: Service> ModelCache<M> {
     }
 
     /// Returns the model `name`, or starts to load it if necessary. Requests for a model that is being loaded share
-    /// that load. Never waits for a load.
+    /// that load. Never waits for a load. A model of which only a part could be loaded is loaded again when its files have
+    /// changed.
     ///
     /// `stamp` identifies the state of the model's files; `None` if there are none. Fails with the failure of a recent
     /// load of the same files.
@@ -104,30 +123,39 @@ impl<M: Service> ModelCache<M> {
         load: impl FnOnce() -> Result<RunningService<M>, LoadError> + Send + 'static,
     ) -> Result<Requested<M>, Failure> {
         match lock(&self.entries).get_mut(name) {
-            Some(Entry::Ready { model, used }) => {
+            Some(Entry::Ready { model, used, .. }) if !model.is_incomplete() => {
                 *used = Instant::now();
                 return Ok(Requested::Ready(Arc::clone(model)));
             }
-            Some(Entry::Loading(_) | Entry::Failed { .. }) | None => {}
+            Some(Entry::Ready { .. } | Entry::Loading(_) | Entry::Failed { .. }) | None => {}
         }
         // Computed without the lock, because it reads the file system.
         let stamp = stamp();
         let mut entries = lock(&self.entries);
         match entries.get_mut(name) {
-            Some(Entry::Ready { model, used }) => {
+            Some(Entry::Ready { model, used, stamp: of_loaded, .. })
+                if !model.is_incomplete() || *of_loaded == stamp =>
+            {
                 *used = Instant::now();
                 Ok(Requested::Ready(Arc::clone(model)))
             }
             Some(Entry::Loading(loading)) => Ok(Requested::Loading(Arc::clone(loading))),
-            Some(Entry::Failed { failure, at, stamp: tried })
+            Some(Entry::Failed { failure, at, stamp: tried, is_caused_by_files: true })
                 if stamp == Some(*tried) && at.elapsed() < RETRY_AFTER =>
             {
                 Err(failure.clone())
             }
-            Some(Entry::Failed { .. }) | None => {
+            Some(Entry::Ready { .. } | Entry::Failed { .. }) | None => {
                 let loading = PendingLoad::new();
-                entries.insert(name.to_owned(), Entry::Loading(Arc::clone(&loading)));
-                self.start_load(name, stamp, load, &loading, &mut entries)?;
+                let before = entries.insert(name.to_owned(), Entry::Loading(Arc::clone(&loading)));
+                if let Some(Entry::Ready { model, .. }) = &before {
+                    model.leave();
+                }
+                let started = self.start_load(name, stamp, load, &loading, &mut entries);
+                // Unloading a model waits for its tasks, which must not keep the lock.
+                drop(entries);
+                drop(before);
+                started?;
                 Ok(Requested::Loading(loading))
             }
         }
@@ -181,15 +209,17 @@ impl<M: Service> ModelCache<M> {
         let result = match result {
             Ok(model) => {
                 let model = Arc::new(model);
-                let entry = Entry::Ready { model: Arc::clone(&model), used: Instant::now() };
+                let now = Instant::now();
+                let entry = Entry::Ready { model: Arc::clone(&model), loaded: now, used: now, stamp };
                 entries.insert(name.to_owned(), entry);
                 Ok(model)
             }
             Err(LoadError { failure, is_caused_by_files }) => {
                 // Unknown names have no stamp and leave no entry behind.
-                match stamp.filter(|_| is_caused_by_files) {
+                match stamp {
                     Some(stamp) => {
-                        let entry = Entry::Failed { failure: failure.clone(), at: Instant::now(), stamp };
+                        let (failure, at) = (failure.clone(), Instant::now());
+                        let entry = Entry::Failed { failure, at, stamp, is_caused_by_files };
                         entries.insert(name.to_owned(), entry);
                     }
                     None => drop(entries.remove(name)),
@@ -218,8 +248,16 @@ impl<M: Service> ModelCache<M> {
             None => ModelState::Absent,
             Some(Entry::Loading(loading)) => ModelState::Loading(loading.elapsed()),
             Some(Entry::Ready { model, .. }) => ModelState::Ready(Arc::clone(model)),
-            Some(Entry::Failed { failure, .. }) => ModelState::Failed(failure.clone()),
+            Some(Entry::Failed { failure, stamp, .. }) => ModelState::Failed(failure.clone(), *stamp),
         }
+    }
+
+    /// Whether only a part of a model is loaded, and its files, which have this stamp now, have changed since.
+    pub fn is_outdated(&self, name: &str, stamp: Option<[u8; 32]>) -> bool {
+        matches!(
+            lock(&self.entries).get(name),
+            Some(Entry::Ready { model, stamp: of_loaded, .. }) if model.is_incomplete() && *of_loaded != stamp
+        )
     }
 
     /// Names of the loaded models with the execution provider in use, and of those being loaded. Never waits.
@@ -246,7 +284,7 @@ impl<M: Service> ModelCache<M> {
         for (name, seen) in self.ready() {
             let is_idle = seen.is_idle();
             let mut entries = lock(&self.entries);
-            let Some(Entry::Ready { model, used }) = entries.get_mut(&name) else { continue };
+            let Some(Entry::Ready { model, used, .. }) = entries.get_mut(&name) else { continue };
             if !is_idle {
                 *used = Instant::now();
             } else if used.elapsed() >= timeout && Arc::ptr_eq(model, &seen) {
@@ -255,6 +293,37 @@ impl<M: Service> ModelCache<M> {
             }
         }
         idle
+    }
+
+    /// The loaded models, as far as it matters for which of them to unload.
+    pub fn unloadable(&self) -> Vec<Unloadable> {
+        let ready = |(name, entry): (&String, &Entry<M>)| match entry {
+            Entry::Ready { model, loaded, used, .. } => {
+                Some((name.clone(), Arc::clone(model), *loaded, *used))
+            }
+            _ => None,
+        };
+        let models: Vec<_> = lock(&self.entries).iter().filter_map(ready).collect();
+        let unloadable = |(name, model, loaded, used): (String, Arc<RunningService<M>>, Instant, Instant)| {
+            // One reference is the cache's and one is this.
+            let is_busy = !model.is_idle() || Arc::strong_count(&model) > 2;
+            Unloadable { name, is_busy, loaded, used }
+        };
+        models.into_iter().map(unloadable).collect()
+    }
+
+    /// Removes a loaded model, which the next request for it loads again. It is unloaded when the last reference to it
+    /// is dropped.
+    pub fn remove(&self, name: &str) -> Option<Arc<RunningService<M>>> {
+        let mut entries = lock(&self.entries);
+        match entries.remove(name) {
+            Some(Entry::Ready { model, .. }) => Some(model),
+            Some(other) => {
+                entries.insert(name.to_owned(), other);
+                None
+            }
+            None => None,
+        }
     }
 
     fn ready(&self) -> Vec<(String, Arc<RunningService<M>>)> {

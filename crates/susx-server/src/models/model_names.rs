@@ -33,7 +33,7 @@ struct Listing {
     /// Whether all of them were last changed more than [`SETTLE_TIME`] before they were read.
     is_settled: bool,
     embedders: Vec<String>,
-    /// Those of them that may be meant where none is named.
+    /// Those that may be meant if none is named.
     default_embedders: Vec<String>,
     generators: Vec<String>,
 }
@@ -46,8 +46,8 @@ type DirVersion = (u64, SystemTime);
 const SETTLE_TIME: Duration = Duration::from_secs(2);
 
 impl ModelNames {
-    /// The model `name`; without a name, the only one of its kind. Beside a single model that embeds text, models of images
-    /// alone do not count: they are for likeness vectors.
+    /// The model `name`; without a name, the only one of its kind. If a single model embeds text, models that embed
+    /// only images do not count: they are for likeness vectors.
     ///
     /// Fails for an overlong name, for a model of the other kind, and without a name if there is not exactly one
     /// model. A name without a model passes and fails when the model is read.
@@ -90,7 +90,7 @@ impl ModelNames {
 }
 
 impl Listing {
-    /// The models of which one may be meant where none is named.
+    /// The models that may be meant if none is named.
     fn defaults(&self, purpose: Purpose) -> Vec<String> {
         match purpose {
             Purpose::Embedding => self.default_embedders.clone(),
@@ -126,9 +126,10 @@ impl Listing {
 
 /// The models without those that embed only images, if that leaves a single one; else all.
 fn default_embedders(dir: &Path, embedders: &[String]) -> Vec<String> {
-    // A model with mistakes in its configuration may be any.
+    // A model with mistakes in its configuration may be any, and one with a broken text encoder should have one.
     let embeds_text = |name: &&String| {
-        ModelConfig::read(dir, name).map_or(true, |config| config.kind() != ModelKind::Vision)
+        ModelConfig::read(dir, name)
+            .map_or(true, |config| config.kind() != ModelKind::Vision || config.broken.text.is_some())
     };
     let of_text: Vec<String> = embedders.iter().filter(embeds_text).cloned().collect();
     if of_text.len() == 1 { of_text } else { embedders.to_vec() }

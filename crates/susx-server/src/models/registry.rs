@@ -14,9 +14,10 @@ use crate::batching::service::{RunningService, Service};
 #[cfg(not(feature = "diffusion"))]
 use crate::diffusion::GeneratorConfig;
 use crate::memory;
-use crate::models::descriptions::{DescriptionCache, describe_config, describe_generator_config};
+use crate::models::descriptions::{DescriptionCache, describe_check, describe_generator_config};
 use crate::models::loader::Loader;
 use crate::models::model_cache::{ModelCache, ModelState};
+use crate::models::model_memory::ModelMemory;
 use crate::models::model_names::{ModelNames, Purpose};
 use crate::models::pending_load::Requested;
 use crate::protocol::{Failure, FailureKind, Model};
@@ -27,6 +28,7 @@ pub struct Registry {
     loader: Arc<Loader>,
     embedders: Arc<ModelCache<EmbeddingService>>,
     generators: Arc<ModelCache<GenerationService>>,
+    memory: Arc<ModelMemory>,
     names: ModelNames,
     descriptions: DescriptionCache,
 }
@@ -38,10 +40,14 @@ const CHANGED_ON_DISK: &str =
 impl Registry {
     /// A registry without loaded models.
     pub fn new(settings: Settings) -> Self {
+        let loader = Arc::new(Loader::new(settings));
+        let (embedders, generators) = (ModelCache::new(), ModelCache::new());
+        let memory = ModelMemory::new(&loader, &embedders, &generators);
         Registry {
-            loader: Arc::new(Loader::new(settings)),
-            embedders: ModelCache::new(),
-            generators: ModelCache::new(),
+            loader,
+            embedders,
+            generators,
+            memory,
             names: ModelNames::default(),
             descriptions: DescriptionCache::default(),
         }
@@ -56,7 +62,9 @@ impl Registry {
         name: Option<&str>,
         is_disconnected: impl Fn() -> bool,
     ) -> Result<Arc<RunningService<EmbeddingService>>, Failure> {
-        self.request_embedder(name)?.wait(is_disconnected)
+        let dir = self.model_dir()?;
+        let name = self.names.resolve(dir, name, Purpose::Embedding)?;
+        self.request_embedder(dir, &name, None)?.wait(is_disconnected)
     }
 
     /// The embedding models `name` and `likeness`, which load side by side; like [`embedder`](Self::embedder).
@@ -66,19 +74,32 @@ impl Registry {
         likeness: &str,
         is_disconnected: impl Fn() -> bool,
     ) -> Result<[Arc<RunningService<EmbeddingService>>; 2], Failure> {
-        let (first, second) = (self.request_embedder(name)?, self.request_embedder(Some(likeness))?);
+        let dir = self.model_dir()?;
+        let name = self.names.resolve(dir, name, Purpose::Embedding)?;
+        let likeness = self.names.resolve(dir, Some(likeness), Purpose::Embedding)?;
+        let are_two = name != likeness;
+        let first = self.request_embedder(dir, &name, are_two.then_some(likeness.as_str()))?;
+        let second = self.request_embedder(dir, &likeness, are_two.then_some(name.as_str()))?;
         Ok([first.wait(&is_disconnected)?, second.wait(is_disconnected)?])
     }
 
-    /// The embedding model `name`, of which a load is started if necessary.
-    fn request_embedder(&self, name: Option<&str>) -> Result<Requested<EmbeddingService>, Failure> {
-        let dir = self.model_dir()?;
-        let name = self.names.resolve(dir, name, Purpose::Embedding)?;
+    /// The embedding model `name`, of which a load is started if necessary; `beside` is another one that the same request
+    /// needs.
+    fn request_embedder(
+        &self,
+        dir: &Path,
+        name: &str,
+        beside: Option<&str>,
+    ) -> Result<Requested<EmbeddingService>, Failure> {
         let load = {
-            let (loader, dir, name) = (Arc::clone(&self.loader), dir.to_owned(), name.clone());
-            move || loader.embedder(&dir, &name)
+            let (loader, memory) = (Arc::clone(&self.loader), Arc::clone(&self.memory));
+            let (dir, name, beside) = (dir.to_owned(), name.to_owned(), beside.map(str::to_owned));
+            move || {
+                let room = memory.for_embedder(&dir, &name, beside.as_deref());
+                Ok(loader.embedder(&dir, &name)?.with_room(room))
+            }
         };
-        self.embedders.request(&name, || stamp_of(dir, &name), load)
+        self.embedders.request(name, || stamp_of(dir, name), load)
     }
 
     /// The generator `name`; like [`embedder`](Self::embedder).
@@ -92,8 +113,12 @@ impl Registry {
         let dir = self.model_dir()?;
         let name = self.names.resolve(dir, name, Purpose::Generation)?;
         let load = {
-            let (loader, dir, name) = (Arc::clone(&self.loader), dir.to_owned(), name.clone());
-            move || loader.generator(&dir, &name)
+            let (loader, memory) = (Arc::clone(&self.loader), Arc::clone(&self.memory));
+            let (dir, name) = (dir.to_owned(), name.clone());
+            move || {
+                let room = memory.for_generator(&dir, &name);
+                Ok(loader.generator(&dir, &name)?.with_room(room))
+            }
         };
         self.generators.get(&name, || stamp_of(dir, &name), load, is_disconnected)
     }
@@ -106,23 +131,26 @@ impl Registry {
     /// Describes every model of the directory, sorted by name. Waits for no load.
     pub fn list(&self) -> Result<Vec<Model>, Failure> {
         let dir = self.model_dir()?;
-        let unloaded = |name: &str, purpose: Purpose, status: Option<String>| {
+        let unloaded = |name: &str, purpose: Purpose, status: &dyn Fn(Option<[u8; 32]>) -> Option<String>| {
             let stamp = onnx::stamp(dir, name);
             let stuck = self.loader.stuck(name, stamp).map(|failure| failure.message);
             let model = self.descriptions.get(dir, name, purpose, stamp);
+            let status = status(stamp.map(|stamp| stamp.digest));
             Model { error: stuck.or(status).or(model.error), ..model }
         };
         let mut models: Vec<Model> = Vec::new();
         for name in self.names.list(dir, Purpose::Embedding)? {
             models.push(match self.embedders.state(&name) {
-                ModelState::Ready(running) => self.describe(&running.model),
-                other => unloaded(&name, Purpose::Embedding, other.status()),
+                ModelState::Ready(running) if !self.embedders.is_outdated(&name, stamp_of(dir, &name)) => {
+                    self.describe(&running.model)
+                }
+                other => unloaded(&name, Purpose::Embedding, &|stamp| other.status(stamp)),
             });
         }
         for name in self.names.list(dir, Purpose::Generation)? {
             models.push(match self.generators.state(&name) {
                 ModelState::Ready(running) => self.describe_generator(&running),
-                other => unloaded(&name, Purpose::Generation, other.status()),
+                other => unloaded(&name, Purpose::Generation, &|stamp| other.status(stamp)),
             });
         }
         models.sort_by(|a, b| a.name.cmp(&b.name));
@@ -139,11 +167,12 @@ impl Registry {
         true
     }
 
-    /// Names of the loaded models with the execution provider in use, and of those being loaded, sorted. Waits for no
-    /// load.
+    /// Names of the loaded models with the execution provider in use, and of those being loaded or unloaded, sorted.
+    /// Waits for no load.
     pub fn loaded(&self) -> Vec<String> {
         let mut models = self.embedders.names();
         models.extend(self.generators.names());
+        models.extend(self.memory.unloading().into_iter().map(|name| format!("{name} (unloading)")));
         models.sort();
         models
     }
@@ -173,7 +202,8 @@ impl Registry {
             error: self.warnings(model),
             bytes: Some(model.bytes()),
             kind: Some(model.kind().to_string()),
-            ..describe_config(model.config())
+            broken: model.config().broken.first().cloned().map(Failure::from),
+            ..describe_check(model.check())
         }
     }
 
@@ -182,6 +212,7 @@ impl Registry {
         let changed = model.has_changed_on_disk().then(|| CHANGED_ON_DISK.to_owned());
         let warnings: Vec<String> = changed
             .into_iter()
+            .chain(model.check().error())
             .chain(self.loader.fallback_warning(model.fallback_reason(), model.partial_fallback()))
             .collect();
         (!warnings.is_empty()).then(|| warnings.join("; "))

@@ -1,8 +1,8 @@
 //! Back-pressure: limits the bytes of requests and replies held by this process.
 //!
 //! A request reserves its size before it is read. When it is answered, the reservation shrinks or grows to the size of
-//! the reply and is released once the reply is sent. Memory is therefore bounded whatever the number of connections,
-//! apart from one message for each. The budget avoids three problems:
+//! the reply and is released once the reply is sent. Memory is therefore bounded for any number of connections, apart
+//! from one message for each. The budget avoids three problems:
 //!
 //! * Bulk jobs must not fill the budget and block a single image until one of them is done. A quarter of the budget is
 //!   kept for small requests from connections without any other reservation.
@@ -26,7 +26,7 @@ pub struct Budget {
 #[derive(Clone, Debug, Default)]
 pub struct ReservationCount(Arc<AtomicUsize>);
 
-/// Bytes taken from the budget, given back when dropped.
+/// Bytes taken from the budget, returned when dropped.
 #[derive(Debug)]
 pub struct Reservation {
     pool: Arc<Pool>,

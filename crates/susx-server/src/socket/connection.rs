@@ -1,6 +1,6 @@
 //! One backend's connection: a thread that reads its requests and one that writes its replies.
 //!
-//! Replies have a thread of their own so that no batching task waits for a backend that does not read.
+//! Replies have their own thread so that no batching task waits for a backend that does not read.
 
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::net::UnixStream;
@@ -17,7 +17,7 @@ use crate::batching::fair_queue::ConnectionId;
 use crate::batching::generation_service::GenerationJob;
 use crate::batching::image_file::{self, ImageFile};
 use crate::batching::request::{self, RequestContext};
-use crate::batching::{sheet, thumbnails};
+use crate::batching::{image_infos, sheet, thumbnails};
 use crate::limits;
 use crate::models::registry::Registry;
 use crate::protocol::{
@@ -128,9 +128,10 @@ fn answer(
     let is_disconnected = || is_disconnected(stream);
     let reply = match request {
         Request::Hello { .. } => return Err(ConnectionError::NoGreeting),
-        Request::Embed { id, inputs, .. } if inputs.count() == 0 => {
-            Reply::Embedded { id, embeddings: Vec::new() }
-        }
+        Request::Embed { id, inputs, .. } if inputs.count() == 0 => match inputs {
+            Inputs::Images(_) => Reply::Embedded { id, embeddings: Vec::new() },
+            Inputs::Texts(_) => Reply::EmbeddedTexts { id, embeddings: Vec::new() },
+        },
         Request::EmbedPairs { id, images, .. } if images.is_empty() => {
             Reply::EmbeddedPairs { id, pairs: Vec::new() }
         }
@@ -192,6 +193,13 @@ fn answer(
                 Err(failure) => failed(id, count, failure),
             }
         }
+        Request::ImageInfos { id, images } => match check_count("images", images.len(), limits::MAX_INPUTS) {
+            Ok(()) => Reply::ImageInfos {
+                id,
+                infos: image_infos::read(&images, registry.decoding(), is_disconnected),
+            },
+            Err(failure) => failed(id, images.len(), failure),
+        },
         Request::Sheet { id, sheet } => match sheet::draw(&sheet, registry.decoding(), is_disconnected) {
             Ok(file) => Reply::Sheet { id, file },
             Err(failure) => failed(id, sheet.cells.len(), failure),
@@ -408,7 +416,7 @@ mod tests {
         assert!(ours.read_to_end(&mut received).is_ok());
         let mut next = || protocol::take_reply(&mut received).unwrap_or_else(|error| panic!("{error}"));
         assert!(matches!(next(), Some(Reply::Hello { .. })));
-        assert!(matches!(next(), Some(Reply::Embedded { id: 7, embeddings }) if embeddings.is_empty()));
+        assert!(matches!(next(), Some(Reply::EmbeddedTexts { id: 7, embeddings }) if embeddings.is_empty()));
         assert!(matches!(next(), Some(Reply::Generated { id: 8, images }) if images.is_empty()));
         assert!(matches!(next(), Some(Reply::EmbeddedPairs { id: 9, pairs }) if pairs.is_empty()));
         assert!(next().is_none());

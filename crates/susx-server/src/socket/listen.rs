@@ -28,10 +28,13 @@ pub fn run(settings: Settings) -> io::Result<()> {
     let listener = bind(&settings.socket)?;
     end_with_standard_input(settings.socket.clone())?;
     log::info!("version {} is ready", env!("CARGO_PKG_VERSION"));
-    let idle_timeout = settings.model_idle_timeout();
+    let (idle_timeout, warm_up) = (settings.model_idle_timeout(), settings.warm_up());
     let shared = Arc::new(Shared::new(settings));
     unload_idle_models(idle_timeout, &shared)?;
     end_when_stuck(&shared)?;
+    if let Some(model) = warm_up {
+        load(model, &shared)?;
+    }
     for (id, stream) in (0..).zip(listener.incoming()) {
         let accepted = stream.and_then(|stream| {
             check_peer(&stream)?;
@@ -60,6 +63,18 @@ fn unload_idle_models(timeout: Duration, shared: &Arc<Shared>) -> io::Result<()>
         loop {
             thread::sleep(MAX_INTERVAL.min(timeout / 4));
             shared.registry.unload_idle();
+        }
+    })?;
+    Ok(())
+}
+
+/// Loads a model, so that the first request for it need not wait.
+fn load(model: Option<String>, shared: &Arc<Shared>) -> io::Result<()> {
+    let shared = Arc::clone(shared);
+    thread::Builder::new().name("warm-up".to_owned()).spawn(move || {
+        // The first request reports the failure, too.
+        if let Err(failure) = shared.registry.embedder(model.as_deref(), || false) {
+            log::info!("no model was loaded at the start: {}", failure.message);
         }
     })?;
     Ok(())
@@ -94,7 +109,7 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Accepts only connections from PostgreSQL's own user, whatever the socket's permissions are.
+/// Accepts only connections from PostgreSQL's own user, regardless of the socket's permissions.
 fn check_peer(stream: &UnixStream) -> io::Result<()> {
     let peer = rustix::net::sockopt::socket_peercred(stream)?;
     if peer.uid == rustix::process::geteuid() {

@@ -2,7 +2,7 @@
 
 use serde_bytes::ByteBuf;
 
-use crate::protocol::{Failure, Model, Reply, Stats};
+use crate::protocol::{Failure, ImageInfo, Model, Reply, Stats, TextEmbedding};
 
 impl Reply {
     /// Approximate size in memory, in bytes.
@@ -15,6 +15,13 @@ impl Reply {
             Reply::Embedded { embeddings, .. } => {
                 let size = |answer: &Result<Vec<f32>, Failure>| match answer {
                     Ok(embedding) => OVERHEAD + size_of_val(embedding.as_slice()),
+                    Err(error) => OVERHEAD + failure(error),
+                };
+                embeddings.iter().map(size).sum()
+            }
+            Reply::EmbeddedTexts { embeddings, .. } => {
+                let size = |answer: &Result<TextEmbedding, Failure>| match answer {
+                    Ok(embedding) => OVERHEAD + size_of_val(embedding.vector.as_slice()),
                     Err(error) => OVERHEAD + failure(error),
                 };
                 embeddings.iter().map(size).sum()
@@ -34,6 +41,13 @@ impl Reply {
                 files.iter().map(size).sum()
             }
             Reply::Sheet { file, .. } => OVERHEAD + file.len(),
+            Reply::ImageInfos { infos, .. } => {
+                let size = |answer: &Result<ImageInfo, Failure>| match answer {
+                    Ok(info) => size_of::<ImageInfo>() + info.format.len() + info.mode.len(),
+                    Err(error) => OVERHEAD + failure(error),
+                };
+                infos.iter().map(size).sum()
+            }
             Reply::Models { models, .. } => models.iter().map(Model::bytes_in_memory).sum(),
             Reply::Model { model, .. } => model.bytes_in_memory(),
             Reply::Failed { failure: error, .. } => failure(error),
@@ -48,7 +62,12 @@ impl Reply {
 
 impl Model {
     fn bytes_in_memory(&self) -> usize {
-        let texts = [self.kind.as_ref(), self.provider.as_ref(), self.error.as_ref()];
-        size_of::<Model>() + self.name.len() + texts.into_iter().flatten().map(String::len).sum::<usize>()
+        let files = self.vision.iter().chain(&self.text);
+        let in_files = files.flat_map(|file| [Some(&file.file), file.precision.as_ref()]);
+        let in_broken =
+            self.broken.iter().flat_map(|failure| [Some(&failure.message), failure.hint.as_ref()]);
+        let others = [self.kind.as_ref(), self.provider.as_ref(), self.error.as_ref(), self.note.as_ref()];
+        let texts = others.into_iter().chain(in_files).chain(in_broken);
+        size_of::<Model>() + self.name.len() + texts.flatten().map(String::len).sum::<usize>()
     }
 }

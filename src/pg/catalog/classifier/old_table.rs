@@ -1,11 +1,12 @@
 //! Tables of classifiers that were made by an older version.
 
 use pgrx::PgSqlErrorCode;
+use pgrx::spi::quote_identifier;
 
 use crate::pg::error::{Error, Result, SqlError};
 use crate::pg::regclass::RegClass;
 use crate::pg::spi::operators::EQ;
-use crate::pg::spi::{arg, first};
+use crate::pg::spi::{self, arg, first};
 
 /// The table must be changed, and the caller may not do it.
 #[derive(Debug, thiserror::Error)]
@@ -44,4 +45,33 @@ pub(super) fn check_owner(classifier: RegClass, what: &'static str, change: &'st
     let owner: Option<String> = first(&sql, &[arg(classifier.0)])?;
     let owner = owner.ok_or_else(|| Error::internal("a table has no owner"))?;
     Err(OldTable { classifier: classifier.name()?, owner, what, change }.into())
+}
+
+/// The actions of an ALTER TABLE that replace the old constraint of a column. It is the constraint that lists these
+/// values but not the new one. A table may have other constraints of its owner, which stay.
+pub(super) fn old_constraints(
+    classifier: RegClass,
+    column: &str,
+    values: &[&str],
+    new: &str,
+    check: &str,
+) -> Result<Vec<String>> {
+    let sql = format!(
+        "SELECT c.conname::pg_catalog.text, pg_catalog.pg_get_constraintdef(c.oid) \
+         FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_attribute a \
+         ON a.attrelid {EQ} c.conrelid AND c.conkey {EQ} ARRAY[a.attnum] \
+         WHERE c.conrelid {EQ} $1 AND c.contype {EQ} 'c' AND a.attname {EQ} $2::pg_catalog.name"
+    );
+    let is_listed = |definition: &str, value: &str| definition.contains(&format!("'{value}'"));
+    let mut changes = Vec::new();
+    spi::read(&sql, &[arg(classifier.0), arg(column.to_owned())], |row| {
+        let (name, definition): (String, String) = (row.required(1)?, row.required(2)?);
+        if values.iter().all(|value| is_listed(&definition, value)) && !is_listed(&definition, new) {
+            let name = quote_identifier(name);
+            changes.push(format!("DROP CONSTRAINT {name}"));
+            changes.push(format!("ADD CONSTRAINT {name} CHECK ({check})"));
+        }
+        Ok(true)
+    })?;
+    Ok(changes)
 }

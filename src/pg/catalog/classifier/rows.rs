@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use super::super::write;
 use super::{ClassifierError, has_likeness_column};
 use crate::batches::INSERTED_ROWS;
+use crate::pg::catalog::citus;
 use crate::pg::error::{Error, Result};
 use crate::pg::regclass::RegClass;
 use crate::pg::spi::operators::{EQ, NE};
@@ -22,7 +23,7 @@ pub enum Role {
     Prompt,
     /// The name of something that is none of the categories.
     Negative,
-    /// An image with a label that somebody has given.
+    /// An image that a user has labelled.
     LabelledImage,
     /// An image that was retrieved or generated from its category's prompts.
     UnlabelledImage,
@@ -65,12 +66,13 @@ pub fn read_rows(
     access: Access,
     mut each: impl FnMut(ClassifierRow) -> Result<()>,
 ) -> Result<()> {
+    let classifier = citus::readable(classifier)?;
     let likeness = if has_likeness_column(classifier)? { ", likeness" } else { "" };
     let sql = format!(
         // As text: an owner may have made the kind an enum, before there were negatives.
         "SELECT id, category, kind {EQ} 'prompt', kind::pg_catalog.text {EQ} 'negative', \
          origin {EQ} 'labelled', embedding{likeness} \
-         FROM {} ORDER BY id",
+         FROM {} WHERE kind IS NULL OR kind::pg_catalog.text {NE} 'settings' ORDER BY id",
         classifier.quoted()?
     );
     spi::read_in(access, &sql, &[], |row| {
@@ -108,7 +110,7 @@ pub fn dimensions(classifier: RegClass) -> Result<Option<usize>> {
     Ok(typmod.and_then(|typmod| usize::try_from(typmod).ok()))
 }
 
-/// Whether a category exists: it does as long as it has a prompt.
+/// Whether a category exists, which is the case as long as it has a prompt.
 pub fn has_category(classifier: RegClass, category: &str) -> Result<bool> {
     let sql = format!(
         "SELECT true FROM {} WHERE kind {EQ} 'prompt' AND category {EQ} $1 \

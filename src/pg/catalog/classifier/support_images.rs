@@ -14,8 +14,8 @@ pub struct SupportImage {
     pub file: StoredImage,
 }
 
-/// Up to `most` support images with a file of each of these categories: those that somebody has labelled first, then those
-/// that are most like their prompts.
+/// Up to `most` support images with a file of each of these categories: first those that a user has labelled, then
+/// those that are most like their prompts.
 pub fn support_images(classifier: RegClass, categories: Vec<String>, most: i64) -> Result<Vec<SupportImage>> {
     let sql = format!(
         "SELECT s.id, s.category, s.image FROM (SELECT id, category, image, pg_catalog.row_number() OVER (PARTITION BY \

@@ -36,7 +36,8 @@ impl KeyedTable {
 
     /// The id in a row's first columns: those of the key, the key as text, the version.
     pub(in crate::pg::catalog) fn row_id(&self, row: &Row) -> Result<RowId> {
-        let key: Option<Vec<String>> = (1..).zip(&self.key).map(|(i, _)| row.text(i)).collect();
+        let key: Result<Vec<Option<String>>> = (1..).zip(&self.key).map(|(i, _)| row.text(i)).collect();
+        let key: Option<Vec<String>> = key?.into_iter().collect();
         let key = key.ok_or_else(|| Error::internal("a primary key is NULL"))?;
         let next = key.len() as i32 + 1;
         Ok(RowId { key, name: row.required(next)?, version: row.required(next + 1)? })

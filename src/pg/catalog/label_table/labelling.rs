@@ -38,12 +38,12 @@ impl Labelling {
         )
     }
 
-    /// As [`register`](Self::register), but a row of the same classifier is left as it is.
+    /// Like [`register`](Self::register), but a row of the same classifier is left as it is.
     pub fn register_classifier(&self, table: &LabelTable) -> Result<i32> {
         self.register_unless(table, &format!("l.classifier {EQ} $3"))
     }
 
-    /// As [`register`](Self::register), but any row is left as it is.
+    /// Like [`register`](Self::register), but any row is left as it is.
     pub fn find_or_register(&self, table: &LabelTable) -> Result<i32> {
         self.register_unless(table, "true")
     }

@@ -1,7 +1,7 @@
 //! `susx.row_label`: what susx wrote to a row last, and what it was made of.
 //!
-//! Nobody but the extension reads or writes this table. What follows is called only for rows that the caller has read,
-//! or has updated, with the rights and the row-level security of the table of images.
+//! Only the extension reads or writes this table. What follows is called only for rows that the caller has read, or has
+//! updated, with the rights and the row-level security of the table of images.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::CStr;
@@ -21,7 +21,7 @@ pub struct Record {
     /// A digest of the classifier and the row's vectors; `None` for a row whose label was taken away with its embedding.
     pub version: Option<i64>,
     pub label: Option<String>,
-    /// Whether somebody called susx.correct for the row.
+    /// Whether susx.correct was called for the row.
     pub is_corrected: bool,
 }
 

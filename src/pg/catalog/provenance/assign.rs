@@ -22,8 +22,8 @@ const CLAIM_TIMEOUT: Duration = Duration::from_secs(1);
 const CLAIM_INTERVAL: Duration = Duration::from_millis(10);
 
 impl ImageTable {
-    /// Claims the column for a model. The model is recorded if the column has no record, or no embeddings any more; an
-    /// error if it has embeddings of another model.
+    /// Claims the column for a model. The model is recorded if the column has no record, or no longer has embeddings;
+    /// an error if it has embeddings of another model.
     pub fn claim_for(&self, model: &Model) -> Result<EmbeddingModel> {
         let owner = EmbeddingOwner::Column { relation: self.table.clone(), column: self.column.clone() };
         let sha256 = model.sha256.map(|sha256| sha256.to_vec());
@@ -32,9 +32,9 @@ impl ImageTable {
         Ok(model)
     }
 
-    /// As [`claim_for`](Self::claim_for), for every later transaction that writes embeddings of the same call. Waits up
-    /// to [`CLAIM_TIMEOUT`] for another transaction with a claim for another model: most such transactions fail soon,
-    /// because they find the record of this column.
+    /// Like [`claim_for`](Self::claim_for), for every later transaction that writes embeddings of the same call. Waits
+    /// up to [`CLAIM_TIMEOUT`] for another transaction with a claim for another model: most such transactions fail
+    /// soon, because they find the record of this column.
     pub fn claim_again_for(&self, model: &EmbeddingModel) -> Result<()> {
         let used = Provenance { model: model.name.clone(), sha256: model.sha256.clone() };
         let claim = used.claim(self.relation, &self.column)?;
@@ -84,8 +84,8 @@ impl ImageTable {
     fn contested(&self, used: &Provenance) -> OtherModel {
         OtherModel {
             message: format!(
-                "column \"{}\" of relation \"{}\" is getting embeddings of another model than \"{}\" from another \
-                 transaction",
+                "column \"{}\" of relation \"{}\" is being filled with embeddings of another model than \"{}\" by \
+                 another transaction",
                 self.column, self.name, used.model
             ),
             hint: "Wait until that transaction has ended, or name its model.".to_owned(),
@@ -99,8 +99,8 @@ impl ImageTable {
         let reembed = match self.relation.has_row_security() {
             false => format!("To embed all of it again: UPDATE {table} SET {embedding} = NULL, then repeat the call."),
             true => {
-                "Row-level security applies to you: only somebody who sees all rows can find out whether any still has \
-                 such an embedding, and embed them again."
+                "Row-level security applies to you. Only a role that sees all rows can check whether such embeddings \
+                 remain, and embed these rows again."
                     .to_owned()
             }
         };

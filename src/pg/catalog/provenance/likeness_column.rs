@@ -19,11 +19,12 @@ use crate::pg::spi::{self, arg};
 #[derive(Debug, thiserror::Error)]
 enum LikenessColumnError {
     #[error(
-        "relation \"{pool}\" has no column with embeddings of model \"{model}\", by which the classifier compares images"
+        "relation \"{pool}\" has no column with embeddings of model \"{model}\", which the classifier uses to compare \
+         images"
     )]
     None { pool: String, model: String },
     #[error(
-        "relation \"{pool}\" has {} columns with embeddings of model \"{model}\", by which the classifier compares \
+        "relation \"{pool}\" has {} columns with embeddings of model \"{model}\", which the classifier uses to compare \
          images: {}",
         columns.len(), columns.join(", ")
     )]
@@ -38,7 +39,7 @@ impl SqlError for LikenessColumnError {
     fn hint(&self) -> Option<String> {
         Some(match self {
             LikenessColumnError::None { pool, model } => format!(
-                "Embed the images by that model, too: CALL susx.embed_table({}, embedding_column => 'likeness', \
+                "Embed the images with that model, too: CALL susx.embed_table({}, embedding_column => 'likeness', \
                  model => {}), where likeness is a further column of type vector. Or name the column with \
                  likeness_column => '...'.",
                 quote_literal(quote_identifier(pool)),
@@ -68,7 +69,7 @@ pub fn pool_likeness(
     }
 }
 
-/// As [`pool_likeness`], but `None`, too, if no column is known to be of the classifier's likeness model.
+/// Like [`pool_likeness`], but `None`, too, if no column is known to be of the classifier's likeness model.
 pub fn table_likeness(
     table: RegClass,
     named: Option<&str>,

@@ -37,7 +37,7 @@ pub(super) fn find(relation: RegClass, column: &str) -> Option<Provenance> {
     })
 }
 
-/// Adds a record, in place of an earlier one of the same column.
+/// Adds a record, and replaces an earlier one of the same column.
 pub(super) fn add(record: PendingRecord) {
     PENDING.with_borrow_mut(|all| {
         all.retain(|other| other.relation != record.relation || other.column != record.column);
@@ -49,7 +49,7 @@ pub(super) fn add(record: PendingRecord) {
 pub fn write_pending() -> Result<()> {
     let all = PENDING.take();
     for record in all.iter().filter(|record| record.claim.is_held()) {
-        // The table, or the extension, may have been dropped meanwhile.
+        // The table or the extension may have been dropped in the meantime.
         if record.relation.exists() {
             snapshot::with_latest(|| match OpenRelation::own(EMBEDDING_COLUMN) {
                 Some(table) => roles::as_role(table.owner(), || record.write()),
@@ -68,7 +68,7 @@ pub fn forget_pending() {
 impl PendingRecord {
     fn write(&self) -> Result<()> {
         let PendingRecord { relation, column, provenance, .. } = self;
-        // Partitions with a record of another model have no such embeddings any more.
+        // Partitions with a record of another model no longer have such embeddings.
         let update_partitions = format!(
             "UPDATE susx.embedding_column SET model = $3, model_sha256 = $4 \
              WHERE embedding_column {EQ} $2::pg_catalog.name AND relation {EQ} ANY ({}) \

@@ -1,131 +1,113 @@
-//! JPEG, with the `zune-jpeg` decoder, or with `jpeg-decoder` where the former is wrong.
+//! JPEG, with libjpeg-turbo: the pixels are those of Pillow, to the bit.
 //!
-//! The `image` crate uses `zune-jpeg` too, but lets it tolerate damaged data, copies the file, and parses its headers
-//! three times. `jpeg-decoder` is much slower on small images.
+//! libjpeg decides what colours the components are (from the JFIF and Adobe markers and their ids), and what is damage.
+//! Where it only warns about damage in the picture, decoding fails.
+
+mod libjpeg;
+mod metadata;
+mod problem;
 
 use image::RgbImage;
-use image::metadata::Orientation;
-use jpeg_decoder::PixelFormat;
-use zune_jpeg::JpegDecoder;
-use zune_jpeg::errors::DecodeErrors;
-use zune_jpeg::zune_core::bytestream::ZCursor;
-use zune_jpeg::zune_core::colorspace::ColorSpace;
-use zune_jpeg::zune_core::options::DecoderOptions;
+use mozjpeg_sys::J_COLOR_SPACE;
 
+pub(super) use self::libjpeg::Decompressor;
+pub(super) use self::metadata::orientation;
+pub(super) use self::problem::Problem;
 use super::Admission;
 use crate::clip::error::{ClipError, Result};
+use crate::clip::picture::Picture;
 
-fn broken(reason: impl ToString) -> ClipError {
-    // The decoders wrap some messages in quotes and append line ends to others.
-    let reason = reason.to_string();
-    let reason = reason.trim().trim_matches('"').trim_end_matches("\\n").to_owned();
-    ClipError::Image { format: Some("JPEG"), reason }
+/// What [`Admission`] reckons with for each pixel, in bytes. Pixels and their turned copy take 6.
+const BYTES_PER_PIXEL: u64 = 24;
+
+impl From<Problem> for ClipError {
+    fn from(Problem(reason): Problem) -> Self {
+        ClipError::Image { format: Some("JPEG"), reason }
+    }
 }
 
-/// Decodes a JPEG of any colour space to RGB. CMYK is read as inverted, as Adobe writes it and as
-/// Pillow reads it.
+/// Decodes a JPEG of any colour space to upright RGB. CMYK is read as inverted, as Adobe writes it and as Pillow reads
+/// it.
 ///
-/// A file with an end marker in the middle of the image cannot be distinguished from a complete one. No decoder
-/// reports it, not even libjpeg.
-pub(super) fn decode(bytes: &[u8], limits: &Admission) -> Result<(RgbImage, Orientation)> {
-    let failed = |error: DecodeErrors| broken(error);
-    let options = DecoderOptions::default().set_max_width(usize::MAX).set_max_height(usize::MAX);
-    let options = options.jpeg_set_out_colorspace(ColorSpace::RGB);
-    // Stray bytes between the headers are harmless, and some cameras write them.
-    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options.set_strict_mode(false));
-    decoder.decode_headers().map_err(failed)?;
-    let (width, height) = decoder.info().map_or((0, 0), |info| (info.width, info.height));
-    limits.check_pixels(width.into(), height.into())?;
-    let orientation = decoder.exif().and_then(|exif| Orientation::from_exif_chunk(exif));
-    let orientation = orientation.unwrap_or(Orientation::NoTransforms);
-    let scan = first_scan(bytes)?;
-    // The decoder notices the end of the data only before each row of blocks.
-    if !bytes[scan.start..].windows(2).rev().any(|pair| pair == END_OF_IMAGE) {
-        return Err(broken("the image ends early"));
-    }
-    if scan.lacks_components {
-        return Ok((decode_split_scans(bytes, limits)?, orientation));
-    }
+/// `reduction` gets the width and height of the upright picture, and returns the number by which both may be divided.
+///
+/// Data of arithmetic coding that end early are read as zeros, which the standard allows. libjpeg reports all others.
+pub(super) fn decode(
+    bytes: &[u8],
+    limits: &Admission,
+    reduction: &dyn Fn(u32, u32) -> u32,
+) -> Result<Picture> {
+    let mut decompressor = Decompressor::new(bytes)?;
+    let full_size @ (width, height) = decompressor.size();
+    limits.check_size(width, height)?;
+    let orientation = orientation(bytes);
 
-    // In strict mode a truncated or damaged scan is an error.
-    decoder.set_options(options.set_strict_mode(true));
-    let mut image = RgbImage::new(width.into(), height.into());
-    decoder.decode_into(&mut image).map_err(failed)?;
-    Ok((image, orientation))
+    let colors = match decompressor.color_space() {
+        J_COLOR_SPACE::JCS_GRAYSCALE | J_COLOR_SPACE::JCS_RGB | J_COLOR_SPACE::JCS_YCbCr => {
+            J_COLOR_SPACE::JCS_RGB
+        }
+        J_COLOR_SPACE::JCS_CMYK | J_COLOR_SPACE::JCS_YCCK => J_COLOR_SPACE::JCS_CMYK,
+        _ => return Err(Problem::new("only images with 1, 3 or 4 components are supported").into()),
+    };
+    let is_upright = orientation.to_exif() < 5;
+    let (upright_width, upright_height) = if is_upright { (width, height) } else { (height, width) };
+    let divisor = match reduction(upright_width, upright_height) {
+        0..=1 => 1,
+        2..=3 => 2,
+        4..=7 => 4,
+        8.. => 8,
+    };
+    let (reduced_width, reduced_height) = decompressor.choose(colors, divisor)?;
+    let pixels = u64::from(reduced_width) * u64::from(reduced_height);
+    let coefficients = decompressor.coefficient_bytes();
+    if coefficients > limits.max_alloc() {
+        return Err(Problem::new(format!("it needs {coefficients} bytes of memory for its scans")).into());
+    }
+    limits.admit(pixels.max((coefficients + 6 * pixels).div_ceil(BYTES_PER_PIXEL)));
+
+    decompressor.start()?;
+    let mut image = RgbImage::new(reduced_width, reduced_height);
+    match colors {
+        J_COLOR_SPACE::JCS_CMYK => read_cmyk(&mut decompressor, &mut image)?,
+        _ => decompressor.read(&mut image)?,
+    }
+    decompressor.finish()?;
+    drop(decompressor);
+    Ok(Picture::reduced(image, orientation, full_size, divisor))
 }
 
-/// The marker after the last scan, which entropy-coded data cannot contain.
-const END_OF_IMAGE: [u8; 2] = [0xFF, 0xD9];
-
-/// The first scan.
-struct Scan {
-    /// Position after its marker.
-    start: usize,
-    /// Whether the file is sequential (not progressive) and this scan lacks some of its colour components.
-    /// `zune-jpeg` 0.5.15 decodes such files to green stripes without an error.
-    lacks_components: bool,
-}
-
-/// Walks through the headers up to the first scan.
-fn first_scan(bytes: &[u8]) -> Result<Scan> {
-    let mut components = None;
-    let mut at = 2;
-    while let Some(&[first, marker, high, low, ref rest @ ..]) = bytes.get(at..) {
-        let length = usize::from(u16::from_be_bytes([high, low]));
-        match (first, marker) {
-            // Fill bytes, or stray bytes between two segments.
-            (0xFF, 0x00 | 0xFF) | (0..0xFF, _) => {
-                at += 1;
-                continue;
+fn read_cmyk(decompressor: &mut Decompressor, image: &mut RgbImage) -> Result<()> {
+    let mut inks = vec![0; decompressor.row_bytes()];
+    for row in image.chunks_exact_mut(inks.len() / 4 * 3) {
+        decompressor.read(&mut inks)?;
+        for (rgb, inks) in row.chunks_exact_mut(3).zip(inks.chunks_exact(4)) {
+            for (to, &ink) in rgb.iter_mut().zip(inks) {
+                *to = shade(ink, inks[3]);
             }
-            // Baseline and extended sequential frames: precision, height, width, number of components.
-            (0xFF, 0xC0 | 0xC1) => components = rest.get(5),
-            (0xFF, 0xC4) => check_huffman_tables(&rest[..rest.len().min(length.saturating_sub(2))])?,
-            (0xFF, 0xDA) => return Ok(Scan { start: at + 2, lacks_components: rest.first() < components }),
-            _ => {}
         }
-        at += 2 + length;
-    }
-    Err(broken("there is no image"))
-}
-
-/// Refuses a Huffman table for DC coefficients that has a value twice.
-///
-/// No encoder writes such a table: an encoder's table has one code for each value (T.81, C.3; `libjpeg` checks it in
-/// `jpeg_make_c_derived_tbl`), so the table is damaged. A damaged value adds up in the DC coefficients of all following
-/// blocks until they overflow, with results that depend on the decoder.
-fn check_huffman_tables(mut tables: &[u8]) -> Result<()> {
-    while let [kind, rest @ ..] = tables
-        && let Some((counts, rest)) = rest.split_first_chunk::<16>()
-    {
-        let count = counts.iter().copied().map(usize::from).sum::<usize>();
-        let (values, following) = rest.split_at(count.min(rest.len()));
-        let is_for_dc = kind >> 4 == 0;
-        if is_for_dc && (1..values.len()).any(|i| values[..i].contains(&values[i])) {
-            return Err(broken("a Huffman table has two codes for one value"));
-        }
-        tables = following;
     }
     Ok(())
 }
 
-/// Decodes a file whose first scan [lacks components](Scan::lacks_components). It may start threads, which end before
-/// it returns.
-fn decode_split_scans(bytes: &[u8], limits: &Admission) -> Result<RgbImage> {
-    let mut decoder = jpeg_decoder::Decoder::new(bytes);
-    decoder.set_max_decoding_buffer_size(usize::try_from(limits.max_alloc()).unwrap_or(usize::MAX));
-    let pixels = decoder.decode().map_err(broken)?;
-    let info = decoder.info().ok_or_else(|| broken("there is no image"))?;
-    let product = |a: u8, b: u8| ((u16::from(a) * u16::from(b) + 127) / 255) as u8;
-    let pixels = match info.pixel_format {
-        PixelFormat::RGB24 => pixels,
-        PixelFormat::L8 => pixels.iter().flat_map(|&grey| [grey; 3]).collect(),
-        PixelFormat::CMYK32 => {
-            let rgb = |inks: &[u8]| [0, 1, 2].map(|channel| product(255 - inks[channel], 255 - inks[3]));
-            pixels.chunks_exact(4).flat_map(rgb).collect()
+/// The light that an ink and the black leave, both inverted, by the formula of Pillow: black − black × (255 − ink) / 255.
+fn shade(ink: u8, black: u8) -> u8 {
+    let product = u32::from(255 - ink) * u32::from(black) + 128;
+    let taken = ((product >> 8) + product) >> 8;
+    black.saturating_sub(taken as u8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shade;
+
+    /// Pillow's `cmyk2rgb`, with floating-point numbers.
+    #[test]
+    fn inks_take_their_share_of_the_light() {
+        for ink in 0..=255u8 {
+            for black in 0..=255u8 {
+                let taken = (f64::from(255 - ink) * f64::from(black) / 255.0).round();
+                assert_eq!(f64::from(shade(ink, black)), f64::from(black) - taken, "{ink} {black}");
+            }
         }
-        PixelFormat::L16 => return Err(broken("16-bit samples are not supported")),
-    };
-    RgbImage::from_raw(info.width.into(), info.height.into(), pixels)
-        .ok_or_else(|| broken("the image ends early"))
+    }
 }

@@ -1,202 +1,161 @@
-//! TIFF, with the `tiff` decoder.
+//! TIFF: libtiff's picture of the first page, by the rules of Pillow where they differ.
 //!
-//! The `image` crate uses the same decoder but supports fewer kinds of TIFF: no palettes, no greyscale of
-//! 2, 4 or 32 bits, no greyscale with alpha, no YCbCr.
+//! This module reads the tags, and puts the strips or tiles together. Crates decompress them, except PackBits and the
+//! lines of a fax. (The `tiff` crate panics on some tiled files, ignores the fill order, and rejects modified Huffman,
+//! two-dimensional Group 3, palettes, subsampled YCbCr and LZW without an end code.)
 
-use std::borrow::Cow;
-use std::io::Cursor;
+mod color;
+mod compression;
+pub(super) mod directory;
+mod fax;
+mod jpeg;
+mod lab;
+pub(super) mod page;
+mod predictor;
+mod samples;
+pub(super) mod tags;
+mod ycbcr;
 
 use image::RgbImage;
 use image::metadata::Orientation;
-use tiff::decoder::{Decoder, DecodingResult, Limits};
-use tiff::tags::Tag;
-use tiff::{ColorType, TiffError};
 
-use super::Admission;
-use super::flatten::over_white;
+use self::directory::Directory;
+pub(super) use self::directory::is_tiff;
+use self::page::Page;
+use super::{Admission, orientation};
 use crate::clip::error::{ClipError, Result};
-
-/// `PhotometricInterpretation` of a palette image, and of the greyscale image that we read it as.
-const PALETTE: u16 = 3;
-const BLACK_IS_ZERO: u16 = 1;
-/// `ExtraSamples` of colours that are premultiplied by alpha.
-const ASSOCIATED_ALPHA: u16 = 1;
 
 fn broken(reason: impl ToString) -> ClipError {
     ClipError::Image { format: Some("TIFF"), reason: reason.to_string() }
 }
 
+fn ends_early() -> ClipError {
+    broken("the image ends early")
+}
+
 /// Decodes the first page.
 pub(super) fn decode(bytes: &[u8], limits: &Admission) -> Result<(RgbImage, Orientation)> {
-    let failed = |error: TiffError| broken(error);
-    let (bytes, is_palette) = palette_as_grey(bytes);
-    let max_alloc = usize::try_from(limits.max_alloc()).unwrap_or(usize::MAX);
-    let mut bounds = Limits::default();
-    bounds.decoding_buffer_size = max_alloc;
-    bounds.intermediate_buffer_size = max_alloc;
-    let mut decoder = Decoder::new(Cursor::new(&*bytes)).map_err(failed)?.with_limits(bounds);
-    let (width, height) = decoder.dimensions().map_err(failed)?;
+    let directory = Directory::first(bytes).ok_or_else(|| broken("it has no directory of tags"))?;
+    let (width, height) = page::size(&directory)?;
     limits.check_pixels(width, height)?;
-    let orientation =
-        decoder.find_tag_unsigned::<u8>(Tag::Orientation).ok().flatten().and_then(Orientation::from_exif);
-    let palette = is_palette.then(|| decoder.get_tag_u16_vec(Tag::ColorMap)).transpose().map_err(failed)?;
-    let color = decoder.colortype().map_err(failed)?;
-    let extra = decoder.find_tag_unsigned_vec::<u16>(Tag::ExtraSamples).map_err(failed)?.unwrap_or_default();
+    if directory.has_lost(&tags::PICTURE) {
+        return Err(broken("its tags are damaged, or end early"));
+    }
+    compression::check(page::compression(&directory))?;
+    let page = Page::new(&directory)?;
+    let xmp = directory.values(tags::XMP).map(|values| values.bytes);
+    let orientation = orientation::of_directory(&directory, xmp);
 
-    let mut result = DecodingResult::U8(Vec::new());
-    let layout = decoder.read_image_to_buffer(&mut result).map_err(failed)?;
-    let bits = color.bit_depth();
-    let (levels, per_sample) = levels(result, bits, width, palette.is_some())?;
-    // A TIFF stores its channels interleaved, or one plane after the other.
-    let (pixel, channel) = match layout.planes {
-        0 | 1 => (usize::from(color.num_samples()), 1),
-        _ => (1, layout.plane_stride.map_or(0, |stride| stride.get() / per_sample)),
-    };
+    let channels = page.colors.samples();
+    let mut levels = vec![0; channels.len() * width as usize * height as usize];
+    // Of a compressed file. Strips that overlap could make a small file cost hours.
+    let mut budget = bytes.len().saturating_mul(8);
+    for place in places(&page)? {
+        let data = stored(&page, bytes, &place)?;
+        if page.compression != compression::NONE {
+            budget = budget.checked_sub(data.len()).ok_or_else(|| broken("its strips or tiles overlap"))?;
+        }
+        read(&page, data, &place, &channels, &mut levels)?;
+    }
     let mut image = RgbImage::new(width, height);
-    let level = |index: usize, number: usize| levels.get(index * pixel + number * channel).copied();
-    let kind = Kind::of(color, &extra, palette)?;
-    for (index, to) in image.pixels_mut().enumerate() {
-        to.0 = kind.rgb(|number| level(index, number)).ok_or_else(|| broken("the image ends early"))?;
+    for (pixel, levels) in image.pixels_mut().zip(levels.chunks_exact(channels.len())) {
+        pixel.0 = page.colors.rgb(levels)?;
     }
-    Ok((image, orientation.unwrap_or(Orientation::NoTransforms)))
+    Ok((image, orientation))
 }
 
-/// What the channels of a pixel mean.
-enum Kind {
-    Gray,
-    GrayA {
-        associated: bool,
-    },
-    Rgb,
-    Rgba {
-        associated: bool,
-    },
-    Cmyk,
-    YCbCr,
-    /// All reds, then all greens, then all blues, each from 0 to 65535.
-    Palette(Vec<u16>),
+/// A strip or tile, and where it belongs.
+struct Place {
+    index: usize,
+    /// The only sample in it.
+    plane: Option<usize>,
+    x: usize,
+    y: usize,
+    /// Rows that are stored.
+    rows: usize,
 }
 
-impl Kind {
-    fn of(color: ColorType, extra: &[u16], palette: Option<Vec<u16>>) -> Result<Kind> {
-        let associated = extra.first() == Some(&ASSOCIATED_ALPHA);
-        // An extra sample of unspecified meaning is not alpha. Without `ExtraSamples` it is.
-        let is_alpha = extra.first() != Some(&0);
-        match (color, palette) {
-            (ColorType::Gray(_), Some(palette)) => Ok(Kind::Palette(palette)),
-            (ColorType::Gray(_), None) => Ok(Kind::Gray),
-            (ColorType::Multiband { num_samples: 2, .. }, None) if is_alpha && !extra.is_empty() => {
-                Ok(Kind::GrayA { associated })
-            }
-            (ColorType::RGB(_), _) => Ok(Kind::Rgb),
-            (ColorType::RGBA(_), _) if is_alpha => Ok(Kind::Rgba { associated }),
-            (ColorType::RGBA(_), _) => Ok(Kind::Rgb),
-            (ColorType::CMYK(_), _) => Ok(Kind::Cmyk),
-            (ColorType::YCbCr(8), _) => Ok(Kind::YCbCr),
-            (other, _) => Err(broken(format!("colours of type {other:?} are not supported"))),
-        }
+/// All chunks that show something. Fails if they would take much more memory or time than the picture.
+fn places(page: &Page) -> Result<impl Iterator<Item = Place>> {
+    let (width, height) = (page.width as usize, page.height as usize);
+    let (across, down) = (width.div_ceil(page.grid.width), height.div_ceil(page.grid.height));
+    let planes = if page.is_planar { page.samples } else { 1 };
+    let (pixels, length) = ((width * height) as u64, page.chunk_bytes(page.grid.height) as u64);
+    let total = length.saturating_mul((across * down * planes) as u64);
+    if length > 16 * pixels + (16 << 20) || total > 64 * pixels + (256 << 20) {
+        return Err(broken("its strips or tiles are far larger than the image"));
     }
-
-    /// The colour of a pixel with the value `level(number)` in channel `number`; `None` if the pixel does not exist.
-    fn rgb(&self, level: impl Fn(usize) -> Option<u8>) -> Option<[u8; 3]> {
-        let blend = |level: u8, alpha: u8, associated: bool| match associated {
-            true => level.saturating_add(255 - alpha),
-            false => over_white(level, alpha),
-        };
-        Some(match self {
-            Kind::Gray => [level(0)?; 3],
-            Kind::GrayA { associated } => [blend(level(0)?, level(1)?, *associated); 3],
-            Kind::Rgb => [level(0)?, level(1)?, level(2)?],
-            Kind::Rgba { associated } => {
-                let alpha = level(3)?;
-                [level(0)?, level(1)?, level(2)?].map(|level| blend(level, alpha, *associated))
-            }
-            Kind::Cmyk => {
-                let black = level(3)?;
-                [level(0)?, level(1)?, level(2)?]
-                    .map(|ink| ((u16::from(255 - ink) * u16::from(255 - black) + 127) / 255) as u8)
-            }
-            Kind::YCbCr => ycbcr(level(0)?, level(1)?, level(2)?),
-            Kind::Palette(map) => {
-                let (index, colors) = (usize::from(level(0)?), map.len() / 3);
-                let entry =
-                    |channel: usize| map.get(channel * colors + index).map_or(0, |level| (level >> 8) as u8);
-                [entry(0), entry(1), entry(2)]
-            }
-        })
+    if page.grid.offsets.len() < across * down * planes {
+        return Err(broken("it has fewer strips or tiles than the image needs"));
     }
-}
-
-/// JFIF's conversion, which equals TIFF's default coefficients.
-fn ycbcr(y: u8, cb: u8, cr: u8) -> [u8; 3] {
-    let (y, cb, cr) = (f32::from(y), f32::from(cb) - 128.0, f32::from(cr) - 128.0);
-    // The cast saturates.
-    [y + 1.402 * cr, y - 0.344_136 * cb - 0.714_136 * cr, y + 1.772 * cb].map(|level| (level + 0.5) as u8)
-}
-
-/// The decoded samples as 8-bit levels (or palette indices), and the bytes of one original sample.
-fn levels(result: DecodingResult, bits: u8, width: u32, is_palette: bool) -> Result<(Vec<u8>, usize)> {
-    let unit = |value: f32| (value.clamp(0.0, 1.0) * 255.0 + 0.5) as u8;
-    Ok(match result {
-        DecodingResult::U8(samples) if bits == 8 => (samples, 1),
-        DecodingResult::U8(samples) if matches!(bits, 1 | 2 | 4) => {
-            (unpack(&samples, bits, width, is_palette), 1)
-        }
-        DecodingResult::U16(samples) if bits == 16 && !is_palette => {
-            (samples.into_iter().map(|value| (value >> 8) as u8).collect(), 2)
-        }
-        DecodingResult::U32(samples) if bits == 32 => {
-            (samples.into_iter().map(|value| (value >> 24) as u8).collect(), 4)
-        }
-        DecodingResult::F16(samples) => (samples.into_iter().map(|value| unit(value.to_f32())).collect(), 2),
-        DecodingResult::F32(samples) => (samples.into_iter().map(unit).collect(), 4),
-        DecodingResult::F64(samples) => (samples.into_iter().map(|value| unit(value as f32)).collect(), 8),
-        _ => return Err(broken(format!("samples of {bits} bits of this type are not supported"))),
-    })
-}
-
-/// Unpacks samples of less than a byte. Each row begins with a new byte.
-fn unpack(packed: &[u8], bits: u8, width: u32, is_palette: bool) -> Vec<u8> {
-    let (width, per_byte) = (width as usize, usize::from(8 / bits));
-    let largest = (1u16 << bits) as u8 - 1;
-    let scale = if is_palette { 1 } else { 255 / largest };
-    let row = |row: &[u8]| -> Vec<u8> {
-        let sample = |x: usize| (row[x / per_byte] >> (8 - usize::from(bits) * (x % per_byte + 1))) & largest;
-        (0..width).map(|x| sample(x) * scale).collect()
+    // Pillow's rule for uncompressed files with more strips than the picture needs: the last one is the picture.
+    let is_whole = page.grid.width == width && page.grid.height == height && !page.is_planar;
+    let first = match page.compression {
+        compression::NONE if is_whole => page.grid.offsets.len() - 1,
+        _ => 0,
     };
-    packed.chunks_exact(width.div_ceil(per_byte).max(1)).flat_map(row).collect()
-}
-
-/// The decoder refuses palettes but not greyscale. Returns a copy of a palette file that claims to be greyscale, and
-/// whether the file has a palette.
-fn palette_as_grey(bytes: &[u8]) -> (Cow<'_, [u8]>, bool) {
-    match photometric_interpretation(bytes) {
-        Some((at, PALETTE, is_big_endian)) => {
-            let mut bytes = bytes.to_vec();
-            let value = if is_big_endian { BLACK_IS_ZERO.to_be_bytes() } else { BLACK_IS_ZERO.to_le_bytes() };
-            bytes[at..at + 2].copy_from_slice(&value);
-            (Cow::Owned(bytes), true)
+    let wanted = page.colors.samples();
+    let planes = (0..planes).filter(move |plane| !page.is_planar || wanted.contains(plane));
+    let places = planes.flat_map(move |plane| (0..across * down).map(move |index| (plane, index)));
+    Ok(places.map(move |(plane, index)| {
+        let y = index / across * page.grid.height;
+        Place {
+            index: first + plane * across * down + index,
+            plane: page.is_planar.then_some(plane),
+            x: index % across * page.grid.width,
+            y,
+            rows: if page.grid.is_tiled { page.grid.height } else { page.grid.height.min(height - y) },
         }
-        _ => (Cow::Borrowed(bytes), false),
-    }
+    }))
 }
 
-/// Position and value of the first page's `PhotometricInterpretation`, and whether the file is big-endian.
-fn photometric_interpretation(bytes: &[u8]) -> Option<(usize, u16, bool)> {
-    let is_big_endian = bytes.starts_with(b"MM\0*");
-    if !is_big_endian && !bytes.starts_with(b"II*\0") {
-        return None;
-    }
-    let short = |at: usize| {
-        let value: [u8; 2] = bytes.get(at..at.checked_add(2)?)?.try_into().ok()?;
-        Some(if is_big_endian { u16::from_be_bytes(value) } else { u16::from_le_bytes(value) })
+/// The bytes of a chunk, and perhaps more.
+fn stored<'a>(page: &Page, bytes: &'a [u8], place: &Place) -> Result<&'a [u8]> {
+    let number = |values: &directory::Values, index| {
+        values.number(index).map(|number| usize::try_from(number).unwrap_or(usize::MAX))
     };
-    let first: [u8; 4] = bytes.get(4..8)?.try_into().ok()?;
-    let directory =
-        if is_big_endian { u32::from_be_bytes(first) } else { u32::from_le_bytes(first) } as usize;
-    let entries = usize::from(short(directory)?);
-    // An entry has 12 bytes: tag, type, number of values, and the value or its position.
-    let mut entries = (0..entries).map(|entry| directory + 2 + 12 * entry);
-    let entry = entries.find(|&entry| short(entry) == Some(Tag::PhotometricInterpretation.to_u16()))?;
-    Some((entry + 8, short(entry + 8)?, is_big_endian))
+    let offset = number(&page.grid.offsets, place.index).ok_or_else(ends_early)?;
+    let data = bytes.get(offset..).ok_or_else(ends_early)?;
+    let length =
+        page.grid.lengths.and_then(|lengths| number(&lengths, place.index)).filter(|&length| length > 0);
+    let length = match (page.compression, length) {
+        // The length of uncompressed chunks is known; a tag that is missing or wrong does not matter.
+        (compression::NONE, _) => page.chunk_bytes(place.rows),
+        (_, Some(length)) => length,
+        (_, None) => match number(&page.grid.offsets, place.index + 1) {
+            Some(next) if next > offset => next - offset,
+            _ => usize::MAX,
+        },
+    };
+    Ok(&data[..data.len().min(length)])
+}
+
+/// Decodes a chunk and writes the levels of those `channels` that it has.
+fn read(page: &Page, data: &[u8], place: &Place, channels: &[usize], levels: &mut [u8]) -> Result<()> {
+    let length = page.chunk_bytes(place.rows);
+    let chunk = compression::decode(page, data, place.rows, length)?;
+    let expanded = match page.subsampling {
+        (1, 1) => None,
+        factors => Some(ycbcr::expand(&chunk, page.grid.width, place.rows, factors)),
+    };
+    let (chunk, row_bytes) = match &expanded {
+        Some(pixels) => (pixels.as_slice(), 3 * page.grid.width),
+        None => (&*chunk, page.row_bytes()),
+    };
+    let (width, height) = (page.width as usize, page.height as usize);
+    let columns = page.grid.width.min(width - place.x);
+    for (row, samples) in chunk.chunks_exact(row_bytes).take(place.rows.min(height - place.y)).enumerate() {
+        let start = ((place.y + row) * width + place.x) * channels.len();
+        for (channel, &sample) in channels.iter().enumerate() {
+            let (first, of) = match place.plane {
+                Some(plane) if plane != sample => continue,
+                Some(_) => (0, 1),
+                None => (sample, page.samples),
+            };
+            let levels = &mut levels[start + channel..start + columns * channels.len()];
+            let is_index = page.colors.are_indices() && channel == 0;
+            page.depth.levels(samples, (first, of), page.is_big_endian, is_index, levels, channels.len())?;
+        }
+    }
+    Ok(())
 }

@@ -18,7 +18,7 @@ pub(in crate::method) struct Absent {
 
 impl Absent {
     /// A category is absent if it has less than 0.15 of the number of rows that the category of a support row has on
-    /// average, unless somebody has labelled them all.
+    /// average, unless all of them are labelled.
     pub fn of(support_set: &SupportSet) -> Self {
         let count = |c: usize| support_set.rows(c).len() as f64;
         let categories = support_set.categories().len();

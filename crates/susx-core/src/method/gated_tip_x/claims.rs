@@ -26,7 +26,7 @@ pub(in crate::method) struct Claims {
 impl Claims {
     pub fn new(support_set: &SupportSet, worth: &Worth) -> Self {
         let (low, high) = worth.known;
-        // Labels are no claims: no query counts as known, and nothing is lost.
+        // Labels are not claims: no query counts as known, and no logit loses anything.
         let is_labelled = support_set.labelled().iter().all(|&labelled| labelled);
         let most = if is_labelled { 0.0 } else { PENALTY };
         Claims {
@@ -55,8 +55,8 @@ impl Claims {
 
     /// What the logits of queries lose (n × C), as negative numbers, from how like a support row each is (`h`, n).
     ///
-    /// A claimed name is one of which the pool shows little, and the support set knows it only as far as the pool goes.
-    /// An image that is like none of the support images may be of any name, so for it nothing is lost.
+    /// The pool shows little of a claimed name, and the support set knows only what the pool shows. An image that is
+    /// unlike all support images may be of any name, so its logits lose nothing.
     pub fn terms(&self, familiar: &[f32]) -> Array2<f32> {
         let mut terms = Array2::zeros((familiar.len(), self.penalty.len()));
         for (mut row, familiar) in terms.rows_mut().into_iter().zip(familiar) {
@@ -74,11 +74,6 @@ impl Claims {
             return 0.0;
         }
         ((nearest - self.low) / self.width).clamp(0.0, 1.0)
-    }
-
-    /// How far an error of a cosine can move two logits towards each other.
-    pub fn rounding(&self, cosine: f32) -> f32 {
-        self.penalty.iter().fold(0.0f32, |most, &penalty| most.max(penalty)) * cosine / self.width
     }
 
     /// Size on the heap, in bytes.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ndarray::Array2;
+use ndarray::{Array2, Axis};
 
 use super::absent::Absent;
 use super::claims::Claims;
@@ -10,9 +10,8 @@ use super::gate::{Gate, GateReading};
 use super::sharpness::Sharpness;
 use super::support::Worth;
 use crate::classifier::{Contribution, Explanation, Ranked, ValidParams, top_k};
-use crate::linalg::{product, range};
 use crate::method::tip_x::{Terms, TipX};
-use crate::method::{BoundedLogits, FittedMethod};
+use crate::method::{FittedMethod, MethodLogits};
 use crate::queries::Queries;
 use crate::sus::SupportSet;
 
@@ -88,26 +87,26 @@ impl GatedTipX {
         self.tip_x.support_set()
     }
 
-    /// The terms of the logits of queries with these gates (N).
-    fn terms(&self, queries: Queries, gates: &[GateReading]) -> GatedTerms {
+    /// The terms of the logits of queries with these cosines to the zeroshot weights (N × C) and these gates (N).
+    fn terms(&self, queries: Queries, cosines: Array2<f32>, gates: &[GateReading]) -> GatedTerms {
         if !self.claims.is_empty() {
-            let (terms, familiar) = self.gated(queries, gates.iter().map(|reading| reading.gate));
+            let (terms, familiar) = self.gated(queries, cosines, gates.iter().map(|reading| reading.gate));
             return GatedTerms { tip_x: terms, claims: Some(self.claims.terms(&familiar)), familiar };
         }
         let open: Vec<usize> = (0..gates.len()).filter(|&row| gates[row].gate > 0.0).collect();
-        // The support set has no say about the others, so they do not pay for it.
+        // The support set does not affect the others, so they do not pay for it.
         let gates = open.iter().map(|&row| gates[row].gate);
         if open.len() == queries.len() {
-            let (terms, familiar) = self.gated(queries, gates);
+            let (terms, familiar) = self.gated(queries, cosines, gates);
             return GatedTerms { tip_x: terms, claims: None, familiar };
         }
-        let (of_open, familiar_of_open) = self.gated(queries.select(&open).view(), gates);
+        let of_open = cosines.select(Axis(0), &open);
+        let (of_open, familiar_of_open) = self.gated(queries.select(&open).view(), of_open, gates);
         let mut familiar = vec![0.0; queries.len()];
         for (&row, of_open) in open.iter().zip(familiar_of_open) {
             familiar[row] = of_open;
         }
-        let weights = self.support_set().zeroshot_weights();
-        let zero_shot = product(queries.features(), weights) * self.tip_x.params().logit_scale;
+        let zero_shot = cosines * self.tip_x.params().logit_scale;
         let spread = |term: Option<Array2<f32>>| {
             let mut all = Array2::zeros(zero_shot.dim());
             for (&row, term) in open.iter().zip(term?.rows()) {
@@ -120,8 +119,13 @@ impl GatedTipX {
     }
 
     /// The terms of TIP-X, those of the support set multiplied by the gates; and how like a support row each query is.
-    fn gated(&self, queries: Queries, gates: impl Iterator<Item = f32>) -> (Terms, Vec<f32>) {
-        let (Terms { zero_shot, cache, kl }, nearest) = self.tip_x.terms_and_nearest(queries);
+    fn gated(
+        &self,
+        queries: Queries,
+        cosines: Array2<f32>,
+        gates: impl Iterator<Item = f32>,
+    ) -> (Terms, Vec<f32>) {
+        let (Terms { zero_shot, cache, kl }, nearest) = self.tip_x.terms_and_nearest(queries, cosines);
         let familiar = nearest.into_iter().map(|nearest| self.claims.familiar(nearest)).collect();
         let [mut cache, mut kl] =
             [cache, kl].map(|term| term.unwrap_or_else(|| Array2::zeros(zero_shot.dim())));
@@ -143,43 +147,28 @@ impl GatedTipX {
         }
         contributions
     }
-
-    /// How far rounding can move two logits towards each other because of the gate (N) and of the claims.
-    fn add_rounding(&self, rounding: &mut [f32], support: &Array2<f32>, gates: &[GateReading]) {
-        let cosine = self.support_set().longest() as f32 * f32::EPSILON;
-        let of_claims = self.claims.rounding(cosine);
-        for ((rounding, support), reading) in rounding.iter_mut().zip(support.rows()).zip(gates) {
-            *rounding += of_claims;
-            if let (Some(row), true) = (support.as_slice(), reading.gate > 0.0) {
-                let (low, high) = range(row);
-                *rounding += (high - low) / reading.gate * self.gate.rounding();
-            }
-        }
-    }
 }
 
 impl FittedMethod for GatedTipX {
-    fn logits(&self, queries: Queries) -> BoundedLogits {
-        let gates = self.gate.read(queries.features());
-        let GatedTerms { tip_x, claims, familiar } = self.terms(queries, &gates);
-        let support = tip_x.support();
-        let mut bounded = self.tip_x.bounded_logits(tip_x);
-        if let Some(support) = support {
-            self.add_rounding(&mut bounded.rounding, &support, &gates);
-        }
+    fn logits(&self, queries: Queries) -> MethodLogits {
+        let cosines = self.support_set().cosines(queries.features());
+        let gates = self.gate.read(cosines.view());
+        let GatedTerms { tip_x, claims, familiar } = self.terms(queries, cosines, &gates);
+        let mut logits = MethodLogits::plain(tip_x.sum());
         if let Some(claims) = claims {
-            bounded.logits += &claims;
+            logits.logits += &claims;
         }
-        for (sharpness, (reading, familiar)) in bounded.sharpness.iter_mut().zip(gates.iter().zip(familiar)) {
+        for (sharpness, (reading, familiar)) in logits.sharpness.iter_mut().zip(gates.iter().zip(familiar)) {
             *sharpness = self.sharpness.at(reading.gate, familiar);
         }
-        bounded.resemblance = Some(gates.iter().map(|reading| reading.resemblance).collect());
-        bounded
+        logits.resemblance = Some(gates.iter().map(|reading| reading.resemblance).collect());
+        logits
     }
 
     fn explain(&self, query: Queries, k: usize, support: usize) -> Vec<Explanation> {
-        let gates = self.gate.read(query.features());
-        let terms = self.terms(query, &gates);
+        let cosines = self.support_set().cosines(query.features());
+        let gates = self.gate.read(cosines.view());
+        let terms = self.terms(query, cosines, &gates);
         let logits = terms.clone().sum().row(0).to_vec();
         let explain = |ranked: Ranked| {
             let c = ranked.category;

@@ -1,12 +1,12 @@
-//! How far the support set may speak about a query.
+//! How much the support set counts for a query.
 
-use ndarray::{Array2, ArrayView1, ArrayView2};
+use ndarray::{ArrayView1, ArrayView2};
 
 use super::support::{ENOUGH, Worth};
 use super::typical::OwnCosines;
 use crate::classifier::{Contribution, Explanation, Ranked};
 use crate::interrupt;
-use crate::linalg::{exp, product, sum};
+use crate::linalg::{exp, largest, sum};
 use crate::sus::SupportSet;
 
 /// Standard deviations above a category's mean cosine at which a query counts as half familiar, and the width of that
@@ -23,8 +23,6 @@ const FAMILIARITY_POWER: i32 = 4;
 const TRUST_POWER: i32 = 2;
 /// A gate that is less open counts as closed: what it lets in is less than a rounding error.
 const CLOSED: f32 = 1e-6;
-/// How far the rounding of exponentials to float32 can move a gate.
-const ROUNDING: f32 = 1e-4;
 
 /// The gate of a query.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -42,13 +40,8 @@ pub struct GateReading {
 }
 
 /// The gate, fitted on a support set.
-///
-/// The cosines of a query are computed in float64. The gate is steep, so the rounding errors of float32, which depend on
-/// how many queries are multiplied together, would give an image different labels alone and in a table.
 #[derive(Clone, Debug)]
 pub(in crate::method) struct Gate {
-    /// The zeroshot weights, C × d.
-    weights: Array2<f64>,
     /// Scale of the cosines in the softmax that says which categories a query may belong to.
     sharpness: f64,
     own_cosines: OwnCosines,
@@ -76,7 +69,6 @@ impl Gate {
     /// For a support set that is not empty. O(M d).
     pub fn fit(support_set: &SupportSet, worth: &Worth) -> Self {
         Gate {
-            weights: support_set.zeroshot_weights().mapv(f64::from),
             sharpness: worth.sharpness,
             own_cosines: OwnCosines::of(support_set),
             reliability: worth.reliability.clone(),
@@ -109,15 +101,9 @@ impl Gate {
         }
     }
 
-    /// How far rounding can move a gate.
-    pub fn rounding(&self) -> f32 {
-        ROUNDING
-    }
-
-    /// The gates of unit queries (n × d). O(n C d).
-    pub fn read(&self, queries: ArrayView2<f32>) -> Vec<GateReading> {
+    /// The gates of queries with these cosines to the zeroshot weights (n × C). O(n C).
+    pub fn read(&self, cosines: ArrayView2<f32>) -> Vec<GateReading> {
         let mut scratch = self.scratch();
-        let cosines = self.cosines(queries);
         cosines.rows().into_iter().map(|cosines| self.of_query(cosines, None, &mut scratch)).collect()
     }
 
@@ -130,8 +116,8 @@ impl Gate {
         rows: impl Iterator<Item = usize>,
     ) -> Vec<GateReading> {
         let mut scratch = self.scratch();
-        let cosines = self.cosines(features);
-        let of_row = |(cosines, row): (ArrayView1<f64>, usize)| {
+        let cosines = support_set.cosines(features);
+        let of_row = |(cosines, row): (ArrayView1<f32>, usize)| {
             let left_out = LeftOut {
                 category: support_set.category_of(row),
                 reliability: worth.reliability_without(support_set, row),
@@ -142,29 +128,26 @@ impl Gate {
     }
 
     fn scratch(&self) -> Scratch {
-        let zeros = vec![0.0; self.weights.nrows()];
+        let zeros = vec![0.0; self.reliability.len()];
         Scratch { shares: zeros.clone(), novelty: zeros.clone(), unlikeness: zeros }
-    }
-
-    fn cosines(&self, queries: ArrayView2<f32>) -> Array2<f64> {
-        product(queries.mapv(f64::from).view(), self.weights.view())
     }
 
     /// The gate of one query from its cosines to the names (C).
     fn of_query(
         &self,
-        cosines: ArrayView1<f64>,
+        cosines: ArrayView1<f32>,
         left_out: Option<LeftOut>,
         Scratch { shares, novelty, unlikeness }: &mut Scratch,
     ) -> GateReading {
         interrupt::check();
-        let largest = cosines.fold(f64::NEG_INFINITY, |most, &s| most.max(s));
-        for (share, s) in shares.iter_mut().zip(cosines) {
-            *share = (self.sharpness * (s - largest)) as f32;
+        let largest = f64::from(largest(cosines));
+        for (share, &s) in shares.iter_mut().zip(cosines) {
+            *share = (self.sharpness * (f64::from(s) - largest)) as f32;
         }
         exp(shares);
         let categories = novelty.iter_mut().zip(unlikeness.iter_mut());
         for (c, ((novelty, unlikeness), &s)) in categories.zip(cosines).enumerate() {
+            let s = f64::from(s);
             let deviations = match left_out {
                 Some(left_out) if left_out.category == c => self.own_cosines.deviations_without(c, s),
                 _ => self.own_cosines.deviations(c, s),
@@ -200,6 +183,6 @@ impl Gate {
 
     /// Size on the heap, in bytes.
     pub fn size(&self) -> usize {
-        (self.weights.len() + self.reliability.len()) * size_of::<f64>() + self.own_cosines.size()
+        self.reliability.len() * size_of::<f64>() + self.own_cosines.size()
     }
 }

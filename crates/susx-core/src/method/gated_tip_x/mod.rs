@@ -1,4 +1,4 @@
-//! TIP-X behind a gate: the support set counts as far as it can be trusted about the image.
+//! TIP-X behind a gate: the support set is weighted by how reliable it is for the image.
 //!
 //! TIP-X takes every support set at its word. If the pool does not show a category, the category's support images are of
 //! other things, and images get other labels than their names would give them. Here the support set's terms have a
@@ -11,8 +11,8 @@
 //! With `g = h = 0` this is zero-shot CLIP. With labelled support in every category it is TIP-X.
 //!
 //! **The gate.** An image that is *more* like a name than the name's own support images are is probably of a category
-//! that the pool does not show. With `b_c` the mean cosine of the support rows of `c` to their name, `sd_c` the standard
-//! deviation of another row around it, and `u_c` the share of the rows that nobody has labelled,
+//! that the pool does not show. With `b_c` the mean cosine of the support rows of `c` to their name, `sd_c` the
+//! standard deviation of another row around it, and `u_c` the share of the unlabelled rows,
 //!
 //! ```text
 //! p   = softmax(gate s)                            categories that the image may belong to, as for gda
@@ -32,8 +32,8 @@
 //! max(0, votes for d - votes for c) / 15 * max(0, 1 - n_c / n_d) * min(1, r_d / 0.5)
 //! ```
 //!
-//! where the row and its 16 nearest neighbours vote, `d` is the category with the most votes beside `c`, and `n_c` is
-//! the number of rows. Without rows, `x_c` is the mean reliability of all rows, as a share of 0.5 and at most 1. The
+//! where the row and its 16 nearest neighbours vote, `d` is the category with the most votes apart from `c`, and `n_c`
+//! is the number of rows. Without rows, `x_c` is the mean reliability of all rows, as a share of 0.5 and at most 1. The
 //! image is known (`h` = 1) if its largest cosine to a support row is that of a support row to its nearest neighbour:
 //! `h` rises from 0 to 1 between the quantiles 0.35 and 0.9 of these.
 //!
@@ -44,7 +44,7 @@
 //! found at fit, from the support rows, each as the others label it: see `sharpness.rs`.
 //!
 //! All constants are frozen at fit, so that the label of an image depends on that image alone. They were chosen with a
-//! program outside of this project: docs/methods.md says on which sets, and what carried over to others.
+//! program outside of this project. docs/methods.md says on which sets, and what carried over to others.
 
 mod absent;
 mod claims;

@@ -12,7 +12,8 @@ use crate::queries::Queries;
 impl GatedTipX {
     /// The parts of the logits of queries, from those of TIP-X.
     pub fn parts<'a>(&self, queries: impl Into<Queries<'a>>, parts: LogitParts) -> LogitParts {
-        self.gated_parts(parts, &self.gate.read(queries.into().features()))
+        let cosines = self.tip_x.support_set().cosines(queries.into().features());
+        self.gated_parts(parts, &self.gate.read(cosines.view()))
     }
 
     /// The parts of the logits of some support rows, each as the fit without that row would have them, from those of TIP-X

@@ -1,4 +1,4 @@
-//! Probabilities that come true, without labels.
+//! Calibrated probabilities, without labels.
 
 use ndarray::{Array2, ArrayView1, Axis};
 
@@ -48,7 +48,7 @@ impl Sharpness {
     /// The softmax of the logits as they are.
     pub const LOGITS: Sharpness = Sharpness { closed: 1.0, decay: 0.0 };
 
-    /// That of the names, whatever the support set says.
+    /// That of the names, regardless of the support set.
     pub fn of_names(names: f64) -> Self {
         Sharpness { closed: names, decay: 0.0 }
     }
@@ -65,9 +65,9 @@ impl Sharpness {
     /// Estimates the sharpness at which the support rows, each as the fit without it would label it, have the mean
     /// probability that is expected of their accuracy. O(min(M, 1024) M d).
     ///
-    /// The terms of the support set are as large as its user makes them, and say more about the order of the
-    /// categories than about how sure it is. How often a support row is labelled as its name wants it, by the other
-    /// rows alone, is what names and support set know of each other's accuracy.
+    /// The terms of the support set are as large as its user makes them, and say more about the order of the categories
+    /// than about how sure it is. How often a support row gets the category of its name, by the other rows alone, is
+    /// what names and support set know of each other's accuracy.
     pub fn of(gated: &GatedTipX) -> Self {
         let support_set = gated.tip_x.support_set();
         let names = names_alone(support_set.categories().len());
@@ -118,7 +118,7 @@ impl Judged {
             let mut support = parts.support_terms(gated.tip_x.params());
             gated.absent.fill(&mut support, None);
             let features = support_set.features().select(Axis(0), block);
-            let read = gated.gate.read(features.view());
+            let read = gated.gate.read(support_set.cosines(features.view()).view());
             for (place, (&row, reading)) in block.iter().zip(read).enumerate() {
                 interrupt::check();
                 let nearest = largest(parts.affinities.row(place));
@@ -174,8 +174,8 @@ impl Rows {
         self.confidence += confidence;
     }
 
-    /// The accuracy that is expected of images like these rows, which nobody has labelled: a mean of the share of right
-    /// ones, less its standard error, and of the names' confidence.
+    /// The expected accuracy on images like these rows, which are unlabelled: a mean of the share of right ones, less
+    /// its standard error, and of the names' confidence.
     fn expected(self, agreement: f64) -> f64 {
         let right = self.less_its_error(self.share_of_right());
         (agreement * right + (1.0 - agreement) * self.mean_confidence()).max(self.least())

@@ -20,7 +20,7 @@ struct OwnCosine {
     /// `b_c`: mean cosine of the support rows; without any, the mean of the other categories' means.
     mean: f64,
     count: usize,
-    /// Share of the support rows that nobody has labelled, 0 to 1; 0 without any.
+    /// Share of unlabelled support rows, 0 to 1; 0 without any.
     unlabelled: f32,
 }
 
@@ -68,12 +68,12 @@ impl OwnCosines {
         (cosine - mean) / self.predictive_spread(count)
     }
 
-    /// The share of a category's support images that nobody has labelled, 0 to 1; 0 without any.
+    /// The share of a category's support images that are unlabelled, 0 to 1; 0 without any.
     pub fn unlabelled(&self, category: usize) -> f32 {
         self.categories[category].unlabelled
     }
 
-    /// As [`deviations`](Self::deviations), for one of the support images with this cosine by the fit without it. The
+    /// Like [`deviations`](Self::deviations), for one of the support images with this cosine by the fit without it. The
     /// spread stays as it is, because one row hardly changes it.
     pub fn deviations_without(&self, category: usize, cosine: f64) -> f64 {
         let OwnCosine { mean, count, .. } = self.categories[category];
@@ -82,7 +82,7 @@ impl OwnCosines {
         (cosine - mean) / self.predictive_spread(left)
     }
 
-    /// The spread of another row around the mean of so many.
+    /// The spread of another row around the mean of this many.
     fn predictive_spread(&self, count: usize) -> f64 {
         self.spread * (1.0 + 1.0 / count.max(1) as f64).sqrt()
     }

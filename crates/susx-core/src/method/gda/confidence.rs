@@ -60,8 +60,7 @@ impl Confidence {
     }
 }
 
-/// Cosines to all names, minus the largest, of a sample of the images that nobody has labelled; of all images if all are
-/// labelled.
+/// Cosines to all names, minus the largest, of a sample of the unlabelled images; of all images if all are labelled.
 fn gaps_of_sample(support_set: &SupportSet) -> Vec<Vec<f32>> {
     let all = 0..support_set.len();
     let mut rows: Vec<usize> = all.clone().filter(|&row| !support_set.labelled()[row]).collect();

@@ -22,7 +22,7 @@ pub(in crate::method) struct Discriminant {
     /// Brings `g` into the range of the cosines: the ratio of their standard deviations over the categories, each
     /// averaged over the support rows.
     pub scale: f64,
-    /// The support set's category bias, as far as it is removed, C.
+    /// The part of the support set's category bias that is removed, C.
     pub shift: Array1<f64>,
     /// Standard deviation of the cosines over the categories.
     pub range: f64,

@@ -8,8 +8,7 @@ use super::reliability::WeightedSupport;
 use super::weighting::{RELIABILITY_POWER, lambda_factor};
 use crate::classifier::ValidParams;
 use crate::interrupt;
-use crate::linalg::{exp, product, range, sum};
-use crate::method::BoundedLogits;
+use crate::linalg::{aligned, exp, row_product, sum};
 use crate::queries::Queries;
 use crate::sus::SupportSet;
 
@@ -33,10 +32,6 @@ pub struct Gda {
     lambda: f32,
     /// `1.75 logit_scale`.
     scale: f32,
-    /// Length of the longest row of the discriminants' maps.
-    longest: f32,
-    /// Largest absolute bias.
-    largest_bias: f32,
 }
 
 /// The scores of one query, before they are added up.
@@ -46,10 +41,6 @@ pub(super) struct QueryScores {
     names: Vec<f32>,
     /// `g''_c`, C.
     discriminant: Vec<f32>,
-    /// `r`: reliability of the categories that the query may belong to.
-    reliability: f32,
-    /// `R`: weight of the discriminant; that of the names is 1.
-    weight: f32,
     /// Factor on the names' scores.
     name_factor: f32,
     /// Factor on the discriminants.
@@ -75,20 +66,16 @@ impl Gda {
         let support = WeightedSupport::of(support_set, params);
         let discriminant =
             Discriminant::calibrated(support_set, &support.sums, support.debias, params.ridge.into())?;
-        let maps = (&discriminant.weights * discriminant.scale).mapv(|x| x as f32);
-        let longest = maps.rows().into_iter().map(|w| w.dot(&w).sqrt()).fold(0.0, f32::max);
+        let maps = aligned((&discriminant.weights * discriminant.scale).mapv(|x| x as f32).view());
         let bias = (&discriminant.bias * discriminant.scale - &discriminant.shift).mapv(|x| x as f32);
-        let largest_bias = bias.iter().fold(0.0f32, |most, x| most.max(x.abs()));
         Some(Gda {
-            names: support_set.zeroshot_weights().to_owned(),
+            names: aligned(support_set.zeroshot_weights()),
             maps,
             bias,
             reliability: support.reliability.iter().map(|&r| r as f32).collect(),
             gate: support.gate as f32,
             lambda: params.lambda * lambda_factor(params.logit_scale, discriminant.range) as f32,
             scale: CALIBRATION * params.logit_scale,
-            longest,
-            largest_bias,
         })
     }
 
@@ -99,14 +86,8 @@ impl Gda {
 
     /// The logits (N × C) of queries. O(N C d).
     pub fn logits<'a>(&self, queries: impl Into<Queries<'a>>) -> Array2<f32> {
-        self.bounded_logits(queries.into()).logits
-    }
-
-    /// The logits, with their rounding.
-    pub(super) fn bounded_logits(&self, queries: Queries) -> BoundedLogits {
-        let (cosines, discriminants) = self.products(queries);
+        let (cosines, discriminants) = self.products(queries.into());
         let mut logits = Array2::zeros(cosines.dim());
-        let mut rounding = Vec::with_capacity(queries.len());
         let products = cosines.rows().into_iter().zip(discriminants.rows());
         for ((cosines, discriminants), mut logits) in products.zip(logits.rows_mut()) {
             interrupt::check();
@@ -114,9 +95,8 @@ impl Gda {
             for (c, logit) in logits.iter_mut().enumerate() {
                 *logit = scores.zero_shot(c) + scores.discriminant(c);
             }
-            rounding.push(self.rounding(&scores));
         }
-        BoundedLogits::plain(logits, rounding)
+        logits
     }
 
     /// The scores of a single query.
@@ -127,7 +107,10 @@ impl Gda {
 
     /// The cosines to the names, and the discriminants without their biases, N × C each.
     fn products(&self, queries: Queries) -> (Array2<f32>, Array2<f32>) {
-        (product(queries.features(), self.names.view()), product(queries.likeness(), self.maps.view()))
+        (
+            row_product(queries.features(), self.names.view()),
+            row_product(queries.likeness(), self.maps.view()),
+        )
     }
 
     /// The scores of one query from its cosines and its discriminants, C each.
@@ -139,36 +122,15 @@ impl Gda {
         exp(&mut shares);
         let reliable: f32 = shares.iter().zip(&self.reliability).map(|(share, r)| share * r).sum();
         let reliability = reliable / sum(&shares);
+        // `R`: weight of the discriminant; that of the names is 1.
         let weight = self.lambda * reliability.powi(RELIABILITY_POWER);
         let name_factor = self.scale / (1.0 + weight);
         QueryScores {
-            reliability,
-            weight,
             name_factor,
             support_factor: name_factor * weight,
             names: cosines.iter().map(|cosine| cosine - mean).collect(),
             discriminant: (&discriminant + &self.bias).to_vec(),
         }
-    }
-
-    /// How far rounding can move two logits towards each other. A product is off by `d` roundings at worst. That moves
-    /// the terms of a logit and, through the softmax, the weight of the discriminant. The weight is the same for all
-    /// categories, so it moves the difference of two nearly equal logits by no more than its own relative error times
-    /// the difference of their zero-shot terms.
-    fn rounding(&self, scores: &QueryScores) -> f32 {
-        let product = self.names.ncols().max(self.maps.ncols()) as f32 * f32::EPSILON;
-        let of_terms = 2.0 * product * (2.0 + scores.weight * self.longest);
-        let of_weight = if scores.reliability > 0.0 {
-            let change = (1.0 + 2.0 * self.gate * product / scores.reliability).powi(RELIABILITY_POWER) - 1.0;
-            let (names, discriminant) = (range(&scores.names), range(&scores.discriminant));
-            change
-                * ((1.0 + change) * (names.1 - names.0))
-                    .min(scores.weight * (discriminant.1 - discriminant.0))
-        } else {
-            0.0
-        };
-        let size = 2.0 + scores.weight * (self.longest + self.largest_bias);
-        scores.name_factor * (of_terms + of_weight + 8.0 * f32::EPSILON * size)
     }
 
     /// Size on the heap, in bytes.

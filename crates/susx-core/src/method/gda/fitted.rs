@@ -7,8 +7,8 @@ use ndarray::s;
 use super::Gda;
 use super::influence::Influence;
 use crate::classifier::{Contribution, Explanation, Ranked, ValidParams, top_k};
-use crate::linalg::product;
-use crate::method::{BoundedLogits, FittedMethod, zero_shot};
+use crate::linalg::row_product;
+use crate::method::{FittedMethod, MethodLogits, zero_shot};
 use crate::queries::Queries;
 use crate::sus::SupportSet;
 
@@ -35,8 +35,8 @@ impl FittedGda {
 }
 
 impl FittedMethod for FittedGda {
-    fn logits(&self, queries: Queries) -> BoundedLogits {
-        self.gda.bounded_logits(queries)
+    fn logits(&self, queries: Queries) -> MethodLogits {
+        MethodLogits::plain(self.gda.logits(queries))
     }
 
     fn explain(&self, query: Queries, k: usize, support: usize) -> Vec<Explanation> {
@@ -46,7 +46,7 @@ impl FittedMethod for FittedGda {
             let c = ranked.category;
             let rows = self.support_set.rows(c);
             let of_category = self.support_set.likeness().slice_move(s![rows.clone(), ..]);
-            let affinities = product(query.likeness(), of_category);
+            let affinities = row_product(query.likeness(), of_category);
             let influence = self.influence();
             let of_rows =
                 influence.map_or(Vec::new(), |influence| influence.of_rows(&self.support_set, &wide, c));

@@ -17,7 +17,7 @@ pub(in crate::method) struct Influence {
 }
 
 impl Influence {
-    /// As [`Gda::fit`](super::Gda::fit).
+    /// Like [`Gda::fit`](super::Gda::fit).
     pub fn fit(support_set: &SupportSet, params: ValidParams) -> Option<Self> {
         let WeightedSupport { sums, debias, .. } = WeightedSupport::of(support_set, params);
         let discriminant = Discriminant::calibrated(support_set, &sums, debias, params.ridge.into())?;

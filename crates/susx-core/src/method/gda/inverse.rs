@@ -40,7 +40,7 @@ fn inverse_of_factor(mut matrix: Array2<f64>) -> Option<Array2<f64>> {
     Some(matrix)
 }
 
-/// As [`inverse_of_factor`], for one block.
+/// Like [`inverse_of_factor`], for one block.
 fn inverse_of_small_factor(block: ArrayView2<f64>) -> Option<Array2<f64>> {
     let size = block.nrows();
     let columns = DMatrix::from_fn(size, size, |i, j| block[(i, j)]);

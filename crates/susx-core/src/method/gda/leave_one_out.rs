@@ -65,8 +65,8 @@ impl Discriminant {
         centred(g) * self.scale - &self.shift
     }
 
-    /// As [`without`](Self::without) for any number of rows, block by block: `visit` gets the rows of a block and their
-    /// discriminants.
+    /// Like [`without`](Self::without) for any number of rows, block by block: `visit` gets the rows of a block and
+    /// their discriminants.
     pub fn each_without(
         &self,
         support_set: &SupportSet,

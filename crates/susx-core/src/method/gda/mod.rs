@@ -1,6 +1,6 @@
 //! A Gaussian discriminant on the support set (Wang et al., "A Hard-to-Beat Baseline for Training-free CLIP-Based
 //! Adaptation", ICLR 2024), added to the zero-shot scores and weighted by the reliability of each category's support.
-//! The weighting makes it work on support images that nobody has labelled.
+//! The weighting makes it work with unlabelled support images.
 //!
 //! With `s_c` the cosine of a query to the name of category `c`, `x_i` the support rows and `a_i` their weights, each
 //! category is a Gaussian about its weighted mean, and all share one covariance:
@@ -16,8 +16,8 @@
 //! without the row.
 //!
 //! `s` and `g` are taken relative to their means over the categories (`s'`, `g'`), and a factor brings `g'` into the
-//! range of `s'`. Retrieved images that show another category bias `g'` towards some categories, whatever the query.
-//! The reliability of a support row, `q_i p_i`, where `q_i` is the zero-shot probability of its category (1 if it is
+//! range of `s'`. Retrieved images that show another category bias `g'` towards some categories for every query. The
+//! reliability of a support row, `q_i p_i`, where `q_i` is the zero-shot probability of its category (1 if it is
 //! labelled), estimates how many such images there are, and the bias is removed in proportion:
 //!
 //! ```text
@@ -36,8 +36,8 @@
 //!
 //! `lambda'` is lambda, increased if zero-shot CLIP separates the categories less than usual. The 1.75 calibrates the
 //! probabilities: labels that the support set confirms are correct more often than zero-shot CLIP expects. If all `r_c`
-//! are 0, the ranking is that of zero-shot CLIP. A query costs two products of length `d` per category, whatever the
-//! size of the support set.
+//! are 0, the ranking is that of zero-shot CLIP. A query costs two products of length `d` per category, regardless of
+//! the size of the support set.
 //!
 //! All constants are frozen at fit, so that the label of an image depends on that image alone.
 

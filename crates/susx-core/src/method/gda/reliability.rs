@@ -1,4 +1,4 @@
-//! How reliable a support set is that nobody has labelled.
+//! How reliable an unlabelled support set is.
 
 use ndarray::Axis;
 
@@ -55,7 +55,7 @@ impl WeightedSupport {
         Self::with(support_set, &zero_shot, params.logit_scale, params.ridge.into())
     }
 
-    /// As [`of`](Self::of), for one of several ridges.
+    /// Like [`of`](Self::of), for one of several ridges.
     pub fn with(support_set: &SupportSet, zero_shot: &ZeroShotSums, logit_scale: f32, ridge: f64) -> Self {
         let ZeroShotSums { sums, probabilities, gate } = zero_shot;
         let (sums, row_reliability) = match agreement(support_set, sums, logit_scale, ridge) {
@@ -84,9 +84,9 @@ impl WeightedSupport {
     }
 }
 
-/// How far zero-shot scores and discriminant agree on each row that nobody has labelled, M: the probability of its
-/// category in the softmax of both, where the discriminant is fitted without the row. 1 for labelled rows and for a
-/// row that is alone in its category. `None` if it is 1 for all rows, or if no two categories can be separated.
+/// How far zero-shot scores and discriminant agree on each unlabelled row, M: the probability of its category in the
+/// softmax of both, where the discriminant is fitted without the row. 1 for labelled rows and for a row that is alone
+/// in its category. `None` if it is 1 for all rows, or if no two categories can be separated.
 fn agreement(support_set: &SupportSet, sums: &Sums, logit_scale: f32, ridge: f64) -> Option<Vec<f64>> {
     let labelled = support_set.labelled();
     let supported = sums.mass.iter().filter(|&&mass| mass >= MIN_MASS).count();

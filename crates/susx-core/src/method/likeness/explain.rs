@@ -5,14 +5,15 @@ use ndarray::s;
 use super::Likeness;
 use super::fit::LogitTerms;
 use crate::classifier::{Contribution, Explanation, Ranked, top_k};
-use crate::linalg::product;
+use crate::linalg::row_product;
 use crate::method::gda::Influence;
 use crate::queries::Queries;
 
 impl Likeness {
     pub(super) fn explained(&self, query: Queries, k: usize, support: usize) -> Vec<Explanation> {
-        let gates = self.gate.read(query.features());
-        let terms = self.terms(query, &gates);
+        let cosines = self.cosines(query);
+        let gates = self.gate.read(cosines.view());
+        let terms = self.terms(query, cosines, &gates);
         let logits = terms.sum().row(0).to_vec();
         let (cache, _) = self.terms.cache(&self.support_set, query.likeness());
         let discriminant = self.terms.discriminant(query.likeness());
@@ -40,7 +41,7 @@ impl Likeness {
         let Some(source) = self.absent.source(category, gain) else { return Vec::new() };
         let rows = self.support_set.rows(source);
         let support = self.support_set.likeness().slice_move(s![rows.clone(), ..]);
-        let affinities = product(query.likeness(), support);
+        let affinities = row_product(query.likeness(), support);
         let influence = self.influence();
         let wide = query.likeness().row(0).mapv(f64::from);
         let of_rows = influence.of_rows(&self.support_set, &wide, source);

@@ -8,11 +8,10 @@ use super::sharpness;
 use super::sizes::Sizes;
 use super::terms::SupportTerms;
 use crate::classifier::{Explanation, ValidParams};
-use crate::linalg::{product, range};
 use crate::method::gated_tip_x::sharpness::Sharpness;
 use crate::method::gated_tip_x::{self, Absent, Claims, Gate, GateReading, Worth};
 use crate::method::gda::{self, Influence};
-use crate::method::{BoundedLogits, FittedMethod, tip_adapter, zero_shot};
+use crate::method::{FittedMethod, MethodLogits, tip_adapter, zero_shot};
 use crate::queries::Queries;
 use crate::sus::SupportSet;
 
@@ -102,9 +101,14 @@ impl Likeness {
         &self.support_set
     }
 
-    /// The names' logits, N × C.
-    pub(super) fn zero_shot(&self, queries: Queries) -> Array2<f32> {
-        product(queries.features(), self.support_set.zeroshot_weights()) * self.params.logit_scale
+    /// The cosines of queries to the zeroshot weights, N × C.
+    pub(super) fn cosines(&self, queries: Queries) -> Array2<f32> {
+        self.support_set.cosines(queries.features())
+    }
+
+    /// The names' logits, N × C, from these cosines.
+    pub(super) fn zero_shot(&self, cosines: Array2<f32>) -> Array2<f32> {
+        cosines * self.params.logit_scale
     }
 
     /// Cache and discriminant, centred and multiplied by their sizes, before the gate.
@@ -122,8 +126,8 @@ impl Likeness {
         (cache, discriminant)
     }
 
-    /// The terms of the logits of queries with these gates (N).
-    pub(super) fn terms(&self, queries: Queries, gates: &[GateReading]) -> LogitTerms {
+    /// The terms of the logits of queries with these cosines to the zeroshot weights (N × C) and these gates (N).
+    pub(super) fn terms(&self, queries: Queries, cosines: Array2<f32>, gates: &[GateReading]) -> LogitTerms {
         let (cache, nearest) = self.terms.cache(&self.support_set, queries.likeness());
         let discriminant = self.terms.discriminant(queries.likeness());
         let (mut cache, mut discriminant) = self.centred(cache, discriminant);
@@ -135,44 +139,23 @@ impl Likeness {
         }
         let familiar: Vec<f32> = nearest.into_iter().map(|nearest| self.claims.familiar(nearest)).collect();
         let claims = self.claims.terms(&familiar);
-        LogitTerms { zero_shot: self.zero_shot(queries), cache, discriminant, claims, familiar }
-    }
-
-    /// How far rounding can move two logits of a query towards each other. A cosine is off by as many roundings as its
-    /// vectors have elements, at worst.
-    fn rounding(&self, terms: &LogitTerms, row: usize, reading: &GateReading) -> f32 {
-        let cosine = self.support_set.longest() as f32 * f32::EPSILON;
-        let (cache, discriminant) = (terms.cache.row(row), terms.discriminant.row(row));
-        let width =
-            |part: ndarray::ArrayView1<f32>| part.as_slice().map(range).map_or(0.0, |(low, high)| high - low);
-        let (of_cache, of_discriminant) = (width(cache), width(discriminant));
-        let of_gate = match reading.gate {
-            gate if gate > 0.0 => (of_cache + of_discriminant) / gate * self.gate.rounding(),
-            _ => 0.0,
-        };
-        let largest = cache.fold(0.0f32, |most, &x| most.max(x.abs()));
-        let slope = self.params.logit_scale
-            + self.terms.beta * (largest + of_cache)
-            + reading.gate * self.sizes.discriminant * self.terms.longest;
-        let size = terms.zero_shot.row(row).fold(largest + of_discriminant, |most, &x| x.abs().max(most));
-        2.0 * cosine * slope + of_gate + self.claims.rounding(cosine) + 8.0 * f32::EPSILON * size
+        LogitTerms { zero_shot: self.zero_shot(cosines), cache, discriminant, claims, familiar }
     }
 }
 
 impl FittedMethod for Likeness {
-    fn logits(&self, queries: Queries) -> BoundedLogits {
-        let gates = self.gate.read(queries.features());
-        let terms = self.terms(queries, &gates);
-        let rounding =
-            gates.iter().enumerate().map(|(row, reading)| self.rounding(&terms, row, reading)).collect();
-        let mut bounded = BoundedLogits::plain(terms.sum(), rounding);
+    fn logits(&self, queries: Queries) -> MethodLogits {
+        let cosines = self.cosines(queries);
+        let gates = self.gate.read(cosines.view());
+        let terms = self.terms(queries, cosines, &gates);
+        let mut logits = MethodLogits::plain(terms.sum());
         for (sharpness, (reading, &familiar)) in
-            bounded.sharpness.iter_mut().zip(gates.iter().zip(&terms.familiar))
+            logits.sharpness.iter_mut().zip(gates.iter().zip(&terms.familiar))
         {
             *sharpness = self.sharpness.at(reading.gate, familiar);
         }
-        bounded.resemblance = Some(gates.iter().map(|reading| reading.resemblance).collect());
-        bounded
+        logits.resemblance = Some(gates.iter().map(|reading| reading.resemblance).collect());
+        logits
     }
 
     fn explain(&self, query: Queries, k: usize, support: usize) -> Vec<Explanation> {

@@ -11,7 +11,7 @@ use crate::queries::Queries;
 /// The best lambda, and how many rows are classified correctly with it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LikenessTuned {
-    /// Weight of the support set beside the names.
+    /// Weight of the support set relative to the names.
     pub lambda: f32,
     /// Rows that were tried.
     pub rows: u32,
@@ -45,11 +45,12 @@ impl<'a> LikenessGridSearch<'a> {
     /// Adds queries (n) and their true categories, n.
     pub fn add<'q>(&mut self, queries: impl Into<Queries<'q>>, truth: &[usize]) {
         let queries = queries.into();
-        let gates = self.fit.gate.read(queries.features());
+        let cosines = self.fit.cosines(queries);
+        let gates = self.fit.gate.read(cosines.view());
         let (cache, nearest) = self.fit.terms.cache(&self.fit.support_set, queries.likeness());
         let discriminant = self.fit.terms.discriminant(queries.likeness());
         let (cache, discriminant) = self.fit.centred(cache, discriminant);
-        self.count(self.fit.zero_shot(queries), &gates, cache + discriminant, &nearest, truth);
+        self.count(self.fit.zero_shot(cosines), &gates, cache + discriminant, &nearest, truth);
     }
 
     /// Adds some support rows, each as a query of the fit without it. What they have in common stays as it is, because one
@@ -61,7 +62,7 @@ impl<'a> LikenessGridSearch<'a> {
         let features = queries.view().features();
         let gates = self.fit.gate.read_without(support_set, &self.fit.worth, features, rows.iter().copied());
         let (support, nearest) = self.fit.support_without(rows);
-        self.count(self.fit.zero_shot(queries.view()), &gates, support, &nearest, &truth);
+        self.count(self.fit.zero_shot(self.fit.cosines(queries.view())), &gates, support, &nearest, &truth);
     }
 
     fn count(

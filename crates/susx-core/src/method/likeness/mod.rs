@@ -12,9 +12,9 @@
 //! [gated TIP-X](super::gated_tip_x), with `y` wherever it compares images. The support set has two terms, which replace
 //! those of TIP-X:
 //!
-//! **The cache** is the mean over the support rows of `c`, weighted by the names' probability `w_i` of their category (1 if
-//! labelled), of `exp(0.2 (a_i - mean) / sd)`: `a_i` is the cosine of the likeness vectors, `mean` and `sd` are those of
-//! the pairs of support rows. So its sharpness is found without labels, whatever the encoder.
+//! **The cache** is the mean over the support rows of `c`, weighted by the names' probability `w_i` of their category
+//! (1 if labelled), of `exp(0.2 (a_i - mean) / sd)`: `a_i` is the cosine of the likeness vectors, `mean` and `sd` are
+//! those of the pairs of support rows. So its sharpness is found without labels, for any encoder.
 //!
 //! **The discriminant** is that of two Gaussians with a shared covariance and a ridge, on likeness vectors, with the same
 //! weights (see [`gda`](super::gda)).
@@ -26,13 +26,13 @@
 //! lambda / 2 * N / (N + 4) * share        share of d: R N / (N + 4), of k: the rest
 //! ```
 //!
-//! where `N` is the usual number of rows of a category and `R` the mean reliability. A discriminant needs rows, and rows
-//! that show their categories; the cache makes do with less.
+//! where `N` is the usual number of rows of a category and `R` the mean reliability. A discriminant needs many rows,
+//! and rows that show their categories. The cache needs less.
 //!
-//! **An encoder that tells nothing.** With `kappa` the share of the support rows whose category cache and discriminant find
-//! without the row, plus its standard error, beyond chance (0) and at most 1, both terms are multiplied by
-//! `min(1, kappa / 0.5)^2`, and the claims by `min(1, kappa / 0.25)`: their sizes alone would make noise as loud as what a
-//! good encoder says.
+//! **An uninformative encoder.** With `kappa` the share of the support rows whose category cache and discriminant find
+//! without the row, plus its standard error, beyond chance (0) and at most 1, both terms are multiplied by `min(1,
+//! kappa / 0.5)^2`, and the claims by `min(1, kappa / 0.25)`: otherwise, their sizes would make noise count as much as
+//! the terms of a good encoder.
 //!
 //! **Absent categories** have the terms of the other one that gains most, minus 0.5, as in gated TIP-X.
 //!

@@ -1,4 +1,4 @@
-//! Probabilities that come true, without labels.
+//! Calibrated probabilities, without labels.
 
 use ndarray::{Array2, Axis};
 
@@ -27,8 +27,9 @@ fn judged(fit: &Likeness, names: f64) -> Option<Judged> {
     let (mut unlabelled, mut labelled) = (Rows::default(), Rows::default());
     for (block, mut logits) in rows.chunks(BLOCK).zip(logits.axis_chunks_iter_mut(Axis(0), BLOCK)) {
         let queries = support_set.queries().select(block);
-        let zero_shot = fit.zero_shot(queries.view());
-        let gates = fit.gate.read(queries.view().features());
+        let cosines = fit.cosines(queries.view());
+        let gates = fit.gate.read(cosines.view());
+        let zero_shot = fit.zero_shot(cosines);
         let (mut support, nearest) = fit.support_without(block);
         fit.absent.fill(&mut support, None);
         for (place, (&row, reading)) in block.iter().zip(gates).enumerate() {

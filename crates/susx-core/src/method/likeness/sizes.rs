@@ -1,4 +1,4 @@
-//! How much the terms of the support set count beside the names.
+//! How much the terms of the support set count relative to the names.
 
 use ndarray::{Array2, ArrayView2, Axis};
 
@@ -67,9 +67,9 @@ impl Sizes {
     }
 }
 
-/// How often the likeness alone finds the category of a support row, without the row, beyond chance: 0 if the encoder tells
-/// nothing of these categories, 1 if it tells all. One standard error is added, so that few rows do not condemn it. 1 if no
-/// category has two rows.
+/// How often the likeness alone finds the category of a support row, without the row, beyond chance: 0 if the encoder
+/// says nothing about these categories, 1 if it always finds them. One standard error is added, so that few rows do not
+/// condemn it. 1 if no category has two rows.
 fn beyond_chance(
     support_set: &SupportSet,
     terms: &SupportTerms,

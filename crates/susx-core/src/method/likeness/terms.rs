@@ -3,7 +3,7 @@
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2};
 
 use crate::interrupt;
-use crate::linalg::product;
+use crate::linalg::{aligned, product, row_product};
 use crate::method::gda::{Confidence, Discriminant, MIN_MASS, Sums};
 use crate::method::tip_adapter::{sharpen, sums};
 use crate::sus::SupportSet;
@@ -26,8 +26,6 @@ pub(super) struct SupportTerms {
     pub discriminant: Discriminant,
     maps: Array2<f32>,
     bias: Array1<f32>,
-    /// The length of the longest row of the maps.
-    pub longest: f32,
     /// The categories with support rows.
     pub supported: Vec<usize>,
     /// `exp(beta (1 - mean))`.
@@ -43,8 +41,7 @@ impl SupportTerms {
         let sums = Sums::of(support_set, weights.clone());
         let scale = (beta * (1.0 - mean)).exp();
         let discriminant = Discriminant::of(&sums, ridge.into());
-        let maps = discriminant.weights.mapv(|x| x as f32);
-        let longest = maps.rows().into_iter().map(|w| w.dot(&w).sqrt()).fold(0.0, f32::max);
+        let maps = aligned(discriminant.weights.mapv(|x| x as f32).view());
         let categories = 0..support_set.categories().len();
         SupportTerms {
             beta: beta as f32,
@@ -53,7 +50,6 @@ impl SupportTerms {
             bias: discriminant.bias.mapv(|x| x as f32),
             supported: categories.filter(|&c| !support_set.rows(c).is_empty()).collect(),
             maps,
-            longest,
             sums,
             discriminant,
             scale,
@@ -72,7 +68,7 @@ impl SupportTerms {
 
     /// The discriminant of queries by their likeness, n × C.
     pub fn discriminant(&self, likeness: ArrayView2<f32>) -> Array2<f32> {
-        product(likeness, self.maps.view()) + &self.bias
+        row_product(likeness, self.maps.view()) + &self.bias
     }
 
     /// What a support row adds to the cache of its category, for a query with this affinity.

@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 
-use ndarray::{Array2, ArrayView2, Axis, s};
+use ndarray::{Array2, ArrayView2, Axis};
 
 use super::Balance;
 use crate::classifier::ValidParams;
-use crate::linalg::{exp, product_into, range, sum};
+use crate::linalg::{exp, range, row_product_into, sum};
 use crate::sus::SupportSet;
 
 /// Queries and support rows whose affinities are in memory at the same time: half a megabyte, which stays in the
@@ -49,20 +49,19 @@ pub(in crate::method) fn sums(
     }
     let features = support_set.likeness();
     let mut sums = Array2::zeros((queries.nrows(), support_set.categories().len()));
-    let mut block = Array2::zeros((queries.nrows().min(QUERIES), features.nrows().min(ROWS)));
+    let mut block = vec![0.0; queries.nrows().min(QUERIES) * features.nrows().min(ROWS)];
     let blocks = queries.axis_chunks_iter(Axis(0), QUERIES).zip(sums.axis_chunks_iter_mut(Axis(0), QUERIES));
     for (first, (queries, mut sums)) in (0..).step_by(QUERIES).zip(blocks) {
         let mut start = 0;
         for rows in features.axis_chunks_iter(Axis(0), ROWS) {
             let span = start..start + rows.nrows();
             let categories: Vec<_> = categories_within(support_set, &span).collect();
-            let mut block = block.slice_mut(s![..queries.nrows(), ..rows.nrows()]);
-            product_into(queries, rows, block.view_mut());
+            let block = &mut block[..queries.nrows() * rows.nrows()];
+            row_product_into(queries, rows, block);
             let weights = weights.map(|weights| &weights[span.clone()]);
-            for (query, (mut affinities, mut sums)) in
-                (first..).zip(block.rows_mut().into_iter().zip(sums.rows_mut()))
+            for (query, (affinities, mut sums)) in
+                (first..).zip(block.chunks_mut(rows.nrows()).zip(sums.rows_mut()))
             {
-                let Some(affinities) = affinities.as_slice_mut() else { continue };
                 if let Some(nearest) = &mut nearest {
                     nearest[query] = nearest[query].max(range(affinities).1);
                 }

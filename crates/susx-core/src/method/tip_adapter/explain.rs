@@ -7,7 +7,7 @@ use ndarray::s;
 use super::cache::sharpen;
 use super::{Terms, TipAdapter};
 use crate::classifier::{Contribution, Explanation, Ranked, top_k};
-use crate::linalg::product;
+use crate::linalg::row_product;
 use crate::queries::Queries;
 
 impl TipAdapter {
@@ -55,7 +55,7 @@ impl TipAdapter {
     ) -> Vec<Contribution> {
         let rows = self.support_set.rows(category);
         let support = self.support_set.likeness().slice_move(s![rows.clone(), ..]);
-        let affinities = product(query.likeness(), support);
+        let affinities = row_product(query.likeness(), support);
         let mut sharpened: Vec<f32> = affinities.iter().copied().collect();
         sharpen(&mut sharpened, self.params.beta);
         let balance = self.balance.ratio[category];

@@ -19,9 +19,8 @@ use std::sync::Arc;
 
 use ndarray::{Array2, ArrayView2};
 
-use super::{BoundedLogits, FittedMethod};
+use super::{FittedMethod, MethodLogits};
 use crate::classifier::{Explanation, ValidParams};
-use crate::linalg::product;
 use crate::queries::Queries;
 use crate::sus::SupportSet;
 
@@ -61,47 +60,32 @@ impl TipAdapter {
         let has_cache = self.params.alpha > 0.0 && !self.support_set.is_empty();
         let cache = has_cache
             .then(|| cache::term(&self.support_set, &self.balance, self.params, queries.likeness(), None));
-        self.with_cache(queries, cache, kl)
+        self.with_cache(self.support_set.cosines(queries.features()), cache, kl)
     }
 
-    /// As [`terms`](Self::terms), with the largest cosine of each query to a support row (n).
+    /// Like [`terms`](Self::terms), from the queries' cosines to the zeroshot weights (n × C), with the largest cosine of
+    /// each query to a support row (n).
     pub fn terms_and_nearest(
         &self,
         queries: Queries,
+        cosines: Array2<f32>,
         kl: impl FnOnce(ArrayView2<f32>) -> Option<Array2<f32>>,
     ) -> (Terms, Vec<f32>) {
         let mut nearest = vec![0.0; queries.len()];
         let likeness = queries.likeness();
         let cache = cache::term(&self.support_set, &self.balance, self.params, likeness, Some(&mut nearest));
-        (self.with_cache(queries, Some(cache), kl), nearest)
+        (self.with_cache(cosines, Some(cache), kl), nearest)
     }
 
     fn with_cache(
         &self,
-        queries: Queries,
+        cosines: Array2<f32>,
         mut cache: Option<Array2<f32>>,
         kl: impl FnOnce(ArrayView2<f32>) -> Option<Array2<f32>>,
     ) -> Terms {
-        let mut zero_shot = product(queries.features(), self.support_set.zeroshot_weights());
-        let mut kl = kl(zero_shot.view());
+        let mut kl = kl(cosines.view());
         self.balance.lending.fill(&mut [cache.as_mut(), kl.as_mut()]);
-        zero_shot *= self.params.logit_scale;
-        Terms { zero_shot, cache, kl }
-    }
-
-    /// The logits and their rounding: a cosine is off by `d` roundings at worst, which every term magnifies. `kl` is
-    /// how much the KL term magnifies them.
-    pub fn bounded_logits(&self, terms: Terms, kl: f32) -> BoundedLogits {
-        let params = &self.params;
-        let cosine = self.support_set.longest() as f32 * f32::EPSILON;
-        let bound = |row: usize| {
-            let cache =
-                terms.cache.as_ref().map_or(0.0, |term| term.row(row).fold(0.0, |most, &x| x.max(most)));
-            let size = terms.zero_shot.row(row).fold(cache, |most, &x| x.abs().max(most));
-            2.0 * cosine * (params.logit_scale + params.beta * cache + kl) + 8.0 * f32::EPSILON * size
-        };
-        let rounding = (0..terms.zero_shot.nrows()).map(bound).collect();
-        BoundedLogits::plain(terms.sum(), rounding)
+        Terms { zero_shot: cosines * self.params.logit_scale, cache, kl }
     }
 
     /// Size on the heap without the support set, in bytes.
@@ -111,8 +95,8 @@ impl TipAdapter {
 }
 
 impl FittedMethod for TipAdapter {
-    fn logits(&self, queries: Queries) -> BoundedLogits {
-        self.bounded_logits(self.terms(queries, |_| None), 0.0)
+    fn logits(&self, queries: Queries) -> MethodLogits {
+        MethodLogits::plain(self.terms(queries, |_| None).sum())
     }
 
     fn explain(&self, query: Queries, k: usize, support: usize) -> Vec<Explanation> {

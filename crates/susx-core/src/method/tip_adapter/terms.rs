@@ -26,14 +26,6 @@ impl Terms {
         logits
     }
 
-    /// The support set's part of the logits, N × C; `None` if it has none.
-    pub(in crate::method) fn support(&self) -> Option<Array2<f32>> {
-        match (&self.cache, &self.kl) {
-            (Some(cache), Some(kl)) => Some(cache + kl),
-            (one, other) => one.as_ref().or(other.as_ref()).cloned(),
-        }
-    }
-
     /// The support set's part of one logit.
     pub(in crate::method) fn support_of(&self, query: usize, category: usize) -> f32 {
         [&self.cache, &self.kl].into_iter().flatten().map(|term| term[(query, category)]).sum()

@@ -9,9 +9,9 @@ use super::kl::{KlQueries, KlTerm};
 use super::scale::{self, AffinityScale};
 use super::{LogitParts, Terms};
 use crate::classifier::{Contribution, Explanation, ValidParams};
-use crate::linalg::product;
+use crate::linalg::row_product;
 use crate::method::tip_adapter::TipAdapter;
-use crate::method::{BoundedLogits, FittedMethod};
+use crate::method::{FittedMethod, MethodLogits};
 use crate::queries::Queries;
 use crate::sus::SupportSet;
 
@@ -72,9 +72,14 @@ impl TipX {
         self.adapter.terms(queries, |cosines| self.kl_term(cosines))
     }
 
-    /// As [`terms`](Self::terms), with the largest cosine of each query to a support row (n).
-    pub(in crate::method) fn terms_and_nearest(&self, queries: Queries) -> (Terms, Vec<f32>) {
-        self.adapter.terms_and_nearest(queries, |cosines| self.kl_term(cosines))
+    /// Like [`terms`](Self::terms), from the queries' cosines to the zeroshot weights (n × C), with the largest cosine of
+    /// each query to a support row (n).
+    pub(in crate::method) fn terms_and_nearest(
+        &self,
+        queries: Queries,
+        cosines: Array2<f32>,
+    ) -> (Terms, Vec<f32>) {
+        self.adapter.terms_and_nearest(queries, cosines, |cosines| self.kl_term(cosines))
     }
 
     /// The KL term (n × C) from the queries' cosines to the zeroshot weights (n × C).
@@ -91,15 +96,6 @@ impl TipX {
         LogitParts::of(self, queries.into())
     }
 
-    /// The logits of terms that [`terms`](Self::terms) gave, or of smaller ones, with their rounding.
-    pub(in crate::method) fn bounded_logits(&self, terms: Terms) -> BoundedLogits {
-        let params = self.adapter.params;
-        let kl = self.kl.as_ref().map_or(0.0, |kl| {
-            params.gamma * self.adapter.balance.mean_count * kl.scale.a as f32 * 2.0 / params.temperature
-        });
-        self.adapter.bounded_logits(terms, kl)
-    }
-
     /// What each support row of a category adds to the category's logit, for a single query.
     pub(in crate::method) fn contributions(&self, query: Queries, category: usize) -> Vec<Contribution> {
         self.adapter.contributions(query, &self.kl_of_query(query), category)
@@ -109,7 +105,7 @@ impl TipX {
     fn kl_of_query(&self, query: Queries) -> impl Fn(Range<usize>) -> Vec<f32> {
         let kl = self.kl.as_ref().map(|kl| {
             let weights = self.support_set().zeroshot_weights();
-            (kl, kl.term.queries(weights, product(query.features(), weights).view()))
+            (kl, kl.term.queries(weights, self.support_set().cosines(query.features()).view()))
         });
         move |rows| match &kl {
             Some((kl, query)) => self.kl_of_rows(kl, query, rows),
@@ -122,7 +118,7 @@ impl TipX {
         let support_set = self.support_set();
         let features = support_set.features().slice_move(s![rows, ..]);
         let (centred, lambda) = kl.term.centred(support_set.zeroshot_weights(), features);
-        let products = product(query.projected.view(), centred.view());
+        let products = row_product(query.projected.view(), centred.view());
         let divergence = products.iter().zip(lambda).map(|(product, lambda)| f64::from(lambda - product));
         let gamma = self.adapter.params.gamma;
         divergence.map(|own| gamma * kl.scale.apply(query.shared[0] + own)).collect()
@@ -130,8 +126,8 @@ impl TipX {
 }
 
 impl FittedMethod for TipX {
-    fn logits(&self, queries: Queries) -> BoundedLogits {
-        self.bounded_logits(self.terms(queries))
+    fn logits(&self, queries: Queries) -> MethodLogits {
+        MethodLogits::plain(self.terms(queries).sum())
     }
 
     fn explain(&self, query: Queries, k: usize, support: usize) -> Vec<Explanation> {

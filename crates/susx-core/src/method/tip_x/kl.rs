@@ -8,7 +8,7 @@
 //! phi_c = mean of F_i,  lambda_c = mean of lse_i
 //! ```
 //!
-//! so a query costs O(d C) whatever the size of the support set, and no N × M matrix is built. If there are fewer
+//! so a query costs O(d C) regardless of the size of the support set, and no N × M matrix is built. If there are fewer
 //! categories than dimensions, `p . (W phi_c)` is the cheaper product, of length C instead of d.
 //!
 //! The right-hand side is a small difference of large numbers. Both sides are therefore taken relative to the mean
@@ -19,7 +19,7 @@
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, ArrayViewMut1, Axis, s};
 
 use crate::interrupt;
-use crate::linalg::{block_rows, exp, product};
+use crate::linalg::{block_rows, exp, product, row_sums};
 use crate::sus::SupportSet;
 
 /// Most rows whose cosines are in memory at the same time.
@@ -35,7 +35,7 @@ pub(super) struct KlTerm {
     /// `log q` of the centre, C. Not exactly normalised, because its `lambda` is a mean; that cancels.
     log_q: Vec<f64>,
     space: Space,
-    /// `(phi_c - phi) / T` in that space, C × k; zeros for a category without support.
+    /// `(phi_c - phi) / T` in that space, k × C; zeros for a category without support.
     phi: Array2<f32>,
     /// `lambda_c - lambda`, C.
     lambda: Vec<f32>,
@@ -108,6 +108,7 @@ impl KlTerm {
         if term.space == Space::Names {
             term.phi = product(term.phi.view(), weights);
         }
+        term.phi = term.phi.t().as_standard_layout().into_owned();
         term
     }
 
@@ -123,7 +124,7 @@ impl KlTerm {
         let shared = p.rows_mut().into_iter().map(|row| self.shared(row)).collect();
         let projected = match self.space {
             Space::Names => p,
-            Space::Features => product(p.view(), weights.t()),
+            Space::Features => row_sums(p.view(), weights),
         };
         KlQueries { shared, projected }
     }
@@ -133,7 +134,7 @@ impl KlTerm {
     /// `finish` takes the index of the query, that of the category and the divergence, which is meaningless for a
     /// category without support. Divergences may differ only in their last digits, so they are scaled in float64.
     pub fn divergences(&self, queries: &KlQueries, finish: impl Fn(usize, usize, f64) -> f32) -> Array2<f32> {
-        let mut out = product(queries.projected.view(), self.phi.view());
+        let mut out = row_sums(queries.projected.view(), self.phi.view());
         for (i, (mut row, shared)) in out.rows_mut().into_iter().zip(&queries.shared).enumerate() {
             interrupt::check();
             for (c, (value, lambda)) in row.iter_mut().zip(&self.lambda).enumerate() {

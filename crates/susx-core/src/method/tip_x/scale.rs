@@ -10,7 +10,7 @@ use crate::interrupt;
 use crate::linalg::{product, range};
 use crate::sus::SupportSet;
 
-/// Ranges of affinities and of divergences that are no wider are due to rounding.
+/// Ranges of affinities and of divergences up to this width are due to rounding.
 const EQUAL_AFFINITIES: f64 = 1e-6;
 const EQUAL_DIVERGENCES: f64 = 1e-7;
 /// Rows of the pair matrices that are in memory at the same time.

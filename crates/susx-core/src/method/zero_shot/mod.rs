@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use ndarray::{Array2, ArrayView2};
 
-use super::{BoundedLogits, FittedMethod};
+use super::{FittedMethod, MethodLogits};
 use crate::classifier::{Explanation, Ranked, ValidParams, top_k};
-use crate::linalg::product;
 use crate::queries::Queries;
 use crate::sus::SupportSet;
 
@@ -31,21 +30,13 @@ impl ZeroShot {
     }
 
     fn scores(&self, queries: ArrayView2<f32>) -> Array2<f32> {
-        product(queries, self.support_set.zeroshot_weights()) * self.logit_scale
+        self.support_set.cosines(queries) * self.logit_scale
     }
 }
 
 impl FittedMethod for ZeroShot {
-    fn logits(&self, queries: Queries) -> BoundedLogits {
-        let logits = self.scores(queries.features());
-        // A cosine is off by `d` roundings at worst.
-        let cosine = self.support_set.dimensions() as f32 * f32::EPSILON;
-        let bound = |row: ndarray::ArrayView1<f32>| {
-            let size = row.fold(0.0f32, |most, &x| x.abs().max(most));
-            2.0 * cosine * self.logit_scale + 8.0 * f32::EPSILON * size
-        };
-        let rounding = logits.rows().into_iter().map(bound).collect();
-        BoundedLogits::plain(logits, rounding)
+    fn logits(&self, queries: Queries) -> MethodLogits {
+        MethodLogits::plain(self.scores(queries.features()))
     }
 
     fn explain(&self, query: Queries, k: usize, _support: usize) -> Vec<Explanation> {

@@ -1,7 +1,7 @@
 use std::thread;
 use std::time::Duration;
 
-use susx_core::clip::{PreprocessorConfig, Resample};
+use susx_core::clip::{PreprocessorConfig, Resample, Rounding};
 
 use super::*;
 
@@ -18,6 +18,8 @@ fn preprocessor(side: u32, mean: f64) -> Preprocessor {
         rescale_factor: 1.0 / 255.0,
         mean: [mean; 3],
         std: [0.5; 3],
+        rounding: Rounding::default(),
+        fill: [0; 3],
     };
     Preprocessor::new(&config).unwrap_or_else(|error| panic!("{error}"))
 }
@@ -28,7 +30,7 @@ fn models() -> [Preprocessor; 2] {
 
 fn decoding(max_kept: u64) -> Decoding {
     let limits = ImageLimits { max_bytes: 1 << 20, max_pixels: 1 << 20 };
-    Decoding { limits, pixel_budget: Arc::new(PixelBudget::new(8 * max_kept)) }
+    Decoding { limits, is_scaled: true, pixel_budget: Arc::new(PixelBudget::new(8 * max_kept)) }
 }
 
 /// A BMP file of 24-bit pixels.
@@ -132,4 +134,14 @@ fn nothing_is_shared_with_a_model_without_an_image_encoder() {
     let [first, _] = models();
     let pairs = pairs([bmp(1)].into_iter(), [Some(&first), None]);
     assert!(pairs.iter().flatten().all(|file| file.shared.is_none()));
+}
+
+/// What a decoder does is out of our hands.
+#[test]
+fn a_panic_is_reported_with_the_format_and_the_first_bytes() {
+    let failed =
+        decode(&bmp(1), &decoding(0), |_, _| 1, |_, _| -> clip::Result<()> { panic!("as a decoder might") });
+    let message = failed.unwrap_err().message;
+    let expected = "the BMP decoder panicked on this image, which begins with the bytes 42 4d f6 00 00 00";
+    assert!(message.starts_with(expected), "{message}");
 }

@@ -112,7 +112,7 @@ fn all_waiters_get_the_failure_of_a_load() {
     assert_eq!(loads.load(Ordering::SeqCst), 1);
     // The same files are not tried again for a while; changed files are.
     assert!(
-        failing(&entries, 1, &loads, &gate).is_err() && matches!(entries.state("m"), ModelState::Failed(_))
+        failing(&entries, 1, &loads, &gate).is_err() && matches!(entries.state("m"), ModelState::Failed(..))
     );
     assert_eq!(loads.load(Ordering::SeqCst), 1);
     assert!(failing(&entries, 2, &loads, &gate).is_err());

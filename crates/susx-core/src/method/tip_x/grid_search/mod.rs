@@ -3,7 +3,7 @@
 //! The published code computes and ranks all logits for each of its 200,000 triples. But at a fixed beta a logit is
 //! affine in alpha and gamma. With alpha fixed as well, each category other than the true one bounds gamma from one
 //! side, so a row is classified correctly on one interval of gammas. One pass over the categories finds that interval,
-//! whatever the number of gammas. Affinities are computed once, exponentials once per beta.
+//! for any number of gammas. Affinities are computed once, exponentials once per beta.
 
 mod bounds;
 mod cache_sums;

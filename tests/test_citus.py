@@ -162,4 +162,4 @@ def test_a_node_that_comes_later(nodes):
     coordinator.run("SELECT citus_remove_node('127.0.0.1', %s)", place)
     coordinator.run("SELECT citus_add_node('127.0.0.1', %s)", place)
     coordinator.run("SELECT rebalance_table_shards()")
-    assert eventually(lambda: nodes.connect(WORKERS).rows(LABELS) == labels, 60)
+    assert eventually(lambda: nodes.connect(WORKERS).rows(LABELS) == labels)

@@ -523,7 +523,7 @@ def test_the_server_works_ahead(sql, pets, connect, cluster):
     (server,) = servers(cluster.data_dir)
     os.kill(server, signal.SIGSTOP)
     try:
-        sql.run("SET statement_timeout = '20s'")
+        sql.run("SET statement_timeout = '2min'")
         assert len(sql.rows("FETCH 90 FROM c")) == 90
     finally:
         os.kill(server, signal.SIGCONT)

@@ -40,7 +40,7 @@ def test_two_sessions_build_the_same_support_set(sql, connect, schema, pool, bui
 
 def test_building_does_not_stop_labelling(sql, connect, schema, pool):
     other = connect()
-    other.run(f"SET search_path = {schema}, public; SET statement_timeout = '5s'")
+    other.run(f"SET search_path = {schema}, public; SET statement_timeout = '2min'")
     sql.run("BEGIN")
     sql.run(BUILD)
     sql.run("SELECT susx.alter_classifier('compass', alpha => 3)")

@@ -115,7 +115,7 @@ def test_an_idle_model_leaves_it(sql, cluster):
         for _ in range(3):
             sql.rows("SELECT ord FROM susx.embed_images(%s, 'demo')", [IMAGE] * 64)
             with_demo = used()
-            assert eventually(lambda: not sql.rows("SELECT name FROM susx.models() WHERE loaded"), 30)
+            assert eventually(lambda: not sql.rows("SELECT name FROM susx.models() WHERE loaded"))
             assert eventually(lambda: used() < with_demo)
 
 

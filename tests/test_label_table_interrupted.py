@@ -53,7 +53,7 @@ def test_interrupted(cluster, photos, how):
     with open_session(cluster, photos) as worker, open_session(cluster, photos) as other:
         slow_down(other)
         with in_background(lambda: worker.run(CALL)) as results:
-            assert eventually(lambda: labelled(other) >= 100, 60)
+            assert eventually(lambda: labelled(other) >= 100)
             other.run(f"SELECT {how}(%s)", worker.pid)
         assert isinstance(results[0], psycopg.Error)
         assert 100 <= labelled(other) < ROWS, "the interruption came too late"
@@ -72,7 +72,7 @@ def test_beside_a_writer(cluster, photos):
     with open_session(cluster, photos) as worker, open_session(cluster, photos) as other:
         slow_down(other)
         with in_background(lambda: worker.run(CALL)) as results:
-            assert eventually(lambda: labelled(other) >= 100, 60)
+            assert eventually(lambda: labelled(other) >= 100)
             for i in range(60):
                 at, to = random.randrange(ROWS), random.randrange(ROWS)
                 other.run(
@@ -94,7 +94,7 @@ def test_a_classifier_that_changes_meanwhile(cluster, photos):
     with open_session(cluster, photos) as worker, open_session(cluster, photos) as other:
         slow_down(other)
         with in_background(lambda: worker.run(CALL)) as results:
-            assert eventually(lambda: labelled(other) >= 100, 60)
+            assert eventually(lambda: labelled(other) >= 100)
             other.run("SELECT susx.alter_classifier('kinds', method => 'zero-shot')")
         assert results[0] is None
         assert wrong(other) == 0
@@ -136,7 +136,7 @@ def test_two_calls_for_all_rows_take_turns(cluster, photos):
         slow_down(other)
         for session in (one, two):
             session.run("SET client_min_messages = notice; SET susx.progress_interval = 0")
-        with in_background(lambda: one.run(CALL), lambda: (eventually(lambda: labelled(other) > 0, 60), two.run(CALL))) as results:
+        with in_background(lambda: one.run(CALL), lambda: (eventually(lambda: labelled(other) > 0), two.run(CALL))) as results:
             pass
         assert not [result for result in results if isinstance(result, Exception)], results
         assert f"labelled {ROWS} rows in " in one.notices[-1] and "call again" not in one.notices[-1]
@@ -163,7 +163,7 @@ def test_the_table_is_dropped_meanwhile(cluster, photos):
     with open_session(cluster, photos) as worker, open_session(cluster, photos) as other:
         slow_down(other)
         with in_background(lambda: worker.run(CALL)) as results:
-            assert eventually(lambda: labelled(other) >= 100, 60)
+            assert eventually(lambda: labelled(other) >= 100)
             other.run("DROP TABLE photos")
         assert isinstance(results[0], psycopg.errors.ObjectNotInPrerequisiteState)
         assert other.one("SELECT count(*) FROM susx.row_label r WHERE NOT EXISTS (SELECT FROM susx.labelling l WHERE l.id = r.labelling)") == 0
@@ -174,4 +174,4 @@ def test_progress(cluster, photos):
         slow_down(other)
         with in_background(lambda: worker.run(CALL)):
             seen = "SELECT command, phase, relation::text, total FROM susx.stat_progress WHERE done > 0"
-            assert eventually(lambda: other.rows(seen) == [("label_table", "classifying", "photos", ROWS)], 60)
+            assert eventually(lambda: other.rows(seen) == [("label_table", "classifying", "photos", ROWS)])

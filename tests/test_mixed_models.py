@@ -27,7 +27,7 @@ INSERT = "INSERT INTO {0} (id, image) VALUES (%s, %s)"
 def session(connect, schema):
     def open_session() -> Session:
         session = connect()
-        session.run(f"SET search_path = {schema}, public; SET client_min_messages = warning; SET statement_timeout = '30s'")
+        session.run(f"SET search_path = {schema}, public; SET client_min_messages = warning; SET statement_timeout = '2min'")
         return session
 
     return open_session

@@ -151,7 +151,7 @@ def test_the_model_is_loaded_at_the_start(new_cluster):
     """Before anybody asks, but only once: should it crash the process, the next one does not load it again."""
     with new_cluster(shared_preload_libraries="susx") as cluster:
         with session_of(cluster) as session:
-            assert eventually(lambda: session.column(LOADED) == ["demo"], 60)
+            assert eventually(lambda: session.column(LOADED) == ["demo"])
             assert session.one("SELECT images + texts FROM susx.stat_server") == 0
             (first,) = servers(cluster.data_dir)
             os.kill(first, signal.SIGKILL)
@@ -161,7 +161,7 @@ def test_the_model_is_loaded_at_the_start(new_cluster):
             assert session.column(LOADED) == ["demo"]
         cluster.restart()
         with session_of(cluster) as session:
-            assert eventually(lambda: session.column(LOADED) == ["demo"], 60)
+            assert eventually(lambda: session.column(LOADED) == ["demo"])
 
 
 @pytest.mark.parametrize("model", ["nobody", None])

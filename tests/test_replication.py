@@ -82,7 +82,7 @@ def test_the_table_is_enough(cluster, ends):
     writer.run("SELECT susx.add_support('compass', 'north', ARRAY['[1,1]', '[1,2]']::vector[])")
     writer.run("SELECT susx.alter_classifier('compass', alpha => 3)")
     subscribe(cluster, writer, reader, "compass")
-    assert eventually(lambda: reader.one("SELECT count(*) FROM compass") == 5, 30)
+    assert eventually(lambda: reader.one("SELECT count(*) FROM compass") == 5)
     assert reader.rows(SCORE) == writer.rows(SCORE)
     listed = "SELECT alpha FROM susx.classifier"
     assert reader.rows(listed) == []
@@ -91,9 +91,9 @@ def test_the_table_is_enough(cluster, ends):
         writer.run(f"SELECT susx.alter_classifier('compass', alpha => {alpha})")
         after = writer.rows(SCORE)
         assert after != before
-        assert eventually(lambda: reader.rows(SCORE) == after, 20)
+        assert eventually(lambda: reader.rows(SCORE) == after)
         # From the second change on, the subscriber lists it.
-        assert alpha == 5 or eventually(lambda: reader.rows(listed) == [(alpha,)], 20)
+        assert alpha == 5 or eventually(lambda: reader.rows(listed) == [(alpha,)])
         reader.run("SELECT susx.adopt_classifier('compass')")
         assert reader.rows(listed) == [(alpha,)]
 
@@ -104,7 +104,7 @@ def test_logical_replication(cluster, ends):
     create_compass(writer, "not_this_one")
     subscribe(cluster, writer, reader, "compass, susx.classifier WHERE (classifier = 'compass'::regclass)")
     count = "SELECT (SELECT count(category) FROM compass), (SELECT count(*) FROM susx.classifier)"
-    assert eventually(lambda: reader.rows(count) == [(2, 1)], 30)
+    assert eventually(lambda: reader.rows(count) == [(2, 1)])
     assert reader.rows("SELECT classifier::text, alpha FROM susx.classifier") == [("compass", 3)]
     # The session has the classifier in its memory, and every change takes it out.
     for change in CHANGES:
@@ -113,7 +113,7 @@ def test_logical_replication(cluster, ends):
         writer.run(change)
         after = writer.rows(SCORE)
         assert after != before, change
-        assert eventually(lambda: scores(reader) == after, 20), change
+        assert eventually(lambda: scores(reader) == after), change
 
 
 TABLE = "CREATE TABLE photos (id int PRIMARY KEY, image bytea)"
@@ -142,13 +142,13 @@ def test_images_that_arrive_on_a_subscriber(cluster, connect):
     try:
         for i in range(4):
             writer.run("INSERT INTO photos VALUES (%s, %s)", i, encode(picture(i, (40, 30))))
-        assert eventually(lambda: reader.one("SELECT count(*) FROM photos") == 4, 30)
+        assert eventually(lambda: reader.one("SELECT count(*) FROM photos") == 4)
         assert reader.one("SELECT count(embedding) FROM photos") == 0
         reader.run(night)
         assert reader.rows(RIGHT) == [(i, True) for i in range(4)]
         writer.run("UPDATE photos SET image = %s WHERE id = 2", encode(picture(9, (40, 30))))
         wrong = [(0, True), (1, True), (2, False), (3, True)]
-        assert eventually(lambda: reader.rows(RIGHT) == wrong, 30)
+        assert eventually(lambda: reader.rows(RIGHT) == wrong)
         reader.run(night)
         assert reader.rows(RIGHT) == [(i, True) for i in range(4)]
     finally:

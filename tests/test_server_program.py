@@ -39,7 +39,7 @@ def works_in_the_end(session):
             assert error.sqlstate == "57P03", error
             return False
 
-    assert eventually(works, 60)
+    assert eventually(works)
 
 
 def test_there_is_no_such_program(sql, cluster):
@@ -133,7 +133,7 @@ def test_an_upgrade(sql, cluster, program):
             shutil.copy2(program, new)
             new.replace(program)
             assert not runs(cluster, program)
-            assert eventually(lambda: runs(cluster, program), 30)
+            assert eventually(lambda: runs(cluster, program))
             assert before not in servers(cluster.data_dir)
         assert log().count("restarting the inference process with a new program") == 2
     assert sql.one("SELECT restarts FROM susx.stat_server") == restarts + 2
@@ -150,7 +150,7 @@ def test_an_upgrade_that_takes_its_time(sql, cluster, program):
     with log_of(cluster) as log:
         # The supervisor sleeps between checks of the file, and starts a program that two checks found unchanged.
         missing = sleeps(supervisor)
-        assert eventually(lambda: sleeps(supervisor) >= missing + 3, 30)
+        assert eventually(lambda: sleeps(supervisor) >= missing + 3)
         assert servers(cluster.data_dir) == [before] and sql.one(EMBED, IMAGE) == 512
         with open(program, "wb", buffering=0) as file:
             program.chmod(0o755)
@@ -160,7 +160,7 @@ def test_an_upgrade_that_takes_its_time(sql, cluster, program):
                 assert written < len(content) and servers(cluster.data_dir) == [before]
                 time.sleep(0.05)
             file.write(content[written:])
-        assert eventually(lambda: runs(cluster, program), 30)
+        assert eventually(lambda: runs(cluster, program))
         assert "cannot start" not in log() and "the inference process ended" not in log()
         assert log().count("restarting the inference process with a new program") == 1
     assert sql.one(EMBED, IMAGE) == 512
@@ -171,7 +171,7 @@ def test_a_program_of_another_version(sql, cluster, script):
     """The error names both versions, and the right program works again."""
     sql.one(EMBED, IMAGE)
     with log_of(cluster) as log, reloaded(cluster, server_program=script("echo here; exec sleep 1000")):
-        assert eventually(lambda: "susx-server: here" in log(), 15)
+        assert eventually(lambda: "susx-server: here" in log())
         path = cluster.data_dir / "susx" / "socket"
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(str(path))

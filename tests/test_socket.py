@@ -270,7 +270,7 @@ def test_a_server_that_breaks_the_protocol(sql, cluster, script):
     """The session gets an error, and goes on."""
     with reloaded(cluster, server_program=script("exec sleep 1000")):
         # Before it starts a server, the supervisor removes what has the socket's name.
-        assert eventually(lambda: has_started("sleep", cluster.data_dir), 30)
+        assert eventually(lambda: has_started("sleep", cluster.data_dir))
         path = path_of(cluster)
         with socket.socket(socket.AF_UNIX) as listener:
             path.unlink(missing_ok=True)
@@ -292,7 +292,7 @@ def test_a_server_that_breaks_the_protocol(sql, cluster, script):
         except psycopg.Error:  # Until the process is back.
             return False
 
-    assert eventually(works, 60)
+    assert eventually(works)
     assert one_of_each(cluster.data_dir)
 
 

@@ -98,7 +98,7 @@ def test_it_counts_what_was_sent(new_cluster):
         clients.pop().close()
         assert eventually(lambda: stats(watcher, "connections") == 4)
         # What was done once is forgotten by the rate, and by nothing else.
-        assert eventually(lambda: stats(watcher, "images_per_second", "texts_per_second", "images") == (0, 0, 45), 20)
+        assert eventually(lambda: stats(watcher, "images_per_second", "texts_per_second", "images") == (0, 0, 45))
 
 
 def test_every_database_sees_the_same_process(sql, connect, cluster, fresh_database):

@@ -119,7 +119,7 @@ def test_storm(cluster, images):
     kill(cluster, workers)
     over.set()
     for worker in workers:
-        worker.thread.join(timeout=200)
+        worker.thread.join(timeout=600)
         assert not worker.thread.is_alive(), "a session did not come to its end"
         assert worker.error is None, repr(worker.error)
 

@@ -102,7 +102,7 @@ def sleeps(pid: int) -> int:
     raise AssertionError("the kernel does not count them")
 
 
-def eventually(what: Callable[[], object], seconds: float = 10.0) -> bool:
+def eventually(what: Callable[[], object], seconds: float = 120.0) -> bool:
     """Whether it becomes true within so many seconds."""
     end = time.monotonic() + seconds
     while not what():

@@ -116,5 +116,5 @@ def in_background(*calls) -> Iterator[list]:
         thread.start()
     yield results
     for thread in threads:
-        thread.join(timeout=120)
+        thread.join(timeout=300)
         assert not thread.is_alive(), "a query did not end"

@@ -45,7 +45,7 @@ def _another_server(cluster: Cluster) -> Iterator[None]:
     """Waits until the present process, if any, has been replaced."""
     before = servers(cluster.data_dir)
     yield
-    assert not before or eventually(lambda: servers(cluster.data_dir) not in ([], before), 30)
+    assert not before or eventually(lambda: servers(cluster.data_dir) not in ([], before))
 
 
 def _reload(session: Session, values: dict[str, object]) -> None:

@@ -15,6 +15,7 @@ TOOLS = BUILD / "tools"
 PGRX_HOME = BUILD / "pgrx"
 LIBCLANG = BUILD / "libclang"
 LIBHEIF = BUILD / "libheif"
+JDBC = BUILD / "jdbc" / "postgresql.jar"
 NASM = BUILD / "nasm" / "nasm"
 ONNXRUNTIME = BUILD / "onnxruntime" / "libonnxruntime.so"
 MODELS = BUILD / "models"
@@ -24,9 +25,9 @@ PICTURES = BUILD / "pictures"
 PACKAGES = BUILD / "package"
 
 # The versions that susx supports, and those that are embedded and tested: PyPI has them with pgvector and headers. It
-# has no 15 for aarch64, and no 17 at all.
+# has no 15 and no 17 for aarch64.
 SUPPORTED_PG = ("15", "16", "17", "18")
-PG_VERSIONS = ("15", "16", "18") if platform.machine() == "x86_64" else ("16", "18")
+PG_VERSIONS = SUPPORTED_PG if platform.machine() == "x86_64" else ("16", "18")
 
 
 def pg_home(pg: str) -> Path:

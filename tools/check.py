@@ -6,7 +6,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Callable
 
-from . import fixtures, install, libheif, model, onnxruntime, pictures, python_env, test_models, toolchain
+from . import fixtures, install, jdbc, libheif, model, onnxruntime, pictures, python_env, test_models, toolchain
 from .console import main, run, say
 from .paths import ONNXRUNTIME, PG_VERSIONS, PYTHON, ROOT, SUPPORTED_PG, pg_bin
 from .pins import CARGO_DENY
@@ -44,6 +44,7 @@ def build_fixtures() -> None:
     python_env.with_requirements()
     onnxruntime.ensure()
     libheif.ensure()
+    jdbc.ensure()
     model.ensure()
     test_models.ensure()
     pictures.ensure()

@@ -11,6 +11,7 @@ import psycopg
 from tools.harness import BATCH, MODEL, THREADS, cluster_with_models, session
 from tools.paths import ONNXRUNTIME
 
+from .chart import Chart
 from .encoders import agreement_of_decoders, fill, photos
 from .python_loop import PythonLoop
 from .report import Disagreement, Row, Section, duration, per_second, times
@@ -69,6 +70,14 @@ def measure(program: Path, folder: Path, quick: bool, pg: str) -> Section:
         agreements["rust"] = f"{len(images):,} images each"
     sizes = f"{len(images):,} JPEGs of {sum(map(len, images)) / len(images) / 1000:.0f} kB, {THREADS} threads"
     section = Section("Embedding a table", TEXT)
+    ways = {
+        "a loop in Python": "simple",
+        "the loop, with decoding threads": "prefetched",
+        "susx: CALL embed_table": "ours",
+        "a Rust program without PostgreSQL": "rust",
+    }
+    rates = {way: 1 / least[side] for way, side in ways.items()}
+    section.chart = Chart("embed", "How fast are the images of a table embedded?", rates)
     sides = {
         "simple": ("Python's loop", 1.2),
         "prefetched": ("Python's loop with decoding threads", None),

@@ -10,6 +10,7 @@ import numpy as np
 from tools.cluster import Cluster
 from tools.harness import create_extension, session
 
+from .chart import Chart
 from .data import clip_like
 from .library import Library
 from .reference import CLIP
@@ -124,5 +125,13 @@ def measure(library: Library, folder: Path, quick: bool, pg: str, rows: int | No
             )
         ),
     ]
+    ways = {
+        "susx: UPDATE with susx.label": least["update"],
+        "susx: CALL label_table": least["call"],
+        "its library, without any table": least["library"],
+        "susx: label_table, 1 % has changed": later["some"],
+    }
+    rates = {way: 1 / spent for way, spent in ways.items()}
+    section.chart = Chart("label", "How fast are the rows of a table labelled?", rates)
     section.notes.append(f"Reading every vector (`count(vector_norm(embedding))`) takes {duration(read)}.")
     return section

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .chart import Chart
 
 
 class Disagreement(Exception):
@@ -36,6 +40,8 @@ class Section:
     text: str
     rows: list[Row] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    # For the first screen of the page.
+    chart: Chart | None = None
 
     def markdown(self) -> str:
         lines = [f"## {self.title}", "", self.text, "", _line(HEADER), "|---" * len(HEADER) + "|"]

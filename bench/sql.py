@@ -14,6 +14,7 @@ import psycopg
 from tools.cluster import Cluster
 from tools.harness import create_extension, session
 
+from .chart import Chart
 from .data import Data, clip_like
 from .library import Library
 from .reference import CLIP, Scale
@@ -184,12 +185,19 @@ def against_sql(sql, section: Section, data: Data, scale: Scale, sizes: str, par
         expert=lambda: spent(sql, expert.format(answer="count(best.c)")),
         susx=lambda: spent(sql, LABEL),
     )
+    whole = len(data.queries) / part
+    rates = {
+        "pgvector and SQL, as published": 1 / (least["literal"] * whole),
+        "pgvector and SQL, by an expert": 1 / (least["expert"] * whole),
+        "susx: susx.label per row": 1 / least["susx"],
+    }
+    section.chart = Chart("sql", "How fast is TIP-X in PostgreSQL?", rates)
     for side, what, target in (("literal", "literal version", 20), ("expert", "expert version", None)):
         section.rows.append(
             faster(
                 f"`count(susx.label('c', embedding))`: the formula in pure SQL, {what}",
                 sizes,
-                least[side] * len(data.queries) / part,
+                least[side] * whole,
                 least["susx"],
                 target,
                 measured=f"{part} rows timed",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from xml.etree import ElementTree
 
 import pytest
 
@@ -50,6 +51,13 @@ def test_a_quick_run_writes_the_page(programs, tmp_path):
     # Both sides of each were compared.
     assert text.count("logits differ by") == 4 and text.count("labels equal") == 6
     assert text.count("cosines ≥") == 2 + 2 + 1 and "40 images each" in text
+    # The charts of the first screen, which are there and are well-formed.
+    charts = re.findall(r"^!\[.+\]\((.+)\)$", text, re.MULTILINE)
+    assert len(charts) == 3
+    for chart in charts:
+        bars = [node for node in ElementTree.parse(page.parent / chart).iter() if node.tag.endswith("rect")]
+        assert len(bars) >= 3 and any(bar.get("class") == "susx" for bar in bars)
+        assert max(float(bar.get("width")) for bar in bars) == 380
 
 
 def test_some_of_the_benchmarks(programs, tmp_path):

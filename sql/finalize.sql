@@ -87,8 +87,7 @@ COMMENT ON COLUMN susx.stat_server.last_error IS
     'The last error of any session; NULL unless you are a member of pg_read_all_stats';
 COMMENT ON COLUMN susx.stat_server.last_error_at IS 'Time of the last error';
 
-COMMENT ON TABLE susx.classifier IS
-    'Settings of every classifier: model, method and the parameters of TIP-X and of the discriminant';
+COMMENT ON TABLE susx.classifier IS 'Settings of every classifier; change them with alter_classifier';
 COMMENT ON COLUMN susx.classifier.classifier IS 'The table with the prompts and the support images';
 COMMENT ON COLUMN susx.classifier.model IS 'Model that embeds images for it; NULL: it classifies vectors only';
 COMMENT ON COLUMN susx.classifier.model_sha256 IS 'Digest of the files of that model when the classifier was made';
@@ -147,13 +146,13 @@ COMMENT ON PROCEDURE susx.embed_table(regclass, name, name, integer, text, text,
 COMMENT ON FUNCTION susx.add_embedding_column(regclass, name, text) IS
     'Add a column for the embeddings of a model to a table of images, unless it exists; returns its type';
 COMMENT ON FUNCTION susx.check() IS
-    'What susx needs, whether it is there, and what to do; raises no error';
+    'One row for each requirement of susx: whether it is met, and what to do';
 COMMENT ON FUNCTION susx.forget_errors(regclass, name, text) IS
     'Delete records from susx.errors, so that these rows are tried again; returns their number';
 COMMENT ON FUNCTION susx.embed_on_write() IS
     'Statement trigger for a table of images: embeds rows that were inserted or whose image has changed';
 COMMENT ON FUNCTION susx.create_classifier(text, text[], text[], text, text) IS
-    'Create the table of a classifier from category names; zero-shot works at once';
+    'Create the table of a classifier from category names; label works at once, and build_support_set improves it';
 COMMENT ON FUNCTION susx.create_classifier(text, text[], vector[]) IS
     'Create the table of a classifier from one text embedding per category; no model is needed';
 COMMENT ON FUNCTION susx.adopt_classifier(regclass) IS

@@ -97,6 +97,7 @@ ALTER TABLE susx.classifier
 GRANT INSERT (probability_temperature, likeness_model, likeness_sha256, reject, tag_threshold),
       UPDATE (probability_temperature, likeness_model, likeness_sha256, reject, tag_threshold)
     ON susx.classifier TO PUBLIC;
+COMMENT ON TABLE susx.classifier IS 'Settings of every classifier; change them with alter_classifier';
 COMMENT ON COLUMN susx.classifier.likeness_model IS
     'Model of the likeness vectors, by which images are compared; NULL: by their embeddings';
 COMMENT ON COLUMN susx.classifier.likeness_sha256 IS
@@ -151,7 +152,7 @@ VOLATILE PARALLEL UNSAFE
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'create_classifier_from_names_wrapper';
 COMMENT ON FUNCTION susx.create_classifier(text, text[], text[], text, text) IS
-    'Create the table of a classifier from category names; zero-shot works at once';
+    'Create the table of a classifier from category names; label works at once, and build_support_set improves it';
 
 DROP FUNCTION susx.add_support(regclass, text, vector[]);
 CREATE FUNCTION susx."add_support"(
@@ -1007,7 +1008,7 @@ STRICT VOLATILE PARALLEL RESTRICTED
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'check_wrapper';
 COMMENT ON FUNCTION susx.check() IS
-    'What susx needs, whether it is there, and what to do; raises no error';
+    'One row for each requirement of susx: whether it is met, and what to do';
 
 CREATE FUNCTION susx."adopt_classifier"(
     "classifier" regclass

@@ -14,7 +14,7 @@ from helpers.endless import make_endless
 from helpers.models import new_model_dir
 from helpers.pictures import encode, picture
 from helpers.processes import PROMPTLY, eventually, servers
-from helpers.session import array, cosine, in_background
+from helpers.session import array, cosine, in_background, session_of
 
 pytestmark = pytest.mark.same_everywhere
 
@@ -43,6 +43,21 @@ def test_a_single_image_waits_for_the_batches_in_flight(sql, connect, images):
     assert results == [len(bulk)]
     # The first one may have come before the bulk call and the last one after it.
     assert answered - 2 >= len(bulk) // (BATCHES * BATCH) - 1, f"{answered} during {len(bulk)}"
+
+
+def test_a_single_image_goes_between_the_pieces_of_a_batch(new_cluster, images):
+    """With one thread, as with a large model, there is only one session. It runs four images at a time."""
+    with new_cluster(**{"susx.threads": 1}) as cluster, session_of(cluster) as sql, session_of(cluster) as other:
+        single = "SELECT susx.embed_image(%s)::text"
+        alone = array(sql.one(single, images[0]))
+        bulk, answered = images * 12, 0
+        with in_background(lambda: other.one("SELECT count(embedding) FROM susx.embed_images(%s)", bulk)) as results:
+            while results == [None]:
+                assert cosine(array(sql.one(single, images[0])), alone) > 0.99999
+                answered += 1
+        assert results == [len(bulk)]
+        # With whole batches in between, there would be one for 32 images at most.
+        assert answered >= len(bulk) // 16, f"{answered} during {len(bulk)}"
 
 
 class TestTheLane:

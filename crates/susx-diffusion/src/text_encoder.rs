@@ -49,7 +49,7 @@ impl TextEncoder {
         let output = component.output("last_hidden_state", 3)?;
         let files = &context.config.tokenizer;
         let tokenizer = tokenizer(files, length.unwrap_or(files.context_length))?;
-        let shape = RowShape::new(context.candidate, rows, 0, 1, 1);
+        let shape = RowShape::new(context.candidate, rows, 0);
         Ok(TextEncoder { component, tokenizer, shape, ids, mask, output })
     }
 

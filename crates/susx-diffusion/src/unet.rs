@@ -61,7 +61,7 @@ impl Unet {
         let timestep = timestep.element.unwrap_or(TensorElementType::Int64);
         let guidance = guidance_input(&component, context.config.guidance_width)?;
         let output = component.output("out_sample", 4)?;
-        let shape = RowShape::new(context.candidate, rows, 0, 1, 1);
+        let shape = RowShape::new(context.candidate, rows, 0);
         Ok(Unet {
             component,
             shape,

@@ -19,6 +19,8 @@ pub(super) struct Encoder {
     pub features: Features,
     /// The batch sizes that the graph is run with.
     pub shape: RowShape,
+    /// Whether a single input waits for no more than a piece of a batch: the pieces are small.
+    pub has_small_pieces: bool,
 }
 
 impl Encoder {
@@ -32,6 +34,7 @@ impl Encoder {
         let pieces = self.shape.pieces(rows);
         let serial = |piece| run(piece, Concurrency::Serial);
         let parts = match pieces.as_slice() {
+            [piece] if rows == 1 => vec![run(piece, Concurrency::Single)?],
             // Wait for a session on this thread, not on rayon's threads, which others need.
             _ if self.graph.onnx.concurrency() == 1 => {
                 pieces.iter().map(serial).collect::<Result<Vec<_>>>()?

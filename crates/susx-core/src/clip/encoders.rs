@@ -60,8 +60,7 @@ impl Encoders {
     ) -> Result<Encoders> {
         let config = &check.config;
         let open = |path: &Path| open_graph(runtime, config, options, candidate, profile, path);
-        let encoder =
-            |graph: &Arc<EncoderGraph>, role| encoder(graph, role, check, candidate, options.batch_size);
+        let encoder = |graph: &Arc<EncoderGraph>, role| encoder(graph, role, check, candidate, options);
         let (image, text) = match &config.files {
             ModelFiles::Split { vision, text } => {
                 let vision = vision.as_deref().map(open).transpose()?;
@@ -251,7 +250,7 @@ fn encoder(
     role: Role,
     check: &ModelCheck,
     candidate: Candidate,
-    batch_size: usize,
+    options: &SessionOptions,
 ) -> Result<Encoder> {
     let (path, outputs) = (graph.onnx.path(), &graph.onnx.outputs);
     let ((output, features), tower, piece) = match role {
@@ -264,13 +263,26 @@ fn encoder(
         let reason = format!("the graph has no input for {role:?}");
         return Err(ClipError::file(graph.onnx.path(), reason));
     };
-    let sessions = graph.onnx.concurrency();
     let exported = input.exported_size(0);
     let shape = match tower.as_ref().is_some_and(|tower| tower.depends_on_batch) {
         true => RowShape::alone(exported),
-        false => RowShape::new(candidate, exported, batch_size, sessions, piece),
+        false => match (candidate, graph.onnx.concurrency()) {
+            // A single input may run between two pieces, which would be too long if they were whole batches.
+            (Candidate::Cpu, 1) => RowShape::pieces_on_cpu(exported, piece * threads(options), 1),
+            (Candidate::Cpu, sessions) => RowShape::pieces_on_cpu(exported, piece, sessions),
+            _ => RowShape::new(candidate, exported, options.batch_size),
+        },
     };
-    Ok(Encoder { graph: Arc::clone(graph), output, features, shape })
+    let has_small_pieces = candidate == Candidate::Cpu;
+    Ok(Encoder { graph: Arc::clone(graph), output, features, shape, has_small_pieces })
+}
+
+/// The number of threads of a session that has all of them.
+fn threads(options: &SessionOptions) -> usize {
+    match options.intra_threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        threads => threads,
+    }
 }
 
 /// The options for each session of a graph.
@@ -279,12 +291,8 @@ fn session_options(
     config: &ModelConfig,
     candidate: Candidate,
 ) -> Vec<SessionOptions> {
-    let threads = match options.intra_threads {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
-        threads => threads,
-    };
     match (candidate, config.bytes()) {
-        (Candidate::Cpu, Ok(bytes)) => threads_of_sessions(threads, bytes)
+        (Candidate::Cpu, Ok(bytes)) => threads_of_sessions(threads(options), bytes)
             .into_iter()
             .map(|intra_threads| SessionOptions { intra_threads, ..options.clone() })
             .collect(),

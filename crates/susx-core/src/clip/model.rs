@@ -157,14 +157,14 @@ impl ClipModel {
         self.provider
     }
 
-    /// Whether a single image can be embedded while batches of images are.
-    pub fn has_session_for_single_images(&self) -> bool {
-        self.encoders.image.as_ref().is_some_and(|encoder| encoder.graph.onnx.has_session_for_singles())
+    /// Whether a single image can be embedded between the pieces of a batch, or at the same time.
+    pub fn runs_single_images(&self) -> bool {
+        self.encoders.image.as_ref().is_some_and(|encoder| encoder.has_small_pieces)
     }
 
-    /// Whether a single text can be embedded while batches of texts are.
-    pub fn has_session_for_single_texts(&self) -> bool {
-        self.encoders.text.as_ref().is_some_and(|encoder| encoder.graph.onnx.has_session_for_singles())
+    /// Whether a single text can be embedded between the pieces of a batch, or at the same time.
+    pub fn runs_single_texts(&self) -> bool {
+        self.encoders.text.as_ref().is_some_and(|encoder| encoder.has_small_pieces)
     }
 
     /// Why the providers before this one are not used; `None` if it is the first that was tried.

@@ -87,11 +87,6 @@ impl Graph {
         self.sessions.concurrency()
     }
 
-    /// Whether a serial run finds an idle session while as many others as [`concurrency`](Self::concurrency) run.
-    pub fn has_session_for_singles(&self) -> bool {
-        self.sessions.count() > self.concurrency()
-    }
-
     /// Ends profiling and returns the profile of the last run. `name` is the graph's name for messages.
     ///
     /// Fails if the graph was loaded without a profile, or if the profile has already ended.

@@ -1,8 +1,8 @@
 //! How the rows of a batch are divided into runs of a graph.
 //!
 //! There are five cases: a graph that was exported for one batch size, a provider that prepares itself for every new
-//! batch size, a CPU on which several sessions share a batch, a graph of which a row's result depends on the others, and
-//! the simple case, in which a batch is one run.
+//! batch size, a CPU on which a batch is run in pieces, a graph of which a row's result depends on the others, and the
+//! simple case, in which a batch is one run.
 
 use std::ops::Range;
 
@@ -20,7 +20,7 @@ pub enum RowShape {
     },
     /// All rows of the batch in one run.
     Whole,
-    /// Any number of rows, in pieces that sessions run in parallel.
+    /// Any number of rows, in pieces that sessions run in parallel, or one session in turn.
     Spread {
         /// The most rows of a piece.
         max: usize,
@@ -57,24 +57,26 @@ impl RowShape {
     ///
     /// * `exported`: the batch size that the graph was exported for; `None` if it takes any.
     /// * `batch_size`: the most rows that a caller wants in one run; 0 if unknown.
-    /// * `sessions`: the number of runs of the graph in parallel.
-    /// * `piece`: rows that a session runs efficiently on one core.
-    pub fn new(
-        candidate: Candidate,
-        exported: Option<usize>,
-        batch_size: usize,
-        sessions: usize,
-        piece: usize,
-    ) -> RowShape {
+    pub fn new(candidate: Candidate, exported: Option<usize>, batch_size: usize) -> RowShape {
         match (exported, candidate) {
             (Some(rows), _) => RowShape::Fixed(rows),
-            (None, _) if sessions > 1 => RowShape::Spread { max: piece, sessions },
             (None, Candidate::Cpu) => RowShape::Whole,
             (None, _) if batch_size == 0 => RowShape::Whole,
             // TensorRT builds an engine for every shape, which takes minutes: use one shape only.
             (None, Candidate::TensorRt) => RowShape::Fixed(batch_size),
             // Other providers choose kernels and plan memory for every shape: use few shapes.
             (None, _) => RowShape::Steps { max: batch_size },
+        }
+    }
+
+    /// The batch sizes for a graph on the CPU, whose batches are run in pieces; `exported` as in [`new`](Self::new).
+    ///
+    /// * `piece`: the most rows of a piece.
+    /// * `sessions`: the number of runs of the graph in parallel.
+    pub fn pieces_on_cpu(exported: Option<usize>, piece: usize, sessions: usize) -> RowShape {
+        match exported {
+            Some(rows) => RowShape::Fixed(rows),
+            None => RowShape::Spread { max: piece, sessions },
         }
     }
 
@@ -129,22 +131,23 @@ mod tests {
 
     #[test]
     fn a_gpu_sees_few_shapes() {
-        let cuda = RowShape::new(Candidate::Cuda, None, 24, 1, 4);
+        let cuda = RowShape::new(Candidate::Cuda, None, 24);
         let seen: std::collections::BTreeSet<usize> =
             (1..=60).flat_map(|rows| sizes(cuda, rows)).map(|(_, padded)| padded).collect();
         assert_eq!(seen.into_iter().collect::<Vec<_>>(), [1, 2, 4, 8, 16, 24]);
         assert_eq!(sizes(cuda, 27), [(24, 24), (3, 4)]);
-        let tensorrt = RowShape::new(Candidate::TensorRt, None, 24, 1, 4);
+        let tensorrt = RowShape::new(Candidate::TensorRt, None, 24);
         assert_eq!(sizes(tensorrt, 27), [(24, 24), (3, 24)]);
         assert_eq!(sizes(tensorrt, 1), [(1, 24)]);
         // Without a known batch size nothing is padded.
-        assert_eq!(RowShape::new(Candidate::TensorRt, None, 0, 1, 4), RowShape::Whole);
+        assert_eq!(RowShape::new(Candidate::TensorRt, None, 0), RowShape::Whole);
     }
 
     #[test]
     fn the_exported_batch_size_has_priority() {
-        for candidate in [Candidate::Cpu, Candidate::Cuda, Candidate::TensorRt] {
-            let shape = RowShape::new(candidate, Some(2), 32, 3, 4);
+        let shapes = [Candidate::Cpu, Candidate::Cuda, Candidate::TensorRt]
+            .map(|candidate| RowShape::new(candidate, Some(2), 32));
+        for shape in shapes.into_iter().chain([RowShape::pieces_on_cpu(Some(2), 4, 3)]) {
             assert_eq!(sizes(shape, 5), [(2, 2), (2, 2), (1, 2)]);
         }
     }
@@ -158,8 +161,11 @@ mod tests {
 
     #[test]
     fn nothing_is_padded_on_the_cpu() {
-        assert_eq!(sizes(RowShape::new(Candidate::Cpu, None, 32, 1, 4), 27), [(27, 27)]);
-        let two = RowShape::new(Candidate::Cpu, None, 32, 2, 4);
+        assert_eq!(sizes(RowShape::new(Candidate::Cpu, None, 32), 27), [(27, 27)]);
+        let one = RowShape::pieces_on_cpu(None, 8, 1);
+        assert_eq!(sizes(one, 32), [(8, 8); 4]);
+        assert_eq!(sizes(one, 9), [(4, 4), (5, 5)]);
+        let two = RowShape::pieces_on_cpu(None, 4, 2);
         assert_eq!(sizes(two, 1), [(1, 1)]);
         assert_eq!(sizes(two, 3), [(1, 1), (2, 2)]);
         assert_eq!(sizes(two, 8), [(4, 4), (4, 4)]);

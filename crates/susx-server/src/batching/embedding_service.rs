@@ -54,7 +54,7 @@ pub fn start(
         };
         tasks.push((format!("texts {name}"), Box::new(texts)));
     }
-    let images = match model.has_session_for_single_images() {
+    let images = match model.runs_single_images() {
         true => {
             let limits = limits.clone();
             let single_images = move |service: &EmbeddingService| {
@@ -65,7 +65,7 @@ pub fn start(
         }
         false => FairQueue::new(batching),
     };
-    let texts = match model.has_session_for_single_texts() {
+    let texts = match model.runs_single_texts() {
         true => {
             let single_texts = move |service: &EmbeddingService| {
                 embedding_task::single_texts(&service.model, &service.texts, &limits)

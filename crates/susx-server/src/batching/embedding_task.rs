@@ -3,9 +3,9 @@
 //! A model has two tasks for images and two for texts: while one runs the model, the other decodes or tokenizes the
 //! next batch. So two batches are in flight, and the one that is prepared first is encoded first.
 //!
-//! If the model has a session to spare, a third task of each kind works on the queue's lane: while one connection has
-//! many inputs, it embeds those of others one by one, at the same time as the batches. It waits for none of rayon's
-//! threads, because they work on the batches.
+//! On a CPU, a third task of each kind works on the queue's lane: while one connection has many inputs, it embeds those
+//! of others one by one, at the same time as the batches or between their pieces. It waits for none of rayon's threads,
+//! because they work on the batches.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;

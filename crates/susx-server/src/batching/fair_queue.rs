@@ -3,8 +3,8 @@
 //! Connections take turns: a session with a hundred thousand waiting images delays another session's single image by
 //! the batches in flight, not by its whole backlog.
 //!
-//! A queue may also have a lane. It takes inputs one by one and runs them beside the batches, so that a single image
-//! waits for no batch at all. The lane works only while one connection has many inputs waiting or in flight, and it
+//! A queue may also have a lane. It takes inputs one by one and runs them beside the batches or between their pieces,
+//! so that a single image waits for no whole batch. The lane works only while one connection has many inputs waiting or in flight, and it
 //! takes only inputs of connections that have few. So many sessions that send one input each still share batches, and
 //! the lane takes nothing from them. Batches leave the few inputs that such sessions have to the lane, unless it has
 //! been busy with one input for too long.

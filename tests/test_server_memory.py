@@ -25,7 +25,7 @@ MODEL = "tiny_split"
 LIKENESS = "tiny_siglip"
 IMAGE = encode(picture(1, (64, 64)))
 CONNECTIONS = 30
-SECONDS = 6
+SECONDS = 3
 
 QUEUE = 32 << 20
 PIXELS = 4_000_000

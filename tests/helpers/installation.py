@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Iterator
 
 from tools.paths import BUILD, ROOT, pg_home
-from tools.postgres import libraries
+from tools.postgres import LIBRARIES
 from tools.steps import scratch
 
 # The scripts that CREATE EXTENSION ran in each older version, oldest first: copies of the file that `make install`
@@ -36,5 +36,6 @@ def copied(pg: str) -> Iterator[Installation]:
         home = folder / "pg" / pg
         shutil.copytree(pg_home(pg), home, symlinks=True)
         # The programs look for libraries at the same distance above them.
-        (folder / libraries(pg)).symlink_to(BUILD / libraries(pg))
+        for libraries in LIBRARIES.values():
+            (folder / libraries).symlink_to(BUILD / libraries)
         yield Installation(home)

@@ -10,17 +10,19 @@ from pathlib import Path
 
 import psycopg
 
-from tools.harness import THREADS, cluster_with_models, session
+from tools.harness import MODEL, THREADS, cluster_with_models, session
 
+from . import large_model
 from .encoders import fill, photos
 from .report import Disagreement, Row, Section, duration, per_second, times
 from .texts import prompts
 from .timing import seconds
 
 TEXT = """\
-One session embeds many images or texts in one call with the default model. Another session embeds a single one, twice a
-second. The first row of each kind compares its median time with that on an idle server. The second row compares the rate
-of the bulk call with and without the other session. The other session's own inputs are not counted in this rate."""
+One session embeds many images or texts in one call with the default model, or with a model of the size of a ViT-B/32 (350
+MB), which has random weights. Another session embeds a single one, twice a second. The first row of each kind compares its
+median time with that on an idle server. The second row compares the rate of the bulk call with and without the other
+session. The other session's own inputs are not counted in this rate."""
 
 SLOWEST = 4.0
 LEAST_RATE = 0.95
@@ -33,22 +35,24 @@ def measure(folder: Path, quick: bool, pg: str) -> Section:
     section = Section("A bystander", TEXT)
     with contextlib.ExitStack() as stack:
         cluster = stack.enter_context(cluster_with_models(pg, folder))
+        large_model.make(folder / "models", quick)
         caller, bystander = (stack.enter_context(session(cluster)) for _ in range(2))
         fill(caller, "photos", images)
         caller.execute("CREATE TABLE prompts (id int PRIMARY KEY, prompt text)")
         with caller.cursor() as cursor, cursor.copy("COPY prompts FROM STDIN") as stream:
             for row in enumerate(texts):
                 stream.write_row(row)
-        for kind, column, table, given, copies in (
-            ("image", "image", "photos", images, 5),
-            ("text", "prompt", "prompts", texts, 20 if quick else 2),
+        for kind, model, column, table, given, copies in (
+            ("image", MODEL.name, "image", "photos", images, 5),
+            ("image", large_model.NAME, "image", "photos", images, 1),
+            ("text", MODEL.name, "prompt", "prompts", texts, 20 if quick else 2),
         ):
             count = copies * len(given)
             many = (
                 f"SELECT count(embedding) FROM susx.embed_{kind}s("
-                f"(SELECT array_agg({column}) FROM {table}, generate_series(1, {copies})))"
+                f"(SELECT array_agg({column}) FROM {table}, generate_series(1, {copies})), '{model}')"
             )
-            one = f"SELECT susx.embed_{kind}({column}) FROM {table} WHERE id = 0"
+            one = f"SELECT susx.embed_{kind}({column}, '{model}') FROM {table} WHERE id = 0"
 
             def bulk() -> float:
                 return seconds(lambda: expect(caller, many, count))
@@ -65,16 +69,16 @@ def measure(folder: Path, quick: bool, pg: str) -> Section:
                 spent, latencies = with_bystander(bulk, single, 0.05 if quick else PAUSE)
                 accompanied.append(spent)
                 beside += latencies
-            section.rows += rows(kind, count, idle, beside, min(alone), min(accompanied))
+            section.rows += rows(kind, model, count, idle, beside, min(alone), min(accompanied))
     return section
 
 
 def rows(
-    kind: str, count: int, idle: list[float], beside: list[float], alone: float, accompanied: float
+    kind: str, model: str, count: int, idle: list[float], beside: list[float], alone: float, accompanied: float
 ) -> list[Row]:
     usual, typical = statistics.median(idle), statistics.median(beside)
     ratio = alone / accompanied
-    sizes = f"{count:,} {kind}s in a call, {THREADS} threads"
+    sizes = f"{model}, {count:,} {kind}s in a call, {THREADS} threads"
     return [
         Row(
             f"a single {kind} while another session embeds many: on an idle server",

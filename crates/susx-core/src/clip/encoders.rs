@@ -267,8 +267,8 @@ fn encoder(
     let shape = match tower.as_ref().is_some_and(|tower| tower.depends_on_batch) {
         true => RowShape::alone(exported),
         false => match (candidate, graph.onnx.concurrency()) {
-            // A single input may run between two pieces, which would be too long if they were whole batches.
-            (Candidate::Cpu, 1) => RowShape::pieces_on_cpu(exported, piece * threads(options), 1),
+            // A single input may run between two pieces, and would wait too long if they were whole batches.
+            (Candidate::Cpu, 1) => RowShape::pieces_on_cpu(exported, piece.max(threads(options)), 1),
             (Candidate::Cpu, sessions) => RowShape::pieces_on_cpu(exported, piece, sessions),
             _ => RowShape::new(candidate, exported, options.batch_size),
         },

@@ -44,7 +44,7 @@ def measure(folder: Path, quick: bool, pg: str) -> Section:
                 stream.write_row(row)
         for kind, model, column, table, given, copies in (
             ("image", MODEL.name, "image", "photos", images, 5),
-            ("image", large_model.NAME, "image", "photos", images, 1),
+            ("image", large_model.NAME, "image", "photos", images, 5 if quick else 1),
             ("text", MODEL.name, "prompt", "prompts", texts, 20 if quick else 2),
         ):
             count = copies * len(given)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
@@ -12,7 +13,7 @@ from tools.harness import BATCH, MODEL, THREADS, cluster_with_models, session
 from tools.paths import ONNXRUNTIME
 
 from .chart import Chart
-from .encoders import agreement_of_decoders, fill, photos
+from .encoders import MOST, agreement_of_decoders, fill, large_photos, photos
 from .python_loop import PythonLoop
 from .report import Disagreement, Row, Section, duration, per_second, times
 from .sql import binary_rows, copying
@@ -22,54 +23,88 @@ TEXT = """\
 This embeds a table of JPEG photographs with the default model on the CPU, in batches of 32. Both sides use as many
 threads as cores. `ours` is one `CALL susx.embed_table('photos', 'image', 'embedding')`. The Python loop reads the rows
 from the table, decodes and resizes with Pillow exactly as CLIP does, runs onnxruntime, and writes the results with a
-binary `COPY` into an empty table. A second version decodes the next batch in a thread pool while the model runs. The
-Rust program calls the library without PostgreSQL: it has the images in memory and discards the results."""
+binary `COPY` into an empty table. Pillow's `draft` decodes large photographs at a part of their size, as susx does. A
+second version decodes the next batch in a thread pool while the model runs. The Rust program calls the library without
+PostgreSQL: it has the images in memory and discards the results. The large photographs are generated."""
 
 CALL = "CALL susx.embed_table('photos', 'image', 'embedding')"
 
 
+@dataclass(frozen=True)
+class Album:
+    """Photographs, and how many times as fast as Python's loop they should be embedded."""
+
+    name: str
+    images: list[bytes]
+    what: str
+    target: float
+
+    def sizes(self) -> str:
+        kilobytes = sum(map(len, self.images)) / len(self.images) / 1000
+        return f"{len(self.images):,} JPEGs{self.what} of {kilobytes:,.0f} kB, {THREADS} threads"
+
+
 def measure(program: Path, folder: Path, quick: bool, pg: str) -> Section:
-    images = photos(40 if quick else 1200)
-    files = folder / "photos"
-    files.mkdir()
-    for number, image in enumerate(images):
-        (files / f"{number:05}.jpg").write_bytes(image)
-    python = PythonLoop(MODEL, THREADS, BATCH)
-    rust = Rust(program)
-    with cluster_with_models(pg, folder) as cluster, session(cluster) as sql, session(cluster) as writer:
-        fill(sql, "originals", images)
-
-        def ours() -> float:
-            renew(sql, "photos")
-            spent = seconds(lambda: sql.execute(CALL))
-            (done,) = sql.execute("SELECT count(embedding) FROM photos").fetchone()
-            if done != len(images):
-                raise Disagreement(f"embed_table embedded {done} of {len(images)} photographs")
-            return spent
-
-        def in_python(loop, table: str) -> float:
-            renew(sql, table)
-            sql.execute(f"TRUNCATE {table}")
-            return seconds(lambda: write(sql, writer, loop, table))
-
-        # Both have loaded everything and run once.
-        list(python.images(enumerate(images[:BATCH])))
-        sql.execute("SELECT susx.embed_image(image) FROM originals LIMIT 1")
-        least = alternate(
-            1 if quick else 2,
-            warm_up=False,
-            simple=lambda: in_python(python.images, "by_python"),
-            ours=ours,
-            rust=lambda: rust.seconds(files, len(images)),
-            prefetched=lambda: in_python(python.images_prefetched, "by_prefetching_python"),
-        )
-        agreements = {
-            side: agreement_of_decoders(sql, "Python's loop", "photos", table, len(images))
-            for side, table in (("simple", "by_python"), ("prefetched", "by_prefetching_python"))
-        }
-        agreements["rust"] = f"{len(images):,} images each"
-    sizes = f"{len(images):,} JPEGs of {sum(map(len, images)) / len(images) / 1000:.0f} kB, {THREADS} threads"
+    albums = (
+        Album("photos", photos(40 if quick else MOST), "", 1.2),
+        Album("large", large_photos(4 if quick else 96), " of 12 megapixels", 3),
+    )
     section = Section("Embedding a table", TEXT)
+    python, rust = PythonLoop(MODEL, THREADS, BATCH), Rust(program)
+    with cluster_with_models(pg, folder) as cluster, session(cluster) as sql, session(cluster) as writer:
+        for album in albums:
+            files = folder / album.name
+            files.mkdir()
+            for number, image in enumerate(album.images):
+                (files / f"{number:05}.jpg").write_bytes(image)
+            sql.execute("DROP TABLE IF EXISTS originals")
+            fill(sql, "originals", album.images)
+            compare(section, album, files, python, rust, sql, writer, quick)
+    return section
+
+
+def compare(
+    section: Section,
+    album: Album,
+    files: Path,
+    python: PythonLoop,
+    rust: Rust,
+    sql: psycopg.Connection,
+    writer: psycopg.Connection,
+    quick: bool,
+) -> None:
+    """Adds the rows of an album, which is also in the table `originals`, and the chart of the first one."""
+    count = len(album.images)
+
+    def ours() -> float:
+        renew(sql, "photos")
+        spent = seconds(lambda: sql.execute(CALL))
+        (done,) = sql.execute("SELECT count(embedding) FROM photos").fetchone()
+        if done != count:
+            raise Disagreement(f"embed_table embedded {done} of {count} photographs")
+        return spent
+
+    def in_python(loop, table: str) -> float:
+        renew(sql, table)
+        sql.execute(f"TRUNCATE {table}")
+        return seconds(lambda: write(sql, writer, loop, table))
+
+    # Both have loaded everything and run once.
+    list(python.images(enumerate(album.images[:BATCH])))
+    sql.execute("SELECT susx.embed_image(image) FROM originals LIMIT 1")
+    least = alternate(
+        1 if quick else 2,
+        warm_up=False,
+        simple=lambda: in_python(python.images, "by_python"),
+        ours=ours,
+        rust=lambda: rust.seconds(files, count),
+        prefetched=lambda: in_python(python.images_prefetched, "by_prefetching_python"),
+    )
+    agreements = {
+        side: agreement_of_decoders(sql, "Python's loop", "photos", table, count)
+        for side, table in (("simple", "by_python"), ("prefetched", "by_prefetching_python"))
+    }
+    agreements["rust"] = f"{count:,} images each"
     ways = {
         "a loop in Python": "simple",
         "the loop, with decoding threads": "prefetched",
@@ -77,9 +112,9 @@ def measure(program: Path, folder: Path, quick: bool, pg: str) -> Section:
         "a Rust program without PostgreSQL": "rust",
     }
     rates = {way: 1 / least[side] for way, side in ways.items()}
-    section.chart = Chart("embed", "How fast are the images of a table embedded?", rates)
+    section.chart = section.chart or Chart("embed", "How fast are the images of a table embedded?", rates)
     sides = {
-        "simple": ("Python's loop", 1.2),
+        "simple": ("Python's loop", album.target),
         "prefetched": ("Python's loop with decoding threads", None),
         "rust": ("a Rust program without PostgreSQL", 0.9),
     }
@@ -88,16 +123,15 @@ def measure(program: Path, folder: Path, quick: bool, pg: str) -> Section:
         section.rows.append(
             Row(
                 f"`embed_table`: {what}",
-                sizes,
-                rate(len(images), least[side]),
-                rate(len(images), least["ours"]),
+                album.sizes(),
+                rate(count, least[side]),
+                rate(count, least["ours"]),
                 times(ratio),
                 f"≥ {target:g} ×" if target else "",
                 ratio >= target if target else None,
                 agreements[side],
             )
         )
-    return section
 
 
 def rate(images: int, spent: float) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Sequence
 
+import numpy as np
 import psycopg
+from PIL import Image
 
 from tests.helpers.pictures import encode, picture
 from tools.paths import ROOT
@@ -22,6 +24,18 @@ def photos(count: int = MOST) -> list[bytes]:
     if len(files) >= count:
         return [path.read_bytes() for path in files[:count]]
     return [encode(picture(seed, (300, 200 + seed % 100)), "JPEG", quality=95) for seed in range(count)]
+
+
+def large_photos(count: int) -> list[bytes]:
+    """Pictures of 12 megapixels with the grain of a phone's photographs: twelve that repeat."""
+    different = [encode(_grainy(seed), "JPEG", quality=92) for seed in range(min(count, 12))]
+    return [different[number % len(different)] for number in range(count)]
+
+
+def _grainy(seed: int) -> Image.Image:
+    smooth = np.asarray(picture(seed, (4000, 3000)), np.float32)
+    grain = np.random.default_rng(seed).normal(0, 5, (*smooth.shape[:2], 1)).astype(np.float32)
+    return Image.fromarray(np.clip(smooth + grain, 0, 255).astype(np.uint8))
 
 
 def fill(sql: psycopg.Connection, table: str, images: Sequence[bytes]) -> None:

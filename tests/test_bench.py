@@ -50,7 +50,7 @@ def test_a_quick_run_writes_the_page(programs, tmp_path):
     assert len(rows_of(text)) >= 10 + 11 + 1 + 6
     # Both sides of each were compared.
     assert text.count("logits differ by") == 4 and text.count("labels equal") == 6
-    assert text.count("cosines ≥") == 2 + 2 + 1 and "40 images each" in text
+    assert text.count("cosines ≥") == 2 * 2 + 2 + 1 and "40 images each" in text
     # The charts of the first screen, which are there and are well-formed.
     charts = re.findall(r"^!\[.+\]\((.+)\)$", text, re.MULTILINE)
     assert len(charts) == 3

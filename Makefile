@@ -8,7 +8,7 @@ PYTHON ?= python3
 GIVEN_PG = $(if $(findstring command,$(origin PG)),$(PG))
 
 .NOTPARALLEL:
-.PHONY: help demo report up down psql url install uninstall deb dist test test-exporters bench fuzz soak sanitize study reference docs env model pictures clean
+.PHONY: help demo report up down psql url install uninstall deb dist test check test-exporters bench fuzz soak sanitize study reference docs env model pictures clean
 
 help:
 	@echo "make demo      label pictures in an embedded PostgreSQL, from nothing but category names"
@@ -24,6 +24,7 @@ help:
 	@echo "make dist      pack the committed sources in build/dist, as PGXN takes them"
 	@echo "make test      check formatting, lint, and run every test, on PostgreSQL 15 to 18"
 	@echo "               (some tests, without the lints: make test ONLY=test_tip_x,susx-core PG=18)"
+	@echo "make check     the same in a few minutes, once it has run: the tests that take long are left out, and PostgreSQL 15 to 17"
 	@echo "make test-exporters  compare full-size models of the usual exporters with their own pipelines, for docs/models.md"
 	@echo "               (some rows, printed only: make test-exporters ONLY=clip-split,openclip-rn50)"
 	@echo "make bench     measure susx against reference implementations, and write docs/benchmarks.md"
@@ -65,6 +66,9 @@ dist:
 
 test:
 	@$(PYTHON) -m tools.$(if $(ONLY)$(GIVEN_PG),some_tests --only "$(ONLY)" --pg "$(GIVEN_PG)",check)
+
+check:
+	@$(PYTHON) -m tools.check quick
 
 test-exporters:
 	@$(PYTHON) -m tools.exporters --only "$(ONLY)"

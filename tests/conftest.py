@@ -58,6 +58,13 @@ def model_dir() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A cluster of its own makes a test slow: it is started for it, or its processes are killed."""
+    for item in items:
+        if "own_cluster" in item.fixturenames or "new_cluster" in item._fixtureinfo.argnames:
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def settings(model_dir: Path) -> dict[str, object]:
     """The settings that susx needs, and those that make test clusters fast."""

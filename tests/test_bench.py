@@ -14,7 +14,7 @@ from conftest import PG
 from tools import bench_programs
 from tools.paths import ROOT
 
-pytestmark = pytest.mark.same_everywhere
+pytestmark = [pytest.mark.same_everywhere, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

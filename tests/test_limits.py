@@ -18,7 +18,7 @@ from helpers.settings import reloaded
 from helpers.toy import create_compass
 from tools.paths import ROOT
 
-pytestmark = pytest.mark.same_everywhere
+pytestmark = [pytest.mark.same_everywhere, pytest.mark.slow]
 
 INVALID, LIMIT = "22023", "54000"
 LARGEST = 2**31 - 1

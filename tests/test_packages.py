@@ -18,7 +18,7 @@ from tools import deb, install
 from tools.cluster import Cluster
 from tools.paths import MODELS, ROOT, pg_bin
 
-pytestmark = pytest.mark.same_everywhere
+pytestmark = [pytest.mark.same_everywhere, pytest.mark.slow]
 
 DOCKERFILE = ROOT / "packaging" / "Dockerfile"
 VERSION = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]["version"]

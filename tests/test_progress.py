@@ -13,6 +13,8 @@ from helpers.processes import PROMPTLY
 from helpers.session import in_background
 from helpers.toy import create_compass, create_random
 
+pytestmark = pytest.mark.slow
+
 # Two milliseconds a row at least.
 SLOW = "SELECT i, (CASE WHEN pg_sleep(0.002) IS NOT NULL THEN '[1,0]' END)::vector FROM generate_series(1, 100000::bigint) i"
 CALL = "SELECT count(*) FROM susx.classify_rows('compass', %s)"
@@ -24,7 +26,7 @@ def sql(sql):
     return sql
 
 
-def shown(observer, pid, wanted=lambda row: True, seconds=20):
+def shown(observer, pid, wanted=lambda row: True, seconds=120):
     """The first progress row of that session that satisfies `wanted`."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

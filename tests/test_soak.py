@@ -11,7 +11,7 @@ import pytest
 from conftest import PG
 from tools.paths import ROOT
 
-pytestmark = pytest.mark.same_everywhere
+pytestmark = [pytest.mark.same_everywhere, pytest.mark.slow]
 
 
 def test_some_seconds(tmp_path):

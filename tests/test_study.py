@@ -20,7 +20,7 @@ from study.report import Study, expected_calibration_error, mean_of_worst_tenth
 from study.run import with_section
 from tools.paths import ROOT
 
-pytestmark = pytest.mark.same_everywhere
+pytestmark = [pytest.mark.same_everywhere, pytest.mark.slow]
 
 
 def run(*arguments: object, program: str = "run") -> subprocess.CompletedProcess:

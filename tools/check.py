@@ -1,10 +1,14 @@
-"""What `make test` runs: formatting, lints, licences, the Rust tests, and the SQL tests on each PostgreSQL."""
+"""What `make test` runs: formatting, lints, licences, the Rust tests, and the SQL tests on each PostgreSQL.
+
+`make check` leaves out what takes long: the older versions of PostgreSQL, and the SQL tests that are marked `slow`.
+"""
 
 from __future__ import annotations
 
 import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
-from typing import Callable
+from typing import Callable, Sequence
 
 from . import fixtures, install, jdbc, libheif, model, onnxruntime, pictures, python_env, test_models, toolchain
 from .console import main, run, say
@@ -16,20 +20,39 @@ NEWEST = PG_VERSIONS[-1]
 
 
 def check() -> None:
-    env = rust_environment()
-    say("checking the formatting")
-    run(["cargo", "fmt", "--all", "--check"], env)
-    # Each side builds in a profile of its own, dev or release, so that neither waits for Cargo's lock. A link, a
-    # download or the generation of bindings keeps one core busy at most.
-    closing = ["cargo fmt: nothing to change", *_side_by_side(lambda: _libraries(env), lambda: _extension(env))]
-    # These wait for processes more than they compute. The newest takes as long as the others together.
-    closing += _side_by_side(
-        lambda: [sql_tests(pg, ["tests", "-m", "not same_everywhere"]) for pg in PG_VERSIONS if pg != NEWEST],
-        lambda: [sql_tests(NEWEST, ["tests"])],
-    )
+    if "quick" in sys.argv[1:]:
+        closing = _quick()
+    else:
+        closing = _whole()
     say("\nall checks passed")
     for line in closing:
         say(f"  {line}")
+
+
+def _whole() -> list[str]:
+    env = rust_environment()
+    formatting = _formatting(env)
+    # Each side builds in a profile of its own, dev or release, so that neither waits for Cargo's lock. A link, a
+    # download or the generation of bindings keeps one core busy at most.
+    built = _side_by_side(lambda: _libraries(env), lambda: _extension(env, SUPPORTED_PG))
+    # These wait for processes more than they compute. The newest takes as long as the others together.
+    tested = _side_by_side(
+        lambda: [sql_tests(pg, ["tests", "-m", "not same_everywhere"]) for pg in PG_VERSIONS if pg != NEWEST],
+        lambda: [sql_tests(NEWEST, ["tests"])],
+    )
+    return [*formatting, *built, *tested]
+
+
+def _quick() -> list[str]:
+    env = rust_environment()
+    newest = lambda: [*_extension(env, [NEWEST]), sql_tests(NEWEST, ["tests", "-m", "not slow"])]
+    return [*_formatting(env), *_side_by_side(lambda: _libraries(env), newest)]
+
+
+def _formatting(env: dict[str, str]) -> list[str]:
+    say("checking the formatting")
+    run(["cargo", "fmt", "--all", "--check"], env)
+    return ["cargo fmt: nothing to change"]
 
 
 def rust_environment() -> dict[str, str]:
@@ -87,10 +110,10 @@ def _libraries(env: dict[str, str]) -> list[str]:
     ]
 
 
-def _extension(env: dict[str, str]) -> list[str]:
+def _extension(env: dict[str, str], versions: Sequence[str]) -> list[str]:
     """Lints the extension and installs it, for each PostgreSQL in turn: both need the same bindings and macros."""
     build_fixtures()
-    for pg in SUPPORTED_PG:
+    for pg in versions:
         say(f"linting the extension for PostgreSQL {pg}")
         # Not together with the other crates, which would unite their features with the extension's.
         extension = ["--release", "-p", "susx", "--no-default-features", "--features", f"pg{pg}"]
@@ -99,7 +122,7 @@ def _extension(env: dict[str, str]) -> list[str]:
         run(["cargo", "clippy", *extension, *_DENY_WARNINGS], {**env, **bindings})
         if pg in PG_VERSIONS:
             install.install(pg_bin(pg, "pg_config"))
-    return [f"cargo clippy: no warnings, for PostgreSQL {', '.join(SUPPORTED_PG)}"]
+    return [f"cargo clippy: no warnings, for PostgreSQL {', '.join(versions)}"]
 
 
 _DENY_WARNINGS = ("--all-targets", "--", "-D", "warnings")

@@ -12,8 +12,7 @@ from typing import Callable, Sequence
 
 from . import fixtures, install, jdbc, libheif, model, onnxruntime, pictures, python_env, test_models, toolchain
 from .console import main, run, say
-from .paths import ONNXRUNTIME, PG_VERSIONS, PYTHON, ROOT, SUPPORTED_PG, pg_bin
-from .pins import CARGO_DENY
+from .paths import ONNXRUNTIME, PG_VERSIONS, PYTHON, ROOT, SUPPORTED_PG, VENV, pg_bin
 
 CRATES = ("-p", "susx-core", "-p", "susx-diffusion", "-p", "susx-report", "-p", "susx-server", "-p", "susx-fuzz")
 NEWEST = PG_VERSIONS[-1]
@@ -95,10 +94,10 @@ def _libraries(env: dict[str, str]) -> list[str]:
     say("linting the server without image generation")
     without = ["-p", "susx-server", "--no-default-features", "--features", "server"]
     run(["cargo", "clippy", *without, *_DENY_WARNINGS], env)
-    say("checking the licences and sources of the dependencies")
-    deny = toolchain.cargo_program("cargo-deny", CARGO_DENY)
-    run([deny, "--workspace", "--all-features", "check", "licenses", "bans", "sources"], env)
     build_fixtures()
+    say("checking the licences and sources of the dependencies")
+    deny = VENV / "bin" / "cargo-deny"
+    run([deny, "--workspace", "--all-features", "check", "licenses", "bans", "sources"], env)
     say("checking the spelling")
     run([PYTHON, "-m", "codespell_lib"])
     say("running the Rust tests")

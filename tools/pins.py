@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from .console import Failure
 
-CARGO_DENY = "0.20.2"
 CARGO_FUZZ = "0.13.2"
 MDBOOK = "0.5.4"
 

@@ -24,7 +24,7 @@ help:
 	@echo "make dist      pack the committed sources in build/dist, as PGXN takes them"
 	@echo "make test      check formatting, lint, and run every test, on PostgreSQL 15 to 18"
 	@echo "               (some tests, without the lints: make test ONLY=test_tip_x,susx-core PG=18)"
-	@echo "make check     the same in a few minutes, once it has run: the tests that take long are left out, and PostgreSQL 15 to 17"
+	@echo "make check     the same on PostgreSQL 18 alone, without the tests that take longest"
 	@echo "make test-exporters  compare full-size models of the usual exporters with their own pipelines, for docs/models.md"
 	@echo "               (some rows, printed only: make test-exporters ONLY=clip-split,openclip-rn50)"
 	@echo "make bench     measure susx against reference implementations, and write docs/benchmarks.md"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from PIL import Image
 
 from conftest import copy_model
+from helpers.models import new_model_dir, remove_all_but
 from helpers.pictures import encode, picture
 from helpers.processes import eventually, servers
 from helpers.reference import ReferenceModel
@@ -34,8 +34,7 @@ PNG = encode(PICTURES[0])
 
 @pytest.fixture(scope="module")
 def own_cluster(new_cluster):
-    folder = Path(tempfile.mkdtemp(prefix="susx-files-", dir="/tmp"))
-    folder.chmod(0o755)
+    folder = new_model_dir()
     copy_model(TEST_MODELS / "split", folder / "whole")
     with new_cluster(**{"susx.model_dir": folder, "susx.model": "whole"}) as cluster:
         cluster.models = folder
@@ -46,9 +45,7 @@ def own_cluster(new_cluster):
 @pytest.fixture
 def cluster(own_cluster):
     yield own_cluster
-    for folder in own_cluster.models.iterdir():
-        if folder.name != "whole":
-            shutil.rmtree(folder)
+    remove_all_but("whole", own_cluster.models)
 
 
 @pytest.fixture

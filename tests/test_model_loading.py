@@ -12,7 +12,7 @@ import pytest
 
 from helpers.endless import make_endless
 from helpers.logs import log_of
-from helpers.models import new_model_dir
+from helpers.models import new_model_dir, remove_all_but
 from helpers.pictures import encode, picture
 from helpers.processes import PROMPTLY, eventually, one_of_each, servers
 from helpers.session import in_background
@@ -42,9 +42,7 @@ def own_cluster(new_cluster, model_dir):
 @pytest.fixture
 def cluster(own_cluster):
     yield own_cluster
-    for folder in own_cluster.models.iterdir():
-        if folder.name != "good":
-            shutil.rmtree(folder)
+    remove_all_but("good", own_cluster.models)
 
 
 @pytest.fixture

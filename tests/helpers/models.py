@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,13 @@ def new_model_dir() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="susx-models-", dir="/tmp"))
     folder.chmod(0o755)
     return folder
+
+
+def remove_all_but(name: str, folder: Path) -> None:
+    """Removes the models of a folder, except for one."""
+    for model in folder.iterdir():
+        if model.name != name:
+            shutil.rmtree(model)
 
 
 def make_tiny_clip(folder: Path, seed: int) -> None:

@@ -33,6 +33,22 @@ impl Fits {
         fit.as_deref().unwrap_or(self.zero_shot.as_ref())
     }
 
+    /// What the methods that have been fitted [save](FittedMethod::saved).
+    pub fn saved(&self) -> Vec<(Method, Vec<u8>)> {
+        let of = |method: Method| Some((method, self.fits[method as usize].get()?.as_ref()?.saved()?));
+        Method::ALL.into_iter().filter_map(of).collect()
+    }
+
+    /// Takes the methods from what they have saved, on the same support set with the same parameters. `None` if one of them is
+    /// not that.
+    pub fn restore(&self, saved: &[(Method, Vec<u8>)]) -> Option<()> {
+        for (method, saved) in saved {
+            let fit = method.restored(&self.support_set, self.params, saved)?;
+            self.fits[*method as usize].get_or_init(|| Some(fit));
+        }
+        Some(())
+    }
+
     /// Size on the heap without the support set, in bytes.
     pub fn size(&self) -> usize {
         let fits = self.fits.iter().filter_map(|fit| fit.get()?.as_ref());

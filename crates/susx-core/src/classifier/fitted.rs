@@ -24,9 +24,9 @@ const MANY: usize = 16;
 /// queries are compared by their embeddings, as if there were no likeness vectors.
 #[derive(Debug)]
 pub struct Classifier {
-    support_set: Arc<SupportSet>,
-    params: ValidParams,
-    known: Known,
+    pub(super) support_set: Arc<SupportSet>,
+    pub(super) params: ValidParams,
+    pub(super) known: Known,
     /// By embeddings alone.
     by_embedding: Fits,
     /// By embeddings and likeness vectors; `None` if the support images have none.
@@ -50,6 +50,13 @@ impl Classifier {
     pub fn fit(support_set: impl Into<Arc<SupportSet>>, params: ValidParams) -> Self {
         let support_set = support_set.into();
         let known = Known::new(Arc::clone(&support_set), params);
+        let classifier = Self::unfitted(support_set, params, known);
+        classifier.main_fits().of(classifier.default_method());
+        classifier
+    }
+
+    /// Without any fit of a method.
+    pub(super) fn unfitted(support_set: Arc<SupportSet>, params: ValidParams, known: Known) -> Self {
         let (plain, by_likeness) = match support_set.has_likeness() {
             false => (Arc::clone(&support_set), None),
             true => {
@@ -58,11 +65,12 @@ impl Classifier {
             }
         };
         let by_embedding = Fits::new(plain, params);
-        let classifier =
-            Classifier { support_set, params, known, by_embedding, by_likeness, taggers: Default::default() };
-        let fits = classifier.by_likeness.as_ref().unwrap_or(&classifier.by_embedding);
-        fits.of(classifier.default_method());
-        classifier
+        Classifier { support_set, params, known, by_embedding, by_likeness, taggers: Default::default() }
+    }
+
+    /// The fits for queries like the support images.
+    pub(super) fn main_fits(&self) -> &Fits {
+        self.by_likeness.as_ref().unwrap_or(&self.by_embedding)
     }
 
     /// Category names, C, in the order of the columns of logits.
@@ -115,7 +123,7 @@ impl Classifier {
         digest.bytes(labelled).finish()
     }
 
-    /// Size on the heap, in bytes.
+    /// Size in the memory of this process, in bytes.
     pub fn size(&self) -> usize {
         let by_likeness = self.by_likeness.as_ref().map_or(0, Fits::size);
         let taggers: usize = self.taggers.iter().filter_map(|tagger| Some(tagger.get()?.size())).sum();

@@ -50,8 +50,7 @@ impl Known {
     /// By the categories, the support rows and the negatives of a support set. O(M (C + Q) d) with Q negatives.
     pub fn new(support_set: impl Into<Arc<SupportSet>>, params: ValidParams) -> Self {
         let support_set = support_set.into();
-        let mut known =
-            Known { support_set, logit_scale: params.logit_scale, reject: params.reject, usual: None };
+        let mut known = Known::restored(support_set, params, None);
         let support_set = &known.support_set;
         if !support_set.is_empty() && !support_set.negatives().is_empty() {
             let sample = support_set.features().select(Axis(0), &support_set.sample());
@@ -61,6 +60,20 @@ impl Known {
             known.usual = Some((quantile(&odds, 0.5), range.max(MIN_RANGE)));
         }
         known
+    }
+
+    /// From its [`usual`](Self::usual) of the same support set and parameters.
+    pub(super) fn restored(
+        support_set: Arc<SupportSet>,
+        params: ValidParams,
+        usual: Option<(f64, f64)>,
+    ) -> Self {
+        Known { support_set, logit_scale: params.logit_scale, reject: params.reject, usual }
+    }
+
+    /// Median and interquartile range of the support rows' `u`.
+    pub(super) fn usual(&self) -> Option<(f64, f64)> {
+        self.usual
     }
 
     /// The probability, 0 to 1, that each unit image (N × d) shows any category, from the probability of its best

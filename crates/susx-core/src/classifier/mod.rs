@@ -9,6 +9,7 @@ mod otsu;
 mod params;
 mod ranking;
 mod reject;
+mod saved;
 mod tags;
 
 pub use explanation::{Contribution, Explanation};

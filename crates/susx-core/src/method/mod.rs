@@ -28,6 +28,11 @@ pub(crate) trait FittedMethod: fmt::Debug + Send + Sync {
     /// The `k` best categories of a single query, best first, each with up to `support` rows.
     fn explain(&self, query: Queries, k: usize, support: usize) -> Vec<Explanation>;
 
+    /// What [`Method::restored`] needs besides the support set and the parameters; `None` if fitting it again is as fast.
+    fn saved(&self) -> Option<Vec<u8>> {
+        None
+    }
+
     /// Size on the heap without the support set, in bytes.
     fn size(&self) -> usize;
 }
@@ -55,10 +60,14 @@ impl MethodLogits {
 /// Fits a method on a support set with at least one image; `None` if it does not separate any two categories.
 type FitMethod = fn(&Arc<SupportSet>, ValidParams) -> Option<Box<dyn FittedMethod>>;
 
+/// A fit from what [`FittedMethod::saved`] has given, on the same support set with the same parameters. `None` if it is not
+/// that.
+type RestoreMethod = fn(&Arc<SupportSet>, ValidParams, &[u8]) -> Option<Box<dyn FittedMethod>>;
+
 /// Generates [`Method`] from one row per method: documentation, variant, name in SQL, whether it needs support
-/// images, the names of its terms, and how it is fitted.
+/// images, the names of its terms, how it is fitted, and how it is restored.
 macro_rules! methods {
-    ($($(#[$doc:meta])* $variant:ident = $name:literal, $needs_support:literal, $terms:expr, $fit:expr;)*) => {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal, $needs_support:literal, $terms:expr, $fit:expr, $restore:expr;)*) => {
         /// A classification method.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
         pub enum Method {
@@ -71,7 +80,7 @@ macro_rules! methods {
         }
 
         const METHODS: &[MethodSpec] = &[
-            $(MethodSpec { name: $name, needs_support: $needs_support, terms: $terms, fit: $fit },)*
+            $(MethodSpec { name: $name, needs_support: $needs_support, terms: $terms, fit: $fit, restore: $restore },)*
         ];
     };
 }
@@ -82,23 +91,33 @@ struct MethodSpec {
     needs_support: bool,
     terms: &'static [&'static str],
     fit: FitMethod,
+    restore: RestoreMethod,
+}
+
+/// For a method that saves nothing.
+fn never(_: &Arc<SupportSet>, _: ValidParams, _: &[u8]) -> Option<Box<dyn FittedMethod>> {
+    None
 }
 
 methods! {
     /// CLIP's own logits: the category names alone.
-    ZeroShot = "zero-shot", false, &[zero_shot::TERM], zero_shot::ZeroShot::boxed;
+    ZeroShot = "zero-shot", false, &[zero_shot::TERM], zero_shot::ZeroShot::boxed, never;
     /// The cache of Tip-Adapter (Zhang et al., ECCV 2022), training-free.
-    TipAdapter = "tip-adapter", true, &[zero_shot::TERM, tip_adapter::TERM], tip_adapter::TipAdapter::boxed;
+    TipAdapter = "tip-adapter", true, &[zero_shot::TERM, tip_adapter::TERM], tip_adapter::TipAdapter::boxed,
+        never;
     /// The cache and the KL term of SuS-X (Udandarao et al., ICCV 2023).
-    TipX = "tip-x", true, &[zero_shot::TERM, tip_adapter::TERM, tip_x::TERM], tip_x::TipX::boxed;
+    TipX = "tip-x", true, &[zero_shot::TERM, tip_adapter::TERM, tip_x::TERM], tip_x::TipX::boxed,
+        tip_x::TipX::restored;
     /// TIP-X, whose support terms are weighted by how reliable the support set is for the image.
     GatedTipX = "gated-tip-x", true, &[zero_shot::TERM, tip_adapter::TERM, tip_x::TERM, gated_tip_x::TERM],
-        gated_tip_x::GatedTipX::boxed;
+        gated_tip_x::GatedTipX::boxed, gated_tip_x::GatedTipX::restored;
     /// A Gaussian discriminant on the support set, weighted by how reliable each category's support is.
-    Gda = "gda", true, &[zero_shot::TERM, gda::TERM], gda::FittedGda::boxed;
+    Gda = "gda", true, &[zero_shot::TERM, gda::TERM], gda::FittedGda::boxed,
+        gda::FittedGda::restored;
     /// Names by embeddings, images by likeness vectors of another encoder; without these, gated TIP-X.
     Likeness = "likeness", true,
-        &[zero_shot::TERM, tip_adapter::TERM, gda::TERM, gated_tip_x::TERM], likeness::Likeness::boxed;
+        &[zero_shot::TERM, tip_adapter::TERM, gda::TERM, gated_tip_x::TERM], likeness::Likeness::boxed,
+        likeness::Likeness::restored;
 }
 
 /// A name that no method has.
@@ -130,6 +149,16 @@ impl Method {
     ) -> Option<Box<dyn FittedMethod>> {
         let spec = &METHODS[self as usize];
         if spec.needs_support && support_set.is_empty() { None } else { (spec.fit)(support_set, params) }
+    }
+
+    /// The method, from what its fit [saved](FittedMethod::saved); `None` if it is not that.
+    pub(crate) fn restored(
+        self,
+        support_set: &Arc<SupportSet>,
+        params: ValidParams,
+        saved: &[u8],
+    ) -> Option<Box<dyn FittedMethod>> {
+        (METHODS[self as usize].restore)(support_set, params, saved)
     }
 
     /// The method that answers where another cannot be fitted.

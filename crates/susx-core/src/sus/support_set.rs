@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
-use ndarray::{ArcArray2, Array2, ArrayView2};
+use ndarray::{Array2, ArrayView2};
 
 use super::distinct::ImageVector;
+use super::numbers::{Matrix, Numbers};
 use crate::linalg::row_product;
 use crate::queries::Queries;
 
@@ -98,19 +99,19 @@ pub(crate) fn evenly_spaced(total: usize, most: usize) -> impl Iterator<Item = u
 pub struct SupportSet {
     pub(super) categories: Vec<String>,
     /// C × d.
-    pub(super) zeroshot_weights: Array2<f32>,
+    pub(super) zeroshot_weights: Matrix,
     /// M × d, sorted by category.
-    pub(super) features: ArcArray2<f32>,
+    pub(super) features: Matrix,
     /// M × e, in the order of the features.
-    pub(super) likeness: Option<ArcArray2<f32>>,
+    pub(super) likeness: Option<Matrix>,
     /// The caller's number of each feature, M.
-    pub(super) ids: Vec<i64>,
+    pub(super) ids: Numbers<i64>,
     /// Whether each feature is of a labelled image, M.
     pub(super) labelled: Vec<bool>,
     /// Category `c` has the rows `offsets[c]..offsets[c + 1]`; C + 1.
     pub(super) offsets: Vec<usize>,
     /// Q × d.
-    pub(super) negatives: Array2<f32>,
+    pub(super) negatives: Matrix,
 }
 
 impl SupportSet {
@@ -121,7 +122,7 @@ impl SupportSet {
 
     /// The number of dimensions, d.
     pub fn dimensions(&self) -> usize {
-        self.zeroshot_weights.ncols()
+        self.zeroshot_weights.dim().1
     }
 
     /// One unit row per category, C × d.
@@ -217,9 +218,14 @@ impl SupportSet {
         sample(self.len(), self.categories.len())
     }
 
+    /// The zeroshot weights, the negatives, the features and, if there are any, the likeness vectors.
+    pub(super) fn matrices(&self) -> impl Iterator<Item = &Matrix> {
+        [&self.zeroshot_weights, &self.negatives, &self.features].into_iter().chain(&self.likeness)
+    }
+
     /// The number of support features, M.
     pub fn len(&self) -> usize {
-        self.features.nrows()
+        self.features.dim().0
     }
 
     /// Whether there are no support features.
@@ -227,13 +233,11 @@ impl SupportSet {
         self.len() == 0
     }
 
-    /// Size on the heap, in bytes.
+    /// Size in the memory of this process, in bytes.
     pub fn size(&self) -> usize {
-        let likeness = self.likeness.as_ref().map_or(0, |likeness| likeness.len());
-        (self.features.len() + likeness + self.zeroshot_weights.len() + self.negatives.len())
-            * size_of::<f32>()
+        self.matrices().map(Matrix::size).sum::<usize>()
             + self.offsets.len() * size_of::<usize>()
-            + self.ids.len() * size_of::<i64>()
+            + self.ids.size()
             + self.labelled.len() * size_of::<bool>()
             + self.categories.iter().map(String::len).sum::<usize>()
     }

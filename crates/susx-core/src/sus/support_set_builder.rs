@@ -215,17 +215,17 @@ impl SupportSetBuilder {
         };
         let likeness = match likeness.rows.is_empty() {
             true => None,
-            false => Some(matrix(likeness.rows, likeness.dimensions)?.into_shared()),
+            false => Some(matrix(likeness.rows, likeness.dimensions)?.into()),
         };
         let mut names: Vec<String> = categories.into_iter().map(|c| c.name).collect();
         Ok(SupportSet {
-            zeroshot_weights: matrix(weights, dimensions)?,
-            features: matrix(features, dimensions)?.into_shared(),
+            zeroshot_weights: matrix(weights, dimensions)?.into(),
+            features: matrix(features, dimensions)?.into(),
             likeness,
-            ids,
+            ids: ids.into(),
             labelled,
             offsets,
-            negatives: matrix(negatives, dimensions)?,
+            negatives: matrix(negatives, dimensions)?.into(),
             categories: order.into_iter().map(|index| std::mem::take(&mut names[index])).collect(),
         })
     }

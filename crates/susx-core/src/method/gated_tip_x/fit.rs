@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ndarray::{Array2, Axis};
+use serde::{Deserialize, Serialize};
 
 use super::absent::Absent;
 use super::claims::Claims;
@@ -10,7 +11,7 @@ use super::gate::{Gate, GateReading};
 use super::sharpness::Sharpness;
 use super::support::Worth;
 use crate::classifier::{Contribution, Explanation, Ranked, ValidParams, top_k};
-use crate::method::tip_x::{Terms, TipX};
+use crate::method::tip_x::{ScaledKl, Terms, TipX};
 use crate::method::{FittedMethod, MethodLogits};
 use crate::queries::Queries;
 use crate::sus::SupportSet;
@@ -23,6 +24,15 @@ pub struct GatedTipX {
     pub(super) absent: Absent,
     pub(super) claims: Claims,
     pub(super) worth: Worth,
+    sharpness: Sharpness,
+}
+
+/// What takes long to fit.
+#[derive(Debug, Serialize, Deserialize)]
+struct Saved {
+    kl: Option<ScaledKl>,
+    gate: Gate,
+    worth: Worth,
     sharpness: Sharpness,
 }
 
@@ -76,6 +86,22 @@ impl GatedTipX {
         params: ValidParams,
     ) -> Option<Box<dyn FittedMethod>> {
         Some(Box::new(Self::fit(Arc::clone(support_set), params)))
+    }
+
+    pub(in crate::method) fn restored(
+        support_set: &Arc<SupportSet>,
+        params: ValidParams,
+        saved: &[u8],
+    ) -> Option<Box<dyn FittedMethod>> {
+        let Saved { kl, gate, worth, sharpness } = postcard::from_bytes(saved).ok()?;
+        Some(Box::new(GatedTipX {
+            gate,
+            absent: Absent::of(support_set),
+            claims: Claims::new(support_set, &worth),
+            tip_x: TipX::with_kl(support_set, params, kl),
+            worth,
+            sharpness,
+        }))
     }
 
     /// TIP-X on the same support set.
@@ -176,6 +202,11 @@ impl FittedMethod for GatedTipX {
             self.gate.explanation(ranked, gates[0], terms.named(0, c), contributions, support)
         };
         top_k(&logits, k, 1.0).into_iter().map(explain).collect()
+    }
+
+    fn saved(&self) -> Option<Vec<u8>> {
+        let GatedTipX { tip_x, gate, worth, sharpness, .. } = self.clone();
+        postcard::to_stdvec(&Saved { kl: tip_x.kl().cloned(), gate, worth, sharpness }).ok()
     }
 
     fn size(&self) -> usize {

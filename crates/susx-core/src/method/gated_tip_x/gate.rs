@@ -1,6 +1,7 @@
 //! How much the support set counts for a query.
 
 use ndarray::{ArrayView1, ArrayView2};
+use serde::{Deserialize, Serialize};
 
 use super::support::{ENOUGH, Worth};
 use super::typical::OwnCosines;
@@ -40,7 +41,7 @@ pub struct GateReading {
 }
 
 /// The gate, fitted on a support set.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(in crate::method) struct Gate {
     /// Scale of the cosines in the softmax that says which categories a query may belong to.
     sharpness: f64,

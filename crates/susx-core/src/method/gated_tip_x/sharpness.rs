@@ -1,6 +1,7 @@
 //! Calibrated probabilities, without labels.
 
 use ndarray::{Array2, ArrayView1, Axis};
+use serde::{Deserialize, Serialize};
 
 use super::GatedTipX;
 use crate::interrupt;
@@ -27,7 +28,7 @@ const HALVINGS: usize = 30;
 
 /// Factor of the logits in the softmax that gives the probabilities: `k / (1 + t g (1 + h))`, where `g` is the gate and
 /// `h` says how like a support row the query is. A query that is itself a support row has itself as evidence.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(in crate::method) struct Sharpness {
     closed: f64,
     decay: f64,

@@ -1,5 +1,7 @@
 //! What the support set is worth.
 
+use serde::{Deserialize, Serialize};
+
 use super::neighbours::{NEIGHBOURS, Neighbourhood, neighbourhoods};
 use crate::classifier::ValidParams;
 use crate::linalg::quantile;
@@ -16,7 +18,7 @@ const LOOKS_ABSENT: f32 = 0.2;
 const KNOWN: (f64, f64) = (0.35, 0.9);
 
 /// What the support set says about itself.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(in crate::method) struct Worth {
     /// `r_c`: reliability of each category's support, 0 to 1, C; 0 without support.
     pub reliability: Vec<f64>,

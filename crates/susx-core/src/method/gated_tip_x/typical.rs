@@ -1,5 +1,7 @@
 //! How like its name a category's support is.
 
+use serde::{Deserialize, Serialize};
+
 use crate::interrupt;
 use crate::sus::SupportSet;
 
@@ -7,7 +9,7 @@ use crate::sus::SupportSet;
 const MIN_SPREAD: f64 = 1e-6;
 
 /// The cosines of support images to the names of their own categories.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct OwnCosines {
     /// Each category's, C.
     categories: Vec<OwnCosine>,
@@ -15,7 +17,7 @@ pub(super) struct OwnCosines {
     spread: f64,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct OwnCosine {
     /// `b_c`: mean cosine of the support rows; without any, the mean of the other categories' means.
     mean: f64,

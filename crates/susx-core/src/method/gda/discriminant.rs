@@ -1,6 +1,7 @@
 //! The discriminant of a support set, in float64.
 
 use ndarray::{Array1, Array2, ArrayView2, Axis};
+use serde::{Deserialize, Serialize};
 
 use super::precision::Precision;
 use super::sums::Sums;
@@ -8,7 +9,7 @@ use crate::interrupt;
 use crate::linalg::product;
 
 /// `g_c(x) = x . w_c + b_c` minus its mean over the categories, scaled to the range of the cosines and shifted.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(in crate::method) struct Discriminant {
     pub precision: Precision,
     /// `w_c` minus their mean, C × d.

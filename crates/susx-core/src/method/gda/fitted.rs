@@ -24,9 +24,21 @@ pub(in crate::method) struct FittedGda {
 
 impl FittedGda {
     pub fn boxed(support_set: &Arc<SupportSet>, params: ValidParams) -> Option<Box<dyn FittedMethod>> {
-        let gda = Gda::fit(support_set, params)?;
+        Some(Self::with(support_set, params, Gda::fit(support_set, params)?))
+    }
+
+    pub fn restored(
+        support_set: &Arc<SupportSet>,
+        params: ValidParams,
+        saved: &[u8],
+    ) -> Option<Box<dyn FittedMethod>> {
+        let gda: Gda = postcard::from_bytes(saved).ok()?;
+        Some(Self::with(support_set, params, gda.aligned()))
+    }
+
+    fn with(support_set: &Arc<SupportSet>, params: ValidParams, gda: Gda) -> Box<dyn FittedMethod> {
         let support_set = Arc::clone(support_set);
-        Some(Box::new(FittedGda { support_set, params, gda, influence: OnceLock::new() }))
+        Box::new(FittedGda { support_set, params, gda, influence: OnceLock::new() })
     }
 
     fn influence(&self) -> Option<&Influence> {
@@ -69,6 +81,10 @@ impl FittedMethod for FittedGda {
             }
         };
         top_k(&self.gda.logits(query).row(0).to_vec(), k, 1.0).into_iter().map(explain).collect()
+    }
+
+    fn saved(&self) -> Option<Vec<u8>> {
+        postcard::to_stdvec(&self.gda).ok()
     }
 
     fn size(&self) -> usize {

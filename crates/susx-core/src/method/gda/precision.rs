@@ -1,6 +1,7 @@
 //! The inverse of a covariance with a ridge.
 
 use ndarray::{Array2, ArrayView2, Axis, concatenate};
+use serde::{Deserialize, Serialize};
 
 use super::inverse::inverse_of_positive;
 use crate::linalg::product;
@@ -9,7 +10,7 @@ use crate::linalg::product;
 const MIN_VARIANCE: f64 = 1e-12;
 
 /// A covariance `S = Z^T Z`, up to a factor, in whichever form is smaller.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(in crate::method) enum Scatter {
     /// `S`, d × d.
     Primal(Array2<f64>),
@@ -18,7 +19,7 @@ pub(in crate::method) enum Scatter {
 }
 
 /// `P = (S / t + ridge I)^-1`, where `t = tr(S) / d` is the mean variance.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(in crate::method) enum Precision {
     /// `P`, d × d.
     Primal(Array2<f64>),

@@ -1,6 +1,7 @@
 //! Weighted means and covariance of a support set.
 
 use ndarray::{Array1, Array2, Axis, s};
+use serde::{Deserialize, Serialize};
 
 use super::precision::Scatter;
 use crate::interrupt;
@@ -13,7 +14,7 @@ const BLOCK: usize = 1024;
 pub(in crate::method) const MIN_MASS: f64 = 1e-9;
 
 /// Weighted sums over a support set.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(in crate::method) struct Sums {
     /// Weight of each row, M.
     pub weights: Vec<f64>,

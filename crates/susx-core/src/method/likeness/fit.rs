@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use ndarray::Array2;
+use serde::{Deserialize, Serialize};
 
 use super::sharpness;
 use super::sizes::Sizes;
@@ -29,6 +30,16 @@ pub struct Likeness {
     sharpness: Sharpness,
     /// Computed for the first explanation.
     pub(super) influence: OnceLock<Influence>,
+}
+
+/// What takes long to fit.
+#[derive(Debug, Serialize, Deserialize)]
+struct Saved {
+    gate: Gate,
+    worth: Worth,
+    terms: SupportTerms,
+    sizes: Sizes,
+    sharpness: Sharpness,
 }
 
 /// The terms of logits, each N × C.
@@ -96,6 +107,29 @@ impl Likeness {
         }
     }
 
+    pub(in crate::method) fn restored(
+        support_set: &Arc<SupportSet>,
+        params: ValidParams,
+        saved: &[u8],
+    ) -> Option<Box<dyn FittedMethod>> {
+        if !support_set.has_likeness() {
+            return gated_tip_x::GatedTipX::restored(support_set, params, saved);
+        }
+        let Saved { gate, worth, terms, sizes, sharpness } = postcard::from_bytes(saved).ok()?;
+        Some(Box::new(Likeness {
+            gate,
+            absent: Absent::of(support_set),
+            claims: Claims::new(support_set, &worth).times(sizes.claims),
+            support_set: Arc::clone(support_set),
+            params,
+            worth,
+            terms: terms.aligned(),
+            sizes,
+            sharpness,
+            influence: OnceLock::new(),
+        }))
+    }
+
     /// The support set that was fitted.
     pub fn support_set(&self) -> &SupportSet {
         &self.support_set
@@ -160,6 +194,18 @@ impl FittedMethod for Likeness {
 
     fn explain(&self, query: Queries, k: usize, support: usize) -> Vec<Explanation> {
         self.explained(query, k, support)
+    }
+
+    fn saved(&self) -> Option<Vec<u8>> {
+        let Likeness { gate, worth, terms, sizes, sharpness, .. } = self;
+        let saved = Saved {
+            gate: gate.clone(),
+            worth: worth.clone(),
+            terms: terms.clone(),
+            sizes: *sizes,
+            sharpness: *sharpness,
+        };
+        postcard::to_stdvec(&saved).ok()
     }
 
     fn size(&self) -> usize {

@@ -1,6 +1,7 @@
 //! How much the terms of the support set count relative to the names.
 
 use ndarray::{Array2, ArrayView2, Axis};
+use serde::{Deserialize, Serialize};
 
 use super::terms::SupportTerms;
 use crate::classifier::ValidParams;
@@ -20,7 +21,7 @@ const MIN_DEVIATION: f64 = 1e-9;
 const EVEN: f32 = 2.0;
 
 /// Factors of the terms.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Sizes {
     pub cache: f32,
     pub discriminant: f32,

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use ndarray::{Array2, ArrayView2, s};
+use serde::{Deserialize, Serialize};
 
 use super::kl::{KlQueries, KlTerm};
 use super::scale::{self, AffinityScale};
@@ -23,10 +24,10 @@ pub struct TipX {
 }
 
 /// The KL term and the constants that scale it.
-#[derive(Clone, Debug)]
-pub(super) struct ScaledKl {
-    pub term: KlTerm,
-    pub scale: AffinityScale,
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(in crate::method) struct ScaledKl {
+    pub(super) term: KlTerm,
+    pub(super) scale: AffinityScale,
 }
 
 impl TipX {
@@ -47,6 +48,28 @@ impl TipX {
         params: ValidParams,
     ) -> Option<Box<dyn FittedMethod>> {
         Some(Box::new(Self::fit(Arc::clone(support_set), params)))
+    }
+
+    /// The fit with the KL term of the same support set and parameters.
+    pub(in crate::method) fn with_kl(
+        support_set: &Arc<SupportSet>,
+        params: ValidParams,
+        kl: Option<ScaledKl>,
+    ) -> Self {
+        TipX { adapter: TipAdapter::fit(Arc::clone(support_set), params), kl }
+    }
+
+    /// The part that takes long to fit.
+    pub(in crate::method) fn kl(&self) -> Option<&ScaledKl> {
+        self.kl.as_ref()
+    }
+
+    pub(in crate::method) fn restored(
+        support_set: &Arc<SupportSet>,
+        params: ValidParams,
+        saved: &[u8],
+    ) -> Option<Box<dyn FittedMethod>> {
+        Some(Box::new(Self::with_kl(support_set, params, postcard::from_bytes(saved).ok()?)))
     }
 
     /// The parameters that it was fitted with.
@@ -133,6 +156,10 @@ impl FittedMethod for TipX {
     fn explain(&self, query: Queries, k: usize, support: usize) -> Vec<Explanation> {
         let terms = self.terms(query);
         self.adapter.explain_terms(query, &terms, self.kl_of_query(query), k, support)
+    }
+
+    fn saved(&self) -> Option<Vec<u8>> {
+        postcard::to_stdvec(&self.kl).ok()
     }
 
     fn size(&self) -> usize {

@@ -17,6 +17,7 @@
 //! centred vectors.
 
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, ArrayViewMut1, Axis, s};
+use serde::{Deserialize, Serialize};
 
 use crate::interrupt;
 use crate::linalg::{block_rows, exp, product, row_sums};
@@ -26,7 +27,7 @@ use crate::sus::SupportSet;
 const BLOCK: usize = 1024;
 
 /// What the KL term needs to know about a support set. Divergences are not scaled yet.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct KlTerm {
     temperature: f32,
     /// `phi`, d.
@@ -42,7 +43,7 @@ pub(super) struct KlTerm {
 }
 
 /// How `p . W x / T` is computed: as a product of two vectors of k elements.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Space {
     /// Of `p` and `W x / T`, C.
     Names,

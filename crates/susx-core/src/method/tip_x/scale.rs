@@ -4,6 +4,7 @@
 //! set, over all pairs of different rows, so that they can be frozen at fit.
 
 use ndarray::s;
+use serde::{Deserialize, Serialize};
 
 use super::kl::KlTerm;
 use crate::interrupt;
@@ -17,7 +18,7 @@ const EQUAL_DIVERGENCES: f64 = 1e-7;
 const BLOCK: usize = 256;
 
 /// `y = a * KL + b` (paper, section 3.2).
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AffinityScale {
     /// Factor.
     pub a: f64,

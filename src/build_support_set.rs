@@ -11,7 +11,6 @@ use pgrx::prelude::*;
 use susx_core::method::gated_tip_x;
 use susx_core::sus::{Distinct, SupportSet};
 
-use crate::fitted;
 use crate::limits;
 use crate::limits::similarity;
 use crate::pg::catalog::classifier as catalog;
@@ -23,6 +22,7 @@ use crate::pg::progress::{Command, Phase, Progress};
 use crate::pg::regclass::RegClass;
 use crate::pg::version::SameVersion;
 use crate::prompting::Prompting;
+use crate::support_set;
 use plan::SearchSize;
 use retrieval_prompts::RetrievalPrompts;
 use search::{Compared, Rules, search};
@@ -86,7 +86,7 @@ fn build_support_set(
     };
     let wanted = Wanted { prompting, per_class, exclusive, duplicates, use_index };
     let copied = replace_support(classifier, &pool, wanted, &mut progress)?;
-    let support_set = fitted::changed_support_set(classifier)?;
+    let support_set = support_set::changed(classifier)?;
     let reliability = gated_tip_x::reliability(&support_set, settings.params.check().map_err(Error::from)?);
     let rows: Vec<SupportRow> = summary(&support_set, copied)
         .into_iter()
@@ -124,7 +124,7 @@ fn replace_support(
     progress: &mut Progress,
 ) -> Result<Vec<(String, f32)>> {
     let Wanted { prompting, per_class, exclusive, duplicates, use_index } = wanted;
-    let support_set = fitted::support_set(classifier)?;
+    let support_set = support_set::of(classifier)?;
     let prompts = RetrievalPrompts::read(classifier, &support_set, prompting)?;
     let candidates = prompts.text.len().saturating_mul(per_class);
     limits::check("the number of prompts, times per_class,", limits::CANDIDATES, candidates)?;

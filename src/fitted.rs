@@ -18,16 +18,15 @@ use susx_core::digest::Digest;
 use susx_core::fit_cache::{Fit, FitCache, Snapshot, Validity};
 use susx_core::method::Method;
 use susx_core::queries::OwnedQueries;
-use susx_core::sus::{SupportError, SupportSet, SupportSetBuilder, unit};
+use susx_core::sus::unit;
 
 use crate::image_stream::ImageStream;
 use crate::image_vectors::ImageVectors;
 use crate::pg::catalog::citus;
-use crate::pg::catalog::classifier::{self as catalog, ClassifierRow, Role, Settings};
+use crate::pg::catalog::classifier::{self as catalog, Settings};
 use crate::pg::embedding_model::EmbeddingModel;
 use crate::pg::error::{Error, Result};
 use crate::pg::guc;
-use crate::pg::message::warn_with_hint;
 use crate::pg::regclass::RegClass;
 use crate::pg::relcache;
 use crate::pg::roles;
@@ -37,6 +36,8 @@ use crate::pg::spi::Access;
 use crate::pg::statement::{self, StatementId};
 use crate::pg::vector::Vector;
 use crate::recent_embeddings::recent_or;
+use crate::shared_fit::SharedFit;
+use crate::support_set::{self, StoredSet};
 
 /// A classifier as a statement sees it.
 #[derive(Debug)]
@@ -234,7 +235,7 @@ fn fit_of_table(key: Key, rows: RegClass, reader: Reader, announces: bool) -> Re
     let fitted = match CACHE.with_borrow_mut(|cache| cache.of_versions(key, versions, reader)) {
         Some(fitted) => fitted,
         None => {
-            let fitted = Rc::new(fit(classifier)?);
+            let fitted = Rc::new(fit_or_shared(classifier, rows, versions)?);
             keep(key, &fitted, Validity::Versions(versions), reader);
             fitted
         }
@@ -268,54 +269,40 @@ fn keep(key: Key, fitted: &Rc<Fitted>, validity: Validity<SnapshotId, RowVersion
 
 fn fit(classifier: RegClass) -> Result<Fitted> {
     let settings = catalog::settings(classifier)?;
-    let support_set = support_set(classifier)?;
-    let rows = support_set.len();
-    let fitted = Classifier::fit(support_set, settings.params.check()?);
-    let name = classifier.name()?;
-    pgrx::debug1!("fitted classifier \"{name}\" with {rows} support images");
-    Ok(Fitted { name, settings, classifier: fitted, digest: OnceCell::new() })
+    let fitted = Classifier::fit(support_set::of(classifier)?, settings.params.check()?);
+    fitted_as(classifier, settings, fitted, "fitted")
 }
 
-/// The prompts, the support images and the negatives of a classifier's table.
-pub fn support_set(classifier: RegClass) -> Result<SupportSet> {
-    support_set_in(classifier, Access::Statement)
-}
-
-/// Like [`support_set`], including the changes that this call has made.
-pub fn changed_support_set(classifier: RegClass) -> Result<SupportSet> {
-    support_set_in(classifier, Access::Current)
-}
-
-fn support_set_in(classifier: RegClass, access: Access) -> Result<SupportSet> {
-    let name = classifier.name()?;
-    let bad = |error: SupportError| Error::from(error).within(format_args!("classifier \"{name}\""));
-    let mut builder: Option<SupportSetBuilder> = None;
-    catalog::read_rows(classifier, access, |row| {
-        let ClassifierRow { id, category, role, embedding: Vector(embedding), likeness } = row;
-        let builder = builder.get_or_insert_with(|| SupportSetBuilder::new(embedding.len()));
-        match role {
-            Role::Prompt => builder.push_prompt(category, &embedding),
-            Role::Negative => builder.push_negative(&embedding),
-            Role::LabelledImage => builder.push_image(category, id, &embedding),
-            Role::UnlabelledImage => builder.push_unlabelled_image(category, id, &embedding),
-        }
-        .map_err(bad)?;
-        match likeness.filter(|_| matches!(role, Role::LabelledImage | Role::UnlabelledImage)) {
-            Some(likeness) => builder.push_likeness(&likeness.0).map_err(bad),
-            None => Ok(()),
-        }
-    })?;
-    let builder = builder.unwrap_or_default();
-    let (images, with_likeness) = builder.images();
-    if (1..images).contains(&with_likeness) {
-        warn_with_hint(
-            format!(
-                "susx: {} of {images} support images of classifier \"{name}\" have no likeness vector, so images are \
-                 compared by their embeddings alone",
-                images - with_likeness
-            ),
-            format!("SELECT id FROM {name} WHERE kind = 'image' AND likeness IS NULL shows them."),
-        );
+/// A fit of these versions: one that another session has shared, or a new one, which is shared if others may see the same
+/// versions.
+fn fit_or_shared(classifier: RegClass, rows: RegClass, versions: RowVersions) -> Result<Fitted> {
+    let Some(shared) = SharedFit::of(classifier, versions) else { return fit(classifier) };
+    let settings = catalog::settings(classifier)?;
+    let params = settings.params.check()?;
+    if let Some(found) = shared.load(params) {
+        return fitted_as(classifier, settings, found, "mapped the fit of");
     }
-    builder.finish().map_err(bad)
+    if !versions.are_of_others() || versions.latest_that_shows(classifier, rows)?.is_none() {
+        return fit(classifier);
+    }
+    let lock = match shared.load_or_lock(params) {
+        Ok(found) => return fitted_as(classifier, settings, found, "mapped the fit of"),
+        Err(lock) => lock,
+    };
+    let StoredSet { support_set, is_uneven } = support_set::stored(classifier, Access::Statement)?;
+    let mut fitted = Classifier::fit(support_set, params);
+    // Every session warns of images without likeness vectors among others that have some.
+    if !is_uneven && shared.save(&fitted) {
+        // From now on, this session needs no memory of its own either.
+        fitted = shared.load(params).unwrap_or(fitted);
+    }
+    drop(lock);
+    fitted_as(classifier, settings, fitted, "fitted")
+}
+
+fn fitted_as(classifier: RegClass, settings: Settings, fitted: Classifier, how: &str) -> Result<Fitted> {
+    let name = classifier.name()?;
+    let rows = fitted.support_set().len();
+    pgrx::debug1!("{how} classifier \"{name}\" with {rows} support images");
+    Ok(Fitted { name, settings, classifier: fitted, digest: OnceCell::new() })
 }

@@ -15,7 +15,6 @@ use susx_core::method::gda::GdaTuned;
 use susx_core::method::likeness::Likeness;
 use susx_core::method::tip_x::{LeaveOneOut, TipXTuned};
 
-use crate::fitted;
 use crate::labelled_images::{self as labelled, Space, WithoutLikeness};
 use crate::limits;
 use crate::pg::catalog::classifier::{self as catalog, ClassifierError, Settings};
@@ -25,6 +24,7 @@ use crate::pg::message::note;
 use crate::pg::progress::{Command, Phase, Progress};
 use crate::pg::regclass::RegClass;
 use crate::pg::version::SameVersion;
+use crate::support_set;
 use labelled_sample::LabelledSample;
 use searches::{Fits, Grids, Searches, Tuned, block_rows};
 
@@ -95,7 +95,7 @@ fn tune(
     prevent_in_read_only();
     let progress = Progress::start(Command::Tune, classifier);
     let settings = catalog::settings(classifier)?;
-    let support_set = fitted::support_set(classifier)?;
+    let support_set = support_set::of(classifier)?;
     if support_set.is_empty() {
         return Err(Error::from(ClassifierError::NoSupport(classifier.name()?)).into());
     }

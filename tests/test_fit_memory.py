@@ -56,16 +56,26 @@ def sql(sql):
     return sql
 
 
-def test_vectors_are_in_memory_once(sql, connect, schema):
+def first_label(connect, schema: str, shared_fits: str) -> tuple[float, float]:
+    """The memory that a new session keeps for its first label, and that it needs at the most, as shares of the vectors."""
     session = connect()
-    session.run(f"SET search_path = {schema}, public")
-    ask = "SELECT susx.label('large', v) FROM base WHERE i = 1"
+    session.run(f"SET search_path = {schema}, public; SET susx.shared_fits = {shared_fits}")
     # What a session needs anyway.
     session.run("SELECT susx.library_version(); SELECT * FROM large LIMIT 1; SELECT v + v FROM base")
     before = anonymous(session.pid)
     with Peak(session.pid) as peak:
-        assert session.one(ask) is not None
-    kept = anonymous(session.pid) - before
-    assert kept >= 0.9 * VECTORS, "the vectors are not in memory"
-    assert kept <= 1.5 * VECTORS, f"{kept / VECTORS:.2f} times the vectors"
-    assert peak.bytes - before <= 1.7 * VECTORS, f"{(peak.bytes - before) / VECTORS:.2f} times the vectors at the peak"
+        assert session.one("SELECT susx.label('large', v) FROM base WHERE i = 1") is not None
+    return (anonymous(session.pid) - before) / VECTORS, (peak.bytes - before) / VECTORS
+
+
+def test_vectors_are_in_memory_once(sql, connect, schema):
+    kept, peak = first_label(connect, schema, "off")
+    assert 0.9 <= kept <= 1.5, "the vectors are not in memory, or more than once"
+    assert peak <= 1.7
+
+
+def test_shared_vectors_are_in_no_session_s_own_memory(sql, connect, schema):
+    kept, peak = first_label(connect, schema, "on")
+    assert kept <= 0.5 and peak <= 1.7
+    kept, peak = first_label(connect, schema, "on")
+    assert kept <= 0.1 and peak <= 0.2

@@ -9,11 +9,11 @@ use susx_core::sus::unit;
 use super::{KIND, embed, new_names};
 use crate::batches::PROMPT_ROWS;
 use crate::embedder::Embedder;
-use crate::fitted;
 use crate::pg::catalog::classifier::{self as catalog, NewRows};
 use crate::pg::error::{Error, Result};
 use crate::pg::regclass::RegClass;
 use crate::pg::vector::Vector;
+use crate::support_set;
 
 /// Nouns for things that one can take a photo of, one per line; tools/nouns.py makes the list from WordNet.
 const NOUNS: &str = include_str!("nouns.txt");
@@ -25,7 +25,7 @@ const ALIKE: f32 = 0.95;
 /// Adds the nouns that are least like the classifier's categories. Returns how many: the same nouns are chosen again by
 /// a second call, which skips them.
 pub(super) fn add(classifier: RegClass, embedder: &Embedder, template: &str) -> Result<usize> {
-    let support_set = fitted::changed_support_set(classifier)?;
+    let support_set = support_set::changed(classifier)?;
     let categories: HashSet<String> =
         support_set.categories().iter().map(|name| name.to_lowercase()).collect();
     let nouns: Vec<&str> = NOUNS.lines().filter(|&noun| !categories.contains(noun)).collect();

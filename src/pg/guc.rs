@@ -101,6 +101,7 @@ static EXECUTION_PROVIDER: GucSetting<ExecutionProvider> =
     GucSetting::<ExecutionProvider>::new(ExecutionProvider::Auto);
 static REQUIRE_GPU: GucSetting<bool> = GucSetting::<bool>::new(false);
 static SCALED_DECODING: GucSetting<bool> = GucSetting::<bool>::new(true);
+static SHARED_FITS: GucSetting<bool> = GucSetting::<bool>::new(true);
 
 /// Defines the settings. Afterwards PostgreSQL refuses other names that begin with `susx.`.
 pub fn define() {
@@ -135,6 +136,14 @@ pub fn define() {
         c"",
         &SCALED_DECODING,
         GucContext::Sighup,
+        NO_UNIT,
+    );
+    GucRegistry::define_bool_guc(
+        c"susx.shared_fits",
+        c"Whether sessions share the fits of large classifiers, in files that are removed when PostgreSQL starts.",
+        c"",
+        &SHARED_FITS,
+        GucContext::Suset,
         NO_UNIT,
     );
     // SAFETY: a C string that lives forever; called once, while the library is loaded.
@@ -223,6 +232,11 @@ pub fn progress_interval() -> Option<Duration> {
 /// `susx.hang_timeout`; zero for no limit.
 pub fn hang_timeout() -> Duration {
     HANG_TIMEOUT.milliseconds()
+}
+
+/// `susx.shared_fits`.
+pub fn shared_fits() -> bool {
+    SHARED_FITS.get()
 }
 
 /// `susx.classifier_cache`, in bytes.

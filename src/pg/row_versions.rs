@@ -15,7 +15,13 @@ use super::snapshot::{self, SnapshotId};
 
 /// A digest of the row versions of a classifier's table and settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RowVersions(u64);
+pub struct RowVersions {
+    digest: u64,
+    /// The number of the table's rows.
+    rows: u64,
+    /// Whether the running transaction wrote some of them.
+    has_own: bool,
+}
 
 /// Determines how long a fit of a relation's rows may be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,10 +86,25 @@ impl RowVersions {
         unsafe {
             let snapshot = pg_sys::GetActiveSnapshot();
             hash_structure(&table, &mut digest);
-            hash_rows(&table, snapshot, &mut [], &mut digest);
-            hash_rows(&settings, snapshot, &mut [key(classifier)], &mut digest);
+            let (rows, own) = hash_rows(&table, snapshot, &mut [], &mut digest);
+            let (_, own_settings) = hash_rows(&settings, snapshot, &mut [key(classifier)], &mut digest);
+            Ok(RowVersions { digest: digest.finish(), rows, has_own: own || own_settings })
         }
-        Ok(RowVersions(digest.finish()))
+    }
+
+    /// The digest, which is the same in all sessions that see these versions.
+    pub fn digest(self) -> u64 {
+        self.digest
+    }
+
+    /// The number of the table's rows.
+    pub fn rows(self) -> u64 {
+        self.rows
+    }
+
+    /// Whether other transactions may see all of them: none is of the running one.
+    pub fn are_of_others(self) -> bool {
+        !self.has_own
     }
 
     /// The latest snapshot, if it shows these versions, which are those of the active snapshot. `None` in a parallel
@@ -130,7 +151,8 @@ unsafe fn hash_structure(relation: &OpenRelation, digest: &mut impl Hasher) {
     }
 }
 
-/// Hashes the row versions that the snapshot shows.
+/// Hashes the row versions that the snapshot shows. Returns their number, and whether the running transaction
+/// wrote some of them.
 ///
 /// # Safety
 ///
@@ -140,8 +162,9 @@ unsafe fn hash_rows(
     snapshot: pg_sys::Snapshot,
     keys: &mut [pg_sys::ScanKeyData],
     digest: &mut impl Hasher,
-) {
+) -> (u64, bool) {
     let mut rows: u64 = 0;
+    let mut has_own = false;
     // The transaction that wrote the last row, and whether it is the current one.
     let mut writer = (pg_sys::InvalidTransactionId, false);
     // SAFETY: as above. This scan reads the rows in the order of their tuple ids, from the first one on. A row is
@@ -158,6 +181,7 @@ unsafe fn hash_rows(
             }
             // The command id matters only within the current transaction. In rows of others, the field may have the
             // command id of a transaction that deletes the row.
+            has_own |= writer.1;
             if writer.1 {
                 header.t_field3.t_cid.hash(digest);
             }
@@ -169,4 +193,5 @@ unsafe fn hash_rows(
         pg_sys::systable_endscan(scan);
     }
     rows.hash(digest);
+    (rows, has_own)
 }

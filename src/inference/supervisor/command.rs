@@ -1,6 +1,6 @@
 //! The command line of the server, which follows from the settings, and changes of the program's file.
 
-use std::ffi::{CStr, OsStr, OsString, c_void};
+use std::ffi::{CStr, OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use pgrx::pg_sys;
 
 use super::SOCKET;
-use crate::pg::guc;
+use crate::pg::{guc, library_file};
 
 const PROGRAM: &str = "susx-server";
 const LIBRARY: &str = "libonnxruntime.so";
@@ -54,18 +54,9 @@ fn library_beside_extension() -> Option<PathBuf> {
     if library.exists() { Some(library) } else { newest_library(&directory) }
 }
 
-/// The directory of the extension's library, from which this code was loaded.
+/// The directory of the extension's library.
 fn library_directory() -> Option<PathBuf> {
-    // SAFETY: all fields may be zero. The address is one in this library.
-    let found = unsafe {
-        let mut found: libc::Dl_info = std::mem::zeroed();
-        (libc::dladdr(library_directory as *const c_void, &raw mut found) != 0).then_some(found)
-    }?;
-    if found.dli_fname.is_null() {
-        return None;
-    }
-    // SAFETY: the dynamic loader keeps this C string as long as the library is loaded.
-    unsafe { path(found.dli_fname) }.parent().map(Path::to_owned)
+    library_file::path()?.parent().map(Path::to_owned)
 }
 
 /// The library under its full name, such as `libonnxruntime.so.1.24.0`; of several, the one of the latest version.

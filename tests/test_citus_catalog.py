@@ -27,6 +27,23 @@ CATALOGS = """
     CREATE FUNCTION pg_catalog.shard_name(object_name regclass, shard_id int8) RETURNS text STABLE LANGUAGE sql AS $$
         SELECT format('%I.%I', n.nspname, left(c.relname, 40) || '_' || substr(md5(c.relname), 1, 8) || '_' || shard_id)
         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = object_name $$;
+    -- On the local shards, one after another.
+    CREATE FUNCTION pg_catalog.run_command_on_shards(
+        table_name regclass, command text, parallel bool DEFAULT true, OUT shardid int8, OUT success bool, OUT result text)
+    RETURNS SETOF record LANGUAGE plpgsql AS $$
+    BEGIN
+        FOR shardid IN SELECT s.shardid FROM pg_dist_shard s WHERE s.logicalrelid = table_name ORDER BY 1 LOOP
+            BEGIN
+                EXECUTE replace(command, '%s', table_name::text || '_' || shardid) INTO result;
+                success := true;
+                result := coalesce(result, '');
+            EXCEPTION WHEN OTHERS THEN
+                success := false;
+                result := 'ERROR: ' || SQLERRM;
+            END;
+            RETURN NEXT;
+        END LOOP;
+    END $$;
     -- As create_reference_table does on one node: the rows move to a shard, and the shell stays empty.
     CREATE FUNCTION pg_catalog.create_reference_table(table_name regclass) RETURNS void LANGUAGE plpgsql AS $$
     DECLARE
@@ -168,6 +185,52 @@ def test_tables_of_several_shards(coordinator):
     coordinator.run("INSERT INTO pg_dist_partition (logicalrelid, partmethod) VALUES ('compass', 'h')")
     refusal = coordinator.fails("SELECT susx.distribute_classifier('compass')")
     assert refusal.sqlstate == "42809" and "undistribute" in refusal.hint
+
+
+@pytest.fixture
+def photos(coordinator) -> Session:
+    """A table of three shards; a node of the third one does not answer."""
+    coordinator.run(
+        "CREATE TABLE photos (id int PRIMARY KEY, image bytea, embedding vector(2), other vector(2)); "
+        "CREATE TABLE photos_102020 (LIKE photos INCLUDING ALL); CREATE TABLE photos_102021 (LIKE photos INCLUDING ALL); "
+        "INSERT INTO pg_dist_partition (logicalrelid, partmethod) VALUES ('photos', 'h'); "
+        "INSERT INTO pg_dist_shard (logicalrelid, shardid) SELECT 'photos', i FROM generate_series(102020, 102022) i; "
+        "INSERT INTO photos SELECT i, 'x', ARRAY[cosd(i), sind(i)]::vector, ARRAY[sind(i), cosd(i)]::vector "
+        "FROM generate_series(0, 89) i"
+    )
+    return coordinator
+
+
+def record(session: Session, shard: str, column: str, model: str, sha256: str | None = None) -> None:
+    session.run("INSERT INTO susx.embedding_column VALUES (%s::regclass, %s, %s, %s::bytea)", shard, column, model, sha256)
+
+
+BUILD = "SELECT count(*) FROM susx.build_support_set('compass', 'photos', per_class => 3)"
+
+
+def test_a_pool_is_checked_on_every_node(photos):
+    """Each node knows which model has embedded its shards."""
+    photos.run("UPDATE compass SET settings = settings || '{\"model\": \"good\", \"model_sha256\": \"0a\"}' WHERE id = 0")
+    assert photos.one(BUILD) == 2
+    record(photos, "photos_102020", "embedding", "good", "\\x0a")
+    record(photos, "photos_102021", "other", "bad", "\\x0b")
+    assert photos.one(BUILD) == 2
+    record(photos, "photos_102021", "embedding", "bad", "\\x0b")
+    refusal = photos.fails(BUILD)
+    assert refusal.sqlstate == "55000" and 'has embeddings of model "bad"' in refusal.message
+    # The same files under another name.
+    photos.run("UPDATE susx.embedding_column SET model_sha256 = '\\x0a' WHERE model = 'bad'")
+    assert photos.one(BUILD) == 2
+
+
+def test_the_column_of_likeness_vectors_is_known_on_the_nodes(photos):
+    photos.run("UPDATE compass SET settings = settings || '{\"likeness_model\": \"eyes\"}' WHERE id = 0")
+    assert "no column with embeddings" in photos.fails(BUILD).message
+    record(photos, "photos_102020", "other", "eyes")
+    assert photos.one(BUILD) == 2
+    # Where two shards disagree, the column is of no model.
+    record(photos, "photos_102021", "other", "ears")
+    assert "no column with embeddings" in photos.fails(BUILD).message
 
 
 def test_columnar_tables(coordinator):

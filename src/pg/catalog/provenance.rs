@@ -8,6 +8,7 @@ mod assign;
 mod likeness_column;
 mod model_use;
 mod pending;
+mod shards;
 
 use std::ffi::CStr;
 
@@ -125,11 +126,11 @@ fn check_likeness(pool: RegClass, column: &str, classifier: RegClass, settings: 
 
 /// An error if the column of a pool is known to have embeddings of another model.
 fn check(pool: RegClass, column: &str, model: EmbeddingModel) -> Result<()> {
-    let Some(recorded) = Provenance::of(pool, column)? else { return Ok(()) };
     let (owner, used) = (model.owner, Provenance { model: model.name, sha256: model.sha256 });
-    if recorded.is_comparable_with(&used) {
-        return Ok(());
-    }
+    let on_nodes =
+        shards::records(pool)?.into_iter().filter(|(of, _)| of == column).map(|(_, record)| record);
+    let mut records = Provenance::of(pool, column)?.into_iter().chain(on_nodes);
+    let Some(recorded) = records.find(|recorded| !recorded.is_comparable_with(&used)) else { return Ok(()) };
     let (old, new) = (&recorded.model, &used.model);
     let start = format!("column \"{column}\" of relation \"{}\" has embeddings of", pool.name()?);
     let message = match (old == new, &owner) {

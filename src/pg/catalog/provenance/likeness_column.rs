@@ -7,7 +7,7 @@ use pgrx::spi::{quote_identifier, quote_literal};
 
 use super::super::as_owner::as_owner;
 use super::super::column::Column;
-use super::{EMBEDDING_COLUMN, Provenance, check_likeness};
+use super::{EMBEDDING_COLUMN, Provenance, check_likeness, shards};
 use crate::pg::catalog::classifier::Settings;
 use crate::pg::embedding_model::EmbeddingModel;
 use crate::pg::error::{Result, SqlError};
@@ -122,6 +122,15 @@ fn likeness_columns(pool: RegClass, model: EmbeddingModel) -> Result<(Vec<String
             Ok(true)
         })
     })?;
+    let on_nodes = shards::records(pool)?;
+    let is_of_model = |column: &str| {
+        on_nodes.iter().filter(|(of, _)| of == column).all(|(_, recorded)| recorded.is_comparable_with(&used))
+    };
+    for (column, _) in &on_nodes {
+        if seen.insert(column.clone()) && is_of_model(column) {
+            found.push(column.clone());
+        }
+    }
     // A record stays when its column is dropped or gets another name.
     let mut columns = Vec::new();
     for column in found {

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tools import install
 from tools.paths import ROOT
 
 pytestmark = pytest.mark.same_everywhere
@@ -79,3 +80,24 @@ def test_a_second_make_says_that_it_waits(clone):
     third = start(stderr=subprocess.PIPE)
     assert third.stdout.readline() == "has it\n"
     assert third.communicate("", timeout=60)[1] == ""
+
+
+def test_a_package_is_built_again_only_after_a_change(tmp_path, monkeypatch):
+    """Its key follows from the sources, the compiler and the variables of the compilers."""
+    for name in ("src/lib.rs", "crates/one/Cargo.toml", "sql/bootstrap.sql", "Cargo.lock", "README.md"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    monkeypatch.setattr(install, "ROOT", tmp_path)
+    env = {**os.environ, "RUSTFLAGS": "-C target-cpu=native"}
+    keys = [install._inputs(env)]
+    (tmp_path / "README.md").write_text("other")
+    assert install._inputs(dict(env, RUST_BACKTRACE="1")) == keys[0]
+    keys.append(install._inputs(dict(env, RUSTFLAGS="")))
+    (tmp_path / "Cargo.lock").write_text("other")
+    keys.append(install._inputs(env))
+    (tmp_path / "src/lib.rs").rename(tmp_path / "src/main.rs")
+    keys.append(install._inputs(env))
+    (tmp_path / "crates/one/new.rs").write_text("new")
+    keys.append(install._inputs(env))
+    assert len(set(keys)) == len(keys)

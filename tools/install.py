@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import filecmp
+import hashlib
 import json
 import os
 import re
@@ -15,6 +16,12 @@ from . import toolchain
 from .console import Failure, main, run, say
 from .paths import BUILD, PACKAGES, ROOT, SUPPORTED_PG
 from .steps import digest, lock, replace, scratch, step, write
+
+
+# Beside src, crates and sql.
+_SOURCES = ("Cargo.toml", "Cargo.lock", "susx.control", "rust-toolchain.toml", ".cargo/config.toml")
+# Beginnings of the names of variables that change what is built.
+_VARIABLES = ("AR", "CARGO_", "CC", "CFLAGS", "CXX", "LDFLAGS", "LIBCLANG_", "PGRX_", "RUSTC", "RUSTFLAGS", "RUSTUP_")
 
 
 def install(pg_config: Path) -> None:
@@ -67,29 +74,38 @@ def package(pg_config: Path, major: str) -> Path:
     build = ["cargo", "build", "--release", "--package"]
     product = PACKAGES / f"pg{major}"
 
-    with lock("package"):
+    def build_and_assemble() -> None:
         say(f"building susx for PostgreSQL {major}")
         run([*build, "susx-server"], env)
         run([*build, "susx", "--lib", *features], env)
         release = _target_directory(env) / "release"
-        server = release / "susx-server"
-        sources = [release / "libsusx.so", server, ROOT / "susx.control", ROOT / "Cargo.toml", *ROOT.glob("sql/*.sql")]
+        with scratch() as directory:
+            root = directory / "root"
+            _place(release / "libsusx.so", below(root, Path(ask(pg_config, "--pkglibdir"))) / "susx.so")
+            _place(release / "susx-server", below(root, Path(ask(pg_config, "--bindir"))) / "susx-server")
+            scripts = below(root, Path(ask(pg_config, "--sharedir"))) / "extension"
+            for script in ROOT.glob("sql/susx--*--*.sql"):
+                _place(script, scripts / script.name)
+            control = (ROOT / "susx.control").read_text().replace("@CARGO_VERSION@", version())
+            write(scripts / "susx.control", control)
+            write(scripts / f"susx--{version()}.sql", _schema(release / "libsusx.so", env))
+            replace(root, product)
 
-        def assemble() -> None:
-            with scratch() as directory:
-                root = directory / "root"
-                _place(release / "libsusx.so", below(root, Path(ask(pg_config, "--pkglibdir"))) / "susx.so")
-                _place(server, below(root, Path(ask(pg_config, "--bindir"))) / "susx-server")
-                scripts = below(root, Path(ask(pg_config, "--sharedir"))) / "extension"
-                for script in ROOT.glob("sql/susx--*--*.sql"):
-                    _place(script, scripts / script.name)
-                control = (ROOT / "susx.control").read_text().replace("@CARGO_VERSION@", version())
-                write(scripts / "susx.control", control)
-                write(scripts / f"susx--{version()}.sql", _schema(release / "libsusx.so", env))
-                replace(root, product)
-
-        step(f"package-pg{major}", f"{pg_config} {digest(sources)}", product, assemble)
+    with lock("package"):
+        # All versions of PostgreSQL share target/, so that their dependencies are compiled once. But Cargo has one place for
+        # the library, and would compile it again for every change from one version to another.
+        key = f"{pg_config} {ask(pg_config, '--version')} {_inputs(env)}"
+        step(f"package-pg{major}", key, product, build_and_assemble)
     return product
+
+
+def _inputs(env: dict[str, str]) -> str:
+    """A checksum of everything that decides what is built: the sources, the compiler, and what Cargo's own variables say."""
+    sources = [path for folder in ("src", "crates", "sql") for path in (ROOT / folder).rglob("*") if path.is_file()]
+    sources += [path for name in _SOURCES if (path := ROOT / name).exists()]
+    compiler = subprocess.run(["rustc", "-vV"], cwd=ROOT, env=env, check=True, capture_output=True, text=True).stdout
+    variables = sorted(f"{name}={value}" for name, value in env.items() if name.startswith(_VARIABLES))
+    return f"{digest(sources, ROOT)} {hashlib.sha256(repr((compiler, variables)).encode()).hexdigest()}"
 
 
 def version() -> str:

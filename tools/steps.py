@@ -80,9 +80,10 @@ def write(path: Path, text: str) -> None:
     partial.replace(path)
 
 
-def digest(paths: Iterable[Path]) -> str:
-    """One checksum of the names and contents of several files."""
+def digest(paths: Iterable[Path], root: Path | None = None) -> str:
+    """One checksum of the names, or the paths below `root`, and the contents of several files."""
     total = hashlib.sha256()
     for path in sorted(paths):
-        total.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+        name = str(path.relative_to(root)) if root else path.name
+        total.update(name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
     return total.hexdigest()

@@ -119,8 +119,8 @@ fn best(
     let fitted = fitted::get(classifier)?;
     let image = input.vectors(likeness, &fitted)?;
     let method = fitted.method(method)?;
-    let ranked = fitted.classifier.accepted(fitted.query(&image)?.view(), method, 1).pop().flatten();
-    Ok(ranked.unwrap_or_default().first().map(|r| fitted.classifier.categories()[r.category].clone()))
+    let best = fitted.classifier.best(fitted.query(&image)?.view(), method).pop().flatten();
+    Ok(best.map(|category| fitted.classifier.categories()[category].clone()))
 }
 
 fn known(

@@ -93,7 +93,7 @@ pub fn label(
         }
     }
     let chosen: Vec<&LabelRow> = to_label.iter().map(|(row, _)| *row).collect();
-    for ((row, version), answer) in to_label.into_iter().zip(labeller.labels(&chosen, has_numbers.1)?) {
+    for ((row, version), answer) in to_label.into_iter().zip(labeller.labels(&chosen, has_numbers)?) {
         let (new, kind) = match answer {
             Ok(Label { text, probability, known }) => {
                 let is_none = labeller.is_none(text.as_deref());

@@ -144,9 +144,9 @@ impl Labeller {
             && likeness.is_none_or(|likeness| unit(&likeness.0).is_ok())
     }
 
-    /// The labels of rows with embeddings, by one matrix product for many. Without `wants_known`, the probability that
-    /// a row is of any category is only computed if the row may be rejected.
-    pub fn labels(&self, rows: &[&LabelRow], wants_known: bool) -> Result<Vec<RowAnswer>> {
+    /// The labels of rows with embeddings, by one matrix product for many. `has_numbers`, as for
+    /// [`status`](Self::status): what nobody wants is computed only where the label depends on it.
+    pub fn labels(&self, rows: &[&LabelRow], has_numbers: (bool, bool)) -> Result<Vec<RowAnswer>> {
         let mut answers = Vec::with_capacity(rows.len());
         let classifier = &self.fitted.classifier;
         let mut vectors = MixedVectors::new(classifier.dimensions(), classifier.likeness_dimensions());
@@ -156,7 +156,7 @@ impl Labeller {
                 part.iter().map(|row| self.place(row, &mut vectors)).collect();
             let (mut with_likeness, mut without) = (VecDeque::new(), VecDeque::new());
             for (place, vectors) in vectors.parts().filter(|(_, vectors)| vectors.len() > 0) {
-                let found = self.answers(vectors.queries()?, wants_known);
+                let found = self.answers(vectors.queries()?, has_numbers);
                 match place {
                     Place::WithLikeness => with_likeness.extend(found),
                     Place::Without => without.extend(found),
@@ -187,7 +187,7 @@ impl Labeller {
             .map_err(|error| RowFailure { sqlstate: error.sqlstate(), message: error.to_string() })
     }
 
-    fn answers(&self, queries: Queries, wants_known: bool) -> Vec<Label> {
+    fn answers(&self, queries: Queries, (wants_probability, wants_known): (bool, bool)) -> Vec<Label> {
         let classifier = &self.fitted.classifier;
         let method = match self.kind {
             Kind::Label(method) => method,
@@ -198,6 +198,11 @@ impl Labeller {
             probability: best.map(|best| f64::from(best.probability)),
             known: known.map(f64::from),
         };
+        if !wants_probability && !wants_known {
+            let text = |category: usize| classifier.categories()[category].clone();
+            let label = |best: Option<usize>| Label { text: best.map(text), probability: None, known: None };
+            return classifier.best(queries, method).into_iter().map(label).collect();
+        }
         if !wants_known {
             let found = classifier.accepted(queries, method, 1).into_iter();
             return found

@@ -160,3 +160,30 @@ def test_explain_does_not_run_anything(sql, pictures):
     """A plan is made without a single image embedded: the functions are not folded into constants."""
     plan = sql.one("EXPLAIN (FORMAT json) SELECT susx.embed_image('broken'), susx.label('kinds', 'broken'::bytea)")
     assert "Result" in json.dumps(plan)
+
+
+@pytest.mark.parametrize("labelled", ["true", "false", "id % 3 = 0"])
+@pytest.mark.parametrize("method", ["gated-tip-x", "tip-x", "gda"])
+def test_a_label_is_the_best_category(sql, labelled, method):
+    """Though a label looks only at categories that may win. Three categories are hardly in the support set."""
+    create_random(sql, "toy", categories=12, dimensions=48, per_class=40)
+    create_points(sql, "points", rows=600, dimensions=48)
+    sql.run("DELETE FROM toy WHERE kind = 'image' AND category < 'c03' AND id % 40 > 0")
+    sql.run(f"UPDATE toy SET origin = 'retrieved' WHERE kind = 'image' AND NOT ({labelled})")
+    # Some points are near support images.
+    sql.run(
+        "INSERT INTO points SELECT 1000 + f.id, f.embedding + l2_normalize(p.embedding) "
+        "FROM toy f JOIN points p ON p.id = f.id % 600 WHERE f.kind = 'image' AND f.id % 2 = 0"
+    )
+    expected = sql.rows(
+        "SELECT id, category FROM points p, susx.classify('toy', p.embedding, 1, method => %s) ORDER BY id", method
+    )
+    assert len(expected) > 750 and len({category for _, category in expected}) == 12
+    label = "SELECT id, susx.label('toy', embedding, %s) FROM points ORDER BY id"
+    assert sql.rows(label, method) == expected
+    # Many at a time, with and without numbers.
+    for columns in ("", ", probability_column => 'probability'"):
+        sql.run("ALTER TABLE points DROP COLUMN IF EXISTS label, ADD COLUMN label text")
+        sql.run("ALTER TABLE points ADD COLUMN IF NOT EXISTS probability real")
+        sql.run(f"CALL susx.label_table('points', 'toy', method => '{method}'{columns})")
+        assert sql.rows("SELECT id, label FROM points ORDER BY id") == expected

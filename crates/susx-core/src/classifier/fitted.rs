@@ -178,6 +178,24 @@ impl Classifier {
         answers.map(|Answer { ranked, known }| (!self.rejects(known)).then_some(ranked)).collect()
     }
 
+    /// The best category of each query, by its index; `None` for a query that is rejected. The same as of
+    /// [`accepted`](Self::accepted), and faster: a category that cannot win is not looked at.
+    pub fn best<'a>(&self, queries: impl Into<Queries<'a>>, method: Method) -> Vec<Option<usize>> {
+        let queries = queries.into();
+        if self.known.may_reject() {
+            let accepted = self.accepted(queries, method, 1).into_iter();
+            return accepted.map(|ranked| Some(ranked?.first()?.category)).collect();
+        }
+        let best = |queries: Queries<'a>| {
+            let (fits, queries) = self.fits_for(queries);
+            match queries.len() >= MANY {
+                true => fits.of(method).best(queries.aligned().view()),
+                false => fits.of(method).best(queries),
+            }
+        };
+        queries.chunks(self.max_queries()).flat_map(best).map(Some).collect()
+    }
+
     /// The probability, 0 to 1, that each query shows any category: see [`Known`].
     pub fn known<'a>(&self, queries: impl Into<Queries<'a>>) -> Vec<f32> {
         self.answers(queries, self.default_method(), 1).into_iter().map(|answer| answer.known).collect()

@@ -13,7 +13,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use ndarray::Array2;
+use ndarray::{Array2, ArrayView1};
 use serde::{Deserialize, Serialize};
 
 use crate::classifier::{Explanation, ValidParams};
@@ -25,6 +25,11 @@ pub(crate) trait FittedMethod: fmt::Debug + Send + Sync {
     /// The logits of queries. Each query gets what it gets alone, to the last bit.
     fn logits(&self, queries: Queries) -> MethodLogits;
 
+    /// The best category of each query: the first of those with the largest logit.
+    fn best(&self, queries: Queries) -> Vec<usize> {
+        best_of(self, queries)
+    }
+
     /// The `k` best categories of a single query, best first, each with up to `support` rows.
     fn explain(&self, query: Queries, k: usize, support: usize) -> Vec<Explanation>;
 
@@ -35,6 +40,15 @@ pub(crate) trait FittedMethod: fmt::Debug + Send + Sync {
 
     /// Size on the heap without the support set, in bytes.
     fn size(&self) -> usize;
+}
+
+/// The best categories by the logits of all.
+pub(crate) fn best_of(method: &(impl FittedMethod + ?Sized), queries: Queries) -> Vec<usize> {
+    let MethodLogits { logits, .. } = method.logits(queries);
+    let best = |row: ArrayView1<f32>| {
+        (0..row.len()).fold(0, |best, c| if row[c].total_cmp(&row[best]).is_gt() { c } else { best })
+    };
+    logits.rows().into_iter().map(best).collect()
 }
 
 /// Logits, and what a method knows besides.

@@ -34,8 +34,9 @@ impl Absent {
         self.lending.borrowers()
     }
 
-    fn contains(&self, category: usize) -> bool {
-        self.categories().binary_search(&category).is_ok()
+    /// Whether the support set shows a category.
+    pub fn is_present(&self, category: usize) -> bool {
+        self.categories().binary_search(&category).is_err()
     }
 
     /// The present category with the largest gain: the one whose terms the absent categories get.
@@ -45,7 +46,7 @@ impl Absent {
 
     /// The category whose support terms a category has: its own, unless it is absent.
     pub fn source(&self, category: usize, gain: impl Fn(usize) -> f32) -> Option<usize> {
-        if self.contains(category) { self.lender(gain) } else { Some(category) }
+        if self.is_present(category) { Some(category) } else { self.lender(gain) }
     }
 
     /// Replaces the support terms (N × C) of the absent categories, the cache and perhaps the KL term: by those of the

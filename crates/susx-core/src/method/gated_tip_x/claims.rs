@@ -61,11 +61,16 @@ impl Claims {
         let mut terms = Array2::zeros((familiar.len(), self.penalty.len()));
         for (mut row, familiar) in terms.rows_mut().into_iter().zip(familiar) {
             interrupt::check();
-            for (term, penalty) in row.iter_mut().zip(&self.penalty) {
-                *term = -familiar * penalty;
+            for (c, term) in row.iter_mut().enumerate() {
+                *term = self.term(c, *familiar);
             }
         }
         terms
+    }
+
+    /// What the logit of one category loses.
+    pub fn term(&self, category: usize, familiar: f32) -> f32 {
+        -familiar * self.penalty[category]
     }
 
     /// `h`: how far a query is like one of the support rows, 0 to 1; 0 if all of them are labelled.

@@ -11,8 +11,9 @@ use super::gate::{Gate, GateReading};
 use super::sharpness::Sharpness;
 use super::support::Worth;
 use crate::classifier::{Contribution, Explanation, Ranked, ValidParams, top_k};
+use crate::method::tip_adapter::CacheBounds;
 use crate::method::tip_x::{ScaledKl, Terms, TipX};
-use crate::method::{FittedMethod, MethodLogits};
+use crate::method::{FittedMethod, MethodLogits, best_of};
 use crate::queries::Queries;
 use crate::sus::SupportSet;
 
@@ -25,6 +26,8 @@ pub struct GatedTipX {
     pub(super) claims: Claims,
     pub(super) worth: Worth,
     sharpness: Sharpness,
+    /// Where bounds are worth their costs.
+    pub(super) bounds: Option<CacheBounds>,
 }
 
 /// What takes long to fit.
@@ -34,6 +37,7 @@ struct Saved {
     gate: Gate,
     worth: Worth,
     sharpness: Sharpness,
+    bounds: Option<CacheBounds>,
 }
 
 /// The terms of logits, each N × C.
@@ -70,6 +74,7 @@ impl GatedTipX {
         let support_set = support_set.into();
         let worth = Worth::of(&support_set, params);
         let mut gated = GatedTipX {
+            bounds: Self::bounds_of(&support_set),
             gate: Gate::fit(&support_set, &worth),
             absent: Absent::of(&support_set),
             claims: Claims::new(&support_set, &worth),
@@ -93,7 +98,7 @@ impl GatedTipX {
         params: ValidParams,
         saved: &[u8],
     ) -> Option<Box<dyn FittedMethod>> {
-        let Saved { kl, gate, worth, sharpness } = postcard::from_bytes(saved).ok()?;
+        let Saved { kl, gate, worth, sharpness, bounds } = postcard::from_bytes(saved).ok()?;
         Some(Box::new(GatedTipX {
             gate,
             absent: Absent::of(support_set),
@@ -101,6 +106,7 @@ impl GatedTipX {
             tip_x: TipX::with_kl(support_set, params, kl),
             worth,
             sharpness,
+            bounds: bounds.map(CacheBounds::aligned),
         }))
     }
 
@@ -109,7 +115,7 @@ impl GatedTipX {
         &self.tip_x
     }
 
-    fn support_set(&self) -> &SupportSet {
+    pub(super) fn support_set(&self) -> &SupportSet {
         self.tip_x.support_set()
     }
 
@@ -204,9 +210,21 @@ impl FittedMethod for GatedTipX {
         top_k(&logits, k, 1.0).into_iter().map(explain).collect()
     }
 
+    fn best(&self, queries: Queries) -> Vec<usize> {
+        let Some(bounds) = &self.bounds else { return best_of(self, queries) };
+        let found = self.best_by_bounds(bounds, queries);
+        let open: Vec<usize> = (0..found.len()).filter(|&i| found[i].is_none()).collect();
+        let mut of_open = match open.is_empty() {
+            true => Vec::new(),
+            false => best_of(self, queries.select(&open).view()),
+        }
+        .into_iter();
+        found.into_iter().filter_map(|best| best.or_else(|| of_open.next())).collect()
+    }
+
     fn saved(&self) -> Option<Vec<u8>> {
-        let GatedTipX { tip_x, gate, worth, sharpness, .. } = self.clone();
-        postcard::to_stdvec(&Saved { kl: tip_x.kl().cloned(), gate, worth, sharpness }).ok()
+        let GatedTipX { tip_x, gate, worth, sharpness, bounds, .. } = self.clone();
+        postcard::to_stdvec(&Saved { kl: tip_x.kl().cloned(), gate, worth, sharpness, bounds }).ok()
     }
 
     fn size(&self) -> usize {
@@ -215,5 +233,6 @@ impl FittedMethod for GatedTipX {
             + self.absent.size()
             + self.claims.size()
             + self.worth.size()
+            + self.bounds.as_ref().map_or(0, CacheBounds::size)
     }
 }

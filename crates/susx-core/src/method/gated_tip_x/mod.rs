@@ -47,6 +47,7 @@
 //! program outside of this project. docs/methods.md says on which sets, and what carried over to others.
 
 mod absent;
+mod best;
 mod claims;
 mod fit;
 mod gate;

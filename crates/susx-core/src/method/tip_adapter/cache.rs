@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use ndarray::{Array2, ArrayView2, Axis};
+use ndarray::{Array2, ArrayView2, Axis, s};
 
 use super::Balance;
 use crate::classifier::ValidParams;
@@ -25,8 +25,8 @@ pub(super) fn term(
 ) -> Array2<f32> {
     let mut term = sums(support_set, params.beta, None, queries, nearest);
     for mut term in term.rows_mut() {
-        for (value, balance) in term.iter_mut().zip(&balance.ratio) {
-            *value *= params.alpha * balance;
+        for (value, ratio) in term.iter_mut().zip(&balance.ratio) {
+            *value *= params.alpha * ratio;
         }
     }
     term
@@ -77,6 +77,28 @@ pub(in crate::method) fn sums(
         }
     }
     sums
+}
+
+/// Like [`sums`] for one category and a single query (1 × e), to the last bit; and the largest cosine to one of its rows.
+pub(in crate::method) fn sum_of_category(
+    support_set: &SupportSet,
+    beta: f32,
+    query: ArrayView2<f32>,
+    category: usize,
+) -> (f32, f32) {
+    let own = support_set.rows(category);
+    let mut block = vec![0.0; own.len().min(ROWS)];
+    let (mut total, mut nearest) = (0.0, f32::NEG_INFINITY);
+    // The same parts, so that the additions come in the same order.
+    for start in (own.start - own.start % ROWS..own.end).step_by(ROWS) {
+        let rows = own.start.max(start)..own.end.min(start + ROWS);
+        let affinities = &mut block[..rows.len()];
+        row_product_into(query, support_set.likeness().slice(s![rows, ..]), affinities);
+        nearest = range(affinities).1.max(nearest);
+        sharpen(affinities, beta);
+        total += sum(affinities);
+    }
+    (total, nearest)
 }
 
 /// The categories with rows in a span of support rows, and which rows, counted from the start of the span.

@@ -11,6 +11,7 @@
 //! paper the factor `n/n_c` is 1.
 
 mod balance;
+mod bounds;
 mod cache;
 mod explain;
 mod terms;
@@ -25,7 +26,8 @@ use crate::queries::Queries;
 use crate::sus::SupportSet;
 
 pub(super) use balance::{Balance, Lending};
-pub(super) use cache::{sharpen, sums};
+pub(super) use bounds::CacheBounds;
+pub(super) use cache::{sharpen, sum_of_category, sums};
 pub use terms::Terms;
 
 /// Name of the cache term.
@@ -86,6 +88,11 @@ impl TipAdapter {
         let mut kl = kl(cosines.view());
         self.balance.lending.fill(&mut [cache.as_mut(), kl.as_mut()]);
         Terms { zero_shot: cosines * self.params.logit_scale, cache, kl }
+    }
+
+    /// The cache term of a category from the sum of its sharpened affinities.
+    pub fn cache_of_sum(&self, category: usize, sum: f32) -> f32 {
+        sum * (self.params.alpha * self.balance.ratio[category])
     }
 
     /// Size on the heap without the support set, in bytes.

@@ -113,6 +113,21 @@ impl TipX {
         Some(term.divergences(&queries, |_, _, divergence| weight * scale.apply(divergence)))
     }
 
+    /// Like [`kl_term`](Self::kl_term), with zeros for a fit with gamma 0.
+    pub(in crate::method) fn kl_term_or_zeros(&self, cosines: ArrayView2<f32>) -> Array2<f32> {
+        self.kl_term(cosines).unwrap_or_else(|| Array2::zeros(cosines.dim()))
+    }
+
+    /// The mean number of support rows per category.
+    pub(in crate::method) fn mean_count(&self) -> f32 {
+        self.adapter.balance.mean_count
+    }
+
+    /// The cache term of a category from the sum of its sharpened affinities.
+    pub(in crate::method) fn cache_of_sum(&self, category: usize, sum: f32) -> f32 {
+        self.adapter.cache_of_sum(category, sum)
+    }
+
     /// The parts of the logits of queries that do not depend on alpha, beta and gamma. The KL part is 0 for
     /// a fit with gamma 0.
     pub fn parts<'a>(&self, queries: impl Into<Queries<'a>>) -> LogitParts {

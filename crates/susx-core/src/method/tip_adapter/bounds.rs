@@ -1,0 +1,136 @@
+//! How large the cache of a category can be, without looking at its support rows.
+//!
+//! Of the affinities `A_i` of a query to the rows of a category, two numbers are known from the category alone: their mean is
+//! `m = f . mu` with the mean `mu` of the rows, and their variance is at most `v`, the Frobenius norm of the rows'
+//! covariance. None of them is larger than 1. Among all numbers with that mean and at most that variance, the mean of an
+//! increasing exponential is largest where they have only two values, one of which is the largest (Bennett, JASA 1962): with
+//! `b = 1 - m`,
+//!
+//! ```text
+//! mean of exp(-beta (1 - A_i)) <= exp(-beta b) (b^2 exp(-beta v / b) + v exp(beta b)) / (b^2 + v)
+//! ```
+
+use ndarray::{Array2, ArrayView2, Axis, s};
+use serde::{Deserialize, Serialize};
+
+use crate::interrupt;
+use crate::linalg::{aligned, product, row_product};
+use crate::sus::SupportSet;
+
+/// Covers the rounding of sums and exponentials.
+const SLACK: f32 = 1e-3;
+/// How far a mean affinity may be rounded, and the smallest distance from 1 that is no rounding.
+const ROUNDING: f32 = 1e-5;
+const MIN_DISTANCE: f32 = ROUNDING;
+
+/// What is known of the affinities of each category.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(in crate::method) struct CacheBounds {
+    /// `mu`, C × e.
+    means: Array2<f32>,
+    /// `v`, C.
+    variances: Vec<f32>,
+}
+
+impl CacheBounds {
+    /// O(M e min(n_c, e)) for categories of `n_c` rows.
+    pub fn of(support_set: &SupportSet) -> Self {
+        let rows = support_set.likeness();
+        let mut means = Array2::zeros((support_set.categories().len(), rows.ncols()));
+        let mut variances = Vec::with_capacity(means.nrows());
+        for (c, mut mean) in means.rows_mut().into_iter().enumerate() {
+            interrupt::check();
+            let rows = rows.slice(s![support_set.rows(c), ..]);
+            let exact = rows.mapv(f64::from).mean_axis(Axis(0));
+            if let Some(exact) = exact {
+                mean.assign(&exact.mapv(|x| x as f32));
+            }
+            variances.push(norm_of_covariance(&rows - &mean));
+        }
+        CacheBounds { means: aligned(means.view()), variances }
+    }
+
+    /// The same, with a matrix that can be multiplied faster.
+    pub fn aligned(mut self) -> Self {
+        self.means = aligned(self.means.view());
+        self
+    }
+
+    /// The mean affinities `m` of queries by their likeness (n × e), n × C.
+    pub fn means(&self, queries: ArrayView2<f32>) -> Array2<f32> {
+        row_product(queries, self.means.view())
+    }
+
+    /// A bound of the mean of `exp(-beta (1 - A_i))` over the rows of a category, from their mean affinity.
+    pub fn most(&self, category: usize, mean: f32, beta: f32) -> f32 {
+        let (b, v) = (1.0 - mean, self.variances[category]);
+        let bound = match b > MIN_DISTANCE {
+            true => ((b * b * (-beta * (b + v / b)).exp() + v) / (b * b + v)).min(1.0),
+            false => 1.0,
+        };
+        bound * (1.0 + SLACK + beta * ROUNDING)
+    }
+
+    /// Size on the heap, in bytes.
+    pub fn size(&self) -> usize {
+        (self.means.len() + self.variances.len()) * size_of::<f32>()
+    }
+}
+
+/// The Frobenius norm of the covariance of centred rows, a little more to cover rounding. It is at least the largest
+/// eigenvalue, which is the largest variance in any direction.
+fn norm_of_covariance(centred: Array2<f32>) -> f32 {
+    let (rows, dimensions) = centred.dim();
+    if rows == 0 {
+        return 0.0;
+    }
+    // The rows' products with each other have the same norm as the dimensions' products.
+    let products = match rows < dimensions {
+        true => product(centred.view(), centred.view()),
+        false => product(centred.t(), centred.t()),
+    };
+    let squares: f64 = products.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
+    (squares.sqrt() / rows as f64 * (1.0 + f64::from(SLACK))) as f32 + 1e-7
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sus::SupportSetBuilder;
+
+    #[test]
+    fn no_cache_is_larger_than_its_bound() {
+        let vector = |i: usize, spread: f32| -> Vec<f32> {
+            (0..9).map(|j| 1.0 + spread * ((i * 31 + j * 7 + i * j * 3) as f32).sin()).collect()
+        };
+        for spread in [0.0, 0.01, 0.3, 1.0, 4.0] {
+            let mut builder = SupportSetBuilder::new(9);
+            for c in 0..5 {
+                builder.push_prompt(&format!("{c}"), &vector(c, 1.0)).unwrap();
+                for i in 0..[0, 1, 2, 8, 60][c] {
+                    builder.push_image(&format!("{c}"), 0, &vector(c * 100 + i, spread)).unwrap();
+                }
+            }
+            let support_set = builder.finish().unwrap();
+            let bounds = CacheBounds::of(&support_set);
+            let queries = support_set.features();
+            let (means, affinities) = (bounds.means(queries), row_product(queries, queries));
+            for beta in [0.1, 1.0, 5.5, 30.0, 1000.0] {
+                for (means, affinities) in means.rows().into_iter().zip(affinities.rows()) {
+                    for c in 1..5 {
+                        let rows = support_set.rows(c);
+                        let count = rows.len() as f32;
+                        let mean =
+                            rows.map(|row| (-beta * (1.0 - affinities[row])).exp()).sum::<f32>() / count;
+                        let most = bounds.most(c, means[c], beta);
+                        assert!(mean <= most, "{spread} {beta} {c}: {mean} {most}");
+                        // And it is not far away where the rows are nearly the same.
+                        if spread <= 0.01 && beta <= 5.5 {
+                            assert!(most < 1.1 * mean, "{spread} {beta} {c}: {mean} {most}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

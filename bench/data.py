@@ -35,8 +35,9 @@ class Data:
         return cls(**parts, truth=np.arange(len(parts["queries"])) % len(parts["prompts"]))
 
 
-def clip_like(seed: int, categories: int, rows: int, queries: int, dimensions: int) -> Data:
-    """Prompts around one direction, and images around another one and their prompt, like CLIP's two cones."""
+def clip_like(seed: int, categories: int, rows: int, queries: int, dimensions: int, noise: float = 1.2) -> Data:
+    """Prompts around one direction, and images around another one and their prompt, like CLIP's two cones. The less `noise`, the
+    more alike are the images of a category."""
     random = np.random.default_rng(seed)
 
     def directions(count: int) -> np.ndarray:
@@ -47,7 +48,7 @@ def clip_like(seed: int, categories: int, rows: int, queries: int, dimensions: i
     centres = image + 0.5 * prompts + 0.5 * directions(categories)
 
     def images(labels: np.ndarray) -> np.ndarray:
-        return _unit(centres[labels] + 1.2 * directions(len(labels)))
+        return _unit(centres[labels] + np.float32(noise) * directions(len(labels)))
 
     labels = np.arange(rows) * categories // rows
     truth = np.arange(queries) % categories

@@ -24,8 +24,14 @@ use crate::sus::SupportSet;
 
 /// Rounding of a logit, relative to the sum of its terms' sizes.
 const ROUNDING: f32 = 1e-5;
-/// The share of the support rows from which on looking at all of them is faster.
-const MOST_ROWS: f64 = 0.25;
+/// The share of the support rows from which on looking at all of them is faster: for a single query, and for one of many, which
+/// share what they load.
+const MOST_ROWS: f64 = 0.5;
+const MOST_ROWS_OF_MANY: f64 = 0.06;
+/// So many are many. They are taken in blocks of this length, until bounds fail for more than half of a block.
+const MANY: usize = 16;
+/// After so many categories it is judged how many others may win.
+const TRIED: usize = 2;
 /// Rows of a category on average, below which bounds are not worth their costs.
 const LEAST_ROWS: usize = 8;
 
@@ -60,8 +66,25 @@ impl GatedTipX {
         is_worth_it.then(|| CacheBounds::of(support_set))
     }
 
-    /// The best category of each query, or `None` where only the logits of all categories tell.
+    /// The best category of each query, or `None` where only the logits of all categories tell. Where that is so for many, the
+    /// rest is not tried.
     pub(super) fn best_by_bounds(&self, bounds: &CacheBounds, queries: Queries) -> Vec<Option<usize>> {
+        let share = if queries.len() < MANY { MOST_ROWS } else { MOST_ROWS_OF_MANY };
+        let most_rows = (self.support_set().len() as f64 * share) as usize;
+        let mut found = Vec::with_capacity(queries.len());
+        for block in queries.chunks(MANY) {
+            found.extend(self.best_of_block(bounds, block, most_rows));
+            let of_block = &found[found.len() - block.len()..];
+            if 2 * of_block.iter().flatten().count() < block.len() {
+                break;
+            }
+        }
+        found.resize(queries.len(), None);
+        found
+    }
+
+    /// The same for a few queries, for each of which so many support rows may be looked at.
+    fn best_of_block(&self, bounds: &CacheBounds, queries: Queries, most_rows: usize) -> Vec<Option<usize>> {
         let (cosines, params) = (self.support_set().cosines(queries.features()), self.tip_x.params());
         let gates = self.gate.read(cosines.view());
         let kl = self.tip_x.kl_term_or_zeros(cosines.view());
@@ -82,7 +105,7 @@ impl GatedTipX {
                 kl,
                 cache: vec![None; kl.len()],
                 nearest: f32::NEG_INFINITY,
-                rows_left: (self.support_set().len() as f64 * MOST_ROWS) as usize,
+                rows_left: most_rows,
             };
             search.best()
         };
@@ -109,7 +132,7 @@ impl Search<'_> {
                 logits.iter().find(|(c, _)| *c == best).map_or(f32::NAN, |&(c, own)| own - self.rounding(c));
             logits.iter().all(|&(c, other)| c == best || other + self.rounding(c) < own)
         };
-        (least == most || ends.iter().all(leads)).then_some(best)
+        (least == most || self.gated.claims.is_empty() || ends.iter().all(leads)).then_some(best)
     }
 
     /// Looks at all present categories that may win, and at all that may gain most if there are absent ones.
@@ -122,9 +145,12 @@ impl Search<'_> {
         }
         let mut gained = f32::NEG_INFINITY;
         by_gain.sort_unstable_by(|&i, &j| self.most_gain[j].total_cmp(&self.most_gain[i]));
-        for c in by_gain {
+        for (tried, &c) in by_gain.iter().enumerate() {
             if self.most_gain[c] < gained {
                 break;
+            }
+            if tried == TRIED {
+                self.check(by_gain[tried..].iter().filter(|&&c| self.most_gain[c] >= gained))?;
             }
             gained = gained.max(self.cache(c)? + self.kl[c] - self.rounding(c));
         }
@@ -138,7 +164,7 @@ impl Search<'_> {
         let most: Vec<f32> =
             (0..self.kl.len()).map(|c| self.zero_shot[c] + self.gate * self.most_gain[c]).collect();
         by_logit.sort_unstable_by(|&i, &j| most[j].total_cmp(&most[i]));
-        for c in by_logit {
+        for (tried, &c) in by_logit.iter().enumerate() {
             let (least_familiar, most_familiar) = self.familiar();
             // Sorted by what is largest without any claim.
             if most[c] + self.rounding(c) < reached {
@@ -147,11 +173,21 @@ impl Search<'_> {
             if most[c] + self.gated.claims.term(c, least_familiar) + self.rounding(c) < reached {
                 continue;
             }
+            if tried == TRIED {
+                self.check(by_logit[tried..].iter().filter(|&&c| most[c] + self.rounding(c) >= reached))?;
+            }
             let cache = self.cache(c)?;
             let logit = self.logit(c, cache, self.kl[c]) + self.gated.claims.term(c, most_familiar);
             reached = reached.max(logit - self.rounding(c));
         }
         Ok(())
+    }
+
+    /// An error if these categories have more rows than may be looked at.
+    fn check<'a>(&self, categories: impl Iterator<Item = &'a usize>) -> Result<(), TooMany> {
+        let unseen = categories.filter(|&&c| self.cache[c].is_none());
+        let rows: usize = unseen.map(|&c| self.gated.support_set().rows(c).len()).sum();
+        if rows > self.rows_left { Err(TooMany) } else { Ok(()) }
     }
 
     /// The cache of a category, whose rows are looked at unless they have been.
@@ -301,7 +337,7 @@ mod tests {
                     let queries = Queries::new(queries.view());
                     let expected = best_of(&gated, queries);
                     let bounds = gated.bounds.clone().unwrap();
-                    let by_bounds = gated.best_by_bounds(&bounds, queries);
+                    let by_bounds = gated.best_of_block(&bounds, queries, gated.support_set().len());
                     for (found, expected) in by_bounds.iter().zip(&expected) {
                         assert!(
                             found.is_none_or(|found| found == *expected),
@@ -324,8 +360,11 @@ mod tests {
         let case =
             Case { categories: 200, rows: 60, few: 60, spread: 0.35, apart: 0.8, labelled: 1000, params };
         let (gated, queries) = fit(&case, &mut Random(3));
-        let found = gated.best_by_bounds(&gated.bounds.clone().unwrap(), Queries::new(queries.view()));
-        let share = found.iter().flatten().count() as f64 / found.len() as f64;
-        assert!(share > 0.7, "{share}");
+        for together in [1, 200] {
+            let by_bounds = |queries: Queries| gated.best_by_bounds(&gated.bounds.clone().unwrap(), queries);
+            let found: Vec<_> = Queries::new(queries.view()).chunks(together).flat_map(by_bounds).collect();
+            let share = found.iter().flatten().count() as f64 / found.len() as f64;
+            assert!(share > 0.7, "{share}");
+        }
     }
 }

@@ -1,8 +1,8 @@
 //! How large the cache of a category can be, without looking at its support rows.
 //!
 //! Of the affinities `A_i` of a query to the rows of a category, two numbers are known from the category alone: their mean is
-//! `m = f . mu` with the mean `mu` of the rows, and their variance is at most `v`, the Frobenius norm of the rows'
-//! covariance. None of them is larger than 1. Among all numbers with that mean and at most that variance, the mean of an
+//! `m = f . mu` with the mean `mu` of the rows, and their variance is at most `v`, a bound of the largest eigenvalue of the
+//! rows' covariance. None of them is larger than 1. Among all numbers with that mean and at most that variance, the mean of an
 //! increasing exponential is largest where they have only two values, one of which is the largest (Bennett, JASA 1962): with
 //! `b = 1 - m`,
 //!
@@ -22,6 +22,8 @@ const SLACK: f32 = 1e-3;
 /// How far a mean affinity may be rounded, and the smallest distance from 1 that is no rounding.
 const ROUNDING: f32 = 1e-5;
 const MIN_DISTANCE: f32 = ROUNDING;
+/// A variance that is due to rounding.
+const MIN_VARIANCE: f32 = 1e-7;
 
 /// What is known of the affinities of each category.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -33,7 +35,7 @@ pub(in crate::method) struct CacheBounds {
 }
 
 impl CacheBounds {
-    /// O(M e min(n_c, e)) for categories of `n_c` rows.
+    /// O(M e k + C k^3) for categories of `n_c` rows, with `k = min(n_c, e)`.
     pub fn of(support_set: &SupportSet) -> Self {
         let rows = support_set.likeness();
         let mut means = Array2::zeros((support_set.categories().len(), rows.ncols()));
@@ -45,7 +47,7 @@ impl CacheBounds {
             if let Some(exact) = exact {
                 mean.assign(&exact.mapv(|x| x as f32));
             }
-            variances.push(norm_of_covariance(&rows - &mean));
+            variances.push(largest_variance(&rows - &mean));
         }
         CacheBounds { means: aligned(means.view()), variances }
     }
@@ -77,26 +79,57 @@ impl CacheBounds {
     }
 }
 
-/// The Frobenius norm of the covariance of centred rows, a little more to cover rounding. It is at least the largest
-/// eigenvalue, which is the largest variance in any direction.
-fn norm_of_covariance(centred: Array2<f32>) -> f32 {
+/// A bound of the largest variance of centred rows in any direction, which is the largest eigenvalue `l` of their covariance
+/// `S`: the eighth root of `tr S^8`. With `k` eigenvalues it is at most `k^(1/8) l`.
+fn largest_variance(centred: Array2<f32>) -> f32 {
     let (rows, dimensions) = centred.dim();
-    if rows == 0 {
-        return 0.0;
-    }
-    // The rows' products with each other have the same norm as the dimensions' products.
-    let products = match rows < dimensions {
+    // The rows' products with each other have the same eigenvalues as the dimensions' products.
+    let mut power = match rows < dimensions {
         true => product(centred.view(), centred.view()),
         false => product(centred.t(), centred.t()),
     };
-    let squares: f64 = products.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
-    (squares.sqrt() / rows as f64 * (1.0 + f64::from(SLACK))) as f32 + 1e-7
+    let mut bound = 1.0 / rows.max(1) as f64;
+    // Each time divided by its norm, so that no number becomes too small.
+    for root in [1.0, 0.5, 0.25] {
+        let norm = power.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt();
+        if norm < f64::from(f32::MIN_POSITIVE) {
+            return MIN_VARIANCE;
+        }
+        bound *= norm.powf(root);
+        power /= norm as f32;
+        if root > 0.25 {
+            power = product(power.view(), power.view());
+        }
+    }
+    bound as f32 * (1.0 + SLACK) + MIN_VARIANCE
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::sus::SupportSetBuilder;
+
+    #[test]
+    fn a_bound_of_the_variance_is_near_the_largest_eigenvalue() {
+        // Of diagonal covariances, the eigenvalues are the squares divided by the number of rows.
+        for (diagonal, rows) in
+            [(vec![3.0, 1.0, 0.5, 2.0], 4), (vec![1.0; 20], 20), (vec![0.0; 3], 3), (vec![1e-3; 7], 7)]
+        {
+            let centred = Array2::from_diag(&ndarray::Array1::from(diagonal.clone()));
+            let largest = diagonal.iter().map(|x| x * x / rows as f32).fold(0.0, f32::max);
+            let bound = largest_variance(centred);
+            assert!(largest <= bound, "{largest} {bound}");
+            assert!(
+                bound <= 1.002 * largest * (rows as f32).powf(0.125) + 2.0 * MIN_VARIANCE,
+                "{largest} {bound}"
+            );
+        }
+        // More rows than dimensions.
+        let centred = Array2::from_shape_fn((50, 3), |(i, j)| if i % 3 == j { (j + 1) as f32 } else { 0.0 });
+        let largest = 9.0 * 16.0 / 50.0;
+        let bound = largest_variance(centred);
+        assert!(largest <= bound && bound < 1.1 * largest, "{largest} {bound}");
+    }
 
     #[test]
     fn no_cache_is_larger_than_its_bound() {

@@ -291,6 +291,9 @@ fn fit_or_shared(classifier: RegClass, rows: RegClass, versions: RowVersions) ->
     };
     let StoredSet { support_set, is_uneven } = support_set::stored(classifier, Access::Statement)?;
     let mut fitted = Classifier::fit(support_set, params);
+    if let Some(method) = settings.method {
+        fitted.prepare(method);
+    }
     // Every session warns of images without likeness vectors among others that have some.
     if !is_uneven && shared.save(&fitted) {
         // From now on, this session needs no memory of its own either.

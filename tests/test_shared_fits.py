@@ -103,6 +103,16 @@ def test_another_session_gives_the_same_answers(sql, open_session, method):
     assert mapped(alone) == ["(toy)"]
 
 
+def test_the_method_of_the_classifier_is_shared(sql, cluster):
+    """A session that maps the file need not fit it."""
+    sql.one(ALL)
+    size = file_of(cluster, sql).stat().st_size
+    sql.run("SELECT susx.alter_classifier('toy', method => 'gda')")
+    sql.one(ALL)
+    # Two matrices of a row per category, at least.
+    assert file_of(cluster, sql).stat().st_size >= size + 2 * SIZE["categories"] * DIMENSIONS * 4
+
+
 def test_likeness_vectors_are_shared(sql, open_session):
     sql.run("UPDATE toy SET likeness = (embedding::real[])[1:40]::vector WHERE kind = 'image'")
     query = (

@@ -55,6 +55,11 @@ impl Classifier {
         classifier
     }
 
+    /// Fits a method for queries like the support images now, instead of when it is first used.
+    pub fn prepare(&self, method: Method) {
+        self.main_fits().of(method);
+    }
+
     /// Without any fit of a method.
     pub(super) fn unfitted(support_set: Arc<SupportSet>, params: ValidParams, known: Known) -> Self {
         let (plain, by_likeness) = match support_set.has_likeness() {

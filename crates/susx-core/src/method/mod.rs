@@ -45,10 +45,13 @@ pub(crate) trait FittedMethod: fmt::Debug + Send + Sync {
 /// The best categories by the logits of all.
 pub(crate) fn best_of(method: &(impl FittedMethod + ?Sized), queries: Queries) -> Vec<usize> {
     let MethodLogits { logits, .. } = method.logits(queries);
-    let best = |row: ArrayView1<f32>| {
-        (0..row.len()).fold(0, |best, c| if row[c].total_cmp(&row[best]).is_gt() { c } else { best })
-    };
+    let best = |row: ArrayView1<f32>| first_of_largest(row.iter().copied().enumerate()).unwrap_or(0);
     logits.rows().into_iter().map(best).collect()
+}
+
+/// The first of the categories with the largest logit, as [`top_k`](crate::classifier::top_k) ranks them.
+fn first_of_largest(logits: impl Iterator<Item = (usize, f32)>) -> Option<usize> {
+    logits.reduce(|best, next| if next.1.total_cmp(&best.1).is_gt() { next } else { best }).map(|(c, _)| c)
 }
 
 /// Logits, and what a method knows besides.

@@ -18,6 +18,7 @@ use ndarray::{ArrayView1, ArrayView2, s};
 use super::absent::DEFICIT;
 use super::{GateReading, GatedTipX};
 use crate::interrupt;
+use crate::method::first_of_largest;
 use crate::method::tip_adapter::{CacheBounds, sum_of_category};
 use crate::queries::Queries;
 use crate::sus::SupportSet;
@@ -116,7 +117,7 @@ impl GatedTipX {
 impl Search<'_> {
     fn best(mut self) -> Option<usize> {
         if self.gate == 0.0 && self.gated.claims.is_empty() {
-            return Some(first_of_largest(self.zero_shot.iter().copied().enumerate())?.0);
+            return first_of_largest(self.zero_shot.iter().copied().enumerate());
         }
         self.look().ok()?;
         let logits = self.known_logits();
@@ -125,7 +126,7 @@ impl Search<'_> {
         };
         let (least, most) = self.familiar();
         let ends = [least, most].map(with_claims);
-        let (best, _) = first_of_largest(ends[0].iter().copied())?;
+        let best = first_of_largest(ends[0].iter().copied())?;
         // Between the ends a logit changes evenly, so who leads at both of them leads everywhere.
         let leads = |logits: &Vec<(usize, f32)>| {
             let own =
@@ -239,11 +240,6 @@ impl Search<'_> {
         ROUNDING
             * (self.zero_shot[c].abs() + self.gate * (self.most_gain[c].abs() + 2.0 * self.kl[c].abs()) + 5.0)
     }
-}
-
-/// The first of the categories with the largest logit, and that.
-fn first_of_largest(logits: impl Iterator<Item = (usize, f32)>) -> Option<(usize, f32)> {
-    logits.reduce(|best, next| if next.1.total_cmp(&best.1).is_gt() { next } else { best })
 }
 
 #[cfg(test)]

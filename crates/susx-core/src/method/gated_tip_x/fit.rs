@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use ndarray::{Array2, Axis};
-use serde::{Deserialize, Serialize};
 
 use super::absent::Absent;
 use super::claims::Claims;
@@ -31,14 +30,7 @@ pub struct GatedTipX {
 }
 
 /// What takes long to fit.
-#[derive(Debug, Serialize, Deserialize)]
-struct Saved {
-    kl: Option<ScaledKl>,
-    gate: Gate,
-    worth: Worth,
-    sharpness: Sharpness,
-    bounds: Option<CacheBounds>,
-}
+type Saved = (Option<ScaledKl>, Gate, Worth, Sharpness, Option<CacheBounds>);
 
 /// The terms of logits, each N × C.
 #[derive(Clone, Debug)]
@@ -98,7 +90,7 @@ impl GatedTipX {
         params: ValidParams,
         saved: &[u8],
     ) -> Option<Box<dyn FittedMethod>> {
-        let Saved { kl, gate, worth, sharpness, bounds } = postcard::from_bytes(saved).ok()?;
+        let (kl, gate, worth, sharpness, bounds): Saved = postcard::from_bytes(saved).ok()?;
         Some(Box::new(GatedTipX {
             gate,
             absent: Absent::of(support_set),
@@ -223,8 +215,8 @@ impl FittedMethod for GatedTipX {
     }
 
     fn saved(&self) -> Option<Vec<u8>> {
-        let GatedTipX { tip_x, gate, worth, sharpness, bounds, .. } = self.clone();
-        postcard::to_stdvec(&Saved { kl: tip_x.kl().cloned(), gate, worth, sharpness, bounds }).ok()
+        let GatedTipX { tip_x, gate, worth, sharpness, bounds, .. } = self;
+        postcard::to_stdvec(&(tip_x.kl(), gate, worth, sharpness, bounds)).ok()
     }
 
     fn size(&self) -> usize {

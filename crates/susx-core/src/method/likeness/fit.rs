@@ -3,7 +3,6 @@
 use std::sync::{Arc, OnceLock};
 
 use ndarray::Array2;
-use serde::{Deserialize, Serialize};
 
 use super::sharpness;
 use super::sizes::Sizes;
@@ -33,14 +32,7 @@ pub struct Likeness {
 }
 
 /// What takes long to fit.
-#[derive(Debug, Serialize, Deserialize)]
-struct Saved {
-    gate: Gate,
-    worth: Worth,
-    terms: SupportTerms,
-    sizes: Sizes,
-    sharpness: Sharpness,
-}
+type Saved = (Gate, Worth, SupportTerms, Sizes, Sharpness);
 
 /// The terms of logits, each N × C.
 #[derive(Clone, Debug)]
@@ -115,7 +107,7 @@ impl Likeness {
         if !support_set.has_likeness() {
             return gated_tip_x::GatedTipX::restored(support_set, params, saved);
         }
-        let Saved { gate, worth, terms, sizes, sharpness } = postcard::from_bytes(saved).ok()?;
+        let (gate, worth, terms, sizes, sharpness): Saved = postcard::from_bytes(saved).ok()?;
         Some(Box::new(Likeness {
             gate,
             absent: Absent::of(support_set),
@@ -198,14 +190,7 @@ impl FittedMethod for Likeness {
 
     fn saved(&self) -> Option<Vec<u8>> {
         let Likeness { gate, worth, terms, sizes, sharpness, .. } = self;
-        let saved = Saved {
-            gate: gate.clone(),
-            worth: worth.clone(),
-            terms: terms.clone(),
-            sizes: *sizes,
-            sharpness: *sharpness,
-        };
-        postcard::to_stdvec(&saved).ok()
+        postcard::to_stdvec(&(gate, worth, terms, sizes, sharpness)).ok()
     }
 
     fn size(&self) -> usize {

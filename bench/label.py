@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
-
 from tools.cluster import Cluster
 from tools.harness import create_extension, session
 
@@ -22,7 +20,7 @@ TEXT = """\
 This runs in a temporary cluster with all data in memory, and with `jit` and `synchronous_commit` off. Table `photos` has
 embeddings and no labels. It is created again before each round, so each side writes every row. `CALL susx.label_table` is
 compared with `UPDATE photos SET label = susx.label('c', embedding)`, which does not record what the labels were made with,
-and with the library's logits of all rows in memory, which reads and writes no table. The last rows are calls on a table
+and with the library's labels of all rows in memory, which reads and writes no table. The last rows are calls on a table
 that is already labelled: if nothing has changed, if one embedding in a hundred has changed, and if the classifier has
 changed, so that all labels are computed again."""
 
@@ -37,7 +35,7 @@ def measure(library: Library, folder: Path, quick: bool, pg: str, rows: int | No
     data = clip_like(6, categories, categories * per_class, rows, dimensions)
     data.save(folder)
     library.do("fit", name="label", folder=folder, params=asdict(CLIP))
-    ask = {"name": "label", "queries": folder / "queries.npy", "method": "tip-x"}
+    ask = {"name": "label", "queries": folder / "queries.npy", "method": "tip-x", "one_by_one": False}
     sizes = f"{rows:,} rows, C = {categories}, M = {categories * per_class:,}, d = {dimensions}, `tip-x`"
     section = Section("Labelling a table", TEXT)
     settings = {
@@ -80,7 +78,7 @@ def measure(library: Library, folder: Path, quick: bool, pg: str, rows: int | No
             same = sum(by_update[id] == label for id, label in by_call.items())
             if same != rows:
                 raise Disagreement(f"label_table and susx.label agree on {same} of {rows} rows")
-            by_library = np.argmax(library.result("logits", **ask), axis=1)
+            by_library = library.result("labels", **ask)
             same_library = sum(by_call[id] == name(c) for id, c in enumerate(by_library))
             if same_library < 0.999 * rows:
                 raise Disagreement(f"label_table and the library agree on {same_library} of {rows} rows")
@@ -88,7 +86,7 @@ def measure(library: Library, folder: Path, quick: bool, pg: str, rows: int | No
                 rounds,
                 warm_up=False,
                 update=lambda: labelled(UPDATE),
-                library=lambda: library.seconds("logits", **ask),
+                library=lambda: library.seconds("labels", **ask),
                 call=lambda: labelled(CALL),
             )
             steps = {

@@ -207,7 +207,7 @@ def against_sql(sql, section: Section, data: Data, scale: Scale, sizes: str, par
 
 
 def against_library(sql, section: Section, library: Library, folder: Path, data: Data, sizes: str, rounds: int) -> None:
-    ask = {"name": "sql", "queries": folder / "queries.npy", "method": "tip-x"}
+    ask = {"name": "sql", "queries": folder / "queries.npy", "method": "tip-x", "one_by_one": True}
     by_library = library.result("labels", **ask)
     by_susx = dict(sql.execute("SELECT id, susx.label('c', embedding) FROM t").fetchall())
     same = sum(name(c) == by_susx[id] for id, c in enumerate(by_library))
@@ -271,7 +271,7 @@ def parallel(sql, section: Section, library: Library, folder: Path, data: Data, 
         other.do("fit", name="sql", folder=folder, params=asdict(CLIP))
 
         def in_processes(*processes: Library, queries: Path) -> float:
-            ask = {"name": "sql", "queries": queries, "method": "tip-x", "repetitions": 1}
+            ask = {"name": "sql", "queries": queries, "method": "tip-x", "one_by_one": True, "repetitions": 1}
             return seconds(lambda: Library.together("labels", processes, **ask))
 
         least = alternate(
@@ -378,9 +378,9 @@ def create(sql: psycopg.Connection, classifier: str, data: Data) -> None:
         FROM prompt_data;
         INSERT INTO {classifier} (category, kind, origin, embedding)
         SELECT 'c' || lpad(category::text, 4, '0'), 'image', 'labelled', embedding FROM support_data""")
-    sql.execute(f"VACUUM (FREEZE, ANALYZE) {classifier}")
     settings = ", ".join(f"{key} => {value}" for key, value in asdict(CLIP).items())
     sql.execute(f"SELECT susx.alter_classifier('{classifier}', {settings}, method => 'tip-x')")
+    sql.execute(f"VACUUM (FREEZE, ANALYZE) {classifier}")
 
 
 def copy(sql: psycopg.Connection, target: str, numbers: np.ndarray, vectors: np.ndarray) -> None:

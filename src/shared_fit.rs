@@ -39,7 +39,8 @@ impl SharedFit {
     /// `None` if nothing is to be shared.
     pub fn of(classifier: RegClass, versions: RowVersions) -> Option<Self> {
         let may_be_large = versions.rows() >= LEAST_ROWS;
-        let build = library_file::build().filter(|_| may_be_large && guc::shared_fits())?;
+        let may_share = guc::shared_fits() && shared_file::are_removed_after_a_crash();
+        let build = library_file::build().filter(|_| may_be_large && may_share)?;
         let key = Digest::of("susx shared fit")
             .bytes(build.map(i64::to_le_bytes).concat())
             .bytes(shared_file::server_start().to_le_bytes())

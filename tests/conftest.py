@@ -144,6 +144,22 @@ def schema(sql: Session) -> str:
 
 
 @pytest.fixture
+def open_session(connect, schema) -> Iterator[Callable[..., Session]]:
+    """Opens sessions in the schema of the test, for a role if one is given, that get messages of level debug1."""
+    sessions = []
+
+    def open_one(user: str | None = None) -> Session:
+        sessions.append(connect(user=user))
+        sessions[-1].run(f"SET search_path = {schema}, public; SET client_min_messages = debug1")
+        return sessions[-1]
+
+    yield open_one
+    # Some have a transaction open.
+    for session in sessions:
+        session.close()
+
+
+@pytest.fixture
 def script(cluster: Cluster) -> Callable[[str], Path]:
     """Writes a shell script that PostgreSQL's account can run."""
 

@@ -8,72 +8,24 @@ from pathlib import Path
 import pytest
 
 from conftest import DATABASE
+from helpers.fits import ALL, CHANGES, DIMENSIONS, SIZE, create_toy, file_of, mapped
 from helpers.processes import private
 from helpers.session import Session, in_background
 from helpers.toy import create_points, create_random
 
-DIMENSIONS = 64
-# 1.5 MB of support images: more than the smallest size that is shared.
+# Support images, all of which are 12.8 MB.
 LARGE = 50_000
-SIZE = {"categories": 20, "dimensions": DIMENSIONS, "per_class": 300}
-ALL = """
-    SELECT array_agg(c ORDER BY p.id, c.rank)
-    FROM points p, susx.classify('toy', p.embedding, 20) c
-"""
 
 
 @pytest.fixture
 def sql(sql):
-    create_random(sql, "toy", **SIZE)
-    create_points(sql, "points", rows=20, dimensions=DIMENSIONS)
+    create_toy(sql)
     return sql
-
-
-@pytest.fixture
-def open_session(connect, schema):
-    """Opens sessions that report their fits."""
-    sessions = []
-
-    def open_one(user: str | None = None) -> Session:
-        sessions.append(connect(user=user))
-        sessions[-1].run(f"SET search_path = {schema}, public; SET client_min_messages = debug1")
-        return sessions[-1]
-
-    yield open_one
-    # Some have a transaction open.
-    for session in sessions:
-        session.close()
-
-
-def folder(cluster) -> Path:
-    return cluster.data_dir / "base/pgsql_tmp/pgsql_tmp_susx"
-
-
-def oid(sql, name: str) -> int:
-    return sql.one("SELECT %s::regclass::oid", name)
-
-
-def file_of(cluster, sql, name: str = "toy") -> Path:
-    database = sql.one("SELECT oid FROM pg_database WHERE datname = current_database()")
-    return folder(cluster) / f"{database}_{oid(sql, name)}"
 
 
 def partial(folder: Path) -> list[str]:
     """Files that are not in their place yet."""
-    return [path.name for path in folder.iterdir() if path.suffix not in ("", ".lock")]
-
-
-def mapped(session) -> list[str]:
-    """The classifiers whose fits were mapped since the last call, and those that were fitted, in parentheses."""
-    formats = {"mapped the fit of classifier ": "{}", "fitted classifier ": "({})"}
-    found = [
-        form.format(notice.split('"')[1])
-        for notice in session.notices
-        for start, form in formats.items()
-        if notice.startswith(start)
-    ]
-    session.notices.clear()
-    return found
+    return [path.name for path in folder.iterdir() if path.suffix not in ("", ".lock", ".pages")]
 
 
 def replace(path: Path, content: bytes) -> None:
@@ -122,15 +74,6 @@ def test_likeness_vectors_are_shared(sql, open_session):
     first, second = open_session(), open_session()
     answers = first.one(query)
     assert (second.one(query), mapped(first), mapped(second)) == (answers, ["(toy)"], ["toy"])
-
-
-CHANGES = (
-    "DELETE FROM toy WHERE kind = 'image' AND category < 'c05' AND id % 2 = 0",
-    "UPDATE toy SET embedding = embedding - (embedding + embedding) WHERE category = 'c03' AND kind = 'prompt'",
-    "SELECT susx.alter_classifier('toy', alpha => 7, temperature => 0.3)",
-    "SELECT susx.add_support('toy', 'c01', (SELECT array_agg(embedding) FROM points))",
-    "UPDATE susx.classifier SET logit_scale = 30 WHERE classifier = 'toy'::regclass",
-)
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -230,7 +173,7 @@ def test_a_session_that_is_cancelled_lets_the_next_one_fit(sql, cluster, open_se
     first, second = open_session(), open_session()
     first.run("SET statement_timeout = 5")
     assert first.fails(label).sqlstate == "57014"
-    assert partial(folder(cluster)) == []
+    assert partial(file_of(cluster, sql).parent) == []
     assert second.one(label) is not None
     assert mapped(second) == ["(large)"]
 
@@ -317,8 +260,7 @@ def test_files_do_not_outlive_the_server(new_cluster):
     """PostgreSQL removes them when it starts, and a copy of the data directory by pg_basebackup has none."""
     with new_cluster() as cluster:
         session = Session(cluster.url(DATABASE))
-        create_random(session, "toy", **SIZE)
-        create_points(session, "points", rows=2, dimensions=DIMENSIONS)
+        create_toy(session)
         answers = session.one(ALL)
         file = file_of(cluster, session)
         assert file.exists()

@@ -20,6 +20,7 @@ pub mod limited_text;
 pub mod message;
 pub mod name;
 mod open;
+mod page_versions;
 pub mod placeholders;
 pub mod planner;
 pub mod procedure;

@@ -36,6 +36,12 @@ impl OpenRelation {
         (!relation.is_null()).then(|| OpenRelation(relation))
     }
 
+    /// Which relation it is.
+    pub fn relation(&self) -> RegClass {
+        // SAFETY: the relation is open.
+        RegClass(unsafe { (*self.0).rd_id })
+    }
+
     /// The role that owns the relation.
     pub fn owner(&self) -> pg_sys::Oid {
         // SAFETY: the relation is open.

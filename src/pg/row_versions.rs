@@ -9,15 +9,17 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use pgrx::{PgTupleDesc, check_for_interrupts, pg_sys};
 
 use super::error::{Error, Result};
+use super::guc;
 use super::open::OpenRelation;
+use super::page_versions::PageVersions;
 use super::regclass::RegClass;
 use super::snapshot::{self, SnapshotId};
 
-/// A digest of the row versions of a classifier's table and settings.
+/// Row versions of a table; those of a classifier are of its table and its settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RowVersions {
     digest: u64,
-    /// The number of the table's rows.
+    /// Their number; of a classifier, without its settings.
     rows: u64,
     /// Whether the running transaction wrote some of them.
     has_own: bool,
@@ -86,9 +88,11 @@ impl RowVersions {
         unsafe {
             let snapshot = pg_sys::GetActiveSnapshot();
             hash_structure(&table, &mut digest);
-            let (rows, own) = hash_rows(&table, snapshot, &mut [], &mut digest);
-            let (_, own_settings) = hash_rows(&settings, snapshot, &mut [key(classifier)], &mut digest);
-            Ok(RowVersions { digest: digest.finish(), rows, has_own: own || own_settings })
+            let of_table = of_table(&table, snapshot);
+            let of_settings = scan(&settings, snapshot, &mut [key(classifier)]);
+            (of_table.digest, of_settings.digest).hash(&mut digest);
+            let has_own = of_table.has_own || of_settings.has_own;
+            Ok(RowVersions { digest: digest.finish(), rows: of_table.rows, has_own })
         }
     }
 
@@ -151,18 +155,39 @@ unsafe fn hash_structure(relation: &OpenRelation, digest: &mut impl Hasher) {
     }
 }
 
-/// Hashes the row versions that the snapshot shows. Returns their number, and whether the running transaction
-/// wrote some of them.
+/// The row versions of a table that the snapshot shows: from the state of its pages, where a session has found out which rows they
+/// have in this state, else from the rows.
+///
+/// # Safety
+///
+/// As for [`scan`].
+unsafe fn of_table(table: &OpenRelation, snapshot: pg_sys::Snapshot) -> RowVersions {
+    // SAFETY: as above.
+    let pages = guc::shared_fits().then(|| unsafe { PageVersions::of(table, snapshot) }).flatten();
+    if let Some((digest, rows)) = pages.as_ref().and_then(PageVersions::rows) {
+        return RowVersions { digest, rows, has_own: false };
+    }
+    // SAFETY: as above.
+    let scanned = unsafe { scan(table, snapshot, &mut []) };
+    if let Some(pages) = pages.filter(|_| !scanned.has_own)
+        && let Err(error) = pages.save((scanned.digest, scanned.rows))
+    {
+        pgrx::debug1!("cannot save which rows the pages of a classifier show: {error}");
+    }
+    scanned
+}
+
+/// The row versions of a table that the snapshot shows, by looking at each.
 ///
 /// # Safety
 ///
 /// The relation must be an open table with the heap access method, and the snapshot active or registered.
-unsafe fn hash_rows(
+unsafe fn scan(
     relation: &OpenRelation,
     snapshot: pg_sys::Snapshot,
     keys: &mut [pg_sys::ScanKeyData],
-    digest: &mut impl Hasher,
-) -> (u64, bool) {
+) -> RowVersions {
+    let mut digest = DefaultHasher::new();
     let mut rows: u64 = 0;
     let mut has_own = false;
     // The transaction that wrote the last row, and whether it is the current one.
@@ -174,8 +199,8 @@ unsafe fn hash_rows(
         let scan = pg_sys::systable_beginscan(relation.0, pg_sys::Oid::INVALID, false, snapshot, count, keys);
         while let Some(row) = pg_sys::systable_getnext(scan).as_ref() {
             let (tid, header) = (row.t_self, (*row.t_data).t_choice.t_heap);
-            (tid.ip_blkid.bi_hi, tid.ip_blkid.bi_lo, tid.ip_posid).hash(digest);
-            header.t_xmin.into_inner().hash(digest);
+            (tid.ip_blkid.bi_hi, tid.ip_blkid.bi_lo, tid.ip_posid).hash(&mut digest);
+            header.t_xmin.into_inner().hash(&mut digest);
             if header.t_xmin != writer.0 {
                 writer = (header.t_xmin, pg_sys::TransactionIdIsCurrentTransactionId(header.t_xmin));
             }
@@ -183,7 +208,7 @@ unsafe fn hash_rows(
             // command id of a transaction that deletes the row.
             has_own |= writer.1;
             if writer.1 {
-                header.t_field3.t_cid.hash(digest);
+                header.t_field3.t_cid.hash(&mut digest);
             }
             rows += 1;
             if rows.is_multiple_of(1024) {
@@ -192,6 +217,6 @@ unsafe fn hash_rows(
         }
         pg_sys::systable_endscan(scan);
     }
-    rows.hash(digest);
-    (rows, has_own)
+    rows.hash(&mut digest);
+    RowVersions { digest: digest.finish(), rows, has_own }
 }

@@ -30,6 +30,17 @@ pub fn path(relation: RegClass) -> PathBuf {
     Path::new(DIRECTORY).join(format!("{}_{}", database(), relation.0.to_u32()))
 }
 
+/// Another file for a relation of this database. Its purpose is a word.
+pub fn path_for(relation: RegClass, purpose: &str) -> PathBuf {
+    path(relation).with_extension(purpose)
+}
+
+/// Whether no file survives a crash of the server, after which row versions and positions in the log may come again.
+pub fn are_removed_after_a_crash() -> bool {
+    // SAFETY: reads a setting of the server.
+    unsafe { pg_sys::remove_temp_files_after_crash }
+}
+
 /// A file as it is, if it exists. It never changes: a new one takes its place, and those who have mapped the old one keep it.
 pub fn map(path: &Path) -> io::Result<Mmap> {
     let file = File::open(path)?;
@@ -56,7 +67,9 @@ pub fn try_lock(path: &Path) -> io::Result<Option<File>> {
 /// Writes a file and puts it into its place, for the owner of the server's files alone.
 pub fn write(path: &Path, content: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     create_directory()?;
-    let partial = Partial(path.with_extension(std::process::id().to_string()));
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}", std::process::id()));
+    let partial = Partial(path.with_file_name(name));
     // Left by a process that was killed and had the same id.
     let _ = fs::remove_file(&partial.0);
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial.0)?;
@@ -82,11 +95,8 @@ pub fn remove_orphans() -> io::Result<()> {
     for entry in fs::read_dir(DIRECTORY)? {
         let path = entry?.path();
         // What another session is writing at the moment has its process id as its extension.
-        let name = if path.extension().is_some_and(|last| last == LOCK) {
-            path.file_stem()
-        } else {
-            path.file_name()
-        };
+        let is_finished = path.extension().is_none_or(|last| last.to_string_lossy().parse::<u32>().is_err());
+        let name = if is_finished { path.file_stem() } else { None };
         let Some((of_database, relation)) = name.and_then(|name| name.to_str()?.split_once('_')) else {
             continue;
         };

@@ -13,10 +13,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, s};
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
 use ndarray_npy::{ReadNpyExt, WriteNpyExt};
 use serde::{Deserialize, Serialize};
-use susx_core::classifier::{Classifier, ClassifierParams, ValidParams, top_k};
+use susx_core::classifier::{Classifier, ClassifierParams, ValidParams};
 use susx_core::method::Method;
 use susx_core::method::tip_x::{TipX, TipXGrid, TipXGridSearch};
 use susx_core::queries::Queries;
@@ -55,8 +55,16 @@ enum Command {
         repetitions: usize,
         output: Option<PathBuf>,
     },
-    /// The best category of each query by itself, as SQL asks for it: N indices.
-    Labels { name: String, queries: PathBuf, method: Method, repetitions: usize, output: Option<PathBuf> },
+    /// The best category of each query: N indices, -1 for a query that is rejected. With `one_by_one`, each query is the only
+    /// one of its call, as SQL asks row by row.
+    Labels {
+        name: String,
+        queries: PathBuf,
+        method: Method,
+        one_by_one: bool,
+        repetitions: usize,
+        output: Option<PathBuf>,
+    },
     /// The settings of a grid that are right on most queries, whose categories are in the file `labels` (N).
     Tune { name: String, queries: PathBuf, labels: PathBuf, repetitions: usize },
     /// Frees a classifier.
@@ -157,10 +165,12 @@ impl Program {
                 }
                 Ok(Answer { seconds, ..Answer::default() })
             }
-            Command::Labels { name, queries, method, repetitions, output } => {
+            Command::Labels { name, queries, method, one_by_one, repetitions, output } => {
                 let (classifier, queries) = (self.classifier(&name)?, read(&queries)?);
-                let (seconds, labels) =
-                    repeat(repetitions, || black_box(labels(classifier, black_box(queries.view()), method)));
+                let together = if one_by_one { 1 } else { queries.nrows().max(1) };
+                let (seconds, labels) = repeat(repetitions, || {
+                    black_box(labels(classifier, black_box(queries.view()), method, together))
+                });
                 if let (Some(path), Some(labels)) = (output, labels) {
                     labels.write_npy(File::create(path)?)?;
                 }
@@ -201,14 +211,11 @@ impl Program {
     }
 }
 
-/// Row by row, each the only one of its call.
-fn labels(classifier: &Classifier, queries: ArrayView2<f32>, method: Method) -> Array1<i64> {
-    (0..queries.nrows())
-        .map(|i| {
-            let logits = classifier.logits(queries.slice(s![i..=i, ..]), method);
-            top_k(&logits.row(0).to_vec(), 1, 1.0).first().map_or(-1, |best| best.category as i64)
-        })
-        .collect()
+/// The best categories, of so many queries together.
+fn labels(classifier: &Classifier, queries: ArrayView2<f32>, method: Method, together: usize) -> Array1<i64> {
+    let parts = queries.axis_chunks_iter(Axis(0), together);
+    let best = parts.flat_map(|part| classifier.best(part, method));
+    best.map(|category| category.map_or(-1, |c| c as i64)).collect()
 }
 
 /// The whole grid.

@@ -2,6 +2,7 @@
 //!
 //! A method is a type that implements [`FittedMethod`], in its own folder, and a row of the table below.
 
+mod bounded;
 pub mod gated_tip_x;
 pub mod gda;
 pub mod likeness;

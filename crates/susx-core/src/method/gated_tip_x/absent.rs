@@ -34,6 +34,11 @@ impl Absent {
         self.lending.borrowers()
     }
 
+    /// What gives the absent categories their support terms.
+    pub fn lending(&self) -> &Lending {
+        &self.lending
+    }
+
     /// Whether the support set shows a category.
     pub fn is_present(&self, category: usize) -> bool {
         self.categories().binary_search(&category).is_err()

@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use ndarray::{Array2, Axis};
 
-use super::absent::Absent;
+use super::absent::{Absent, DEFICIT};
 use super::claims::Claims;
 use super::gate::{Gate, GateReading};
 use super::sharpness::Sharpness;
 use super::support::Worth;
 use crate::classifier::{Contribution, Explanation, Ranked, ValidParams, top_k};
-use crate::method::tip_adapter::CacheBounds;
-use crate::method::tip_x::{ScaledKl, Terms, TipX};
-use crate::method::{FittedMethod, MethodLogits, best_of};
+use crate::method::bounded::BestByBounds;
+use crate::method::tip_x::{self, Terms, TipX};
+use crate::method::{FittedMethod, MethodLogits};
 use crate::queries::Queries;
 use crate::sus::SupportSet;
 
@@ -25,12 +25,10 @@ pub struct GatedTipX {
     pub(super) claims: Claims,
     pub(super) worth: Worth,
     sharpness: Sharpness,
-    /// Where bounds are worth their costs.
-    pub(super) bounds: Option<CacheBounds>,
 }
 
 /// What takes long to fit.
-type Saved = (Option<ScaledKl>, Gate, Worth, Sharpness, Option<CacheBounds>);
+type Saved = (tip_x::Saved, Gate, Worth, Sharpness);
 
 /// The terms of logits, each N × C.
 #[derive(Clone, Debug)]
@@ -66,7 +64,6 @@ impl GatedTipX {
         let support_set = support_set.into();
         let worth = Worth::of(&support_set, params);
         let mut gated = GatedTipX {
-            bounds: Self::bounds_of(&support_set),
             gate: Gate::fit(&support_set, &worth),
             absent: Absent::of(&support_set),
             claims: Claims::new(&support_set, &worth),
@@ -90,21 +87,27 @@ impl GatedTipX {
         params: ValidParams,
         saved: &[u8],
     ) -> Option<Box<dyn FittedMethod>> {
-        let (kl, gate, worth, sharpness, bounds): Saved = postcard::from_bytes(saved).ok()?;
+        let (tip_x, gate, worth, sharpness): Saved = postcard::from_bytes(saved).ok()?;
         Some(Box::new(GatedTipX {
             gate,
             absent: Absent::of(support_set),
             claims: Claims::new(support_set, &worth),
-            tip_x: TipX::with_kl(support_set, params, kl),
+            tip_x: TipX::with_saved(support_set, params, tip_x),
             worth,
             sharpness,
-            bounds: bounds.map(CacheBounds::aligned),
         }))
     }
 
     /// TIP-X on the same support set.
     pub fn tip_x(&self) -> &TipX {
         &self.tip_x
+    }
+
+    /// What finds the best category.
+    pub(in crate::method) fn by_bounds(&self) -> BestByBounds<'_> {
+        let GatedTipX { tip_x, gate, absent, claims, .. } = self;
+        let (lending, deficit) = (absent.lending(), DEFICIT);
+        BestByBounds { tip_x, gate: Some(gate), lending, deficit, claims: Some(claims) }
     }
 
     pub(super) fn support_set(&self) -> &SupportSet {
@@ -203,20 +206,12 @@ impl FittedMethod for GatedTipX {
     }
 
     fn best(&self, queries: Queries) -> Vec<usize> {
-        let Some(bounds) = &self.bounds else { return best_of(self, queries) };
-        let found = self.best_by_bounds(bounds, queries);
-        let open: Vec<usize> = (0..found.len()).filter(|&i| found[i].is_none()).collect();
-        let mut of_open = match open.is_empty() {
-            true => Vec::new(),
-            false => best_of(self, queries.select(&open).view()),
-        }
-        .into_iter();
-        found.into_iter().filter_map(|best| best.or_else(|| of_open.next())).collect()
+        self.by_bounds().of(self, queries)
     }
 
     fn saved(&self) -> Option<Vec<u8>> {
-        let GatedTipX { tip_x, gate, worth, sharpness, bounds, .. } = self;
-        postcard::to_stdvec(&(tip_x.kl(), gate, worth, sharpness, bounds)).ok()
+        let GatedTipX { tip_x, gate, worth, sharpness, .. } = self;
+        postcard::to_stdvec(&(tip_x.to_save(), gate, worth, sharpness)).ok()
     }
 
     fn size(&self) -> usize {
@@ -225,6 +220,5 @@ impl FittedMethod for GatedTipX {
             + self.absent.size()
             + self.claims.size()
             + self.worth.size()
-            + self.bounds.as_ref().map_or(0, CacheBounds::size)
     }
 }

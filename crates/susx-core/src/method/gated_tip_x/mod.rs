@@ -47,7 +47,6 @@
 //! program outside of this project. docs/methods.md says on which sets, and what carried over to others.
 
 mod absent;
-mod best;
 mod claims;
 mod fit;
 mod gate;

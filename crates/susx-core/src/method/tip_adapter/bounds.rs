@@ -25,6 +25,9 @@ const MIN_DISTANCE: f32 = ROUNDING;
 /// A variance that is due to rounding.
 const MIN_VARIANCE: f32 = 1e-7;
 
+/// Rows of a category on average, below which bounds are not worth their costs.
+const LEAST_ROWS: usize = 8;
+
 /// What is known of the affinities of each category.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(in crate::method) struct CacheBounds {
@@ -35,8 +38,13 @@ pub(in crate::method) struct CacheBounds {
 }
 
 impl CacheBounds {
-    /// O(M e k + C k^3) for categories of `n_c` rows, with `k = min(n_c, e)`.
-    pub fn of(support_set: &SupportSet) -> Self {
+    /// The bounds of a support set that is worth them. O(M e k + C k^3) for categories of `n_c` rows, with `k = min(n_c, e)`.
+    pub fn of(support_set: &SupportSet) -> Option<Self> {
+        let is_worth_it = support_set.len() >= LEAST_ROWS * support_set.categories().len();
+        is_worth_it.then(|| Self::of_any(support_set))
+    }
+
+    fn of_any(support_set: &SupportSet) -> Self {
         let rows = support_set.likeness();
         let mut means = Array2::zeros((support_set.categories().len(), rows.ncols()));
         let mut variances = Vec::with_capacity(means.nrows());
@@ -145,7 +153,7 @@ mod tests {
                 }
             }
             let support_set = builder.finish().unwrap();
-            let bounds = CacheBounds::of(&support_set);
+            let bounds = CacheBounds::of_any(&support_set);
             let queries = support_set.features();
             let (means, affinities) = (bounds.means(queries), row_product(queries, queries));
             for beta in [0.1, 1.0, 5.5, 30.0, 1000.0] {

@@ -11,7 +11,8 @@ use super::scale::{self, AffinityScale};
 use super::{LogitParts, Terms};
 use crate::classifier::{Contribution, Explanation, ValidParams};
 use crate::linalg::row_product;
-use crate::method::tip_adapter::TipAdapter;
+use crate::method::bounded::BestByBounds;
+use crate::method::tip_adapter::{CacheBounds, TipAdapter};
 use crate::method::{FittedMethod, MethodLogits};
 use crate::queries::Queries;
 use crate::sus::SupportSet;
@@ -21,7 +22,12 @@ use crate::sus::SupportSet;
 pub struct TipX {
     pub(super) adapter: TipAdapter,
     pub(super) kl: Option<ScaledKl>,
+    /// Where bounds are worth their costs.
+    bounds: Option<CacheBounds>,
 }
+
+/// What takes long to fit.
+pub(in crate::method) type Saved = (Option<ScaledKl>, Option<CacheBounds>);
 
 /// The KL term and the constants that scale it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -32,7 +38,8 @@ pub(in crate::method) struct ScaledKl {
 
 impl TipX {
     /// Precomputes everything that queries have in common. O(M C d), and O(min(M, 4096)^2 d) for the scale of the KL
-    /// term, which is left out if gamma is 0.
+    /// term, which is left out if gamma is 0. With many support rows per category, also what the [bounds](CacheBounds) of their
+    /// caches cost.
     pub fn fit(support_set: impl Into<Arc<SupportSet>>, params: ValidParams) -> Self {
         let support_set = support_set.into();
         let kl = (!support_set.is_empty() && params.gamma > 0.0).then(|| {
@@ -40,7 +47,8 @@ impl TipX {
             let scale = scale::of_support(&support_set, &term);
             ScaledKl { term, scale }
         });
-        TipX { adapter: TipAdapter::fit(support_set, params), kl }
+        let bounds = CacheBounds::of(&support_set);
+        TipX { adapter: TipAdapter::fit(support_set, params), kl, bounds }
     }
 
     pub(in crate::method) fn boxed(
@@ -50,18 +58,19 @@ impl TipX {
         Some(Box::new(Self::fit(Arc::clone(support_set), params)))
     }
 
-    /// The fit with the KL term of the same support set and parameters.
-    pub(in crate::method) fn with_kl(
+    /// The fit of the same support set and parameters.
+    pub(in crate::method) fn with_saved(
         support_set: &Arc<SupportSet>,
         params: ValidParams,
-        kl: Option<ScaledKl>,
+        (kl, bounds): Saved,
     ) -> Self {
-        TipX { adapter: TipAdapter::fit(Arc::clone(support_set), params), kl }
+        let bounds = bounds.map(CacheBounds::aligned);
+        TipX { adapter: TipAdapter::fit(Arc::clone(support_set), params), kl, bounds }
     }
 
-    /// The part that takes long to fit.
-    pub(in crate::method) fn kl(&self) -> Option<&ScaledKl> {
-        self.kl.as_ref()
+    /// The parts that take long to fit.
+    pub(in crate::method) fn to_save(&self) -> (&Option<ScaledKl>, &Option<CacheBounds>) {
+        (&self.kl, &self.bounds)
     }
 
     pub(in crate::method) fn restored(
@@ -69,7 +78,18 @@ impl TipX {
         params: ValidParams,
         saved: &[u8],
     ) -> Option<Box<dyn FittedMethod>> {
-        Some(Box::new(Self::with_kl(support_set, params, postcard::from_bytes(saved).ok()?)))
+        Some(Box::new(Self::with_saved(support_set, params, postcard::from_bytes(saved).ok()?)))
+    }
+
+    /// The bounds of the categories' caches, where they are worth their costs.
+    pub(in crate::method) fn bounds(&self) -> Option<&CacheBounds> {
+        self.bounds.as_ref()
+    }
+
+    /// What finds the best category.
+    pub(in crate::method) fn by_bounds(&self) -> BestByBounds<'_> {
+        let lending = &self.adapter.balance.lending;
+        BestByBounds { tip_x: self, gate: None, lending, deficit: 0.0, claims: None }
     }
 
     /// The parameters that it was fitted with.
@@ -173,11 +193,17 @@ impl FittedMethod for TipX {
         self.adapter.explain_terms(query, &terms, self.kl_of_query(query), k, support)
     }
 
+    fn best(&self, queries: Queries) -> Vec<usize> {
+        self.by_bounds().of(self, queries)
+    }
+
     fn saved(&self) -> Option<Vec<u8>> {
-        postcard::to_stdvec(&self.kl).ok()
+        postcard::to_stdvec(&self.to_save()).ok()
     }
 
     fn size(&self) -> usize {
-        self.adapter.size() + self.kl.as_ref().map_or(0, |kl| kl.term.size())
+        self.adapter.size()
+            + self.kl.as_ref().map_or(0, |kl| kl.term.size())
+            + self.bounds.as_ref().map_or(0, CacheBounds::size)
     }
 }

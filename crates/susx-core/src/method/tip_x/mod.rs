@@ -23,7 +23,7 @@ mod parts;
 mod scale;
 
 pub use super::tip_adapter::Terms;
-pub(super) use fit::ScaledKl;
+pub(super) use fit::Saved;
 pub use fit::TipX;
 pub use grid_search::{TipXGrid, TipXGridSearch, TipXTuned};
 pub use leave_one_out::LeaveOneOut;

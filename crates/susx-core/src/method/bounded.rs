@@ -1,7 +1,7 @@
 //! The best category of a query, where nothing else of the answer is asked for.
 //!
 //! Nearly all of the work of a logit is the cache of its category. But a category that cannot win needs none: the other terms
-//! of its logit are known from the category alone, and so is how large its [cache can be](CacheBounds). So categories are taken
+//! of its logit are known from the category alone, and so is how large its [cache can be](super::tip_adapter::CacheBounds). So categories are taken
 //! in the order of their largest possible logits, until those of the rest are below one that is known.
 //!
 //! Two things depend on all categories:
@@ -15,13 +15,12 @@
 
 use ndarray::{ArrayView1, ArrayView2, s};
 
-use super::absent::DEFICIT;
-use super::{GateReading, GatedTipX};
+use super::gated_tip_x::{Claims, Gate};
+use super::tip_adapter::{Lending, sum_of_category};
+use super::tip_x::TipX;
+use super::{FittedMethod, best_of, first_of_largest};
 use crate::interrupt;
-use crate::method::first_of_largest;
-use crate::method::tip_adapter::{CacheBounds, sum_of_category};
 use crate::queries::Queries;
-use crate::sus::SupportSet;
 
 /// Rounding of a logit, relative to the sum of its terms' sizes.
 const ROUNDING: f32 = 1e-5;
@@ -33,13 +32,24 @@ const MOST_ROWS_OF_MANY: f64 = 0.06;
 const MANY: usize = 16;
 /// After so many categories it is judged how many others may win.
 const TRIED: usize = 2;
-/// Rows of a category on average, below which bounds are not worth their costs.
-const LEAST_ROWS: usize = 8;
+
+/// What decides the best category, by a method whose logits are `logit_scale * s_c`, the support terms of TIP-X times a gate, and
+/// what claimed names lose.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BestByBounds<'a> {
+    pub tip_x: &'a TipX,
+    /// `None` if it is 1 for all queries.
+    pub gate: Option<&'a Gate>,
+    /// To the absent categories, and how far their terms are below those that they get.
+    pub lending: &'a Lending,
+    pub deficit: f32,
+    pub claims: Option<&'a Claims>,
+}
 
 /// A query, and what is known of it.
 #[derive(Debug)]
 struct Search<'a> {
-    gated: &'a GatedTipX,
+    by: BestByBounds<'a>,
     /// By its likeness, 1 × e.
     query: ArrayView2<'a, f32>,
     gate: f32,
@@ -60,21 +70,30 @@ struct Search<'a> {
 /// More support rows would have to be looked at than is worth it.
 struct TooMany;
 
-impl GatedTipX {
-    /// The bounds for a support set that is worth them.
-    pub(super) fn bounds_of(support_set: &SupportSet) -> Option<CacheBounds> {
-        let is_worth_it = support_set.len() >= LEAST_ROWS * support_set.categories().len();
-        is_worth_it.then(|| CacheBounds::of(support_set))
+impl BestByBounds<'_> {
+    /// The best category of each query by a method that these parts decide: by bounds where these tell, else by all logits.
+    pub fn of(self, method: &impl FittedMethod, queries: Queries) -> Vec<usize> {
+        if self.tip_x.bounds().is_none() {
+            return best_of(method, queries);
+        }
+        let found = self.found(queries);
+        let open: Vec<usize> = (0..found.len()).filter(|&i| found[i].is_none()).collect();
+        let mut of_open = match open.is_empty() {
+            true => Vec::new(),
+            false => best_of(method, queries.select(&open).view()),
+        }
+        .into_iter();
+        found.into_iter().filter_map(|best| best.or_else(|| of_open.next())).collect()
     }
 
     /// The best category of each query, or `None` where only the logits of all categories tell. Where that is so for many, the
     /// rest is not tried.
-    pub(super) fn best_by_bounds(&self, bounds: &CacheBounds, queries: Queries) -> Vec<Option<usize>> {
+    fn found(self, queries: Queries) -> Vec<Option<usize>> {
         let share = if queries.len() < MANY { MOST_ROWS } else { MOST_ROWS_OF_MANY };
-        let most_rows = (self.support_set().len() as f64 * share) as usize;
+        let most_rows = (self.tip_x.support_set().len() as f64 * share) as usize;
         let mut found = Vec::with_capacity(queries.len());
         for block in queries.chunks(MANY) {
-            found.extend(self.best_of_block(bounds, block, most_rows));
+            found.extend(self.found_of_block(block, most_rows));
             let of_block = &found[found.len() - block.len()..];
             if 2 * of_block.iter().flatten().count() < block.len() {
                 break;
@@ -85,22 +104,27 @@ impl GatedTipX {
     }
 
     /// The same for a few queries, for each of which so many support rows may be looked at.
-    fn best_of_block(&self, bounds: &CacheBounds, queries: Queries, most_rows: usize) -> Vec<Option<usize>> {
-        let (cosines, params) = (self.support_set().cosines(queries.features()), self.tip_x.params());
-        let gates = self.gate.read(cosines.view());
+    fn found_of_block(self, queries: Queries, most_rows: usize) -> Vec<Option<usize>> {
+        let Some(bounds) = self.tip_x.bounds() else { return vec![None; queries.len()] };
+        let cosines = self.tip_x.support_set().cosines(queries.features());
+        let gates = match self.gate {
+            Some(gate) => gate.read(cosines.view()).iter().map(|reading| reading.gate).collect(),
+            None => vec![1.0; queries.len()],
+        };
         let kl = self.tip_x.kl_term_or_zeros(cosines.view());
         let means = bounds.means(queries.likeness());
+        let params = self.tip_x.params();
         let most_cache = params.alpha * self.tip_x.mean_count();
-        let best = |(i, GateReading { gate, .. }): (usize, &GateReading)| {
+        let best = |(i, gate): (usize, f32)| {
             interrupt::check();
             let (kl, means) = (kl.row(i), means.row(i));
             let most_of = |(c, (&mean, &kl)): (usize, (&f32, &f32))| {
                 most_cache * bounds.most(c, mean, params.beta) + kl
             };
             let search = Search {
-                gated: self,
+                by: self,
                 query: queries.likeness().slice_move(s![i..i + 1, ..]),
-                gate: *gate,
+                gate,
                 zero_shot: cosines.row(i).iter().map(|cosine| cosine * params.logit_scale).collect(),
                 most_gain: means.iter().zip(kl).enumerate().map(most_of).collect(),
                 kl,
@@ -110,19 +134,33 @@ impl GatedTipX {
             };
             search.best()
         };
-        gates.iter().enumerate().map(best).collect()
+        gates.into_iter().enumerate().map(best).collect()
+    }
+
+    /// Whether no name loses anything.
+    fn claims_nothing(self) -> bool {
+        self.claims.is_none_or(Claims::is_empty)
+    }
+
+    /// What a category loses where the query is so familiar.
+    fn claim(self, category: usize, familiar: f32) -> f32 {
+        self.claims.map_or(0.0, |claims| claims.term(category, familiar))
+    }
+
+    fn is_present(self, category: usize) -> bool {
+        self.lending.borrowers().binary_search(&category).is_err()
     }
 }
 
 impl Search<'_> {
     fn best(mut self) -> Option<usize> {
-        if self.gate == 0.0 && self.gated.claims.is_empty() {
+        if self.gate == 0.0 && self.by.claims_nothing() {
             return first_of_largest(self.zero_shot.iter().copied().enumerate());
         }
         self.look().ok()?;
         let logits = self.known_logits();
         let with_claims = |familiar: f32| -> Vec<(usize, f32)> {
-            logits.iter().map(|&(c, logit)| (c, logit + self.gated.claims.term(c, familiar))).collect()
+            logits.iter().map(|&(c, logit)| (c, logit + self.by.claim(c, familiar))).collect()
         };
         let (least, most) = self.familiar();
         let ends = [least, most].map(with_claims);
@@ -133,15 +171,14 @@ impl Search<'_> {
                 logits.iter().find(|(c, _)| *c == best).map_or(f32::NAN, |&(c, own)| own - self.rounding(c));
             logits.iter().all(|&(c, other)| c == best || other + self.rounding(c) < own)
         };
-        (least == most || self.gated.claims.is_empty() || ends.iter().all(leads)).then_some(best)
+        (least == most || self.by.claims_nothing() || ends.iter().all(leads)).then_some(best)
     }
 
     /// Looks at all present categories that may win, and at all that may gain most if there are absent ones.
     fn look(&mut self) -> Result<(), TooMany> {
         let mut by_gain: Vec<usize> = Vec::new();
-        let mut by_logit: Vec<usize> =
-            (0..self.kl.len()).filter(|&c| self.gated.absent.is_present(c)).collect();
-        if !self.gated.absent.categories().is_empty() {
+        let mut by_logit: Vec<usize> = (0..self.kl.len()).filter(|&c| self.by.is_present(c)).collect();
+        if !self.by.lending.borrowers().is_empty() {
             by_gain.clone_from(&by_logit);
         }
         let mut gained = f32::NEG_INFINITY;
@@ -157,9 +194,8 @@ impl Search<'_> {
         }
         let mut reached = f32::NEG_INFINITY;
         if let Some(lender) = self.lender() {
-            for &c in self.gated.absent.categories() {
-                reached =
-                    reached.max(self.lent(c, lender) - self.rounding(c) + self.gated.claims.term(c, 1.0));
+            for &c in self.by.lending.borrowers() {
+                reached = reached.max(self.lent(c, lender) - self.rounding(c) + self.by.claim(c, 1.0));
             }
         }
         let most: Vec<f32> =
@@ -171,14 +207,14 @@ impl Search<'_> {
             if most[c] + self.rounding(c) < reached {
                 break;
             }
-            if most[c] + self.gated.claims.term(c, least_familiar) + self.rounding(c) < reached {
+            if most[c] + self.by.claim(c, least_familiar) + self.rounding(c) < reached {
                 continue;
             }
             if tried == TRIED {
                 self.check(by_logit[tried..].iter().filter(|&&c| most[c] + self.rounding(c) >= reached))?;
             }
             let cache = self.cache(c)?;
-            let logit = self.logit(c, cache, self.kl[c]) + self.gated.claims.term(c, most_familiar);
+            let logit = self.logit(c, cache, self.kl[c]) + self.by.claim(c, most_familiar);
             reached = reached.max(logit - self.rounding(c));
         }
         Ok(())
@@ -187,7 +223,7 @@ impl Search<'_> {
     /// An error if these categories have more rows than may be looked at.
     fn check<'a>(&self, categories: impl Iterator<Item = &'a usize>) -> Result<(), TooMany> {
         let unseen = categories.filter(|&&c| self.cache[c].is_none());
-        let rows: usize = unseen.map(|&c| self.gated.support_set().rows(c).len()).sum();
+        let rows: usize = unseen.map(|&c| self.by.tip_x.support_set().rows(c).len()).sum();
         if rows > self.rows_left { Err(TooMany) } else { Ok(()) }
     }
 
@@ -196,10 +232,10 @@ impl Search<'_> {
         if let Some(cache) = self.cache[c] {
             return Ok(cache);
         }
-        let support_set = self.gated.support_set();
+        let support_set = self.by.tip_x.support_set();
         self.rows_left = self.rows_left.checked_sub(support_set.rows(c).len()).ok_or(TooMany)?;
-        let (sum, nearest) = sum_of_category(support_set, self.gated.tip_x.params().beta, self.query, c);
-        let cache = self.gated.tip_x.cache_of_sum(c, sum);
+        let (sum, nearest) = sum_of_category(support_set, self.by.tip_x.params().beta, self.query, c);
+        let cache = self.by.tip_x.cache_of_sum(c, sum);
         self.nearest = self.nearest.max(nearest);
         self.cache[c] = Some(cache);
         Ok(cache)
@@ -208,7 +244,7 @@ impl Search<'_> {
     /// The logits of all categories that were looked at, and of the absent ones, before the claims.
     fn known_logits(&self) -> Vec<(usize, f32)> {
         let lender = self.lender();
-        let logit = |c: usize| match self.gated.absent.is_present(c) {
+        let logit = |c: usize| match self.by.is_present(c) {
             true => Some((c, self.logit(c, self.cache[c]?, self.kl[c]))),
             false => Some((c, self.lent(c, lender?))),
         };
@@ -221,18 +257,19 @@ impl Search<'_> {
 
     /// The logit of an absent category, which has the support terms of another one.
     fn lent(&self, c: usize, lender: usize) -> f32 {
-        self.logit(c, self.cache[lender].unwrap_or(0.0) - DEFICIT, self.kl[lender])
+        self.logit(c, self.cache[lender].unwrap_or(0.0) - self.by.deficit, self.kl[lender])
     }
 
     /// The present category that gains most, if there are absent ones.
     fn lender(&self) -> Option<usize> {
         let gain = |c: usize| self.cache[c].map_or(f32::NEG_INFINITY, |cache| cache + self.kl[c]);
-        if self.gated.absent.categories().is_empty() { None } else { self.gated.absent.lender(gain) }
+        if self.by.lending.borrowers().is_empty() { None } else { self.by.lending.lender(gain) }
     }
 
     /// Between what `h` is, given the nearest row that was looked at.
     fn familiar(&self) -> (f32, f32) {
-        (self.gated.claims.familiar(self.nearest), self.gated.claims.familiar(f32::INFINITY))
+        let of = |nearest: f32| self.by.claims.map_or(0.0, |claims| claims.familiar(nearest));
+        (of(self.nearest), of(f32::INFINITY))
     }
 
     /// How far a logit of the category may be rounded.
@@ -248,8 +285,8 @@ mod tests {
 
     use super::*;
     use crate::classifier::ClassifierParams;
-    use crate::method::{FittedMethod, best_of};
-    use crate::sus::SupportSetBuilder;
+    use crate::method::gated_tip_x::GatedTipX;
+    use crate::sus::{SupportSet, SupportSetBuilder};
 
     const DIMENSIONS: usize = 32;
 
@@ -278,11 +315,10 @@ mod tests {
         apart: f32,
         /// One row in so many is labelled.
         labelled: usize,
-        params: ClassifierParams,
     }
 
-    /// A fit, and queries: support rows, others like them, and some that are like nothing.
-    fn fit(case: &Case, random: &mut Random) -> (GatedTipX, Array2<f32>) {
+    /// A support set, and queries: support rows, others like them, and some that are like nothing.
+    fn make(case: &Case, random: &mut Random) -> (SupportSet, Array2<f32>) {
         let common = random.vector(&[0.0; DIMENSIONS], 1.0);
         let mut builder = SupportSetBuilder::new(DIMENSIONS);
         let mut queries = SupportSetBuilder::new(DIMENSIONS);
@@ -306,9 +342,18 @@ mod tests {
                 }
             }
         }
-        let params = case.params.check().unwrap();
-        let fitted = GatedTipX::fit(builder.finish().unwrap(), params);
-        (fitted, queries.finish().unwrap().features().to_owned())
+        (builder.finish().unwrap(), queries.finish().unwrap().features().to_owned())
+    }
+
+    /// Compares what bounds find with the logits; returns how many they find.
+    fn check(method: &impl FittedMethod, by: BestByBounds, queries: Queries, case: &str) -> usize {
+        let expected = best_of(method, queries);
+        let by_bounds = by.found_of_block(queries, by.tip_x.support_set().len());
+        for (found, expected) in by_bounds.iter().zip(&expected) {
+            assert!(found.is_none_or(|found| found == *expected), "{case}");
+        }
+        assert_eq!(method.best(queries), expected, "{case}");
+        by_bounds.iter().flatten().count()
     }
 
     #[test]
@@ -322,43 +367,39 @@ mod tests {
             ClassifierParams { alpha: 0.01, gamma: 3.0, logit_scale: 10.0, ..start },
         ];
         let mut random = Random(7);
-        let (mut found, mut asked) = (0, 0);
+        let (mut found, mut found_by_tip_x, mut asked) = (0, 0, 0);
         for params in params {
             // Categories that are apart, near each other, and nearly the same.
             let distances = [(0.3, 1.0), (0.5, 0.3), (0.01, 0.01)];
             let distances = if params == start { &distances[..] } else { &distances[..1] };
             for (rows, few, labelled) in [(12, 12, 3), (30, 0, 1000), (40, 25, 1), (60, 2, 1000)] {
                 for &(spread, apart) in distances {
-                    let case = Case { categories: 12, rows, few, spread, apart, labelled, params };
-                    let (gated, queries) = fit(&case, &mut random);
+                    let case = Case { categories: 12, rows, few, spread, apart, labelled };
+                    let (support_set, queries) = make(&case, &mut random);
+                    let gated = GatedTipX::fit(support_set, params.check().unwrap());
                     let queries = Queries::new(queries.view());
-                    let expected = best_of(&gated, queries);
-                    let bounds = gated.bounds.clone().unwrap();
-                    let by_bounds = gated.best_of_block(&bounds, queries, gated.support_set().len());
-                    for (found, expected) in by_bounds.iter().zip(&expected) {
-                        assert!(
-                            found.is_none_or(|found| found == *expected),
-                            "{rows} {few} {labelled} {spread} {apart}"
-                        );
-                    }
-                    assert_eq!(gated.best(queries), expected);
-                    found += by_bounds.iter().flatten().count();
-                    asked += expected.len();
+                    let case = format!("{rows} {few} {labelled} {spread} {apart}");
+                    found += check(&gated, gated.by_bounds(), queries, &case);
+                    found_by_tip_x +=
+                        check(gated.tip_x(), gated.tip_x().by_bounds(), queries, &format!("tip-x {case}"));
+                    asked += queries.len();
                 }
             }
         }
         // Bounds find some, or the test says nothing.
-        assert!(found > asked / 4, "{found} of {asked}");
+        for found in [found, found_by_tip_x] {
+            assert!(found > asked / 4, "{found} of {asked}");
+        }
     }
 
     #[test]
     fn few_rows_are_looked_at_where_categories_are_apart() {
         let params = ClassifierParams::START;
-        let case =
-            Case { categories: 200, rows: 60, few: 60, spread: 0.35, apart: 0.8, labelled: 1000, params };
-        let (gated, queries) = fit(&case, &mut Random(3));
+        let case = Case { categories: 200, rows: 60, few: 60, spread: 0.35, apart: 0.8, labelled: 1000 };
+        let (support_set, queries) = make(&case, &mut Random(3));
+        let gated = GatedTipX::fit(support_set, params.check().unwrap());
         for together in [1, 200] {
-            let by_bounds = |queries: Queries| gated.best_by_bounds(&gated.bounds.clone().unwrap(), queries);
+            let by_bounds = |queries: Queries| gated.by_bounds().found(queries);
             let found: Vec<_> = Queries::new(queries.view()).chunks(together).flat_map(by_bounds).collect();
             let share = found.iter().flatten().count() as f64 / found.len() as f64;
             assert!(share > 0.7, "{share}");

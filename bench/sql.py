@@ -379,7 +379,10 @@ def create(sql: psycopg.Connection, classifier: str, data: Data) -> None:
         INSERT INTO {classifier} (category, kind, origin, embedding)
         SELECT 'c' || lpad(category::text, 4, '0'), 'image', 'labelled', embedding FROM support_data""")
     settings = ", ".join(f"{key} => {value}" for key, value in asdict(CLIP).items())
+    # VACUUM marks only pages whose changes are on disk.
+    sql.execute("SET synchronous_commit = on")
     sql.execute(f"SELECT susx.alter_classifier('{classifier}', {settings}, method => 'tip-x')")
+    sql.execute("RESET synchronous_commit")
     sql.execute(f"VACUUM (FREEZE, ANALYZE) {classifier}")
 
 

@@ -16,6 +16,7 @@
 
 #![warn(missing_docs)]
 
+mod as_bytes;
 pub mod calibration;
 pub mod classifier;
 #[cfg(feature = "inference")]

@@ -41,7 +41,7 @@ impl Fits {
 
     /// Takes the methods from what they have saved, on the same support set with the same parameters. `None` if one of them is
     /// not that.
-    pub fn restore(&self, saved: &[(Method, Vec<u8>)]) -> Option<()> {
+    pub fn restore(&self, saved: &[(Method, &[u8])]) -> Option<()> {
         for (method, saved) in saved {
             let fit = method.restored(&self.support_set, self.params, saved)?;
             self.fits[*method as usize].get_or_init(|| Some(fit));

@@ -24,23 +24,25 @@ const LENGTH: usize = size_of::<u64>();
 
 /// All but the numbers of the support images.
 #[derive(Debug, Serialize, Deserialize)]
-struct Saved {
+struct Saved<'a> {
     params: ClassifierParams,
-    outline: Outline,
+    #[serde(borrow)]
+    outline: Outline<'a>,
     /// See [`Known::usual`].
     usual: Option<(f64, f64)>,
     /// What the fitted methods of queries like the support images save.
-    methods: Vec<(Method, Vec<u8>)>,
+    methods: Vec<(Method, &'a [u8])>,
 }
 
 impl Classifier {
     /// Writes the classifier with the methods that have been fitted.
     pub fn save(&self, out: &mut impl Write) -> io::Result<()> {
+        let methods = self.main_fits().saved();
         let saved = Saved {
             params: *self.params,
             outline: self.support_set.outline(),
             usual: self.known.usual(),
-            methods: self.main_fits().saved(),
+            methods: methods.iter().map(|(method, saved)| (*method, saved.as_slice())).collect(),
         };
         let mut first = vec![0; LENGTH];
         first = postcard::to_extend(&saved, first).map_err(io::Error::other)?;

@@ -15,19 +15,20 @@ const PIECE: usize = 1 << 22;
 
 /// All of a support set but its vectors and the ids of its images.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Outline {
+pub(crate) struct Outline<'a> {
     categories: Vec<String>,
-    labelled: Vec<bool>,
+    /// Of each image, 1 if it is labelled, else 0.
+    labelled: &'a [u8],
     offsets: Vec<usize>,
     /// The shapes of the zeroshot weights, the negatives, the features and, if there are any, the likeness vectors.
     shapes: Vec<(usize, usize)>,
 }
 
 impl SupportSet {
-    pub(crate) fn outline(&self) -> Outline {
+    pub(crate) fn outline(&self) -> Outline<'_> {
         Outline {
             categories: self.categories.clone(),
-            labelled: self.labelled.clone(),
+            labelled: bytemuck::cast_slice(&self.labelled),
             offsets: self.offsets.clone(),
             shapes: self.matrices().map(Matrix::dim).collect(),
         }
@@ -42,7 +43,7 @@ impl SupportSet {
     }
 }
 
-impl Outline {
+impl Outline<'_> {
     /// The support set with the numbers that [`SupportSet::write_numbers`] has written, which stay where they are. `None`
     /// if they are not those of this outline.
     pub fn with_numbers(self, numbers: &SharedBytes) -> Option<SupportSet> {
@@ -73,7 +74,7 @@ impl Outline {
                 None => None,
             },
             ids: Numbers::shared(&rest, rows)?,
-            labelled,
+            labelled: labelled.iter().map(|&labelled| labelled != 0).collect(),
             offsets,
         })
     }

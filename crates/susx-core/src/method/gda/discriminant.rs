@@ -13,6 +13,7 @@ use crate::linalg::product;
 pub(in crate::method) struct Discriminant {
     pub precision: Precision,
     /// `w_c` minus their mean, C × d.
+    #[serde(with = "crate::as_bytes::matrix")]
     pub weights: Array2<f64>,
     /// `b_c` minus their mean, C.
     pub bias: Array1<f64>,

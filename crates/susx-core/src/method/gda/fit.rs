@@ -19,8 +19,10 @@ const CALIBRATION: f32 = 1.75;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Gda {
     /// The zeroshot weights, C × d.
+    #[serde(with = "crate::as_bytes::matrix")]
     names: Array2<f32>,
     /// The discriminants in the range of the cosines, C × e.
+    #[serde(with = "crate::as_bytes::matrix")]
     maps: Array2<f32>,
     /// Added to the discriminants, C.
     bias: Array1<f32>,

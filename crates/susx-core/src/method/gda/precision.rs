@@ -13,18 +13,29 @@ const MIN_VARIANCE: f64 = 1e-12;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(in crate::method) enum Scatter {
     /// `S`, d × d.
-    Primal(Array2<f64>),
+    Primal(#[serde(with = "crate::as_bytes::matrix")] Array2<f64>),
     /// `Z` (M × d) and `Z Z^T` (M × M), for fewer rows than dimensions.
-    Dual { rows: Array2<f64>, gram: Array2<f64> },
+    Dual {
+        #[serde(with = "crate::as_bytes::matrix")]
+        rows: Array2<f64>,
+        #[serde(with = "crate::as_bytes::matrix")]
+        gram: Array2<f64>,
+    },
 }
 
 /// `P = (S / t + ridge I)^-1`, where `t = tr(S) / d` is the mean variance.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(in crate::method) enum Precision {
     /// `P`, d × d.
-    Primal(Array2<f64>),
+    Primal(#[serde(with = "crate::as_bytes::matrix")] Array2<f64>),
     /// `Z` (M × d) and `inner = (Z Z^T / t + ridge I)^-1 / t` (M × M): `ridge P = I - Z^T inner Z`.
-    Dual { rows: Array2<f64>, inner: Array2<f64>, ridge: f64 },
+    Dual {
+        #[serde(with = "crate::as_bytes::matrix")]
+        rows: Array2<f64>,
+        #[serde(with = "crate::as_bytes::matrix")]
+        inner: Array2<f64>,
+        ridge: f64,
+    },
     /// Without variance, up to a factor.
     Identity,
 }

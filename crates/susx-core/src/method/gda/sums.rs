@@ -17,10 +17,12 @@ pub(in crate::method) const MIN_MASS: f64 = 1e-9;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(in crate::method) struct Sums {
     /// Weight of each row, M.
+    #[serde(with = "crate::as_bytes::numbers")]
     pub weights: Vec<f64>,
     /// Sum of the weights in each category, C.
     pub mass: Vec<f64>,
     /// Weighted mean of the rows of each category, C × d; the mean of all rows for a category without rows.
+    #[serde(with = "crate::as_bytes::matrix")]
     pub means: Array2<f64>,
     /// Covariance within the categories.
     pub scatter: Scatter,

@@ -20,11 +20,13 @@ pub(super) struct SupportTerms {
     /// Sharpness of the affinities.
     pub beta: f32,
     /// `w_i`, M.
+    #[serde(with = "crate::as_bytes::numbers")]
     pub weights: Vec<f32>,
     /// Of a category, the factor of the weighted sum of `exp(-beta (1 - a_i))` in its cache, C.
     pub factors: Vec<f32>,
     pub sums: Sums,
     pub discriminant: Discriminant,
+    #[serde(with = "crate::as_bytes::matrix")]
     maps: Array2<f32>,
     bias: Array1<f32>,
     /// The categories with support rows.

@@ -32,6 +32,7 @@ const LEAST_ROWS: usize = 8;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(in crate::method) struct CacheBounds {
     /// `mu`, C × e.
+    #[serde(with = "crate::as_bytes::matrix")]
     means: Array2<f32>,
     /// `v`, C.
     variances: Vec<f32>,

@@ -37,6 +37,7 @@ pub(super) struct KlTerm {
     log_q: Vec<f64>,
     space: Space,
     /// `(phi_c - phi) / T` in that space, k × C; zeros for a category without support.
+    #[serde(with = "crate::as_bytes::matrix")]
     phi: Array2<f32>,
     /// `lambda_c - lambda`, C.
     lambda: Vec<f32>,

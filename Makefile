@@ -28,7 +28,8 @@ help:
 	@echo "make test-exporters  compare full-size models of the usual exporters with their own pipelines, for docs/models.md"
 	@echo "               (some rows, printed only: make test-exporters ONLY=clip-split,openclip-rn50)"
 	@echo "make bench     measure susx against reference implementations, and write docs/benchmarks.md"
-	@echo "               (some of it, printed only: make bench ONLY=predict,tune,kl,sql,label,scale,busy,embed,sessions,texts,memory,cancel,bystander,diffusion)"
+	@echo "               (some of it, printed only: make bench ONLY=predict,tune,kl,sql,label,scale,busy,embed,pairs,sessions,texts,memory,cancel,bystander,diffusion;"
+	@echo "               with UPDATE=1 these sections of the page are written)"
 	@echo "make fuzz      feed it with damaged input for 10 minutes a target (MINUTES=1 ONLY=pixel_values,...)"
 	@echo "make soak      thirty-six sessions for half an hour while processes are killed, and docs/reliability.md"
 	@echo "               (MINUTES=1: printed only)"
@@ -74,7 +75,7 @@ test-exporters:
 	@$(PYTHON) -m tools.exporters --only "$(ONLY)"
 
 bench:
-	@$(PYTHON) -m tools.measure bench --only "$(ONLY)"
+	@$(PYTHON) -m tools.measure bench --only "$(ONLY)" $(if $(UPDATE),--update)
 
 fuzz:
 	@$(PYTHON) -m tools.fuzz --minutes "$(or $(MINUTES),10)" --only "$(ONLY)"

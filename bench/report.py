@@ -42,12 +42,16 @@ class Section:
     notes: list[str] = field(default_factory=list)
     # For the first screen of the page.
     chart: Chart | None = None
+    # When and where it was measured.
+    facts: str = ""
 
     def markdown(self) -> str:
         lines = [f"## {self.title}", "", self.text, "", _line(HEADER), "|---" * len(HEADER) + "|"]
         lines += [_line(row.cells()) for row in self.rows]
         for note in self.notes:
             lines += ["", note]
+        if self.facts:
+            lines += ["", self.facts]
         return "\n".join(lines) + "\n"
 
 

@@ -122,8 +122,7 @@ CROSS JOIN LATERAL (
 """
 
 
-def measure(library: Library, folder: Path, quick: bool, pg: str) -> tuple[Section, dict[str, str]]:
-    """The section, and the versions of what was measured."""
+def measure(library: Library, folder: Path, quick: bool, pg: str) -> Section:
     categories, per_class, rows, dimensions, part = (8, 4, 300, 64, 20) if quick else (100, 16, 10_000, 512, 100)
     data = clip_like(4, categories, categories * per_class, rows, dimensions)
     data.save(folder)
@@ -141,10 +140,6 @@ def measure(library: Library, folder: Path, quick: bool, pg: str) -> tuple[Secti
         create_extension(cluster)
         with session(cluster) as sql:
             sql.execute("SET client_min_messages = warning")
-            versions = {
-                "PostgreSQL": sql.execute("SHOW server_version").fetchone()[0],
-                "pgvector": sql.execute("SELECT extversion FROM pg_extension WHERE extname = 'vector'").fetchone()[0],
-            }
             fill(sql, "t", data.queries)
             create(sql, "c", data)
             sql.execute("SET max_parallel_workers_per_gather = 0")
@@ -155,7 +150,7 @@ def measure(library: Library, folder: Path, quick: bool, pg: str) -> tuple[Secti
         library.do("drop", name="sql")
         for count in (4,) if quick else (100, 1000):
             first_use(cluster, section, count, 200 if quick else 50_000, dimensions, quick)
-    return section, versions
+    return section
 
 
 def spent(sql: psycopg.Connection, query: str) -> float:

@@ -10,6 +10,9 @@ from xml.etree import ElementTree
 import pytest
 
 from bench import texts
+from bench.chart import Chart
+from bench.page import Page
+from bench.report import Section
 from conftest import PG
 from tools import bench_programs
 from tools.paths import ROOT
@@ -49,7 +52,7 @@ def test_a_quick_run_writes_the_page(programs, tmp_path):
         assert f"\n## {title}\n" in text
     assert len(rows_of(text)) >= 10 + 11 + 1 + 6
     # Both sides of each were compared.
-    assert text.count("logits differ by") == 4 and text.count("labels equal") == 6
+    assert text.count("logits differ by") == 4 and text.count("labels equal") == 7
     assert text.count("cosines ≥") == 2 * 2 + 2 + 1 and "40 images each" in text
     # The charts of the first screen, which are there and are well-formed.
     charts = re.findall(r"^!\[.+\]\((.+)\)$", text, re.MULTILINE)
@@ -58,6 +61,35 @@ def test_a_quick_run_writes_the_page(programs, tmp_path):
         bars = [node for node in ElementTree.parse(page.parent / chart).iter() if node.tag.endswith("rect")]
         assert len(bars) >= 3 and any(bar.get("class") == "susx" for bar in bars)
         assert max(float(bar.get("width")) for bar in bars) == 380
+
+
+def test_sections_are_measured_again_alone(programs, tmp_path):
+    """Others keep what they have, also when and where they were measured."""
+    page = tmp_path / "page.md"
+    page.write_text((ROOT / "docs" / "benchmarks.md").read_text())
+    before = Page(page.read_text())
+    done = run(programs, "--only", "kl", "--update", "--output", page)
+    assert done.returncode == 0, done.stderr
+    after = Page(page.read_text())
+    changed = {title for title, text in after.sections.items() if text != before.sections.get(title)}
+    assert changed == {"The KL term and the size of the support set"}
+    assert list(after.sections) == list(before.sections) and after.charts == before.charts
+    assert "(--quick)" in after.sections[changed.pop()]
+
+
+def test_a_page_is_read_as_it_was_written():
+    text = (ROOT / "docs" / "benchmarks.md").read_text()
+    assert Page(text).text() == text
+    page = Page()
+    chart = Chart("one", "How fast?", {"another": 1.0, "susx": 2.0})
+    page.update([Section("One", "Text.", chart=chart, facts="Measured today."), Section("Two", "Text.")])
+    assert Page(page.text()).text() == page.text()
+    assert re.findall("^!.*$|^## .*$|^Measured.*$", page.text(), re.MULTILINE) == [
+        "![How fast? another: 1.00 ×, susx: 2.00 ×](benchmarks/one.svg)",
+        "## One",
+        "Measured today.",
+        "## Two",
+    ]
 
 
 def test_some_of_the_benchmarks(programs, tmp_path):

@@ -107,10 +107,11 @@ def publish(text: str, output: Path | None) -> None:
 
 
 def commit(page: Path) -> str:
-    """The checkout's commit, and whether any file but this page, which is being rewritten, has changed since."""
+    """The checkout's commit, and whether any file but this page and its images, which are being rewritten, has changed since."""
 
     def git(*words: str) -> str:
         return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True).stdout.strip()
 
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", f":!{page.relative_to(ROOT)}")
+    written = [f":!{path.relative_to(ROOT)}" for path in (page, page.with_suffix(""))]
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", *written)
     return (git("rev-parse", "--short", "HEAD") or "unknown") + (" with changes" if changed else "")

@@ -133,8 +133,14 @@ def test_a_view(sql):
     sql.run("CREATE VIEW pool AS SELECT key, embedding FROM t WHERE NOT secret")
     assert "key_column" in sql.fails("SELECT susx.build_support_set('compass', 'pool')").hint
     assert build(sql, "pool", ", key_column => 'key'") == ([1, 2], ["1", "3", "4"])
+    refusal = sql.fails(f"SELECT susx.build_support_set('compass', 'pool', key_column => 'key'{BY_INDEX})")
+    # PostgreSQL would refuse CREATE INDEX.
+    assert refusal.sqlstate == "42704" and "CREATE INDEX" not in refusal.hint and "Leave out use_index" in refusal.hint
     sql.run("CREATE MATERIALIZED VIEW pool2 AS SELECT * FROM pool")
     assert build(sql, "pool2", ", key_column => 'key'") == ([1, 2], ["1", "3", "4"])
+    refusal = sql.fails(f"SELECT susx.build_support_set('compass', 'pool2', key_column => 'key'{BY_INDEX})")
+    sql.run(refusal.hint.split(": ", 1)[1])
+    assert build(sql, "pool2", f", key_column => 'key'{BY_INDEX}") == ([1, 2], ["1", "3", "4"])
 
 
 def test_a_partitioned_table(sql):

@@ -42,7 +42,8 @@ pub struct SearchSize {
 struct NoIndex {
     table: String,
     column: String,
-    create: String,
+    /// The statement that creates one; `None` if the table can have none.
+    create: Option<String>,
 }
 
 impl SqlError for NoIndex {
@@ -51,7 +52,10 @@ impl SqlError for NoIndex {
     }
 
     fn hint(&self) -> Option<String> {
-        Some(format!("Create one, or leave out use_index: {}", self.create))
+        Some(match &self.create {
+            Some(create) => format!("Create one, or leave out use_index: {create}"),
+            None => "Only tables and materialized views have indexes. Leave out use_index, and every image is read.".to_owned(),
+        })
     }
 }
 
@@ -61,8 +65,9 @@ pub fn uses_index(pool: &KeyedVectors, size: SearchSize, wanted: Option<bool>) -
     if pool.operator().is_none() {
         return match wanted {
             Some(true) => {
-                let (table, column, create) = pool.index_to_create();
-                Err(Error::from(NoIndex { table, column, create }))
+                let (table, column) = pool.names();
+                let (table, column) = (table.to_owned(), column.to_owned());
+                Err(Error::from(NoIndex { table, column, create: pool.create_index() }))
             }
             _ => Ok(false),
         };

@@ -101,6 +101,14 @@ impl RegClass {
         }
     }
 
+    /// Whether it can have indexes. It must be locked.
+    pub fn can_have_indexes(self) -> bool {
+        // SAFETY: the relation is locked, so it exists.
+        let kind = unsafe { pg_sys::get_rel_relkind(self.0) } as u8;
+        let kinds = [pg_sys::RELKIND_RELATION, pg_sys::RELKIND_PARTITIONED_TABLE, pg_sys::RELKIND_MATVIEW];
+        kinds.contains(&kind)
+    }
+
     /// An error if row-level security restricts which rows the caller sees.
     pub fn check_row_security(self) -> Result<()> {
         if self.has_row_security() { Err(RelationError::RowSecurity(self.name()?).into()) } else { Ok(()) }

@@ -54,6 +54,8 @@ pub struct KeyedVectors {
     likeness: Option<String>,
     /// How an index on the column of embeddings orders; `None` without an index.
     order: Option<IndexOrder>,
+    /// Whether there can be one.
+    can_have_index: bool,
 }
 
 /// What is read of an image.
@@ -87,6 +89,7 @@ impl KeyedVectors {
             is_image: format!("p.{embedding} IS NOT NULL{has_key}"),
             key,
             order: vector_index::order(relation, embedding_column)?,
+            can_have_index: relation.can_have_indexes(),
             needs_key: key_column.is_some() && primary_key(relation)?.as_deref() != key_column,
             column: embedding_column.to_owned(),
             embedding,
@@ -105,12 +108,16 @@ impl KeyedVectors {
         self.order.as_ref().map(|order| &*order.operator)
     }
 
-    /// For the error that there is no index: the table, the column of embeddings, and the statement that creates one.
-    pub fn index_to_create(&self) -> (String, String, String) {
-        let KeyedVectors { table, column, embedding, .. } = self;
+    /// The table, quoted, and the name of its column of embeddings, for messages.
+    pub fn names(&self) -> (&str, &str) {
+        (&self.table, &self.column)
+    }
+
+    /// The statement that creates an index; `None` if the relation, as a view, can have none.
+    pub fn create_index(&self) -> Option<String> {
+        let KeyedVectors { table, embedding, .. } = self;
         let order = if self.is_half { "halfvec_cosine_ops" } else { "vector_cosine_ops" };
-        let create = format!("CREATE INDEX ON {table} USING hnsw ({embedding} {order});");
-        (table.clone(), column.clone(), create)
+        self.can_have_index.then(|| format!("CREATE INDEX ON {table} USING hnsw ({embedding} {order});"))
     }
 
     /// An error if there is no image.

@@ -92,8 +92,7 @@ fn facts(model: &ClipModel, report: &mut Report) {
     let defaults = config.defaults;
     report.fact("logit_scale", defaults.logit_scale);
     report.fact("logit_bias", config.logit_bias);
-    let sha256: String = model.sha256().iter().map(|byte| format!("{byte:02x}")).collect();
-    report.fact("sha256", sha256);
+    report.fact("sha256", hex::encode(model.sha256()));
 }
 
 /// The steps of the preprocessing; null if its file cannot be read again.

@@ -29,8 +29,7 @@ pub fn check(model: &Model, report: &mut Report) -> Result<(), String> {
     report.fact("other_providers", generator.fallback_reason());
     report
         .fact("operations_elsewhere", generator.partial_fallback().map(|partial| partial.operations.clone()));
-    let sha256: String = generator.sha256().iter().map(|byte| format!("{byte:02x}")).collect();
-    report.fact("sha256", sha256);
+    report.fact("sha256", hex::encode(generator.sha256()));
     tests(&generator, report).map_err(sentence)
 }
 

@@ -109,5 +109,5 @@ pub fn hasher(path: &Path) -> io::Result<Sha256> {
 }
 
 pub fn hex(hasher: Sha256) -> String {
-    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(hasher.finalize())
 }

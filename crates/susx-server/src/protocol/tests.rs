@@ -1,3 +1,5 @@
+use serde_bytes::Bytes;
+
 use super::*;
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ndarray::{Array2, Axis};
+use ndarray::{Array2, ArrayView2, Axis};
 
 use super::absent::{Absent, DEFICIT};
 use super::claims::Claims;
@@ -10,7 +10,8 @@ use super::gate::{Gate, GateReading};
 use super::sharpness::Sharpness;
 use super::support::Worth;
 use crate::classifier::{Contribution, Explanation, Ranked, ValidParams, top_k};
-use crate::method::bounded::BestByBounds;
+use crate::method::bounded::{Bounded, Composition};
+use crate::method::tip_adapter::CacheBounds;
 use crate::method::tip_x::{self, Terms, TipX};
 use crate::method::{FittedMethod, MethodLogits};
 use crate::queries::Queries;
@@ -101,13 +102,6 @@ impl GatedTipX {
     /// TIP-X on the same support set.
     pub fn tip_x(&self) -> &TipX {
         &self.tip_x
-    }
-
-    /// What finds the best category.
-    pub(in crate::method) fn by_bounds(&self) -> BestByBounds<'_> {
-        let GatedTipX { tip_x, gate, absent, claims, .. } = self;
-        let (lending, deficit) = (absent.lending(), DEFICIT);
-        BestByBounds { tip_x, gate: Some(gate), lending, deficit, claims: Some(claims) }
     }
 
     pub(super) fn support_set(&self) -> &SupportSet {
@@ -206,7 +200,7 @@ impl FittedMethod for GatedTipX {
     }
 
     fn best(&self, queries: Queries) -> Vec<usize> {
-        self.by_bounds().of(self, queries)
+        self.best_by_bounds(queries)
     }
 
     fn saved(&self) -> Option<Vec<u8>> {
@@ -220,5 +214,30 @@ impl FittedMethod for GatedTipX {
             + self.absent.size()
             + self.claims.size()
             + self.worth.size()
+    }
+}
+
+impl Bounded for GatedTipX {
+    const IS_EXACT: bool = true;
+
+    fn bounds(&self) -> Option<&CacheBounds> {
+        self.tip_x.bounds()
+    }
+
+    fn composition(&self) -> Composition<'_> {
+        let lending = self.absent.lending();
+        Composition { lending, deficit: DEFICIT, claims: Some(&self.claims), ..self.tip_x.composition() }
+    }
+
+    fn gates(&self, cosines: ArrayView2<f32>) -> Vec<f32> {
+        self.gate.read(cosines).iter().map(|reading| reading.gate).collect()
+    }
+
+    fn rest(&self, queries: Queries, cosines: ArrayView2<f32>) -> Array2<f32> {
+        self.tip_x.rest(queries, cosines)
+    }
+
+    fn cache_of_sum(&self, category: usize, sum: f32) -> f32 {
+        self.tip_x.cache_of_sum(category, sum)
     }
 }

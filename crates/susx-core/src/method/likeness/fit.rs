@@ -2,16 +2,18 @@
 
 use std::sync::{Arc, OnceLock};
 
-use ndarray::Array2;
+use ndarray::{Array2, ArrayView2};
 
 use super::sharpness;
 use super::sizes::Sizes;
 use super::terms::SupportTerms;
 use crate::classifier::{Explanation, ValidParams};
+use crate::method::bounded::{Bounded, Composition};
 use crate::method::gated_tip_x::sharpness::Sharpness;
-use crate::method::gated_tip_x::{self, Absent, Claims, Gate, GateReading, Worth};
+use crate::method::gated_tip_x::{self, Absent, Claims, DEFICIT, Gate, GateReading, Worth};
 use crate::method::gda::{self, Influence};
-use crate::method::{FittedMethod, MethodLogits, tip_adapter, zero_shot};
+use crate::method::tip_adapter::{self, CacheBounds};
+use crate::method::{FittedMethod, MethodLogits, zero_shot};
 use crate::queries::Queries;
 use crate::sus::SupportSet;
 
@@ -27,12 +29,13 @@ pub struct Likeness {
     pub(super) terms: SupportTerms,
     pub(super) sizes: Sizes,
     sharpness: Sharpness,
+    bounds: Option<CacheBounds>,
     /// Computed for the first explanation.
     pub(super) influence: OnceLock<Influence>,
 }
 
 /// What takes long to fit.
-type Saved = (Gate, Worth, SupportTerms, Sizes, Sharpness);
+type Saved = (Gate, Worth, SupportTerms, Sizes, Sharpness, Option<CacheBounds>);
 
 /// The terms of logits, each N × C.
 #[derive(Clone, Debug)]
@@ -75,6 +78,7 @@ impl Likeness {
             gate: Gate::fit(&support_set, &worth),
             absent: Absent::of(&support_set),
             claims: Claims::new(&support_set, &worth).times(sizes.claims),
+            bounds: CacheBounds::of(&support_set, Some(&terms.weights)),
             sizes,
             support_set,
             params,
@@ -107,7 +111,7 @@ impl Likeness {
         if !support_set.has_likeness() {
             return gated_tip_x::GatedTipX::restored(support_set, params, saved);
         }
-        let (gate, worth, terms, sizes, sharpness): Saved = postcard::from_bytes(saved).ok()?;
+        let (gate, worth, terms, sizes, sharpness, bounds): Saved = postcard::from_bytes(saved).ok()?;
         Some(Box::new(Likeness {
             gate,
             absent: Absent::of(support_set),
@@ -118,6 +122,7 @@ impl Likeness {
             terms: terms.aligned(),
             sizes,
             sharpness,
+            bounds: bounds.map(CacheBounds::aligned),
             influence: OnceLock::new(),
         }))
     }
@@ -188,9 +193,13 @@ impl FittedMethod for Likeness {
         self.explained(query, k, support)
     }
 
+    fn best(&self, queries: Queries) -> Vec<usize> {
+        self.best_by_bounds(queries)
+    }
+
     fn saved(&self) -> Option<Vec<u8>> {
-        let Likeness { gate, worth, terms, sizes, sharpness, .. } = self;
-        postcard::to_stdvec(&(gate, worth, terms, sizes, sharpness)).ok()
+        let Likeness { gate, worth, terms, sizes, sharpness, bounds, .. } = self;
+        postcard::to_stdvec(&(gate, worth, terms, sizes, sharpness, bounds)).ok()
     }
 
     fn size(&self) -> usize {
@@ -199,6 +208,40 @@ impl FittedMethod for Likeness {
             + self.claims.size()
             + self.worth.size()
             + self.terms.size()
+            + self.bounds.as_ref().map_or(0, CacheBounds::size)
             + self.influence.get().map_or(0, Influence::size)
+    }
+}
+
+/// The means over the categories, which are subtracted from cache and discriminant, are the same for all categories.
+impl Bounded for Likeness {
+    const IS_EXACT: bool = false;
+
+    fn bounds(&self) -> Option<&CacheBounds> {
+        self.bounds.as_ref()
+    }
+
+    fn composition(&self) -> Composition<'_> {
+        Composition {
+            support_set: &self.support_set,
+            logit_scale: self.params.logit_scale,
+            beta: self.terms.beta,
+            weights: Some(&self.terms.weights),
+            lending: self.absent.lending(),
+            deficit: DEFICIT,
+            claims: Some(&self.claims),
+        }
+    }
+
+    fn gates(&self, cosines: ArrayView2<f32>) -> Vec<f32> {
+        self.gate.read(cosines).iter().map(|reading| reading.gate).collect()
+    }
+
+    fn rest(&self, queries: Queries, _: ArrayView2<f32>) -> Array2<f32> {
+        self.terms.discriminant(queries.likeness()) * self.sizes.discriminant
+    }
+
+    fn cache_of_sum(&self, category: usize, sum: f32) -> f32 {
+        self.sizes.cache * self.terms.factors[category] * sum
     }
 }

@@ -66,9 +66,7 @@ pub(in crate::method) fn sums(
                     nearest[query] = nearest[query].max(range(affinities).1);
                 }
                 sharpen(affinities, beta);
-                if let Some(weights) = weights {
-                    affinities.iter_mut().zip(weights).for_each(|(affinity, weight)| *affinity *= weight);
-                }
+                weigh(affinities, weights);
                 for (c, own) in &categories {
                     sums[*c] += sum(&affinities[own.clone()]);
                 }
@@ -83,6 +81,7 @@ pub(in crate::method) fn sums(
 pub(in crate::method) fn sum_of_category(
     support_set: &SupportSet,
     beta: f32,
+    weights: Option<&[f32]>,
     query: ArrayView2<f32>,
     category: usize,
 ) -> (f32, f32) {
@@ -93,9 +92,10 @@ pub(in crate::method) fn sum_of_category(
     for start in (own.start - own.start % ROWS..own.end).step_by(ROWS) {
         let rows = own.start.max(start)..own.end.min(start + ROWS);
         let affinities = &mut block[..rows.len()];
-        row_product_into(query, support_set.likeness().slice(s![rows, ..]), affinities);
+        row_product_into(query, support_set.likeness().slice(s![rows.clone(), ..]), affinities);
         nearest = range(affinities).1.max(nearest);
         sharpen(affinities, beta);
+        weigh(affinities, weights.map(|weights| &weights[rows]));
         total += sum(affinities);
     }
     (total, nearest)
@@ -111,6 +111,12 @@ fn categories_within(
     (support_set.category_of(start)..support_set.categories().len())
         .take_while(move |&c| offsets[c] < end)
         .map(move |c| (c, offsets[c].max(start) - start..offsets[c + 1].min(end) - start))
+}
+
+fn weigh(affinities: &mut [f32], weights: Option<&[f32]>) {
+    if let Some(weights) = weights {
+        affinities.iter_mut().zip(weights).for_each(|(affinity, weight)| *affinity *= weight);
+    }
 }
 
 /// Replaces affinities `A` by `exp(-beta (1 - A))`.

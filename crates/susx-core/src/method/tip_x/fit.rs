@@ -11,7 +11,7 @@ use super::scale::{self, AffinityScale};
 use super::{LogitParts, Terms};
 use crate::classifier::{Contribution, Explanation, ValidParams};
 use crate::linalg::row_product;
-use crate::method::bounded::BestByBounds;
+use crate::method::bounded::{Bounded, Composition};
 use crate::method::tip_adapter::{CacheBounds, TipAdapter};
 use crate::method::{FittedMethod, MethodLogits};
 use crate::queries::Queries;
@@ -47,7 +47,7 @@ impl TipX {
             let scale = scale::of_support(&support_set, &term);
             ScaledKl { term, scale }
         });
-        let bounds = CacheBounds::of(&support_set);
+        let bounds = CacheBounds::of(&support_set, None);
         TipX { adapter: TipAdapter::fit(support_set, params), kl, bounds }
     }
 
@@ -79,17 +79,6 @@ impl TipX {
         saved: &[u8],
     ) -> Option<Box<dyn FittedMethod>> {
         Some(Box::new(Self::with_saved(support_set, params, postcard::from_bytes(saved).ok()?)))
-    }
-
-    /// The bounds of the categories' caches, where they are worth their costs.
-    pub(in crate::method) fn bounds(&self) -> Option<&CacheBounds> {
-        self.bounds.as_ref()
-    }
-
-    /// What finds the best category.
-    pub(in crate::method) fn by_bounds(&self) -> BestByBounds<'_> {
-        let lending = &self.adapter.balance.lending;
-        BestByBounds { tip_x: self, gate: None, lending, deficit: 0.0, claims: None }
     }
 
     /// The parameters that it was fitted with.
@@ -131,21 +120,6 @@ impl TipX {
         let weight = -self.adapter.params.gamma * self.adapter.balance.mean_count;
         let queries = term.queries(self.support_set().zeroshot_weights(), cosines);
         Some(term.divergences(&queries, |_, _, divergence| weight * scale.apply(divergence)))
-    }
-
-    /// Like [`kl_term`](Self::kl_term), with zeros for a fit with gamma 0.
-    pub(in crate::method) fn kl_term_or_zeros(&self, cosines: ArrayView2<f32>) -> Array2<f32> {
-        self.kl_term(cosines).unwrap_or_else(|| Array2::zeros(cosines.dim()))
-    }
-
-    /// The mean number of support rows per category.
-    pub(in crate::method) fn mean_count(&self) -> f32 {
-        self.adapter.balance.mean_count
-    }
-
-    /// The cache term of a category from the sum of its sharpened affinities.
-    pub(in crate::method) fn cache_of_sum(&self, category: usize, sum: f32) -> f32 {
-        self.adapter.cache_of_sum(category, sum)
     }
 
     /// The parts of the logits of queries that do not depend on alpha, beta and gamma. The KL part is 0 for
@@ -194,7 +168,7 @@ impl FittedMethod for TipX {
     }
 
     fn best(&self, queries: Queries) -> Vec<usize> {
-        self.by_bounds().of(self, queries)
+        self.best_by_bounds(queries)
     }
 
     fn saved(&self) -> Option<Vec<u8>> {
@@ -205,5 +179,38 @@ impl FittedMethod for TipX {
         self.adapter.size()
             + self.kl.as_ref().map_or(0, |kl| kl.term.size())
             + self.bounds.as_ref().map_or(0, CacheBounds::size)
+    }
+}
+
+impl Bounded for TipX {
+    const IS_EXACT: bool = true;
+
+    fn bounds(&self) -> Option<&CacheBounds> {
+        self.bounds.as_ref()
+    }
+
+    fn composition(&self) -> Composition<'_> {
+        let TipAdapter { support_set, params, balance } = &self.adapter;
+        Composition {
+            support_set,
+            logit_scale: params.logit_scale,
+            beta: params.beta,
+            weights: None,
+            lending: &balance.lending,
+            deficit: 0.0,
+            claims: None,
+        }
+    }
+
+    fn gates(&self, cosines: ArrayView2<f32>) -> Vec<f32> {
+        vec![1.0; cosines.nrows()]
+    }
+
+    fn rest(&self, _: Queries, cosines: ArrayView2<f32>) -> Array2<f32> {
+        self.kl_term(cosines).unwrap_or_else(|| Array2::zeros(cosines.dim()))
+    }
+
+    fn cache_of_sum(&self, category: usize, sum: f32) -> f32 {
+        self.adapter.cache_of_sum(category, sum)
     }
 }

@@ -14,6 +14,8 @@ ROWS = SIZE["categories"] * SIZE["per_class"]
 @pytest.fixture
 def sql(sql):
     create_toy(sql)
+    # Autovacuum would change the state of the pages while a test looks at it.
+    sql.run("ALTER TABLE toy SET (autovacuum_enabled = off)")
     return sql
 
 
@@ -28,16 +30,22 @@ def vacuum(sql, table: str = "toy") -> None:
     assert eventually(is_marked)
 
 
-def rows_read(session, table: str = "toy") -> int:
-    """How many rows scans of a table have read, in all sessions until now."""
-    return session.one("SELECT coalesce(seq_tup_read, 0) FROM pg_stat_user_tables WHERE relid = %s::regclass", table)
+def rows_read(session) -> int:
+    """How many rows scans of the classifier have read, in all sessions that have told."""
+    return session.one("SELECT coalesce(seq_tup_read, 0) FROM pg_stat_user_tables WHERE relid = 'toy'::regclass")
+
+
+def tell(session) -> None:
+    """Lets a session tell what it has read, which it may do seconds later otherwise."""
+    session.run("SELECT pg_stat_force_next_flush()")
 
 
 def reads(sql, session, query: str = ALL) -> tuple[int, object]:
     """The rows of the classifier that a session reads for a query, and its answer."""
+    tell(sql)
     before = rows_read(sql)
     answer = session.one(query)
-    session.run("SELECT pg_stat_force_next_flush()")
+    tell(session)
     return rows_read(sql) - before, answer
 
 
@@ -45,7 +53,9 @@ def alone(open_session) -> object:
     """The answers of a session that shares nothing."""
     session = open_session()
     session.run("SET susx.shared_fits = off")
-    return session.one(ALL)
+    answers = session.one(ALL)
+    tell(session)
+    return answers
 
 
 def test_after_vacuum_the_rows_are_not_read(sql, open_session):

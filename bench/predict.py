@@ -21,8 +21,8 @@ with or without beta multiplied in beforehand, in-place arithmetic, `np.add.redu
 collapsed KL term in which everything independent of the queries is precomputed. The fastest of several block sizes
 counts. It takes the frozen scale of the KL term (a, b) from the library and computes its other constants itself. The third
 row asks for labels only: the reference takes the largest of its logits, and the library leaves out the support images of
-categories that cannot win. The last rows compare the default methods in the library, with all gates open: `gated-tip-x` with `tip-x`, and `likeness`, which
-uses a second vector per image, with `gated-tip-x`."""
+categories that cannot win. The last rows compare the default methods in the library, with all gates open: `gated-tip-x`
+with `tip-x`, and `likeness`, which uses a second vector per image, with `gated-tip-x`."""
 
 
 def measure(library: Library, folder: Path, quick: bool) -> Section:

@@ -124,7 +124,7 @@ def test_a_transaction_that_sees_the_past(sql, open_session):
 
 
 def test_a_table_that_is_filled_anew(sql, open_session):
-    """TRUNCATE, VACUUM FULL and COPY FREEZE write another file."""
+    """VACUUM FULL and TRUNCATE write another file."""
     vacuum(sql)
     answers = [open_session().one(ALL) for _ in range(2)][0]
     sql.run("VACUUM FULL toy")

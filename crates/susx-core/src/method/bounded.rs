@@ -93,10 +93,6 @@ impl Composition<'_> {
     fn claim(&self, category: usize, familiar: f32) -> f32 {
         self.claims.map_or(0.0, |claims| claims.term(category, familiar))
     }
-
-    fn is_present(&self, category: usize) -> bool {
-        self.lending.borrowers().binary_search(&category).is_err()
-    }
 }
 
 /// A query, and what is known of it.
@@ -203,7 +199,7 @@ impl<M: Bounded> Search<'_, M> {
     fn look(&mut self) -> Result<(), TooMany> {
         let mut by_gain: Vec<usize> = Vec::new();
         let mut by_logit: Vec<usize> =
-            (0..self.rest.len()).filter(|&c| self.composition.is_present(c)).collect();
+            (0..self.rest.len()).filter(|&c| self.composition.lending.is_lender(c)).collect();
         if !self.composition.lending.borrowers().is_empty() {
             by_gain.clone_from(&by_logit);
         }
@@ -271,7 +267,7 @@ impl<M: Bounded> Search<'_, M> {
     /// The logits of all categories that were looked at, and of the absent ones, before the claims.
     fn known_logits(&self) -> Vec<(usize, f32)> {
         let lender = self.lender();
-        let logit = |c: usize| match self.composition.is_present(c) {
+        let logit = |c: usize| match self.composition.lending.is_lender(c) {
             true => Some((c, self.logit(c, self.cache[c]?, self.rest[c]))),
             false => Some((c, self.lent(c, lender?))),
         };

@@ -41,7 +41,7 @@ impl Absent {
 
     /// Whether the support set shows a category.
     pub fn is_present(&self, category: usize) -> bool {
-        self.categories().binary_search(&category).is_err()
+        self.lending.is_lender(category)
     }
 
     /// The present category with the largest gain: the one whose terms the absent categories get.

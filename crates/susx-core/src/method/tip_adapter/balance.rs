@@ -35,6 +35,11 @@ impl Lending {
         &self.borrowers
     }
 
+    /// Whether a category has terms of its own.
+    pub fn is_lender(&self, category: usize) -> bool {
+        self.borrowers.binary_search(&category).is_err()
+    }
+
     /// The lender with the largest gain, the first of equal ones; `None` without lenders.
     pub fn lender(&self, gain: impl Fn(usize) -> f32) -> Option<usize> {
         self.lenders.iter().copied().max_by(|&i, &j| gain(i).total_cmp(&gain(j)).then(j.cmp(&i)))

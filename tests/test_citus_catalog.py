@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 
+from helpers.pictures import encode, picture
 from helpers.session import Session
 from helpers.toy import create_compass
 
@@ -231,6 +232,35 @@ def test_the_column_of_likeness_vectors_is_known_on_the_nodes(photos):
     # Where two shards disagree, the column is of no model.
     record(photos, "photos_102021", "other", "ears")
     assert "no column with embeddings" in photos.fails(BUILD).message
+
+
+@pytest.mark.parametrize("name", ["photos", "My photos"])
+def test_a_shard_that_has_moved(coordinator, name):
+    """Its record stays on the old node, so those of the other shards on its new node count."""
+    image = encode(picture(1, (40, 30)))
+    shell, moved, other, plain = (f'"{name}{number}"' for number in ("", "_102020", "_102021", "_102024"))
+    for table in (shell, moved, other, plain):
+        coordinator.run(f"CREATE TABLE {table} (id int PRIMARY KEY, image bytea, embedding vector(32))")
+        coordinator.run(f"INSERT INTO {table} VALUES (1, %s, array_fill(1, '{{32}}')::real[]::vector)", image)
+        coordinator.run(f"INSERT INTO {table} VALUES (2, %s)", image)
+    coordinator.run("INSERT INTO pg_dist_partition (logicalrelid, partmethod) VALUES (%s::regclass, 'h')", shell)
+    shards = "INSERT INTO pg_dist_shard (logicalrelid, shardid) SELECT %s::regclass, generate_series(102020, 102022)"
+    coordinator.run(shards, shell)
+    record(coordinator, other, "embedding", "tiny_fused")
+    record(coordinator, other, "other", "tiny_split")
+    embed = "CALL susx.embed_table(%s::regclass, model => %s)"
+    refusal = coordinator.fails(embed, moved, "tiny_split")
+    assert refusal.sqlstate == "55000" and 'has embeddings of model "tiny_fused", not "tiny_split"' in refusal.message
+    coordinator.run(embed, moved, "tiny_fused")
+    recorded = "SELECT model FROM susx.embedding_column WHERE relation = %s::regclass"
+    assert coordinator.column(recorded, moved) == ["tiny_fused"]
+    # Its own record comes first.
+    coordinator.run(f"UPDATE {moved} SET embedding = NULL")
+    coordinator.run(embed, moved, "tiny_split")
+    assert coordinator.column(recorded, moved) == ["tiny_split"]
+    # A table that only has the name of a shard.
+    coordinator.run(embed, plain, "tiny_split")
+    assert coordinator.column(recorded, plain) == ["tiny_split"]
 
 
 def test_columnar_tables(coordinator):

@@ -85,6 +85,30 @@ pub fn place(relation: RegClass) -> Result<Place> {
         Ok(true)
     })?;
     let [shard] = shards[..] else { return Ok(Place::Here(relation)) };
+    Ok(match local_shard(relation, shard)? {
+        Some(shard) => {
+            shard.lock_for_reading();
+            Place::Here(shard)
+        }
+        None => Place::Elsewhere,
+    })
+}
+
+/// The table that a relation is a shard of, if it is one.
+pub fn table_of_shard(relation: RegClass) -> Result<Option<RegClass>> {
+    let (_, name) = relation.names()?;
+    let number = name.rsplit_once('_').and_then(|(_, number)| number.parse::<i64>().ok());
+    let (true, Some(number)) = (is_there(), number) else { return Ok(None) };
+    let sql =
+        format!("SELECT logicalrelid::pg_catalog.oid FROM pg_catalog.pg_dist_shard WHERE shardid {EQ} $1");
+    let found: Option<pg_sys::Oid> = first(&sql, &[arg(number)])?;
+    let Some(table) = found.map(RegClass).filter(|table| table.exists()) else { return Ok(None) };
+    // A table may have a name like that of a shard.
+    Ok((local_shard(table, number)? == Some(relation)).then_some(table))
+}
+
+/// The relation of a shard; `None` if it is on other nodes only.
+fn local_shard(relation: RegClass, shard: i64) -> Result<Option<RegClass>> {
     let (schema, name) = relation.names()?;
     let name = format!("{name}_{shard}");
     let qualified = if name.len() <= NAME_BYTES {
@@ -95,13 +119,7 @@ pub fn place(relation: RegClass) -> Result<Place> {
     };
     let sql = "SELECT pg_catalog.to_regclass($1)::pg_catalog.oid";
     let found: Option<pg_sys::Oid> = qualified.map(|name| first(sql, &[arg(name)])).transpose()?.flatten();
-    Ok(match found.map(RegClass) {
-        Some(shard) => {
-            shard.lock_for_reading();
-            Place::Here(shard)
-        }
-        None => Place::Elsewhere,
-    })
+    Ok(found.map(RegClass))
 }
 
 /// The relation that queries read the rows of a table from: the local shard, where there is one.

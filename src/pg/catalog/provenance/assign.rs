@@ -7,7 +7,7 @@ use pgrx::pg_sys;
 use susx_server::protocol::Model;
 
 use super::pending::{self, PendingRecord};
-use super::{OtherModel, Provenance};
+use super::{OtherModel, Provenance, shards};
 use crate::pg::catalog::image_table::ImageTable;
 use crate::pg::claim::Claim;
 use crate::pg::embedding_model::{EmbeddingModel, EmbeddingOwner};
@@ -55,13 +55,18 @@ impl ImageTable {
         let (relation, column) = (&self.relation, &self.column);
         // Claimed before any record is looked up, so that transactions which look later find the claim.
         let is_uncontested = claim.take();
-        let (own, of_partitions) = match pending::find(*relation, column) {
+        let (own, of_others) = match pending::find(*relation, column) {
             Some(pending) => (Some(pending), Vec::new()),
             None => snapshot::with_latest(|| {
-                Ok((Provenance::of(*relation, column)?, Provenance::of_partitions(*relation, column)?))
+                let own = Provenance::of(*relation, column)?;
+                let mut of_others = Provenance::of_partitions(*relation, column)?;
+                if own.is_none() {
+                    of_others.extend(shards::siblings(*relation, column)?);
+                }
+                Ok((own, of_others))
             })?,
         };
-        let other = own.iter().chain(&of_partitions).find(|recorded| !recorded.is_comparable_with(used));
+        let other = own.iter().chain(&of_others).find(|recorded| !recorded.is_comparable_with(used));
         if let Some(other) = other {
             // A caller who may not see all rows cannot tell whether any has an embedding.
             if relation.has_row_security() || snapshot::with_latest(|| self.has_embeddings())? {

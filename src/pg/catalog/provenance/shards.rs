@@ -1,4 +1,5 @@
-//! The records of a table whose shards Citus keeps on several nodes: each node has those of its shards.
+//! The records of a table whose shards Citus keeps on several nodes: each node has those of its shards. A record does not
+//! move with its shard, so a shard without one counts as one of the same model as the others on its node.
 
 use super::Provenance;
 use crate::pg::catalog::citus;
@@ -27,4 +28,17 @@ pub(super) fn records(relation: RegClass) -> Result<Vec<(String, Provenance)>> {
         Ok(true)
     })?;
     Ok(found)
+}
+
+/// What the records of other shards of the same table say of a column of a shard, on this node; none for other tables.
+pub(super) fn siblings(relation: RegClass, column: &str) -> Result<Vec<Provenance>> {
+    let Some(table) = citus::table_of_shard(relation)? else { return Ok(Vec::new()) };
+    // Not by pg_class, from which Citus hides shards. A name may be in quotation marks.
+    let sql = format!(
+        "SELECT DISTINCT e.model, e.model_sha256 FROM susx.embedding_column e JOIN pg_catalog.pg_dist_shard s \
+         ON s.shardid {EQ} pg_catalog.\"substring\"( \
+         e.relation::pg_catalog.regclass::pg_catalog.text, '_([0-9]{{1,18}})\"?$')::pg_catalog.int8 \
+         WHERE s.logicalrelid {EQ} $1::pg_catalog.regclass AND e.embedding_column {EQ} $2::pg_catalog.name"
+    );
+    Provenance::read(&sql, table, column)
 }

@@ -14,7 +14,7 @@ const MAX_SHARPNESS: f64 = 0.8;
 const MEAN_GATE_CONFIDENCE: f64 = 0.9;
 /// The interval of scales that is searched, and how often it is halved.
 const SCALES: (f64, f64) = (1e-2, 1e5);
-const HALVINGS: usize = 60;
+const HALVINGS: usize = 30;
 /// Most rows whose cosines are in memory at the same time.
 const BLOCK: usize = 1024;
 

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import os
 import sys
-from concurrent.futures import ThreadPoolExecutor
-from typing import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Sequence
 
 from . import fixtures, install, jdbc, libheif, model, onnxruntime, pictures, python_env, test_models, toolchain
 from .console import main, run, say
 from .paths import ONNXRUNTIME, PG_VERSIONS, PYTHON, ROOT, SUPPORTED_PG, VENV, pg_bin
 
 CRATES = ("-p", "susx-core", "-p", "susx-diffusion", "-p", "susx-report", "-p", "susx-server", "-p", "susx-fuzz")
-NEWEST = PG_VERSIONS[-1]
+OLDEST, NEWEST = PG_VERSIONS[0], PG_VERSIONS[-1]
 
 
 def check() -> None:
@@ -31,21 +31,52 @@ def check() -> None:
 def _whole() -> list[str]:
     env = rust_environment()
     formatting = _formatting(env)
-    # Each side builds in a profile of its own, dev or release, so that neither waits for Cargo's lock. A link, a
-    # download or the generation of bindings keeps one core busy at most.
-    built = _side_by_side(lambda: _libraries(env), lambda: _extension(env, SUPPORTED_PG))
-    # These wait for processes more than they compute. The newest takes as long as the others together.
-    tested = _side_by_side(
-        lambda: [sql_tests(pg, ["tests", "-m", "not same_everywhere"]) for pg in PG_VERSIONS if pg != NEWEST],
-        lambda: [sql_tests(NEWEST, ["tests"])],
-    )
-    return [*formatting, *built, *tested]
+    # Two at a time: a link, a download or the generation of bindings keeps one core busy at most, and SQL tests wait for
+    # processes more than they compute.
+    with ThreadPoolExecutor(2) as pool:
+        tests: list[Future[str]] = []
+
+        def extensions() -> list[str]:
+            """Builds the extension for each PostgreSQL in turn, whose tests can then begin."""
+            for pg in SUPPORTED_PG:
+                _extension(env, pg)
+                tests.extend(pool.submit(sql_tests, pg, what) for what in _sql_tests_of(pg))
+            return [f"cargo clippy: no warnings, for PostgreSQL {', '.join(SUPPORTED_PG)}"]
+
+        # Each builds in a profile of its own, dev or release, so that neither waits for Cargo's lock.
+        built = [pool.submit(_libraries, env), pool.submit(extensions)]
+        try:
+            lines = [*formatting, *(line for side in built for line in side.result())]
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return [*lines, *(test.result() for test in tests)]
+
+
+def _sql_tests_of(pg: str) -> list[list[object]]:
+    """The arguments of each run of pytest on a PostgreSQL, two of which can be under way at the same time.
+
+    The newest runs all tests, in two halves. The oldest runs those that may depend on the version, and the others of these
+    those that are not `slow`.
+    """
+    if pg not in PG_VERSIONS:
+        return []
+    if pg == NEWEST:
+        files = sorted((ROOT / "tests").glob("test_*.py"))
+        return [files[half::2] for half in range(2)]
+    return [["tests", "-m", "not same_everywhere" if pg == OLDEST else "not same_everywhere and not slow"]]
 
 
 def _quick() -> list[str]:
     env = rust_environment()
-    newest = lambda: [*_extension(env, [NEWEST]), sql_tests(NEWEST, ["tests", "-m", "not slow"])]
-    return [*_formatting(env), *_side_by_side(lambda: _libraries(env), newest)]
+
+    def newest() -> list[str]:
+        _extension(env, NEWEST)
+        return [f"cargo clippy: no warnings, for PostgreSQL {NEWEST}", sql_tests(NEWEST, ["tests", "-m", "not slow"])]
+
+    with ThreadPoolExecutor(2) as pool:
+        sides = [pool.submit(_libraries, env), pool.submit(newest)]
+        return [*_formatting(env), *(line for side in sides for line in side.result())]
 
 
 def _formatting(env: dict[str, str]) -> list[str]:
@@ -72,18 +103,11 @@ def build_fixtures() -> None:
     pictures.ensure()
 
 
-def sql_tests(pg: str, what: list[str]) -> str:
+def sql_tests(pg: str, what: Sequence[object]) -> str:
     """Runs pytest on one PostgreSQL, and returns its summary."""
     say(f"running the SQL tests on PostgreSQL {pg}")
     lines = run([PYTHON, "-m", "pytest", *what], {**os.environ, "SUSX_TEST_PG": pg}, echo=pg == NEWEST)
     return f"PostgreSQL {pg}: {lines[-1].strip('= ')}"
-
-
-def _side_by_side(*sides: Callable[[], list[str]]) -> list[str]:
-    """Runs the sides at the same time, and returns their closing lines; a failure ends it once all have finished."""
-    with ThreadPoolExecutor(len(sides)) as pool:
-        running = [pool.submit(side) for side in sides]
-        return [line for side in running for line in side.result()]
 
 
 def _libraries(env: dict[str, str]) -> list[str]:
@@ -109,19 +133,17 @@ def _libraries(env: dict[str, str]) -> list[str]:
     ]
 
 
-def _extension(env: dict[str, str], versions: Sequence[str]) -> list[str]:
-    """Lints the extension and installs it, for each PostgreSQL in turn: both need the same bindings and macros."""
+def _extension(env: dict[str, str], pg: str) -> None:
+    """Lints the extension for a PostgreSQL, and installs it there: both need the same bindings and macros."""
     build_fixtures()
-    for pg in versions:
-        say(f"linting the extension for PostgreSQL {pg}")
-        # Not together with the other crates, which would unite their features with the extension's.
-        extension = ["--release", "-p", "susx", "--no-default-features", "--features", f"pg{pg}"]
-        without_headers = {"DOCS_RS": "1", "RUSTC_WRAPPER": str(ROOT / "tools" / "published_bindings.sh")}
-        bindings = {} if pg in PG_VERSIONS else without_headers
-        run(["cargo", "clippy", *extension, *_DENY_WARNINGS], {**env, **bindings})
-        if pg in PG_VERSIONS:
-            install.install(pg_bin(pg, "pg_config"))
-    return [f"cargo clippy: no warnings, for PostgreSQL {', '.join(versions)}"]
+    say(f"linting the extension for PostgreSQL {pg}")
+    # Not together with the other crates, which would unite their features with the extension's.
+    extension = ["--release", "-p", "susx", "--no-default-features", "--features", f"pg{pg}"]
+    without_headers = {"DOCS_RS": "1", "RUSTC_WRAPPER": str(ROOT / "tools" / "published_bindings.sh")}
+    bindings = {} if pg in PG_VERSIONS else without_headers
+    run(["cargo", "clippy", *extension, *_DENY_WARNINGS], {**env, **bindings})
+    if pg in PG_VERSIONS:
+        install.install(pg_bin(pg, "pg_config"))
 
 
 _DENY_WARNINGS = ("--all-targets", "--", "-D", "warnings")

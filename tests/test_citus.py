@@ -153,6 +153,31 @@ def test_embed_and_label_tables(nodes):
     assert coordinator.one(wrong) == 0
 
 
+def test_a_shard_that_moves(nodes):
+    """Its record stays on the old node, but it is not filled with embeddings of another model."""
+    coordinator = nodes.connect()
+    coordinator.run("CREATE TABLE moved (id int PRIMARY KEY, image bytea, embedding vector(32))")
+    coordinator.run("SELECT create_distributed_table('moved', 'id', colocate_with => 'none', shard_count => 4)")
+    embed = "SELECT success, result FROM run_command_on_shards('moved', $$CALL susx.embed_table('%s', model => '{}')$$)"
+    for i in range(24):
+        coordinator.run("INSERT INTO moved VALUES (%s, %s)", i, encode(picture(i, (40, 30))))
+    assert all(success for success, _ in coordinator.rows(embed.format("tiny_split")))
+    ports = [port(cluster) for cluster in nodes.clusters[1:]]
+    shard, source = coordinator.rows(
+        "SELECT shardid, nodeport FROM citus_shards WHERE table_name = 'moved'::regclass ORDER BY 1"
+    )[0]
+    target = next(place for place in ports if place != source)
+    move = "SELECT citus_move_shard_placement(%s, '127.0.0.1', %s, '127.0.0.1', %s, 'block_writes')"
+    coordinator.run(move, shard, source, target)
+    for i in range(24, 48):
+        coordinator.run("INSERT INTO moved VALUES (%s, %s)", i, encode(picture(i, (40, 30))))
+    refused = coordinator.rows(embed.format("tiny_fused"))
+    assert len(refused) == 4
+    assert all(not success and 'has embeddings of model "tiny_split"' in result for success, result in refused)
+    assert all(success for success, _ in coordinator.rows(embed.format("tiny_split")))
+    assert coordinator.one("SELECT count(*) FROM moved WHERE embedding IS NULL") == 0
+
+
 def test_a_node_that_comes_later(nodes):
     """It gets the rows and the settings with the reference table."""
     coordinator = nodes.connect()

@@ -351,8 +351,6 @@ def test_evaluate(sql, connect, function):
 def test_build_support_set(sql, connect, index):
     """Images where the pool is looked through, prompts where its index is asked."""
     other = connect()
-    # Enough to be seen at work: each prompt asks the index for all of them.
-    images = 20_000 if index else 60_000
     names = [f"c{i:03}" for i in range(300)]
     sql.run("SELECT setseed(0.5)")
     random = "(SELECT array_agg(random() + 0 * {} * j) FROM generate_series(1, 16) j)::real[]::vector"
@@ -362,8 +360,7 @@ def test_build_support_set(sql, connect, index):
         names,
     )
     sql.run(
-        f"CREATE TABLE pool AS SELECT i AS id, {random.format('i')}::vector(16) AS embedding "
-        f"FROM generate_series(1, {images}) i"
+        f"CREATE TABLE pool AS SELECT i AS id, {random.format('i')}::vector(16) AS embedding FROM generate_series(1, 60000) i"
     )
     sql.run("UPDATE pool SET embedding = NULL WHERE id <= 1000; ALTER TABLE pool ADD PRIMARY KEY (id)")
     if index:
@@ -385,7 +382,7 @@ def test_build_support_set(sql, connect, index):
     assert len(rows) == 300
     reading = [(done, total) for command, phase, done, total in seen if phase == "reading"]
     assert {command for command, *_ in seen} == {"build_support_set"}
-    assert {total for _, total in reading} == {300 if index else images - 1000}
+    assert {total for _, total in reading} == {300 if index else 59000}
     done = [n for n, _ in reading]
     assert done == sorted(done) and len(set(done)) >= 3
     written = sum(images for _, images, *_ in rows)

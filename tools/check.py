@@ -16,6 +16,8 @@ from .paths import ONNXRUNTIME, PG_VERSIONS, PYTHON, ROOT, SUPPORTED_PG, VENV, p
 
 CRATES = ("-p", "susx-core", "-p", "susx-diffusion", "-p", "susx-report", "-p", "susx-server", "-p", "susx-fuzz")
 OLDEST, NEWEST = PG_VERSIONS[0], PG_VERSIONS[-1]
+# Parts of the newest one's SQL tests: enough for both cores to be busy to the end.
+PARTS = 4
 
 
 def check() -> None:
@@ -56,14 +58,14 @@ def _whole() -> list[str]:
 def _sql_tests_of(pg: str) -> list[list[object]]:
     """The arguments of each run of pytest on a PostgreSQL, two of which can be under way at the same time.
 
-    The newest runs all tests, in two halves. The oldest runs those that may depend on the version, and the others of these
+    The newest runs all tests, in parts. The oldest runs those that may depend on the version, and the others of these
     those that are not `slow`.
     """
     if pg not in PG_VERSIONS:
         return []
     if pg == NEWEST:
         files = sorted((ROOT / "tests").glob("test_*.py"))
-        return [files[half::2] for half in range(2)]
+        return [files[part::PARTS] for part in range(PARTS)]
     return [["tests", "-m", "not same_everywhere" if pg == OLDEST else "not same_everywhere and not slow"]]
 
 

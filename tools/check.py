@@ -40,6 +40,7 @@ def _whole() -> list[str]:
 
         def extensions() -> list[str]:
             """Builds the extension for each PostgreSQL in turn, whose tests can then begin."""
+            build_fixtures()
             for pg in SUPPORTED_PG:
                 _extension(env, pg)
                 tests.extend(pool.submit(sql_tests, pg, what) for what in _sql_tests_of(pg))
@@ -71,14 +72,16 @@ def _sql_tests_of(pg: str) -> list[list[object]]:
 
 def _quick() -> list[str]:
     env = rust_environment()
+    formatting = _formatting(env)
 
     def newest() -> list[str]:
+        build_fixtures()
         _extension(env, NEWEST)
         return [f"cargo clippy: no warnings, for PostgreSQL {NEWEST}", sql_tests(NEWEST, ["tests", "-m", "not slow"])]
 
     with ThreadPoolExecutor(2) as pool:
         sides = [pool.submit(_libraries, env), pool.submit(newest)]
-        return [*_formatting(env), *(line for side in sides for line in side.result())]
+        return [*formatting, *(line for side in sides for line in side.result())]
 
 
 def _formatting(env: dict[str, str]) -> list[str]:
@@ -137,7 +140,6 @@ def _libraries(env: dict[str, str]) -> list[str]:
 
 def _extension(env: dict[str, str], pg: str) -> None:
     """Lints the extension for a PostgreSQL, and installs it there: both need the same bindings and macros."""
-    build_fixtures()
     say(f"linting the extension for PostgreSQL {pg}")
     # Not together with the other crates, which would unite their features with the extension's.
     extension = ["--release", "-p", "susx", "--no-default-features", "--features", f"pg{pg}"]

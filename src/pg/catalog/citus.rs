@@ -96,9 +96,12 @@ pub fn place(relation: RegClass) -> Result<Place> {
 
 /// The table that a relation is a shard of, if it is one.
 pub fn table_of_shard(relation: RegClass) -> Result<Option<RegClass>> {
+    if !is_there() {
+        return Ok(None);
+    }
     let (_, name) = relation.names()?;
     let number = name.rsplit_once('_').and_then(|(_, number)| number.parse::<i64>().ok());
-    let (true, Some(number)) = (is_there(), number) else { return Ok(None) };
+    let Some(number) = number else { return Ok(None) };
     let sql =
         format!("SELECT logicalrelid::pg_catalog.oid FROM pg_catalog.pg_dist_shard WHERE shardid {EQ} $1");
     let found: Option<pg_sys::Oid> = first(&sql, &[arg(number)])?;
